@@ -1,0 +1,8 @@
+//! Portcullis: a TLS gateway in front of Azure Functions and Logic Apps. A caller brings an Entra
+//! ID token; the backend sees a managed identity. ARCHITECTURE.md tells how the rooms fit together.
+
+pub mod body;
+pub mod clock;
+pub mod denial;
+pub mod ids;
+pub mod secret;
