@@ -2,7 +2,9 @@
 //! ID token; the backend sees a managed identity. ARCHITECTURE.md tells how the rooms fit together.
 
 pub mod body;
+pub mod canonical;
 pub mod clock;
 pub mod denial;
 pub mod ids;
 pub mod secret;
+pub mod server;

@@ -1,0 +1,118 @@
+//! `Authorization`, taken out of the header fields before anything can pass it on or print it.
+
+use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+
+use crate::denial::Reason;
+use crate::secret::Secret;
+
+/// What a request brought in `Authorization`.
+#[derive(Clone, Debug)]
+pub(super) enum Authorization {
+    Missing,
+    One(Secret<HeaderValue>),
+    Several,
+}
+
+impl Authorization {
+    /// Takes every `Authorization` out of the fields.
+    pub(super) fn take(headers: &mut HeaderMap) -> Self {
+        let several = headers.get_all(AUTHORIZATION).iter().nth(1).is_some();
+        match headers.remove(AUTHORIZATION) {
+            None => Self::Missing,
+            Some(_) if several => Self::Several,
+            Some(value) => Self::One(Secret::new(value)),
+        }
+    }
+
+    /// The bearer token (RFC 6750 section 2.1): `Bearer`, spaces, and a `token68`.
+    pub(super) fn bearer(&self) -> Result<&str, Reason> {
+        match self {
+            Self::Missing => Err(Reason::TokenMissing),
+            Self::Several => Err(Reason::AuthorizationAmbiguous),
+            Self::One(value) => bearer(value.expose()),
+        }
+    }
+}
+
+fn bearer(value: &HeaderValue) -> Result<&str, Reason> {
+    let value = value.to_str().map_err(|_| Reason::TokenMalformed)?;
+    if value.is_empty() {
+        return Err(Reason::TokenMissing);
+    }
+    let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(Reason::SchemeNotSupported);
+    }
+    let token = token.trim_start_matches(' ');
+    is_token68(token)
+        .then_some(token)
+        .ok_or(Reason::TokenMalformed)
+}
+
+/// `token68` (RFC 9110 section 11.2).
+fn is_token68(token: &str) -> bool {
+    let body = token.trim_end_matches('=');
+    !body.is_empty()
+        && body.bytes().all(|b| {
+            b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'+' | b'/')
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(values: &[&str]) -> Result<String, Reason> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(AUTHORIZATION, value.parse().expect("a field value"));
+        }
+        let authorization = Authorization::take(&mut headers);
+        assert!(headers.is_empty(), "Authorization stays behind");
+        assert!(
+            !format!("{authorization:?}").contains("abc"),
+            "it can be printed"
+        );
+        authorization.bearer().map(str::to_owned)
+    }
+
+    #[test]
+    fn a_bearer_token_is_read_whatever_the_case_of_its_scheme() {
+        for value in [
+            "Bearer abc.DEF-1_2",
+            "bearer abc.DEF-1_2",
+            "BEARER   abc.DEF-1_2",
+        ] {
+            assert_eq!(read(&[value]), Ok("abc.DEF-1_2".to_owned()), "{value}");
+        }
+        assert_eq!(read(&["Bearer abc+/~=="]), Ok("abc+/~==".to_owned()));
+    }
+
+    #[test]
+    fn anything_else_is_refused_with_its_reason() {
+        let rows: &[(&[&str], Reason)] = &[
+            (&[], Reason::TokenMissing),
+            (&[""], Reason::TokenMissing),
+            (
+                &["Bearer abc", "Bearer abc"],
+                Reason::AuthorizationAmbiguous,
+            ),
+            (&["Bearer abc", "Basic abc"], Reason::AuthorizationAmbiguous),
+            (&["Basic abc"], Reason::SchemeNotSupported),
+            (&["abc.def.ghi"], Reason::SchemeNotSupported),
+            (&["Bearerabc"], Reason::SchemeNotSupported),
+            (&["mtls_pop abc"], Reason::SchemeNotSupported),
+            (&["Bearer"], Reason::TokenMalformed),
+            (&["Bearer ="], Reason::TokenMalformed),
+            (&["Bearer abc def"], Reason::TokenMalformed),
+            (&["Bearer abc, Bearer def"], Reason::TokenMalformed),
+            (&["Bearer \tabc"], Reason::TokenMalformed),
+            (&["Bearer a=b"], Reason::TokenMalformed),
+            (&["Bearer \"abc\""], Reason::TokenMalformed),
+            (&["Bearer abc\u{e9}"], Reason::TokenMalformed),
+        ];
+        for (values, reason) in rows {
+            assert_eq!(read(values), Err(*reason), "{values:?}");
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! One canonical form of every request: its method, host, path, query and header fields. What is
+//! ambiguous is refused, not guessed at, and the keys that a caller sent are gone. Pure: nothing
+//! here reads a clock or does I/O, and a request in plain spelling costs no allocation.
+
+mod bearer;
+mod headers;
+mod host;
+mod keys;
+mod names;
+mod path;
+mod percent;
+mod query;
+
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::SocketAddr;
+
+use http::request::Parts;
+use http::{HeaderMap, Method, Uri, Version};
+
+pub use self::headers::strip_response;
+pub use self::keys::{KeptParameters, KeyHeaders, KeyParameters};
+pub use self::names::caller_may_send;
+
+use self::host::Host;
+use crate::denial::{Denial, Reason};
+
+/// A request that can be read in one way alone. That one exists is the proof that it was checked.
+pub struct Request {
+    method: Method,
+    version: Version,
+    client: SocketAddr,
+    uri: Uri,
+    /// The canonical path, where it is not the one in `uri`.
+    path: Option<String>,
+    headers: HeaderMap,
+    findings: Findings,
+}
+
+struct Findings {
+    host: Host,
+    path: Option<String>,
+    key_parameters: KeyParameters,
+    headers: headers::Findings,
+}
+
+impl Request {
+    /// Makes the canonical form of a request. Whatever is ambiguous is refused:
+    ///
+    /// # Errors
+    /// `MethodNotSupported` (TRACE, CONNECT, unknown methods), `AmbiguousFraming`, `AmbiguousHeader`,
+    /// `UpgradeNotSupported`, `AmbiguousHost`, `AmbiguousPath` (`OPTIONS *` among them: it names no
+    /// route), `AmbiguousQuery`; in this order.
+    pub fn new(mut parts: Parts, client: SocketAddr) -> Result<Self, Refused> {
+        match examine(&mut parts) {
+            Ok(mut findings) => Ok(Self {
+                method: parts.method,
+                version: parts.version,
+                client,
+                uri: parts.uri,
+                path: findings.path.take(),
+                headers: parts.headers,
+                findings,
+            }),
+            Err(reason) => Err(Refused::new(reason, parts)),
+        }
+    }
+
+    /// The method: one of GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS.
+    pub fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// The version of HTTP that the caller speaks.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// The address that the connection comes from.
+    pub fn client(&self) -> SocketAddr {
+        self.client
+    }
+
+    /// The host, in lower case, without port and trailing dot; an IPv6 address in brackets.
+    pub fn host(&self) -> &str {
+        self.findings.host.name()
+    }
+
+    /// The port that the caller named beside the host.
+    pub fn port(&self) -> Option<u16> {
+        self.findings.host.port()
+    }
+
+    /// The canonical path: what is matched, forwarded and recorded.
+    pub fn path(&self) -> &str {
+        self.path.as_deref().unwrap_or_else(|| self.uri.path())
+    }
+
+    /// The fields that may be passed on. `Host`, `Authorization`, fields of one hop and everything
+    /// that the gateway itself asserts are gone.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// Moves the fields out, for the request to the backend.
+    pub fn take_headers(&mut self) -> HeaderMap {
+        std::mem::take(&mut self.headers)
+    }
+
+    /// The bearer token, as it was sent.
+    ///
+    /// # Errors
+    /// `TokenMissing`, `AuthorizationAmbiguous`, `SchemeNotSupported` or `TokenMalformed`.
+    pub fn bearer(&self) -> Result<&str, Denial> {
+        Ok(self.findings.headers.authorization.bearer()?)
+    }
+
+    /// The query to forward: without the key parameters, save those that the route keeps. All else
+    /// stays byte for byte and in order. `None` if there is nothing to forward; borrowed if there
+    /// is nothing to strip.
+    pub fn forwarded_query(&self, kept: KeptParameters) -> Option<Cow<'_, str>> {
+        let query = self.uri.query()?;
+        let strip = self.findings.key_parameters.without(kept);
+        let forwarded = if strip.is_empty() {
+            Cow::Borrowed(query)
+        } else {
+            Cow::Owned(query::without(query, strip))
+        };
+        (!forwarded.is_empty()).then_some(forwarded)
+    }
+
+    /// The key parameters that the caller sent: their names, for the record.
+    pub fn key_parameters_seen(&self) -> KeyParameters {
+        self.findings.key_parameters
+    }
+
+    /// The fields with keys or asserted identities that the caller sent: their names, for the record.
+    pub fn key_headers_seen(&self) -> KeyHeaders {
+        self.findings.headers.key_headers
+    }
+
+    /// Whether the caller takes trailer fields (`TE: trailers`, RFC 9110 section 10.1.4).
+    pub fn te_trailers(&self) -> bool {
+        self.findings.headers.te_trailers
+    }
+}
+
+/// Says nothing of query, token and fields.
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("method", &self.method)
+            .field("host", &self.host())
+            .field("path", &self.path())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A request that was refused, and what of it the record needs.
+pub struct Refused {
+    denial: Denial,
+    method: Method,
+    // Boxed: who is refused pays, not everyone whose result carries the room for it.
+    uri: Box<Uri>,
+}
+
+impl Refused {
+    fn new(reason: Reason, parts: Parts) -> Self {
+        Self {
+            denial: reason.into(),
+            method: parts.method,
+            uri: Box::new(parts.uri),
+        }
+    }
+
+    /// Why.
+    pub fn denial(&self) -> &Denial {
+        &self.denial
+    }
+
+    /// The method as it was sent.
+    pub fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// The path as it was sent: not canonical, not fit to be matched, only to be recorded. The query
+    /// is not to be had, because keys may be in it.
+    pub fn raw_path(&self) -> &str {
+        self.uri.path()
+    }
+
+    /// The denial alone.
+    pub fn into_denial(self) -> Denial {
+        self.denial
+    }
+}
+
+/// Says nothing of the query.
+impl fmt::Debug for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Refused")
+            .field("denial", &self.denial)
+            .field("method", &self.method)
+            .field("raw_path", &self.raw_path())
+            .finish()
+    }
+}
+
+fn examine(parts: &mut Parts) -> Result<Findings, Reason> {
+    if !is_supported(&parts.method) {
+        return Err(Reason::MethodNotSupported);
+    }
+    // The host is read after the framing was checked and before `Host` is removed.
+    let host = Host::read(parts.version, &parts.uri, &parts.headers);
+    let headers = headers::clean(parts.version, &mut parts.headers)?;
+    Ok(Findings {
+        host: host?,
+        path: path::canonical(parts.uri.path())?,
+        key_parameters: parts
+            .uri
+            .query()
+            .map_or(Ok(KeyParameters::NONE), query::examine)?,
+        headers,
+    })
+}
+
+fn is_supported(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET
+            | Method::HEAD
+            | Method::POST
+            | Method::PUT
+            | Method::PATCH
+            | Method::DELETE
+            | Method::OPTIONS
+    )
+}

@@ -1,0 +1,3 @@
+//! Listeners and connections.
+
+pub mod wire;

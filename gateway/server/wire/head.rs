@@ -1,0 +1,548 @@
+//! The head of an HTTP/1 request, checked line by line against RFC 9112 as it is written: what a
+//! server may repair is refused, because the next server may repair it otherwise.
+
+use memchr::memchr;
+
+use crate::denial::Reason;
+
+/// The longest request line, with its line end: the shortest that a server should take (RFC 9112
+/// section 3), and twice what the Functions host takes.
+const MAX_REQUEST_LINE: usize = 8 * 1024;
+
+/// The most fields. hyper gives up at the same number, but without saying why.
+const MAX_FIELDS: u8 = 100;
+
+/// How the body ends (RFC 9112 section 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// There is none, or it is this long.
+    Length(u64),
+    /// By a chunk of length zero.
+    Chunked,
+}
+
+/// What a look at the head came to.
+pub(super) enum Step {
+    /// It is not complete.
+    More,
+    /// It is this long, and this is how its body ends.
+    Done(usize, Framing),
+}
+
+/// How far a head was read. It is fed the head from its first byte again and again until it is
+/// complete, and looks at every byte once.
+#[derive(Debug, Default)]
+pub(super) struct Scan {
+    /// Where the line that is not complete begins.
+    line: usize,
+    /// Up to where no line end was found.
+    searched: usize,
+    /// One empty line in front of a request is to be ignored (RFC 9112 section 2.2).
+    blank: bool,
+    version: Option<Version>,
+    fields: u8,
+    hosts: u8,
+    length: Option<u64>,
+    chunked: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Version {
+    Http10,
+    Http11,
+}
+
+impl Scan {
+    /// Looks at `head`, which begins where the head begins and may go on behind it.
+    pub(super) fn read(&mut self, head: &[u8], max_head: usize) -> Result<Step, Reason> {
+        self.first_byte(head)?;
+        while let Some(at) = memchr(b'\n', head.get(self.searched..).unwrap_or_default()) {
+            let end = self.searched + at;
+            self.check_size(end + 1, max_head)?;
+            let line = head.get(self.line..end).unwrap_or_default();
+            self.line = end + 1;
+            self.searched = end + 1;
+            if self.read_line(line)? {
+                return Ok(Step::Done(end + 1, self.framing()?));
+            }
+        }
+        self.searched = head.len();
+        self.check_size(head.len(), max_head)?;
+        Ok(Step::More)
+    }
+
+    /// Another protocol shows at once, not when its first line feed comes.
+    fn first_byte(&self, head: &[u8]) -> Result<(), Reason> {
+        match head.first() {
+            Some(b'\r') => Ok(()),
+            Some(byte) if !is_token(*byte) => Err(Reason::AmbiguousFraming),
+            _ => Ok(()),
+        }
+    }
+
+    /// The nearer of two limits decides, so that it does not matter how much came at once.
+    fn check_size(&self, size: usize, max_head: usize) -> Result<(), Reason> {
+        let max_line = match self.version {
+            None => self.line + MAX_REQUEST_LINE,
+            Some(_) => usize::MAX,
+        };
+        if size <= max_line.min(max_head) {
+            Ok(())
+        } else if max_line < max_head {
+            Err(Reason::UriTooLong)
+        } else {
+            Err(Reason::HeadTooLarge)
+        }
+    }
+
+    /// Reads a line without its line feed. True if it ends the head.
+    fn read_line(&mut self, line: &[u8]) -> Result<bool, Reason> {
+        let line = line.strip_suffix(b"\r").ok_or(Reason::AmbiguousFraming)?;
+        check_controls(line)?;
+        match (self.version, line) {
+            (None, []) if self.blank => Err(Reason::AmbiguousFraming),
+            (None, []) => {
+                self.blank = true;
+                Ok(false)
+            }
+            (None, line) => {
+                self.version = Some(request_line(line)?);
+                Ok(false)
+            }
+            (Some(_), []) => Ok(true),
+            (Some(_), line) => self.field(line).map(|()| false),
+        }
+    }
+
+    fn field(&mut self, line: &[u8]) -> Result<(), Reason> {
+        self.fields += 1;
+        if self.fields > MAX_FIELDS {
+            return Err(Reason::HeadTooLarge);
+        }
+        let (name, value) = split_field(line)?;
+        match name.len() {
+            4 if name.eq_ignore_ascii_case(b"host") => {
+                self.hosts += 1;
+                Ok(())
+            }
+            14 if name.eq_ignore_ascii_case(b"content-length") => self.content_length(value),
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.transfer_encoding(value),
+            _ => Ok(()),
+        }
+    }
+
+    fn content_length(&mut self, value: &[u8]) -> Result<(), Reason> {
+        let length = digits(trim(value)).ok_or(Reason::AmbiguousFraming)?;
+        match self.length.replace(length) {
+            None => Ok(()),
+            Some(_) => Err(Reason::AmbiguousFraming),
+        }
+    }
+
+    fn transfer_encoding(&mut self, value: &[u8]) -> Result<(), Reason> {
+        let again = std::mem::replace(&mut self.chunked, true);
+        if again || !trim(value).eq_ignore_ascii_case(b"chunked") {
+            return Err(Reason::AmbiguousFraming);
+        }
+        Ok(())
+    }
+
+    /// What only the whole head tells.
+    fn framing(&self) -> Result<Framing, Reason> {
+        match (self.version, self.hosts) {
+            (_, 1) | (Some(Version::Http10), 0) => {}
+            _ => return Err(Reason::AmbiguousHost),
+        }
+        match (self.chunked, self.length) {
+            (false, length) => Ok(Framing::Length(length.unwrap_or(0))),
+            (true, None) if self.version == Some(Version::Http11) => Ok(Framing::Chunked),
+            (true, _) => Err(Reason::AmbiguousFraming),
+        }
+    }
+}
+
+/// No control characters but the tab. Without a branch for each byte, so that the compiler can look
+/// at many at once.
+fn check_controls(line: &[u8]) -> Result<(), Reason> {
+    let found = line.iter().fold(false, |found, byte| {
+        found | (is_control(*byte) & (*byte != b'\t'))
+    });
+    match (found, memchr(b'\r', line)) {
+        (false, _) => Ok(()),
+        (true, Some(_)) => Err(Reason::AmbiguousFraming),
+        (true, None) => Err(Reason::AmbiguousHeader),
+    }
+}
+
+const fn is_control(byte: u8) -> bool {
+    byte < 0x20 || byte == 0x7F
+}
+
+/// `tchar` (RFC 9110 section 5.6.2).
+pub(super) const fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'!' | b'#'
+                | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'*'
+                | b'+'
+                | b'-'
+                | b'.'
+                | b'^'
+                | b'_'
+                | b'`'
+                | b'|'
+                | b'~'
+        )
+}
+
+/// `METHOD SP target SP HTTP/1.x`, with these two spaces and no other.
+fn request_line(line: &[u8]) -> Result<Version, Reason> {
+    let (rest, version) = if let Some(rest) = line.strip_suffix(b" HTTP/1.1") {
+        (rest, Version::Http11)
+    } else if let Some(rest) = line.strip_suffix(b" HTTP/1.0") {
+        (rest, Version::Http10)
+    } else {
+        return Err(Reason::AmbiguousFraming);
+    };
+    let mut parts = rest.splitn(2, |byte| *byte == b' ');
+    let method = parts.next().unwrap_or_default();
+    let target = parts.next().unwrap_or_default();
+    if method.is_empty() || target.is_empty() || !method.iter().all(|byte| is_token(*byte)) {
+        return Err(Reason::AmbiguousFraming);
+    }
+    check_target(target).map(|()| version)
+}
+
+/// Refuses what hyper would refuse without a reason, and the fragment, which it would silently drop.
+fn check_target(target: &[u8]) -> Result<(), Reason> {
+    let mut reason = Reason::AmbiguousPath;
+    for byte in target {
+        match byte {
+            b' ' | b'\t' => return Err(Reason::AmbiguousFraming),
+            b'?' => reason = Reason::AmbiguousQuery,
+            b'`' if reason == Reason::AmbiguousQuery => {}
+            b'"' | b'#' | b'<' | b'>' | b'`' => return Err(reason),
+            0x21..=0x7E => {}
+            _ => return Err(reason),
+        }
+    }
+    Ok(())
+}
+
+/// Name and value. A line that goes on from the one before (obs-fold) and a space in front of the
+/// colon are read in two ways by two servers (RFC 9112 sections 5.1 and 5.2).
+fn split_field(line: &[u8]) -> Result<(&[u8], &[u8]), Reason> {
+    let colon = memchr(b':', line).unwrap_or(line.len());
+    let (name, value) = line.split_at(colon);
+    match (name.first(), name.last()) {
+        (Some(b' ' | b'\t'), _) | (_, Some(b' ' | b'\t')) => return Err(Reason::AmbiguousFraming),
+        (None, _) => return Err(Reason::AmbiguousHeader),
+        _ => {}
+    }
+    match value.strip_prefix(b":") {
+        Some(value) if name.iter().all(|byte| is_token(*byte)) => Ok((name, value)),
+        _ => Err(Reason::AmbiguousHeader),
+    }
+}
+
+/// Optional whitespace (RFC 9110 section 5.6.3) is space and tab; other controls were refused.
+fn trim(value: &[u8]) -> &[u8] {
+    value.trim_ascii()
+}
+
+/// Digits alone, and no more of them than surely fit 64 bits.
+fn digits(value: &[u8]) -> Option<u64> {
+    if !matches!(value.len(), 1..=19) {
+        return None;
+    }
+    value.iter().try_fold(0u64, |number, byte| match byte {
+        b'0'..=b'9' => Some(number * 10 + u64::from(byte - b'0')),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(head: &str) -> Result<Option<(usize, Framing)>, Reason> {
+        match Scan::default().read(head.as_bytes(), 32 * 1024)? {
+            Step::More => Ok(None),
+            Step::Done(length, framing) => Ok(Some((length, framing))),
+        }
+    }
+
+    #[test]
+    fn a_plain_head_tells_how_its_body_ends() {
+        for (head, framing) in [
+            ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", Framing::Length(0)),
+            ("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", Framing::Length(0)),
+            ("GET / HTTP/1.0\r\n\r\n", Framing::Length(0)),
+            ("GET / HTTP/1.0\r\nhost: a\r\n\r\n", Framing::Length(0)),
+            (
+                "POST /a?b HTTP/1.1\r\nhost:a\r\ncontent-length: 42 \t\r\n\r\n",
+                Framing::Length(42),
+            ),
+            (
+                "POST / HTTP/1.1\r\nHOST: a\r\nTransfer-Encoding: Chunked\r\n\r\n",
+                Framing::Chunked,
+            ),
+            (
+                "GET / HTTP/1.1\r\nhost: a\r\nx: \u{e9}\tb\r\ny:\r\n\r\n",
+                Framing::Length(0),
+            ),
+            (
+                "GET http://a/?`=1 HTTP/1.1\r\nhost: a\r\n\r\n",
+                Framing::Length(0),
+            ),
+            ("OPTIONS * HTTP/1.1\r\nhost: a\r\n\r\n", Framing::Length(0)),
+        ] {
+            assert_eq!(read(head), Ok(Some((head.len(), framing))), "{head:?}");
+            let pipelined = format!("{head}GET");
+            assert_eq!(
+                read(&pipelined),
+                Ok(Some((head.len(), framing))),
+                "{head:?}"
+            );
+            assert_eq!(read(&head[..head.len() - 1]), Ok(None), "{head:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_ambiguous_is_refused_with_its_reason() {
+        use Reason::{
+            AmbiguousFraming as Framing, AmbiguousHeader as Header, AmbiguousHost as Host,
+            AmbiguousPath as Path, AmbiguousQuery as Query,
+        };
+        for (why, head, reason) in [
+            ("TLS", "\u{16}\u{3}\u{1}", Framing),
+            ("not HTTP", "(hello)", Framing),
+            ("SSH", "SSH-2.0-OpenSSH_9.6\r\n", Framing),
+            ("HTTP/2", "PRI * HTTP/2.0\r\n", Framing),
+            ("HTTP/0.9", "GET /\r\n", Framing),
+            ("another version", "GET / HTTP/1.2\r\n", Framing),
+            ("version in lower case", "GET / http/1.1\r\n", Framing),
+            ("two spaces", "GET  / HTTP/1.1\r\n", Framing),
+            ("two spaces behind", "GET /  HTTP/1.1\r\n", Framing),
+            ("a space in the target", "GET /a b HTTP/1.1\r\n", Framing),
+            ("a tab", "GET\t/ HTTP/1.1\r\n", Framing),
+            ("a space behind the version", "GET / HTTP/1.1 \r\n", Framing),
+            ("no target", "GET HTTP/1.1\r\n", Framing),
+            ("no method", " / HTTP/1.1\r\n", Framing),
+            ("a method that is no token", "G(T / HTTP/1.1\r\n", Framing),
+            (
+                "two empty lines in front",
+                "\r\n\r\nGET / HTTP/1.1\r\n",
+                Framing,
+            ),
+            ("a bare line feed in front", "\nGET / HTTP/1.1\r\n", Framing),
+            (
+                "a bare line feed",
+                "GET / HTTP/1.1\nhost: a\r\n\r\n",
+                Framing,
+            ),
+            (
+                "a bare line feed behind a field",
+                "GET / HTTP/1.1\r\nhost: a\n\r\n",
+                Framing,
+            ),
+            (
+                "a bare line feed at the end",
+                "GET / HTTP/1.1\r\nhost: a\r\n\n",
+                Framing,
+            ),
+            (
+                "a bare carriage return",
+                "GET / HTTP/1.1\r\nx: a\rb\r\n",
+                Framing,
+            ),
+            (
+                "a carriage return too many",
+                "GET / HTTP/1.1\r\nx: a\r\r\n",
+                Framing,
+            ),
+            (
+                "a carriage return in the target",
+                "GET /\r HTTP/1.1\r\n",
+                Framing,
+            ),
+            (
+                "a field that goes on",
+                "GET / HTTP/1.1\r\nx: a\r\n b\r\n",
+                Framing,
+            ),
+            (
+                "a field that goes on with a colon",
+                "GET / HTTP/1.1\r\nx: a\r\n\tb: c\r\n",
+                Framing,
+            ),
+            (
+                "a space in front of the first field",
+                "GET / HTTP/1.1\r\n host: a\r\n",
+                Framing,
+            ),
+            (
+                "a space before the colon",
+                "GET / HTTP/1.1\r\nhost : a\r\n",
+                Framing,
+            ),
+            (
+                "a tab before the colon",
+                "GET / HTTP/1.1\r\ncontent-length\t: 1\r\n",
+                Framing,
+            ),
+            (
+                "length twice",
+                "GET / HTTP/1.1\r\ncontent-length: 1\r\nContent-Length: 1\r\n",
+                Framing,
+            ),
+            (
+                "a list of lengths",
+                "GET / HTTP/1.1\r\ncontent-length: 1, 1\r\n",
+                Framing,
+            ),
+            (
+                "a signed length",
+                "GET / HTTP/1.1\r\ncontent-length: +1\r\n",
+                Framing,
+            ),
+            (
+                "a negative length",
+                "GET / HTTP/1.1\r\ncontent-length: -1\r\n",
+                Framing,
+            ),
+            (
+                "no length",
+                "GET / HTTP/1.1\r\ncontent-length:\r\n",
+                Framing,
+            ),
+            (
+                "a length beyond 64 bits",
+                "GET / HTTP/1.1\r\ncontent-length: 99999999999999999999\r\n",
+                Framing,
+            ),
+            (
+                "two codings",
+                "GET / HTTP/1.1\r\ntransfer-encoding: gzip, chunked\r\n",
+                Framing,
+            ),
+            (
+                "a coding that looks like chunked",
+                "GET / HTTP/1.1\r\ntransfer-encoding: xchunked\r\n",
+                Framing,
+            ),
+            (
+                "chunked in quotes",
+                "GET / HTTP/1.1\r\ntransfer-encoding: \"chunked\"\r\n",
+                Framing,
+            ),
+            (
+                "chunked twice",
+                "GET / HTTP/1.1\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n",
+                Framing,
+            ),
+            (
+                "coding and length",
+                "GET / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\ncontent-length: 1\r\n\r\n",
+                Framing,
+            ),
+            (
+                "length and coding",
+                "GET / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n",
+                Framing,
+            ),
+            (
+                "chunked in HTTP/1.0",
+                "GET / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n",
+                Framing,
+            ),
+            ("NUL in a value", "GET / HTTP/1.1\r\nx: a\0b\r\n", Header),
+            (
+                "escape in a value",
+                "GET / HTTP/1.1\r\nx: a\u{1b}b\r\n",
+                Header,
+            ),
+            ("no colon", "GET / HTTP/1.1\r\nhost\r\n", Header),
+            ("no name", "GET / HTTP/1.1\r\n: a\r\n", Header),
+            ("a space in a name", "GET / HTTP/1.1\r\na b: c\r\n", Header),
+            (
+                "a name beyond ASCII",
+                "GET / HTTP/1.1\r\nh\u{f6}st: c\r\n",
+                Header,
+            ),
+            ("no host", "GET / HTTP/1.1\r\nx: a\r\n\r\n", Host),
+            (
+                "two hosts",
+                "GET / HTTP/1.1\r\nhost: a\r\nhost: a\r\n\r\n",
+                Host,
+            ),
+            (
+                "two hosts in HTTP/1.0",
+                "GET / HTTP/1.0\r\nhost: a\r\nHost: b\r\n\r\n",
+                Host,
+            ),
+            ("a fragment", "GET /a#b HTTP/1.1\r\n", Path),
+            ("a quote", "GET /a\"b HTTP/1.1\r\n", Path),
+            ("a backtick in the path", "GET /a`b HTTP/1.1\r\n", Path),
+            ("a path beyond ASCII", "GET /caf\u{e9} HTTP/1.1\r\n", Path),
+            (
+                "a query beyond ASCII",
+                "GET /?caf\u{e9} HTTP/1.1\r\n",
+                Query,
+            ),
+            (
+                "a fragment behind the query",
+                "GET /?a#b HTTP/1.1\r\n",
+                Query,
+            ),
+        ] {
+            assert_eq!(read(head), Err(reason), "{why}");
+        }
+    }
+
+    #[test]
+    fn the_nearer_limit_gives_the_reason() {
+        let head = |target: usize, field: usize| {
+            format!(
+                "GET /{} HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n",
+                "a".repeat(target),
+                "b".repeat(field)
+            )
+        };
+        for (target, field, max_head, reason) in [
+            (8000, 10, 32 * 1024, None),
+            (8200, 10, 32 * 1024, Some(Reason::UriTooLong)),
+            (8200, 10, 4096, Some(Reason::HeadTooLarge)),
+            (10, 4200, 4096, Some(Reason::HeadTooLarge)),
+            (10, 4200, 8192, None),
+        ] {
+            let head = head(target, field);
+            let whole = Scan::default().read(head.as_bytes(), max_head).err();
+            assert_eq!(whole, reason, "{target} {field} {max_head}");
+            let mut scan = Scan::default();
+            let drip =
+                (1..=head.len()).find_map(|at| scan.read(&head.as_bytes()[..at], max_head).err());
+            assert_eq!(
+                drip, reason,
+                "{target} {field} {max_head}, a byte at a time"
+            );
+        }
+    }
+
+    #[test]
+    fn more_fields_than_hyper_takes_are_too_many() {
+        let head = |fields: usize| {
+            format!(
+                "GET / HTTP/1.1\r\nhost: a\r\n{}\r\n",
+                "x: 1\r\n".repeat(fields)
+            )
+        };
+        assert!(matches!(read(&head(99)), Ok(Some(_))));
+        assert_eq!(read(&head(100)), Err(Reason::HeadTooLarge));
+    }
+}
