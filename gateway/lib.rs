@@ -5,6 +5,7 @@ pub mod body;
 pub mod canonical;
 pub mod clock;
 pub mod denial;
+pub mod files;
 pub mod ids;
 pub mod secret;
 pub mod server;

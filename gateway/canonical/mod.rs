@@ -10,6 +10,7 @@ mod names;
 mod path;
 mod percent;
 mod query;
+mod urls;
 
 #[cfg(test)]
 mod tests;
@@ -24,9 +25,21 @@ use http::{HeaderMap, Method, Uri, Version};
 pub use self::headers::strip_response;
 pub use self::keys::{KeptParameters, KeyHeaders, KeyParameters};
 pub use self::names::caller_may_send;
+pub use self::urls::withhold_key_urls;
 
 use self::host::Host;
 use crate::denial::{Denial, Reason};
+
+/// The canonical form of a path that somebody wrote into a policy.
+///
+/// # Errors
+/// Why the path would be refused in a request.
+pub fn canonical_path(path: &str) -> Result<Cow<'_, str>, Reason> {
+    Ok(match path::canonical(path)? {
+        Some(canonical) => Cow::Owned(canonical),
+        None => Cow::Borrowed(path),
+    })
+}
 
 /// A request that can be read in one way alone. That one exists is the proof that it was checked.
 pub struct Request {
@@ -103,6 +116,11 @@ impl Request {
     /// that the gateway itself asserts are gone.
     pub fn headers(&self) -> &HeaderMap {
         &self.headers
+    }
+
+    /// The fields, to take out what the gateway reads itself (trace context).
+    pub fn headers_mut(&mut self) -> &mut HeaderMap {
+        &mut self.headers
     }
 
     /// Moves the fields out, for the request to the backend.

@@ -68,7 +68,8 @@ enum Course {
     Refuse(Reason),
     /// A body was ambiguous.
     Broken,
-    /// The replacement is delivered. `answered` when something was written since.
+    /// The replacement is delivered. `answered` when something was written since the
+    /// service took the fault.
     Discard {
         answered: bool,
     },
@@ -78,6 +79,8 @@ enum Course {
 struct Shared {
     fault: Cell<Option<Reason>>,
     head_begun: Cell<bool>,
+    /// Heads that were delivered.
+    heads: Cell<u64>,
 }
 
 /// Why the head that hyper reads next was refused.
@@ -98,9 +101,10 @@ impl Fault {
 pub struct HeadWatch(Rc<Shared>);
 
 impl HeadWatch {
-    /// True while a head has begun and is not complete.
-    pub fn is_incomplete(&self) -> bool {
-        self.0.head_begun.get()
+    /// The number of the head that has begun and is not complete: who sees the same number twice
+    /// has seen one head wait all the time between.
+    pub fn incomplete(&self) -> Option<u64> {
+        self.0.head_begun.get().then(|| self.0.heads.get())
     }
 }
 
@@ -139,6 +143,7 @@ impl<IO> Guard<IO> {
                     Ok(Step::More) => return passed,
                     Ok(Step::Done(length, framing)) => {
                         passed += length;
+                        self.shared.heads.set(self.shared.heads.get() + 1);
                         self.place = Place::Body(Body::new(framing));
                     }
                     Err(reason) => {
@@ -202,9 +207,10 @@ impl<IO> Guard<IO> {
         self.course = Course::Discard { answered: false };
     }
 
+    /// What is written before the fault was taken answers an earlier request.
     fn note_write(&mut self) {
         if let Course::Discard { answered } = &mut self.course {
-            *answered = true;
+            *answered = self.shared.fault.get().is_none();
         }
     }
 }
@@ -228,7 +234,7 @@ impl<IO: AsyncRead + Unpin> Guard<IO> {
 
     /// Reads and forgets, so that the peer's leaving is noticed. A peer that only stops sending
     /// still gets its answer: hyper would drop it at the end of input, so the end is not told
-    /// before something is written. The answer closes the connection.
+    /// before something of it is written. The answer closes the connection.
     fn poll_discard(
         &mut self,
         cx: &mut Context<'_>,

@@ -1,6 +1,7 @@
 //! The head of an HTTP/1 request, checked line by line against RFC 9112 as it is written: what a
 //! server may repair is refused, because the next server may repair it otherwise.
 
+use http::Uri;
 use memchr::memchr;
 
 use crate::denial::Reason;
@@ -219,7 +220,19 @@ fn request_line(line: &[u8]) -> Result<Version, Reason> {
 }
 
 /// Refuses what hyper would refuse without a reason, and the fragment, which it would silently drop.
+/// Of a target that is no path, the characters do not tell; it is rare, so it is parsed twice.
 fn check_target(target: &[u8]) -> Result<(), Reason> {
+    check_characters(target)?;
+    match target {
+        [b'/', ..] | b"*" => Ok(()),
+        _ => match Uri::try_from(target) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Reason::AmbiguousPath),
+        },
+    }
+}
+
+fn check_characters(target: &[u8]) -> Result<(), Reason> {
     let mut reason = Reason::AmbiguousPath;
     for byte in target {
         match byte {
@@ -489,6 +502,8 @@ mod tests {
             ("a fragment", "GET /a#b HTTP/1.1\r\n", Path),
             ("a quote", "GET /a\"b HTTP/1.1\r\n", Path),
             ("a backtick in the path", "GET /a`b HTTP/1.1\r\n", Path),
+            ("an open bracket", "GET http://[::1/ HTTP/1.1\r\n", Path),
+            ("no form of a target", "GET a:b:c HTTP/1.1\r\n", Path),
             ("a path beyond ASCII", "GET /caf\u{e9} HTTP/1.1\r\n", Path),
             (
                 "a query beyond ASCII",

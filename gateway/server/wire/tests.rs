@@ -205,17 +205,28 @@ fn an_incomplete_head_is_held_back_and_known_to_have_begun() {
     let (front, back) = GET.split_at(9);
     let mut guard = guard(vec![front.into()], false);
     let watch = guard.head_watch();
-    assert!(!watch.is_incomplete());
+    assert_eq!(watch.incomplete(), None);
     assert!(read(&mut guard, 1024).is_pending());
-    assert!(watch.is_incomplete());
+    assert_eq!(watch.incomplete(), Some(0));
     guard.io.pieces.push_back(back.into());
     assert!(matches!(read(&mut guard, 1024), Poll::Ready(Ok(bytes)) if bytes == GET.as_bytes()));
-    assert!(!watch.is_incomplete());
+    assert_eq!(watch.incomplete(), None);
     assert_eq!(
         guard.held.capacity(),
         0,
         "an idle connection keeps no buffer"
     );
+}
+
+#[test]
+fn a_refused_head_is_no_longer_waited_for() {
+    let mut guard = guard(
+        vec![b"GET / HTTP/1.1\r\nho".to_vec(), b"st : a\r\nx".to_vec()],
+        false,
+    );
+    let watch = guard.head_watch();
+    assert!(matches!(read(&mut guard, 1024), Poll::Ready(Ok(bytes)) if bytes == REPLACEMENT));
+    assert_eq!(watch.incomplete(), None);
 }
 
 #[test]
@@ -243,15 +254,19 @@ fn a_head_cut_off_by_the_end_is_forgotten() {
 #[test]
 fn the_end_behind_a_refused_head_is_told_once_the_answer_is_written() {
     let mut guard = guard(vec![b"?".to_vec()], true);
+    let fault = guard.fault();
     assert!(matches!(read(&mut guard, 1024), Poll::Ready(Ok(bytes)) if bytes == REPLACEMENT));
+    write(&mut guard, b"the answer to an earlier request");
     assert!(read(&mut guard, 1024).is_pending());
-    let mut cx = Context::from_waker(Waker::noop());
-    assert!(
-        Pin::new(&mut guard)
-            .poll_write(&mut cx, b"HTTP/1.1 400")
-            .is_ready()
-    );
+    assert_eq!(fault.take(), Some(Reason::AmbiguousFraming));
+    assert!(read(&mut guard, 1024).is_pending());
+    write(&mut guard, b"HTTP/1.1 400 Bad Request");
     assert!(matches!(read(&mut guard, 1024), Poll::Ready(Ok(bytes)) if bytes.is_empty()));
+}
+
+fn write(guard: &mut Guard<Script>, bytes: &[u8]) {
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(Pin::new(guard).poll_write(&mut cx, bytes).is_ready());
 }
 
 #[test]

@@ -1,0 +1,83 @@
+//! URLs in a response's fields. A backend may answer with a link that is a key in itself: the SAS URL
+//! of a Logic App's run, the system key of Durable Functions. No key leaves through the gate.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use super::keys::KeptParameters;
+use super::query;
+
+/// The fields in which backends answer with URLs.
+const URL_FIELDS: [HeaderName; 6] = [
+    header::LOCATION,
+    header::CONTENT_LOCATION,
+    header::LINK,
+    header::REFRESH,
+    HeaderName::from_static("operation-location"),
+    HeaderName::from_static("azure-asyncoperation"),
+];
+
+/// Removes the fields whose URL carries a key parameter, save for those that the route keeps. A URL
+/// without its key would lead nowhere, so the whole field goes.
+pub fn withhold_key_urls(headers: &mut HeaderMap, kept: KeptParameters) {
+    for name in &URL_FIELDS {
+        if headers
+            .get_all(name)
+            .iter()
+            .any(|value| carries_key(value, kept))
+        {
+            headers.remove(name);
+        }
+    }
+}
+
+fn carries_key(value: &HeaderValue, kept: KeptParameters) -> bool {
+    let Ok(text) = value.to_str() else {
+        // What is not readable as a URL cannot be shown to be harmless.
+        return true;
+    };
+    // `Link` holds several URLs, each in angle brackets; a query ends where its URL does.
+    let queries = text.split('?').skip(1);
+    let queries = queries.map(|rest| rest.split(['#', '>', '"', ' ', ',']).next().unwrap_or(rest));
+    queries
+        .into_iter()
+        .any(|query| match query::examine(query) {
+            Ok(seen) => !seen.without(kept).is_empty(),
+            Err(_) => true,
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::canonical::KeyParameters;
+
+    #[test]
+    fn a_url_that_carries_a_key_is_withheld() {
+        for (name, value, stays) in [
+            ("location", "/guests/7", true),
+            ("location", "https://a.example/x?y=1#sig=2", true),
+            ("location", "https://a.example/x?api-version=1&SIG=s", false),
+            ("location", "https://a.example/x?%73ig=s", false),
+            ("operation-location", "https://a.example/x?code=s", false),
+            (
+                "link",
+                "<https://a.example/x?a=1>; rel=next, <https://a.example/x?sig=s>; rel=prev",
+                false,
+            ),
+            ("link", "<https://a.example/x?a=1>; rel=next", true),
+            ("location", "https://a.example/x?a=%zz", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, HeaderValue::from_static(value));
+            withhold_key_urls(&mut headers, KeptParameters::NONE);
+            assert_eq!(headers.contains_key(name), stays, "{name}: {value}");
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert("location", HeaderValue::from_static("/signed-in?code=x"));
+        withhold_key_urls(&mut headers, KeyParameters::CODE);
+        assert!(
+            headers.contains_key("location"),
+            "the route says that `code` is no key"
+        );
+    }
+}

@@ -1,0 +1,301 @@
+//! gateway.yaml, the platform team's file.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::decode::{Table, expected, list, spanned, unsupported};
+use super::diagnostics::Diagnostics;
+use super::entra::{Entra, entra};
+use super::node::{Node, Value};
+use super::source::Spanned;
+use super::values::{address, choice, count, duration, path, size};
+
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const MINUTE: Duration = Duration::from_mins(1);
+pub(super) const HOUR: Duration = Duration::from_hours(1);
+pub(super) const DAY: Duration = Duration::from_hours(24);
+/// The least of most durations: less is a slip of the unit.
+pub(super) const LEAST: Duration = Duration::from_millis(1);
+
+/// The whole of gateway.yaml, with defaults filled in and paths resolved.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GatewayDocument {
+    /// `listen`: where callers connect.
+    pub listen: Listen,
+    /// `workers`: data-plane threads, 1 to 1024; one a core where it is absent.
+    pub workers: Option<usize>,
+    /// `admin.address`: where health, metrics and what is in force are shown.
+    pub admin: Option<SocketAddr>,
+    /// `policies`: a policy file, or a folder of them.
+    pub policies: Spanned<PathBuf>,
+    /// `entra`: whose tokens count, and how they are verified.
+    pub entra: Entra,
+    /// `state`: what survives a restart; nothing does where it is absent.
+    pub state: Option<State>,
+    /// `drain`: how the gateway stops.
+    pub drain: Drain,
+    /// `telemetry`: what the gateway tells of itself.
+    pub telemetry: Telemetry,
+}
+
+/// `listen`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listen {
+    /// The address and port.
+    pub address: Spanned<SocketAddr>,
+    /// Where TLS ends.
+    pub tls: ListenTls,
+    /// Longest TLS handshake. Default 10 s.
+    pub handshake_timeout: Duration,
+    /// Longest wait for a complete request head. Default 10 s.
+    pub header_timeout: Duration,
+    /// Longest time that a kept-alive connection may lie idle. Default 75 s.
+    pub idle_timeout: Duration,
+    /// Most connections per worker. Default 10,000.
+    pub max_connections: usize,
+    /// Largest request head, in bytes: 8 KiB to 1 MiB. Default 32 KiB.
+    pub max_head_bytes: usize,
+    /// Most concurrent HTTP/2 streams per connection. Default 128.
+    pub max_streams: u32,
+}
+
+/// `listen.tls`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ListenTls {
+    /// The gateway ends TLS with these certificates; at least one.
+    Certificates(Vec<CertificatePair>),
+    /// The platform in front ends TLS.
+    Platform,
+}
+
+/// A certificate chain and its key, both PEM files.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CertificatePair {
+    /// The chain.
+    pub cert: Spanned<PathBuf>,
+    /// The private key.
+    pub key: Spanned<PathBuf>,
+}
+
+/// `state`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State {
+    /// The folder that signing keys are kept in across restarts.
+    pub folder: Spanned<PathBuf>,
+    /// Keys older than this are not used from there. Default 24 h.
+    pub max_key_age: Duration,
+}
+
+/// `drain`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// How long the gateway says that it is not ready before it stops accepting. Default 5 s.
+    pub delay: Duration,
+    /// How long requests in flight may then take to finish. Default 30 s.
+    pub timeout: Duration,
+}
+
+/// `telemetry`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Telemetry {
+    /// A line per request on the standard output. Default JSON.
+    pub request_log: RequestLog,
+}
+
+/// `telemetry.requestLog`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestLog {
+    /// A JSON object a line.
+    Json,
+    /// A line for people.
+    Human,
+    /// None.
+    Off,
+}
+
+/// Takes gateway.yaml apart. `None` where something that has no default is missing or at fault.
+pub(super) fn document(root: &Node, d: &mut Diagnostics) -> Option<GatewayDocument> {
+    let mut table = Table::of(root, "the keys of gateway.yaml", d)?;
+    let listen = table.required(
+        "listen",
+        "say where: `listen: { address: .., tls: .. }`",
+        d,
+        listen,
+    );
+    let workers = table.optional("workers", d, |node, d| count(node, 1..=1024, d));
+    let admin = table.optional("admin", d, admin).flatten();
+    let policies = table.required(
+        "policies",
+        "name a policy file or a folder of them: `policies: ./policies`",
+        d,
+        spanned(path),
+    );
+    let entra = entra(table.section("entra", d), d);
+    let state = table.optional("state", d, state);
+    let drain = drain(table.section("drain", d), d);
+    let telemetry = telemetry(table.section("telemetry", d), d);
+    limits(table.section("limits", d), d);
+    table.later("publicUrl", d);
+    table.finish(d);
+
+    let document = GatewayDocument {
+        listen: listen?,
+        workers,
+        admin,
+        policies: policies?,
+        entra: entra?,
+        state,
+        drain,
+        telemetry,
+    };
+    refuse_shared_address(&document, root, d);
+    Some(document)
+}
+
+fn refuse_shared_address(document: &GatewayDocument, root: &Node, d: &mut Diagnostics) {
+    let address = &document.listen.address;
+    if document.admin == Some(address.value) && address.value.port() != 0 {
+        let admin = Table::of(root, "", d).and_then(|mut table| Some(&table.entry("admin")?.span));
+        d.error(
+            admin.unwrap_or(&address.span),
+            "callers and administrators cannot share one address",
+        )
+        .also(&address.span, "callers connect here");
+    }
+}
+
+fn listen(node: &Node, d: &mut Diagnostics) -> Option<Listen> {
+    let mut table = Table::of(node, "the keys `address` and `tls`", d)?;
+    let address = table.required(
+        "address",
+        "write `address: 0.0.0.0:8443`",
+        d,
+        spanned(address),
+    );
+    let tls = table.required(
+        "tls",
+        "write `tls: { certificates: [{ cert: .., key: .. }] }`, or `tls: platform` where the platform ends TLS in front",
+        d,
+        tls,
+    );
+    let time = LEAST..=HOUR;
+    let handshake_timeout =
+        table.optional("handshakeTimeout", d, |n, d| duration(n, time.clone(), d));
+    let header_timeout = table.optional("headerTimeout", d, |n, d| duration(n, time.clone(), d));
+    let idle_timeout = table.optional("idleTimeout", d, |n, d| duration(n, time.clone(), d));
+    let max_connections = table.optional("maxConnections", d, |n, d| count(n, 1..=1_000_000, d));
+    // The floor is hyper's: it refuses a smaller buffer.
+    let max_head_bytes = table.optional("maxHeadBytes", d, |n, d| size(n, 8 << 10..=1 << 20, d));
+    let max_streams = table.optional("maxStreams", d, |n, d| count(n, 1..=10_000, d));
+    table.finish(d);
+    Some(Listen {
+        address: address?,
+        tls: tls?,
+        handshake_timeout: handshake_timeout.unwrap_or(10 * SECOND),
+        header_timeout: header_timeout.unwrap_or(10 * SECOND),
+        idle_timeout: idle_timeout.unwrap_or(75 * SECOND),
+        max_connections: max_connections.unwrap_or(10_000),
+        max_head_bytes: max_head_bytes.unwrap_or(32 << 10),
+        max_streams: max_streams.unwrap_or(128),
+    })
+}
+
+fn tls(node: &Node, d: &mut Diagnostics) -> Option<ListenTls> {
+    if let Value::Plain(_) | Value::Quoted(_) = node.value {
+        return choice(node, &[("platform", ())], d).map(|()| ListenTls::Platform);
+    }
+    let mut table = Table::of(node, "`platform`, or the key `certificates`", d)?;
+    let help = "name the files: `certificates: [{ cert: .., key: .. }]`";
+    let certificates = table.required("certificates", help, d, |node, d| {
+        list(
+            node,
+            "without a certificate there is no TLS",
+            d,
+            certificate,
+        )
+    });
+    table.finish(d);
+    certificates.map(ListenTls::Certificates)
+}
+
+fn certificate(node: &Node, d: &mut Diagnostics) -> Option<CertificatePair> {
+    let mut table = Table::of(node, "`{ cert: .., key: .. }`", d)?;
+    let cert = table.required("cert", "name the PEM file of the chain", d, spanned(path));
+    let key = table.required(
+        "key",
+        "name the PEM file of the private key",
+        d,
+        spanned(path),
+    );
+    table.finish(d);
+    Some(CertificatePair {
+        cert: cert?,
+        key: key?,
+    })
+}
+
+fn admin(node: &Node, d: &mut Diagnostics) -> Option<Option<SocketAddr>> {
+    let mut table = Table::of(node, "`{ address: 127.0.0.1:9901 }`", d)?;
+    let address = table.required("address", "write `address: 127.0.0.1:9901`", d, address);
+    table.finish(d);
+    Some(address)
+}
+
+fn state(node: &Node, d: &mut Diagnostics) -> Option<State> {
+    let mut table = Table::of(node, "`{ folder: .. }`", d)?;
+    let folder = table.required(
+        "folder",
+        "name a folder to keep signing keys in",
+        d,
+        spanned(path),
+    );
+    let max_key_age = table.optional("maxKeyAge", d, |n, d| duration(n, MINUTE..=30 * DAY, d));
+    table.finish(d);
+    Some(State {
+        folder: folder?,
+        max_key_age: max_key_age.unwrap_or(DAY),
+    })
+}
+
+fn drain(mut table: Table<'_>, d: &mut Diagnostics) -> Drain {
+    let delay = table.optional("delay", d, |n, d| duration(n, Duration::ZERO..=HOUR, d));
+    let timeout = table.optional("timeout", d, |n, d| duration(n, Duration::ZERO..=HOUR, d));
+    table.finish(d);
+    Drain {
+        delay: delay.unwrap_or(5 * SECOND),
+        timeout: timeout.unwrap_or(30 * SECOND),
+    }
+}
+
+fn telemetry(mut table: Table<'_>, d: &mut Diagnostics) -> Telemetry {
+    let choices = [
+        ("json", RequestLog::Json),
+        ("human", RequestLog::Human),
+        ("off", RequestLog::Off),
+    ];
+    let request_log = table.optional("requestLog", d, |node, d| choice(node, &choices, d));
+    table.later("otlp", d);
+    table.later("decisionLog", d);
+    table.finish(d);
+    Telemetry {
+        request_log: request_log.unwrap_or(RequestLog::Json),
+    }
+}
+
+/// Only the local store exists, so there is nothing to keep.
+fn limits(mut table: Table<'_>, d: &mut Diagnostics) {
+    if let Some(entry) = table.entry("store") {
+        match &entry.value.value {
+            Value::Mapping(_) => unsupported(&entry.value.span, "a shared store", d),
+            Value::Plain(_) | Value::Quoted(_) => {
+                choice(&entry.value, &[("local", ())], d);
+            }
+            Value::Null | Value::List(_) | Value::Refused => {
+                expected(&entry.value, "`local`", d);
+            }
+        }
+    }
+    table.later("redis", d);
+    table.finish(d);
+}

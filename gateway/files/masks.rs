@@ -1,0 +1,203 @@
+//! What is never printed, though it stands in a file: whatever somebody may have written where a
+//! secret would stand. A line that is shown because of a fault shows `***` in its place.
+//!
+//! A false alarm costs a reader a look into the file; a miss puts a secret into a build log. So
+//! this goes by the place of a value first and by its look second, and hides rather too much.
+
+use std::ops::Range;
+
+use uuid::Uuid;
+
+use super::look::{holds_a_promise, is_secretive, is_variable, promises, telling};
+use super::nearest::nearest;
+use super::node::{Entry, Node, Value};
+
+/// The mappings at the top of a policy file whose keys are names that people choose.
+const NAMED: [&str; 4] = ["tenants", "apps", "backends", "routes"];
+
+/// What a value may be, by the keys that lead to it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Open,
+    /// The mapping's keys are names, not words of ours.
+    Names,
+    /// Below `credential`.
+    Credential,
+    /// Below `header`, in a credential.
+    Header,
+    /// Where a secret or a reference to one stands.
+    Secret,
+}
+
+impl Place {
+    /// The keys that belong here; another key may be a secret itself.
+    const fn known(self) -> &'static [&'static str] {
+        match self {
+            Self::Open | Self::Names => &[],
+            Self::Credential => &["managedIdentity", "functionKey", "header"],
+            Self::Header => &["name", "value"],
+            Self::Secret => &["env", "file", "keyVault"],
+        }
+    }
+}
+
+/// What to hide in a file that was understood.
+pub(super) fn by_place(root: &Node) -> Vec<Range<usize>> {
+    let mut hidden = Vec::new();
+    match &root.value {
+        Value::Mapping(entries) => {
+            for entry in entries {
+                let named = NAMED.contains(&&*entry.key);
+                let place = if named {
+                    Place::Names
+                } else {
+                    below(Place::Open, &entry.key)
+                };
+                walk(&entry.value, place, &mut hidden);
+            }
+        }
+        _ => walk(root, Place::Open, &mut hidden),
+    }
+    comments(root, &mut hidden);
+    hidden
+}
+
+/// No fault lies in a comment, and what was commented out may have been a secret.
+fn comments(root: &Node, hidden: &mut Vec<Range<usize>>) {
+    let mut scalars = Vec::new();
+    collect_scalars(root, &mut scalars);
+    let text = root.span.source().text();
+    let mut hidden_until = 0;
+    for (mark, _) in text.match_indices('#') {
+        let before = text
+            .get(..mark)
+            .and_then(|before| before.chars().next_back());
+        let index = scalars.partition_point(|scalar| scalar.end <= mark);
+        let in_scalar = scalars
+            .get(index)
+            .is_some_and(|scalar| scalar.contains(&mark));
+        if mark >= hidden_until && before.is_none_or(char::is_whitespace) && !in_scalar {
+            let rest = text.get(mark..).unwrap_or_default();
+            hidden_until = mark + rest.find('\n').unwrap_or(rest.len());
+            hidden.push(mark + 1..hidden_until);
+        }
+    }
+}
+
+/// Where keys and scalars stand, in the order of the text.
+fn collect_scalars(node: &Node, scalars: &mut Vec<Range<usize>>) {
+    match &node.value {
+        Value::Plain(_) | Value::Quoted(_) => scalars.push(node.span.range()),
+        Value::List(items) => items.iter().for_each(|item| collect_scalars(item, scalars)),
+        Value::Mapping(entries) => {
+            for entry in entries {
+                scalars.push(entry.span.range());
+                collect_scalars(&entry.value, scalars);
+            }
+        }
+        Value::Null | Value::Refused => {}
+    }
+}
+
+fn walk(node: &Node, place: Place, hidden: &mut Vec<Range<usize>>) {
+    match &node.value {
+        Value::Plain(text) | Value::Quoted(text) => scalar(node, text, place, hidden),
+        // A text that begins with `*` and lacks its quotes: how it looks is known already.
+        Value::Refused => scalar(node, "", place, hidden),
+        Value::List(items) => {
+            for item in items {
+                walk(item, place, hidden);
+            }
+        }
+        Value::Mapping(entries) => {
+            for entry in entries {
+                member(entry, place, hidden);
+            }
+        }
+        Value::Null => {}
+    }
+}
+
+fn member(entry: &Entry, place: Place, hidden: &mut Vec<Range<usize>>) {
+    let value = &entry.value;
+    let known = place.known();
+    let strange = !known.is_empty() && nearest(&entry.key, known.iter().copied()).is_none();
+    if strange || telling(&entry.key).next().is_some() {
+        // `{ s3cr3t }` is a key without a value, and so is `{ password:s3cr3t }`.
+        hidden.push(entry.span.range());
+    }
+    let inner = match (place, &value.value) {
+        (Place::Secret, Value::Plain(text) | Value::Quoted(text))
+            if entry.key == "env" && is_variable(text) =>
+        {
+            Place::Open
+        }
+        // A key that slipped out of its mapping: what has a name here is a GUID or a mapping.
+        (Place::Names, Value::Plain(text) | Value::Quoted(text))
+            if promises(&entry.key) && Uuid::try_parse(text).is_err() =>
+        {
+            Place::Secret
+        }
+        _ if entry.key.is_empty() || holds_a_promise(&entry.key) => Place::Secret,
+        _ => below(place, &entry.key),
+    };
+    let before = hidden.len();
+    walk(value, inner, hidden);
+    if inner == Place::Secret && hidden.len() > before {
+        // What stands between the colon and the value may be its beginning, taken for a tag.
+        hidden.push(after_colon(entry)..value.span.range().start);
+    }
+}
+
+/// Where the value of an entry begins, with whatever precedes it.
+fn after_colon(entry: &Entry) -> usize {
+    let range = entry.span.range().end..entry.value.span.range().start;
+    let gap = entry
+        .span
+        .source()
+        .text()
+        .get(range.clone())
+        .unwrap_or_default();
+    match gap.split_once(':') {
+        Some((before, after)) => {
+            let spaces = after.len() - after.trim_start().len();
+            range.start + before.len() + 1 + spaces
+        }
+        None => range.end,
+    }
+}
+
+fn below(place: Place, key: &str) -> Place {
+    match (place, key) {
+        (Place::Names, _) => Place::Open,
+        (Place::Open, "credential") => Place::Credential,
+        (Place::Open, _) if is_secretive(key) => Place::Secret,
+        (Place::Open, _) if nearest(key, ["credential"]).is_some() => Place::Credential,
+        (Place::Open, _) | (Place::Credential, "managedIdentity") | (Place::Header, "name") => {
+            Place::Open
+        }
+        (Place::Credential, "header") => Place::Header,
+        (Place::Secret, "file" | "keyVault") => Place::Open,
+        (Place::Credential | Place::Header | Place::Secret, _) => Place::Secret,
+    }
+}
+
+fn scalar(node: &Node, text: &str, place: Place, hidden: &mut Vec<Range<usize>>) {
+    let written = node.span.range();
+    match place {
+        Place::Open | Place::Names => {}
+        Place::Credential if text == "none" => return,
+        Place::Credential | Place::Header | Place::Secret => return hidden.push(written),
+    }
+    let raw = node.span.source().text().get(written.clone());
+    let Some(raw) = raw.filter(|_| telling(text).next().is_some()) else {
+        return;
+    };
+    let raw = raw.trim_end_matches(['"', '\'']);
+    let mut found = telling(raw).peekable();
+    if found.peek().is_none() {
+        // Written with escapes that hide what it says.
+        return hidden.push(written);
+    }
+    hidden.extend(found.map(|part| written.start + part.start..written.start + part.end));
+}

@@ -1,0 +1,38 @@
+//! The documents as people write them: YAML becomes typed values, each with its place, and every
+//! fault is told in one go, with file, line, column and what to do. What the values mean together
+//! (a name that nothing bears, routes that clash) is for the rooms that compile them.
+
+mod backend;
+mod credential;
+mod decode;
+mod diagnostics;
+mod entra;
+mod gateway;
+mod load;
+mod look;
+mod masks;
+mod nearest;
+mod node;
+mod policy;
+mod render;
+mod route;
+mod source;
+mod syntax;
+mod tree;
+mod values;
+
+pub use backend::{Backend, BackendKind, Protocol, Timeouts};
+pub use credential::{Credential, Identity, SecretSource};
+pub use diagnostics::{Diagnostic, Diagnostics, Label, Severity};
+pub use entra::{Algorithm, Entra, TokenVersions};
+pub use gateway::{
+    CertificatePair, Drain, GatewayDocument, Listen, ListenTls, RequestLog, State, Telemetry,
+};
+pub use load::{load_gateway, load_policies, parse_gateway, parse_policies};
+pub use nearest::nearest;
+pub use policy::{Faulty, Named, PolicyDocument};
+pub use route::{LimitKey, RateLimit, Route, RouteMatch, Rule};
+pub use source::{Position, Source, Span, Spanned};
+
+#[cfg(test)]
+mod tests;

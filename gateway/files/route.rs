@@ -1,0 +1,323 @@
+//! Routes as they are written: what they match, whom they let in, how often, and where to.
+
+use std::time::Duration;
+
+use http::Method;
+
+use super::decode::{Table, list, scalar, spanned, unsupported, warn_of_repeats};
+use super::diagnostics::Diagnostics;
+use super::nearest::nearest;
+use super::node::{Node, Value};
+use super::source::Spanned;
+use super::values::{boolean, choice, count, duration, text, token};
+
+/// A route.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// `match`: which requests take it.
+    pub r#match: RouteMatch,
+    /// `backend`: the name of the backend.
+    pub backend: Spanned<String>,
+    /// `public`: whether callers without a token are let in.
+    pub public: Option<Spanned<bool>>,
+    /// `allow`: the rules, any of which lets a caller in. Empty where none are written.
+    pub allow: Vec<Spanned<Rule>>,
+    /// `rateLimit`.
+    pub rate_limit: Option<Spanned<RateLimit>>,
+    /// `rewrite`: the path at the backend, a pattern of the parameters of the matched path. It
+    /// begins with `/`.
+    pub rewrite: Option<Spanned<String>>,
+    /// `keepParameters`: parameters of the query that look like keys but are this route's own:
+    /// `code`, `sp`, `sv` or `se`.
+    pub keep_parameters: Vec<Spanned<String>>,
+}
+
+/// `match`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RouteMatch {
+    /// An exact host or `*.suffix`, in lower case, without a port. Every host where it is absent.
+    pub host: Option<Spanned<String>>,
+    /// The methods; never empty, and never `CONNECT` or `TRACE`. Absent only together with an error.
+    pub methods: Option<Vec<Spanned<Method>>>,
+    /// A pattern of a path, such as `/guests/{id}`. It begins with `/`.
+    pub path: Spanned<String>,
+}
+
+/// A rule of `allow`. All its conditions must hold; an empty list is a condition that was not
+/// written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    /// Names of tenants; never empty.
+    pub tenants: Vec<Spanned<String>>,
+    /// Names of client applications.
+    pub apps: Vec<Spanned<String>>,
+    /// Roles (`roles`), any of which will do.
+    pub roles: Vec<Spanned<String>>,
+    /// Scopes (`scp`), any of which will do.
+    pub scopes: Vec<Spanned<String>>,
+}
+
+/// `rateLimit`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RateLimit {
+    /// How many requests are let through per `per`; at least 1.
+    pub requests: u32,
+    /// The period: 1 s to 1 d.
+    pub per: Duration,
+    /// How many may come at once; at least 1.
+    pub burst: Option<u32>,
+    /// What each have a count of their own; never empty.
+    pub by: Vec<Spanned<LimitKey>>,
+}
+
+/// What a rate limit counts by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LimitKey {
+    /// The tenant.
+    Tenant,
+    /// The client application.
+    App,
+    /// The principal.
+    Principal,
+    /// The address of the caller.
+    ClientAddress,
+    /// The route.
+    Route,
+}
+
+const LIMIT_KEYS: [(&str, LimitKey); 5] = [
+    ("tenant", LimitKey::Tenant),
+    ("app", LimitKey::App),
+    ("principal", LimitKey::Principal),
+    ("clientAddress", LimitKey::ClientAddress),
+    ("route", LimitKey::Route),
+];
+
+/// Takes a route apart.
+pub(super) fn route(node: &Node, d: &mut Diagnostics) -> Option<Route> {
+    let mut table = Table::of(
+        node,
+        "a route with the keys `match`, `backend` and `allow`",
+        d,
+    )?;
+    let help = "say which requests: `match: { methods: [GET], path: /guests }`";
+    let r#match = table.required("match", help, d, route_match);
+    let backend = table.required("backend", "name one of the backends", d, |node, d| {
+        name(node, "backend", d)
+    });
+    let public = table.optional("public", d, spanned(boolean));
+    let allow = table.optional("allow", d, |node, d| {
+        let help = "it would let nobody in; write a rule, or remove the route";
+        list(node, help, d, spanned(rule))
+    });
+    let rate_limit = table.optional("rateLimit", d, spanned(rate_limit));
+    let rewrite = table.optional("rewrite", d, spanned(path_pattern));
+    let keep_parameters = table.optional("keepParameters", d, keep_parameters);
+    if let Some(mode) = table.entry("mode") {
+        enforced(&mode.value, d);
+    }
+    for key in ["deny", "owner", "reason", "notBefore", "expires"] {
+        table.later(key, d);
+    }
+    table.finish(d);
+    Some(Route {
+        r#match: r#match?,
+        backend: backend?,
+        public,
+        allow: allow.unwrap_or_default(),
+        rate_limit,
+        rewrite,
+        keep_parameters: keep_parameters.unwrap_or_default(),
+    })
+}
+
+fn route_match(node: &Node, d: &mut Diagnostics) -> Option<RouteMatch> {
+    let mut table = Table::of(node, "`{ methods: [..], path: .. }`", d)?;
+    let host = table.optional("host", d, spanned(host));
+    let help = "write every method out: `methods: [GET, POST]`";
+    let methods = table.required("methods", help, d, |node, d| {
+        let methods = list(node, help, d, spanned(method))?;
+        warn_of_repeats(&methods, d);
+        Some(methods)
+    });
+    let path = table.required(
+        "path",
+        "write a path: `path: /guests/{id}`",
+        d,
+        spanned(path_pattern),
+    );
+    table.finish(d);
+    Some(RouteMatch {
+        host,
+        methods,
+        path: path?,
+    })
+}
+
+fn host(node: &Node, d: &mut Diagnostics) -> Option<String> {
+    let text = scalar(node, "a host", d)?;
+    let name = text.strip_prefix("*.").unwrap_or(text);
+    let allowed = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_');
+    let sound = name
+        .split('.')
+        .all(|label| !label.is_empty() && label.chars().all(allowed));
+    if !sound {
+        d.error(&node.span, "this is not a host")
+            .help("write `api.contoso.com` or `*.contoso.com`, without scheme, port or path");
+        return None;
+    }
+    // Case is folded here, once, and by the canonical form of the request: nobody compares as typed.
+    Some(text.to_ascii_lowercase())
+}
+
+fn method(node: &Node, d: &mut Diagnostics) -> Option<Method> {
+    const METHODS: [Method; 7] = [
+        Method::GET,
+        Method::HEAD,
+        Method::POST,
+        Method::PUT,
+        Method::PATCH,
+        Method::DELETE,
+        Method::OPTIONS,
+    ];
+    let text = scalar(node, "a method", d)?;
+    if matches!(text, "CONNECT" | "TRACE") {
+        d.error(&node.span, "this method is never passed on")
+            .help("`CONNECT` would open a tunnel past the policy, and `TRACE` would echo credentials; remove it");
+        return None;
+    }
+    let found = METHODS.into_iter().find(|method| method.as_str() == text);
+    if found.is_none() {
+        let meant = METHODS;
+        d.error(&node.span, "this is not a method that can be routed")
+            .did_you_mean(nearest(text, meant.iter().map(Method::as_str)))
+            .help("methods are `GET`, `HEAD`, `POST`, `PUT`, `PATCH`, `DELETE` and `OPTIONS`, in upper case");
+    }
+    found
+}
+
+fn path_pattern(node: &Node, d: &mut Diagnostics) -> Option<String> {
+    let path = token(node, "a path", d)?;
+    if !path.starts_with('/') {
+        d.error(&node.span, "a path begins with `/`");
+        return None;
+    }
+    if path.contains(['?', '#']) {
+        d.error(&node.span, "a path has no query (`?`) or fragment (`#`)")
+            .help("routes are matched by path alone; remove the rest");
+        return None;
+    }
+    Some(path)
+}
+
+/// A name, which the room that compiles the document looks up.
+fn name(node: &Node, kind: &str, d: &mut Diagnostics) -> Option<Spanned<String>> {
+    let decode = |node: &Node, d: &mut Diagnostics| text(node, &format!("the name of a {kind}"), d);
+    spanned(decode)(node, d)
+}
+
+fn rule(node: &Node, d: &mut Diagnostics) -> Option<Rule> {
+    let mut table = Table::of(node, "a rule such as `{ tenants: [..], apps: [..] }`", d)?;
+    let help = "name the tenants: a rule without them would let every tenant in";
+    let tenants = table.required("tenants", help, d, |node, d| names(node, "a tenant", d));
+    let apps = table.optional("apps", d, |node, d| names(node, "an app", d));
+    let roles = table.optional("roles", d, |node, d| names(node, "a role", d));
+    let scopes = table.optional("scopes", d, |node, d| names(node, "a scope", d));
+    // A condition that was skipped would let in more than was written.
+    for key in [
+        "when",
+        "principals",
+        "groups",
+        "tokenKinds",
+        "authStrength",
+        "from",
+        "mode",
+        "notBefore",
+        "expires",
+        "owner",
+        "reason",
+    ] {
+        table.later(key, d);
+    }
+    table.finish(d);
+    Some(Rule {
+        tenants: tenants?,
+        apps: apps.unwrap_or_default(),
+        roles: roles.unwrap_or_default(),
+        scopes: scopes.unwrap_or_default(),
+    })
+}
+
+fn names(node: &Node, what: &str, d: &mut Diagnostics) -> Option<Vec<Spanned<String>>> {
+    let why = "it could be read as nobody or as anybody; name who is meant, or leave the key out";
+    let decode = |node: &Node, d: &mut Diagnostics| token(node, what, d);
+    let names = list(node, why, d, spanned(decode))?;
+    warn_of_repeats(&names, d);
+    Some(names)
+}
+
+fn rate_limit(node: &Node, d: &mut Diagnostics) -> Option<RateLimit> {
+    const SECOND: Duration = Duration::from_secs(1);
+    const DAY: Duration = Duration::from_hours(24);
+    let positive = 1..=u64::from(u32::MAX);
+    let mut table = Table::of(node, "`{ requests: .., per: .., by: [..] }`", d)?;
+    let requests = table.required(
+        "requests",
+        "write how many: `requests: 60`",
+        d,
+        |node, d| count(node, positive.clone(), d),
+    );
+    let per = table.required("per", "write the period: `per: 1m`", d, |node, d| {
+        duration(node, SECOND..=DAY, d)
+    });
+    let burst = table.optional("burst", d, |node, d| count(node, positive.clone(), d));
+    let help =
+        "say what has a count of its own: `by: [tenant, app]`, or `by: [route]` for all together";
+    let by = table.required("by", help, d, |node, d| {
+        let decode = |node: &Node, d: &mut Diagnostics| choice(node, &LIMIT_KEYS, d);
+        let by = list(node, help, d, spanned(decode))?;
+        warn_of_repeats(&by, d);
+        Some(by)
+    });
+    table.finish(d);
+    Some(RateLimit {
+        requests: requests?,
+        per: per?,
+        burst,
+        by: by?,
+    })
+}
+
+fn keep_parameters(node: &Node, d: &mut Diagnostics) -> Option<Vec<Spanned<String>>> {
+    let parameters = list(node, "leave the key out instead", d, spanned(parameter))?;
+    warn_of_repeats(&parameters, d);
+    Some(parameters)
+}
+
+fn parameter(node: &Node, d: &mut Diagnostics) -> Option<String> {
+    const KEPT: [&str; 4] = ["code", "sp", "sv", "se"];
+    let text = scalar(node, "the name of a parameter", d)?;
+    let folded = text.to_ascii_lowercase();
+    if folded == "sig" {
+        d.error(&node.span, "`sig` is never kept")
+            .help("it is the signature of a SAS URL: with it a caller would need no token at all");
+        return None;
+    }
+    if !KEPT.contains(&&*folded) {
+        d.error(&node.span, "this parameter need not be kept")
+            .help("only `code`, `sp`, `sv` and `se` are taken from a query; remove it");
+        return None;
+    }
+    Some(folded)
+}
+
+fn enforced(node: &Node, d: &mut Diagnostics) {
+    match &node.value {
+        Value::Plain(mode) | Value::Quoted(mode) if mode == "reportOnly" => {
+            unsupported(&node.span, "the mode `reportOnly`", d);
+        }
+        _ => {
+            choice(node, &[("enforce", ())], d);
+        }
+    }
+}
