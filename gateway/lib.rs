@@ -4,8 +4,10 @@
 pub mod body;
 pub mod canonical;
 pub mod clock;
+pub mod credentials;
 pub mod denial;
 pub mod files;
 pub mod ids;
+pub mod net;
 pub mod secret;
 pub mod server;

@@ -1,0 +1,6 @@
+//! What every outgoing connection needs: names and addresses, TLS settings, and the small bounded
+//! HTTP client of the control plane.
+
+pub mod address;
+pub mod client;
+pub mod tls;
