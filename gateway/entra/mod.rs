@@ -1,0 +1,121 @@
+//! Entra ID: issuers and their signing keys, verification of access tokens, the cache of verified
+//! tokens, and the [`Principal`] that comes of them.
+
+mod algorithm;
+mod cache;
+mod disk;
+mod issuer;
+mod json;
+mod keys;
+mod metadata;
+mod principal;
+mod rules;
+mod source;
+mod token;
+mod verify;
+mod version;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+pub use algorithm::Algorithm;
+pub use disk::KeyFolder;
+pub use issuer::{IssuerKeys, KeyStatus, Rhythm};
+pub use principal::{Principal, TokenKind};
+pub use rules::{TenantKeys, TokenRules};
+pub use source::{Authority, FetchFailure, Fetched, Fetching, KeySource};
+pub use version::Version;
+
+use cache::TokenCache;
+use issuer::Upkeep;
+use verify::Verified;
+
+use crate::clock::{Clock, Now};
+use crate::denial::{Denial, Reason};
+use crate::ids::TenantId;
+
+/// What outlives a snapshot: the keys that are kept fresh, and the tokens that were verified.
+pub struct Entra {
+    upkeep: Upkeep,
+    control: tokio::runtime::Handle,
+    issuers: Mutex<HashMap<(TenantId, Version), Weak<IssuerKeys>>>,
+    cache: TokenCache,
+}
+
+impl Entra {
+    /// Keeps keys from `source` on the runtime `control`, and at most `cached_tokens` verified tokens.
+    pub fn new(
+        clock: Arc<dyn Clock>,
+        source: Arc<dyn KeySource>,
+        folder: Option<KeyFolder>,
+        control: tokio::runtime::Handle,
+        cached_tokens: u64,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            upkeep: Upkeep {
+                clock,
+                source,
+                folder: folder.map(Arc::new),
+            },
+            control,
+            issuers: Mutex::default(),
+            cache: TokenCache::new(cached_tokens),
+        })
+    }
+
+    /// The keys of a tenant's issuers: those that are kept already in this rhythm, or from now on.
+    pub fn tenant(&self, tenant: TenantId, rhythm: Rhythm) -> TenantKeys {
+        let mut issuers = self.issuers.lock().unwrap_or_else(PoisonError::into_inner);
+        issuers.retain(|_, kept| kept.strong_count() > 0);
+        let mut of = |version| {
+            let kept = issuers.get(&(tenant, version)).and_then(Weak::upgrade);
+            if let Some(kept) = kept.filter(|kept| kept.rhythm() == rhythm) {
+                return kept;
+            }
+            let upkeep = self.upkeep.clone();
+            let keys = IssuerKeys::start(tenant, version, rhythm, upkeep, &self.control);
+            issuers.insert((tenant, version), Arc::downgrade(&keys));
+            keys
+        };
+        TenantKeys {
+            v1: of(Version::V1),
+            v2: of(Version::V2),
+        }
+    }
+
+    /// Turns a bearer token into the principal that it proves. A token that was verified before costs
+    /// a hash and a look-up; what may have changed since is asked again.
+    ///
+    /// # Errors
+    /// The denial that says what is wrong with the token, or that its keys are not to be had.
+    pub async fn authenticate(
+        &self,
+        token: &str,
+        rules: &TokenRules,
+        now: &Now,
+    ) -> Result<Arc<Principal>, Denial> {
+        if token.len() > rules.longest_token {
+            return Err(Denial::from(Reason::TokenTooLarge).expected(
+                format!("at most {} bytes", rules.longest_token),
+                format!("{} bytes", token.len()),
+            ));
+        }
+        let digest = TokenCache::digest(token);
+        if let Some(known) = self.cache.find(&digest) {
+            match known.admit(rules, now) {
+                Ok(principal) => return Ok(Arc::clone(principal)),
+                // Its key is listed no more. The token is looked at as if for the first time: the key
+                // may have come back, and if not, the reason comes out as it would for a stranger.
+                Err(denial) if denial.reason() == Reason::KeyUnknown => self.cache.forget(&digest),
+                Err(denial) => return Err(denial),
+            }
+        }
+        let verified = Verified::establish(token, rules, now).await?;
+        let principal = verified.admit(rules, now).cloned()?;
+        self.cache.remember(digest, verified, now);
+        Ok(principal)
+    }
+}

@@ -1,0 +1,100 @@
+//! A bearer token taken apart: the compact form, its JOSE header, its claims. Nothing here trusts
+//! anything: what comes out has the right shape, and no more than that.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Map, Value};
+
+use super::algorithm::Algorithm;
+use super::json;
+use crate::denial::{Denial, Reason};
+
+/// A signed JWT in compact form (RFC 7515 section 7.1), decoded but not verified.
+pub(super) struct Token<'t> {
+    pub(super) header: Header,
+    pub(super) claims: Map<String, Value>,
+    /// The bytes that the signature covers.
+    pub(super) signed: &'t [u8],
+    pub(super) signature: Vec<u8>,
+}
+
+/// What is read of a JOSE header. `jwk`, `jku`, `x5u` and `x5c` are not: a key that the token brings
+/// along proves nothing.
+pub(super) struct Header {
+    pub(super) algorithm: Algorithm,
+    pub(super) key_id: String,
+}
+
+/// More claims than this are not what Entra issues (groups end at 200 by overage).
+const MOST_CLAIMS: usize = 200;
+
+impl<'t> Token<'t> {
+    /// Takes a token apart. `accepted` are the algorithms that the configuration allows.
+    pub(super) fn parse(text: &'t str, accepted: &[Algorithm]) -> Result<Self, Denial> {
+        let malformed = || Denial::from(Reason::TokenMalformed);
+        let (signed, signature) = text.rsplit_once('.').ok_or_else(malformed)?;
+        let (header, claims) = signed.split_once('.').ok_or_else(malformed)?;
+        if claims.contains('.') {
+            return Err(malformed().expected("a signed token of three parts", "more parts"));
+        }
+        let header = decode_object(header).ok_or_else(malformed)?;
+        let header = Header::read(&header, accepted)?;
+        let claims = decode_object(claims).ok_or(Reason::ClaimsMalformed)?;
+        if claims.len() > MOST_CLAIMS {
+            return Err(Reason::ClaimsMalformed.into());
+        }
+        Ok(Self {
+            header,
+            claims,
+            signed: signed.as_bytes(),
+            signature: URL_SAFE_NO_PAD.decode(signature).map_err(|_| malformed())?,
+        })
+    }
+}
+
+impl Header {
+    fn read(header: &Map<String, Value>, accepted: &[Algorithm]) -> Result<Self, Denial> {
+        // RFC 7515 section 4.1.11: an extension that is not understood must be refused. None is.
+        for name in ["crit", "b64", "zip", "enc"] {
+            if header.contains_key(name) {
+                return Err(Denial::from(Reason::TokenHeaderNotSupported)
+                    .expected("an ordinary JWS header", format!("a header with `{name}`")));
+            }
+        }
+        // Microsoft Graph signs over a hashed nonce, so such a token can never be verified here.
+        if header.contains_key("nonce") {
+            return Err(Reason::GraphToken.into());
+        }
+        if let Some(kind) = header.get("typ") {
+            let kind = kind.as_str().unwrap_or_default();
+            if !kind.eq_ignore_ascii_case("JWT") && !kind.eq_ignore_ascii_case("at+jwt") {
+                return Err(Denial::from(Reason::TokenHeaderNotSupported)
+                    .expected("typ JWT", printable(kind)));
+            }
+        }
+        let named = header.get("alg").and_then(Value::as_str);
+        let named = named.ok_or(Reason::TokenMalformed)?;
+        let algorithm = accepted.iter().find(|accepted| accepted.name() == named);
+        let algorithm = *algorithm.ok_or_else(|| {
+            let names: Vec<_> = accepted.iter().map(|accepted| accepted.name()).collect();
+            Denial::from(Reason::AlgorithmNotAllowed).expected(names.join(", "), printable(named))
+        })?;
+        let key_id = header.get("kid").and_then(Value::as_str);
+        let key_id = key_id.ok_or_else(|| {
+            Denial::from(Reason::TokenMalformed).expected("a key ID (kid)", "none")
+        })?;
+        Ok(Self {
+            algorithm,
+            key_id: key_id.to_owned(),
+        })
+    }
+}
+
+fn decode_object(part: &str) -> Option<Map<String, Value>> {
+    json::object(&URL_SAFE_NO_PAD.decode(part).ok()?)
+}
+
+/// Text of a token's, for the log: short, and without what could break a line or a terminal.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(120).collect()
+}

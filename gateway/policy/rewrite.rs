@@ -1,0 +1,89 @@
+//! Rewrites: `/api/guests/{rest}`, with the parameters of the route's pattern put in place. What is put
+//! in comes from the canonical path, so nothing has to be parsed or escaped again.
+
+use matchit::Params;
+
+/// A compiled rewrite.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Rewrite(Vec<Part>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Text(Box<str>),
+    Parameter(Box<str>),
+}
+
+impl Rewrite {
+    /// Reads a rewrite. The error says what is wrong with it.
+    pub(super) fn parse(text: &str, parameters: &[&str]) -> Result<Self, String> {
+        if !text.starts_with('/') {
+            return Err("a rewrite begins with `/`".to_owned());
+        }
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once('{') {
+            let (name, after) = after
+                .split_once('}')
+                .ok_or("a `{` without its `}`".to_owned())?;
+            if !parameters.contains(&name) {
+                return Err(format!("the route's path has no parameter `{name}`"));
+            }
+            parts.push(Part::Text(before.into()));
+            parts.push(Part::Parameter(name.into()));
+            rest = after;
+        }
+        if rest.contains('}') {
+            return Err("a `}` without its `{`".to_owned());
+        }
+        parts.push(Part::Text(rest.into()));
+        Ok(Self(parts))
+    }
+
+    /// The literal parts, each of which must be canonical by itself.
+    pub(super) fn literal(&self) -> String {
+        let parts = self.0.iter().map(|part| match part {
+            Part::Text(text) => text,
+            Part::Parameter(_) => "x",
+        });
+        parts.collect()
+    }
+
+    pub(super) fn apply(&self, parameters: &Params<'_, '_>) -> String {
+        let parts = self.0.iter().map(|part| match part {
+            Part::Text(text) => text,
+            // INVARIANT: `parse` has seen that the pattern has the parameter.
+            Part::Parameter(name) => parameters.get(name).unwrap_or_default(),
+        });
+        parts.collect()
+    }
+}
+
+/// The names of a pattern's parameters.
+pub(super) fn parameters(pattern: &str) -> Vec<&str> {
+    let parts = pattern.split('{').skip(1);
+    let names = parts.filter_map(|part| Some(part.split_once('}')?.0));
+    names.map(|name| name.trim_start_matches('*')).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rewrite_puts_parameters_in_place() {
+        let mut router = matchit::Router::new();
+        let pattern = "/guests/{id}/{*rest}";
+        router.insert(pattern, ()).expect("a pattern");
+        let rewrite =
+            Rewrite::parse("/api/{rest}/of/{id}", &parameters(pattern)).expect("a rewrite");
+        let found = router.at("/guests/7/a/b%20c").expect("found");
+        assert_eq!(rewrite.apply(&found.params), "/api/a/b%20c/of/7");
+    }
+
+    #[test]
+    fn a_rewrite_that_cannot_be_applied_is_refused() {
+        for text in ["api", "/{other}", "/{id", "/id}"] {
+            assert!(Rewrite::parse(text, &["id"]).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Compiling and finding, from texts as people write them.
+
+use std::path::Path;
+
+use http::Method;
+
+use super::*;
+use crate::denial::Reason;
+use crate::files::{Diagnostics, parse_policies};
+
+const NAMES: &str = "
+tenants: { contoso: 11111111-1111-1111-1111-111111111111 }
+apps: { portal: aaaaaaaa-0000-0000-0000-000000000001 }
+audiences: [api://gateway]
+backends:
+  b: { http: http://127.0.0.1:9000, credential: none }
+routes:
+";
+
+fn compiled(routes: &str) -> (Option<Policy>, String) {
+    let text = format!("{NAMES}{routes}");
+    let mut diagnostics = Diagnostics::new();
+    let document = parse_policies(&[(Path::new("p.yaml"), &text)], &mut diagnostics);
+    let policy = compile(&document, &mut diagnostics);
+    (policy, diagnostics.render())
+}
+
+fn policy(routes: &str) -> Policy {
+    let (policy, faults) = compiled(routes);
+    policy.unwrap_or_else(|| panic!("{faults}"))
+}
+
+fn route(name: &str, matches: &str) -> String {
+    format!(
+        "  {name}: {{ match: {{ {matches} }}, backend: b, allow: [{{ tenants: [contoso] }}] }}\n"
+    )
+}
+
+fn found(policy: &Policy, host: &str, method: &Method, path: &str) -> Result<String, Reason> {
+    match policy.find(host, method, path) {
+        Ok(matched) => Ok(matched.route().name().to_string()),
+        Err(unmatched) => Err(unmatched.denial().reason()),
+    }
+}
+
+#[test]
+fn the_most_specific_host_then_path_then_method_wins() {
+    let policy = policy(
+        &[
+            route("any", "methods: [GET], path: '/a/{*rest}'"),
+            route("any-post", "methods: [POST], path: '/a/{*rest}'"),
+            route(
+                "suffix",
+                "host: '*.contoso.com', methods: [GET], path: '/a/{*rest}'",
+            ),
+            route(
+                "longer",
+                "host: '*.api.contoso.com', methods: [GET], path: '/a/{*rest}'",
+            ),
+            route(
+                "exact",
+                "host: eu.api.contoso.com, methods: [GET], path: '/a/{*rest}'",
+            ),
+            route(
+                "exact-path",
+                "host: eu.api.contoso.com, methods: [GET], path: '/a/b'",
+            ),
+        ]
+        .concat(),
+    );
+    for (host, method, path, expected) in [
+        ("example.org", Method::GET, "/a/b", Ok("any")),
+        ("example.org", Method::POST, "/a/b", Ok("any-post")),
+        (
+            "example.org",
+            Method::PUT,
+            "/a/b",
+            Err(Reason::MethodNotAllowed),
+        ),
+        ("example.org", Method::GET, "/b", Err(Reason::RouteNotFound)),
+        ("x.contoso.com", Method::GET, "/a/b", Ok("suffix")),
+        ("contoso.com", Method::GET, "/a/b", Ok("any")),
+        ("evilcontoso.com", Method::GET, "/a/b", Ok("any")),
+        ("us.api.contoso.com", Method::GET, "/a/b", Ok("longer")),
+        ("eu.api.contoso.com", Method::GET, "/a/b", Ok("exact-path")),
+        ("eu.api.contoso.com", Method::GET, "/a/c", Ok("exact")),
+        (
+            "eu.api.contoso.com",
+            Method::POST,
+            "/a/c",
+            Err(Reason::MethodNotAllowed),
+        ),
+        (
+            "eu.api.contoso.com",
+            Method::GET,
+            "/A/c",
+            Err(Reason::AmbiguousPath),
+        ),
+    ] {
+        let got = found(&policy, host, &method, path);
+        assert_eq!(got, expected.map(str::to_owned), "{method} {host}{path}");
+    }
+}
+
+#[test]
+fn a_405_names_the_methods_that_are_allowed() {
+    let policy = policy(
+        &[
+            route("one", "methods: [GET, HEAD], path: /a"),
+            route("two", "methods: [DELETE], path: /a"),
+        ]
+        .concat(),
+    );
+    let unmatched = policy.find("h", &Method::POST, "/a").unwrap_err();
+    let answer = unmatched.denial().answer(crate::ids::RequestId::fresh());
+    assert_eq!(answer.headers()["allow"], "GET, HEAD, DELETE");
+}
+
+#[test]
+fn a_rewrite_replaces_the_path() {
+    let routes = "  r: { match: { methods: [GET], path: '/guests/{*rest}' }, backend: b, rewrite: '/api/guests/{rest}', public: true }\n";
+    let policy = policy(routes);
+    let matched = policy
+        .find("h", &Method::GET, "/guests/a/b%20c")
+        .expect("matched");
+    assert_eq!(matched.rewritten(), Some("/api/guests/a/b%20c"));
+}
+
+#[test]
+fn every_fault_of_a_policy_is_told_with_its_place() {
+    let (policy, faults) = compiled(&[
+        route("one", "methods: [GET], path: '/a/{x}'"),
+        route("two", "methods: [GET, POST], path: '/a/{y}'"),
+        route("three", "methods: [GET], path: '/b//c'"),
+        "  four: { match: { methods: [GET], path: /d }, backend: c, rewrite: '/{nothing}', allow: [{ tenants: [contos], apps: [portal, prtal] }] }\n".to_owned(),
+    ].concat());
+    assert!(policy.is_none());
+    for expected in [
+        "route `two` takes requests of another route",
+        "route `one` takes them too",
+        "this path is not in canonical form",
+        "no backend is named `c`",
+        "the route's path has no parameter `nothing`",
+        "no tenant is named `contos`",
+        "did you mean `contoso`?",
+        "no app is named `prtal`",
+        "did you mean `portal`?",
+        "p.yaml:9:",
+        "p.yaml:10:",
+        "p.yaml:11:",
+    ] {
+        assert!(
+            faults.contains(expected),
+            "{expected:?} is missing in:\n{faults}"
+        );
+    }
+}
+
+#[test]
+fn a_policy_without_an_audience_or_for_personal_accounts_is_refused() {
+    let text = NAMES.replace("audiences: [api://gateway]", "").replace(
+        "11111111-1111-1111-1111-111111111111",
+        "9188040d-6c67-4c5b-b112-36a304b66dad",
+    ) + &route("r", "methods: [GET], path: /a");
+    let mut diagnostics = Diagnostics::new();
+    let document = parse_policies(&[(Path::new("p.yaml"), &text)], &mut diagnostics);
+    assert!(compile(&document, &mut diagnostics).is_none());
+    let faults = diagnostics.render();
+    assert!(faults.contains("no audience is named"), "{faults}");
+    assert!(faults.contains("personal Microsoft accounts"), "{faults}");
+}
