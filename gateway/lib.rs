@@ -1,6 +1,7 @@
 //! Portcullis: a TLS gateway in front of Azure Functions and Logic Apps. A caller brings an Entra
 //! ID token; the backend sees a managed identity. ARCHITECTURE.md tells how the rooms fit together.
 
+pub mod admin;
 pub mod body;
 pub mod canonical;
 pub mod clock;
@@ -11,6 +12,13 @@ pub mod files;
 pub mod ids;
 pub mod limits;
 pub mod net;
+pub mod pipeline;
 pub mod policy;
+pub mod reload;
+pub mod running;
 pub mod secret;
 pub mod server;
+pub mod snapshot;
+pub mod telemetry;
+pub mod trace;
+pub mod upstream;

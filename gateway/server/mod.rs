@@ -1,3 +1,14 @@
-//! Listeners and connections.
+//! Listeners, TLS, HTTP/1 and HTTP/2 connections and the limits on them, and their drain. A worker
+//! thread per core shares nothing with the others: it has its own runtime, listening socket and pools.
 
+mod certificates;
+mod connection;
+mod drain;
+mod listener;
 pub mod wire;
+mod worker;
+
+pub use certificates::Certificates;
+pub use drain::{Drain, Phase};
+pub use listener::bind;
+pub use worker::{ListenSettings, Security, Workers};

@@ -1,0 +1,115 @@
+//! The admin address: health, readiness and metrics, for platforms and operators. Read only, and apart
+//! from the callers' listener.
+
+mod readiness;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::body::Reply;
+use crate::clock::pause;
+use crate::telemetry::Metrics;
+
+pub use readiness::{Check, Readiness};
+
+/// What the admin address answers from.
+pub struct Admin {
+    /// Whether the gateway is ready.
+    pub readiness: Readiness,
+    /// The counters.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Admin {
+    /// Answers for ever.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    tokio::spawn(Arc::clone(&self).connection(stream));
+                }
+                Err(_) => pause(Duration::from_millis(20)).await,
+            }
+        }
+    }
+
+    async fn connection(self: Arc<Self>, stream: TcpStream) {
+        let service = service_fn(|request: Request<Incoming>| {
+            let answer = self.answer(
+                request.method(),
+                request.uri().path(),
+                request.uri().query(),
+            );
+            async { Ok::<_, Infallible>(answer) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(Duration::from_secs(30))
+            .serve_connection(TokioIo::new(stream), service);
+        // Whoever asks and leaves is no fault of ours.
+        let _ = connection.await;
+    }
+
+    fn answer(&self, method: &Method, path: &str, query: Option<&str>) -> Response<Reply> {
+        if !matches!(*method, Method::GET | Method::HEAD) {
+            let mut refused = text(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "only GET and HEAD\n".to_owned(),
+            );
+            refused
+                .headers_mut()
+                .insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return refused;
+        }
+        match path {
+            "/livez" => text(StatusCode::OK, "ok\n".to_owned()),
+            "/readyz" | "/healthz" => self.ready(query == Some("verbose")),
+            "/metrics" => text(StatusCode::OK, self.metrics.text()),
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "there are /livez, /readyz (?verbose) and /metrics\n".to_owned(),
+            ),
+        }
+    }
+
+    fn ready(&self, verbose: bool) -> Response<Reply> {
+        let checks = self.readiness.checks();
+        let ready = checks.iter().all(|check| check.passes || !check.required);
+        let (status, word) = match ready {
+            true => (StatusCode::OK, "ok"),
+            false => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
+        };
+        let mut body = String::new();
+        if verbose {
+            for check in &checks {
+                body.push_str(&check.line());
+            }
+        }
+        text(status, body + word + "\n")
+    }
+}
+
+fn text(status: StatusCode, body: String) -> Response<Reply> {
+    let mut response = Response::new(Reply::full(body));
+    *response.status_mut() = status;
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, plain);
+    response
+}
+
+/// Binds the admin address, on the runtime that will serve it.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    TcpListener::bind(address).await
+}

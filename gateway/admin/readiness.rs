@@ -1,0 +1,126 @@
+//! Readiness: whether requests that arrive now could be served.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::clock::Clock;
+use crate::credentials::Credential;
+use crate::entra::{KeyStatus, Version};
+use crate::server::{Drain, Phase};
+use crate::snapshot::Snapshot;
+
+/// Knows what readiness depends on.
+pub struct Readiness {
+    /// What is in force.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Whether the gateway is leaving.
+    pub drain: Drain,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// One thing that readiness depends on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// What is checked.
+    pub name: String,
+    /// Whether all is well.
+    pub passes: bool,
+    /// Whether the gateway is not ready without it. One tenant's keys are not: other tenants are served.
+    pub required: bool,
+    /// Why it does not pass.
+    pub why: String,
+}
+
+impl Check {
+    pub(super) fn line(&self) -> String {
+        let Self {
+            name,
+            passes,
+            required,
+            why,
+        } = self;
+        match (passes, required) {
+            (true, _) => format!("[+] {name} ok\n"),
+            (false, true) => format!("[-] {name} failed: {why}\n"),
+            (false, false) => format!("[!] {name} degraded: {why}\n"),
+        }
+    }
+}
+
+impl Readiness {
+    /// Every check, those that are required first.
+    pub fn checks(&self) -> Vec<Check> {
+        let snapshot = self.snapshot.load_full();
+        let keys = self.keys(&snapshot);
+        let credentials = self.credentials(&snapshot);
+        let mut checks = vec![
+            Check {
+                name: "serving".to_owned(),
+                passes: self.drain.phase() == Phase::Serving,
+                required: true,
+                why: "the gateway is shutting down".to_owned(),
+            },
+            // If nothing at all could be served, another replica should be asked.
+            some(&keys, "keys", "no tenant's signing keys are loaded"),
+            some(
+                &credentials,
+                "credentials",
+                "no backend's credential is ready",
+            ),
+        ];
+        checks.extend(keys);
+        checks.extend(credentials);
+        checks
+    }
+
+    fn keys(&self, snapshot: &Snapshot) -> Vec<Check> {
+        let rules = &snapshot.token_rules;
+        let issuers = rules
+            .tenants
+            .values()
+            .flat_map(|keys| Version::ALL.map(|version| keys.of(version)));
+        let mut statuses: Vec<KeyStatus> = issuers.map(|issuer| issuer.status()).collect();
+        statuses.retain(|status| rules.versions.contains(&status.version));
+        statuses.sort_by_key(|status| (status.tenant, status.version));
+        let checks = statuses.into_iter().map(|status| Check {
+            name: format!("keys/{}/{}", status.tenant, status.version.name()),
+            passes: status.fetched.is_some(),
+            required: false,
+            why: status
+                .failure
+                .unwrap_or_else(|| "not fetched yet".to_owned()),
+        });
+        checks.collect()
+    }
+
+    fn credentials(&self, snapshot: &Snapshot) -> Vec<Check> {
+        let now = self.clock.now();
+        let checks = snapshot.backends.iter().filter_map(|backend| {
+            let Credential::ManagedIdentity(slot) = backend.credential() else {
+                return None;
+            };
+            Some(Check {
+                name: format!("credential/{}", backend.name()),
+                passes: slot.current(&now).is_some(),
+                required: false,
+                why: match slot.status().last_failure {
+                    Some(failure) => failure.text,
+                    None => "not fetched yet".to_owned(),
+                },
+            })
+        });
+        checks.collect()
+    }
+}
+
+/// Passes if any of `checks` does, or there are none.
+fn some(checks: &[Check], name: &str, why: &str) -> Check {
+    Check {
+        name: name.to_owned(),
+        passes: checks.is_empty() || checks.iter().any(|check| check.passes),
+        required: true,
+        why: why.to_owned(),
+    }
+}

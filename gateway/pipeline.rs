@@ -1,0 +1,142 @@
+//! The path of one request, from top to bottom. Nothing else knows the order of the stages, and the
+//! types let none be skipped: `canonical::Request` → `Matched` → `Decision` → `Authorized` → `Slot` →
+//! `Presented`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http::header::HeaderName;
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+use crate::canonical::{self, Refused};
+use crate::clock::{Clock, Now};
+use crate::denial::{Denial, Reason};
+use crate::entra::{Entra, Principal};
+use crate::ids::RequestId;
+use crate::net::address::Resolver;
+use crate::snapshot::Snapshot;
+use crate::telemetry::{AnswerBody, Record, RecordedBody, Ride, Sink};
+use crate::trace::Trace;
+use crate::upstream::{self, Caller, Pools, Proofs, Way};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The longest that a request waits for a credential's very first token.
+const CREDENTIAL_WAIT: Duration = Duration::from_secs(5);
+
+/// What a worker's requests share.
+pub struct Worker {
+    /// What is in force.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Keys and verified tokens.
+    pub entra: Arc<Entra>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Finds backends' addresses.
+    pub resolver: Arc<dyn Resolver>,
+    /// The worker's connections to backends.
+    pub pools: Pools,
+    /// Where records go.
+    pub sink: Arc<Sink>,
+}
+
+/// Where a request came in.
+pub struct Arrival<'c> {
+    /// The caller's address.
+    pub client: SocketAddr,
+    /// What the gateway says of it to backends.
+    pub caller: &'c Caller,
+    /// What was wrong with the message on the wire, if anything was.
+    pub framing: Option<Reason>,
+}
+
+/// Answers a request; cannot fail.
+pub async fn handle(
+    worker: &Worker,
+    arrival: Arrival<'_>,
+    request: Request<Incoming>,
+) -> Response<RecordedBody> {
+    let now = worker.clock.now();
+    let record = Record::open(now, &arrival.client, &request);
+    let id = record.id;
+    let mut ride = Ride::new(record, Arc::clone(&worker.sink), Arc::clone(&worker.clock));
+    let mut response = match forward(worker, &arrival, request, &now, id, &mut ride).await {
+        Ok(response) => response.map(AnswerBody::Backend),
+        Err(denial) => {
+            ride.note(|record| record.denied(&denial));
+            denial.answer(id).map(AnswerBody::Own)
+        }
+    };
+    response.headers_mut().insert(REQUEST_ID, id.header());
+    ride.onto(response)
+}
+
+async fn forward(
+    worker: &Worker,
+    arrival: &Arrival<'_>,
+    request: Request<Incoming>,
+    now: &Now,
+    id: RequestId,
+    ride: &mut Ride,
+) -> Result<Response<upstream::ResponseBody>, Denial> {
+    if let Some(framing) = arrival.framing {
+        return Err(framing.into());
+    }
+    let (parts, body) = request.into_parts();
+    let mut request =
+        canonical::Request::new(parts, arrival.client).map_err(Refused::into_denial)?;
+    let trace = Trace::take(request.headers_mut());
+    ride.note(|record| record.request(&request, trace));
+
+    let snapshot = worker.snapshot.load_full();
+    let matched = snapshot
+        .policy
+        .find(request.host(), request.method(), request.path());
+    let caller = match &matched {
+        Ok(matched) if matched.is_public() => Err(Reason::TokenMissing.into()),
+        _ => authenticate(worker, &snapshot, &request, now).await,
+    };
+    let matched = match matched {
+        Ok(matched) => matched,
+        // A stranger learns nothing of what is published: the token's denial goes first.
+        Err(unmatched) => return Err(caller.err().unwrap_or_else(|| unmatched.denial())),
+    };
+    ride.note(|record| record.matched(&matched, caller.as_ref().ok(), &snapshot.policy));
+
+    let authorized = matched.decide(caller).enforce()?;
+    let slot = snapshot.limits.admit(&authorized, arrival.client.ip())?;
+    let backend = snapshot.backends.of(&authorized);
+    let credential = backend.credential().present(now, CREDENTIAL_WAIT).await?;
+    ride.note(|record| record.authorized(&authorized, backend.name(), worker.clock.now()));
+    let proofs = Proofs {
+        authorized: &authorized,
+        slot,
+        backend,
+        credential,
+    };
+    let way = Way {
+        pools: &worker.pools,
+        resolver: &worker.resolver,
+        now,
+    };
+    let response = upstream::send(proofs, way, arrival.caller, trace, id, request, body).await;
+    ride.note(|record| record.answered(worker.clock.now()));
+    response
+}
+
+/// Stage 5: the bearer token becomes a principal, or a denial that is an input to the decision.
+async fn authenticate(
+    worker: &Worker,
+    snapshot: &Snapshot,
+    request: &canonical::Request,
+    now: &Now,
+) -> Result<Arc<Principal>, Denial> {
+    let token = request.bearer()?;
+    worker
+        .entra
+        .authenticate(token, &snapshot.token_rules, now)
+        .await
+}

@@ -1,0 +1,522 @@
+//! A running gateway: the rooms put together, started, watched and drained.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::runtime::{self, Runtime};
+
+use crate::admin::{self, Admin, Readiness};
+use crate::clock::{Clock, SystemClock, pause, within};
+use crate::credentials::{AzureIdentity, Credentials, TokenSource};
+use crate::entra::{Authority, Entra, KeyFolder};
+use crate::files::{self, Diagnostics, GatewayDocument, ListenTls};
+use crate::limits::LimitStore;
+use crate::net::address::{Resolver, SystemResolver};
+use crate::net::client::Client;
+use crate::net::tls::{self, Roots};
+use crate::pipeline::Worker;
+use crate::reload::{Apply, Documents, Reloader, Reloads};
+use crate::server::{self, Certificates, Drain, ListenSettings, Phase, Security, Workers};
+use crate::snapshot::{Lasting, Snapshot};
+use crate::telemetry::{Level, Log, Metrics, RequestLog, Sink, event};
+use crate::upstream::{Endpoints, Pools};
+
+/// What tests and the demo replace.
+pub struct Options {
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Where managed identity tokens come from; `None` for the platform's own identity endpoint.
+    pub tokens: Option<Arc<dyn TokenSource>>,
+    /// Finds addresses.
+    pub resolver: Arc<dyn Resolver>,
+    /// Where the request log goes.
+    pub log: Box<dyn Write + Send>,
+}
+
+impl Options {
+    /// The machine's clock, the platform's managed identity, the system's resolver, standard output.
+    pub fn system() -> Self {
+        Self {
+            clock: Arc::new(SystemClock),
+            tokens: None,
+            resolver: Arc::new(SystemResolver),
+            log: Box::new(io::stdout()),
+        }
+    }
+}
+
+/// Why a gateway did not start, for operators.
+#[derive(Debug)]
+pub enum StartError {
+    /// The files are at fault.
+    Files(Diagnostics),
+    /// The machine is: an address that is taken, a folder that cannot be written.
+    Machine {
+        /// What was tried.
+        what: String,
+        /// How it failed.
+        why: String,
+    },
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Files(diagnostics) => f.write_str(&diagnostics.render()),
+            Self::Machine { what, why } => write!(f, "error: {what}: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+fn machine<E: fmt::Display>(what: impl Into<String>) -> impl FnOnce(E) -> StartError {
+    let what = what.into();
+    move |error| StartError::Machine {
+        what,
+        why: error.to_string(),
+    }
+}
+
+/// A gateway that runs.
+pub struct Gateway {
+    address: SocketAddr,
+    admin: Option<SocketAddr>,
+    workers: Workers,
+    drain: Drain,
+    reloader: Arc<Reloader>,
+    readiness: Readiness,
+    settings: files::Drain,
+    clock: Arc<dyn Clock>,
+    // Dropped after the workers, so that their last records are written.
+    log: Log,
+    control: Runtime,
+}
+
+impl Gateway {
+    /// Starts a gateway by the gateway.yaml at `path`.
+    ///
+    /// # Errors
+    /// When the files are at fault, or the machine is. Nothing runs then.
+    pub fn start(path: &Path, options: Options) -> Result<Self, StartError> {
+        tls::install_provider();
+        let mut diagnostics = Diagnostics::new();
+        let started = Documents::read(path, &mut diagnostics);
+        let Some(documents) = started else {
+            return Err(StartError::Files(diagnostics));
+        };
+        Start {
+            path: path.to_owned(),
+            documents,
+            options,
+        }
+        .run(diagnostics)
+    }
+
+    /// Where callers are served.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where health is told, if anywhere.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// Asks for a reload now.
+    pub fn reload(&self) {
+        self.reloader.ask();
+    }
+
+    /// How reloads have gone.
+    pub fn reloads(&self) -> tokio::sync::watch::Receiver<Reloads> {
+        self.reloader.reloads()
+    }
+
+    /// Whether requests that arrive now could be served.
+    pub fn readiness(&self) -> &Readiness {
+        &self.readiness
+    }
+
+    /// Runs a future on the control plane.
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.control.block_on(future)
+    }
+
+    /// Ends: not ready first, then nothing new, then all that is in flight is answered, within bounds.
+    /// `quick` leaves out the time in which load balancers notice.
+    pub fn drain(self, quick: bool) {
+        let Self {
+            mut workers,
+            drain,
+            settings,
+            clock,
+            log,
+            control,
+            ..
+        } = self;
+        let now = || clock.now().unix;
+        event(
+            now(),
+            Level::Info,
+            "draining",
+            "not ready; requests in flight will be answered",
+        );
+        drain.enter(Phase::Leaving);
+        let all_ended = control.block_on(async {
+            if !quick {
+                clock.sleep(settings.delay).await;
+            }
+            drain.enter(Phase::Draining);
+            within(settings.timeout, workers.ended()).await.is_some()
+        });
+        if !all_ended {
+            event(
+                now(),
+                Level::Warning,
+                "drain-timeout",
+                "requests still in flight are cut off",
+            );
+        }
+        workers.abandon();
+        drop(log);
+        event(now(), Level::Info, "ended", "");
+        control.shutdown_timeout(Duration::from_secs(1));
+    }
+}
+
+struct Start {
+    path: PathBuf,
+    documents: Documents,
+    options: Options,
+}
+
+impl Start {
+    fn run(self, mut diagnostics: Diagnostics) -> Result<Gateway, StartError> {
+        let Self {
+            path,
+            documents,
+            options,
+        } = self;
+        let gateway = &documents.gateway;
+        let control = runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("control")
+            .enable_all()
+            .build()
+            .map_err(machine("starting the control plane"))?;
+        let lasting = Arc::new(lasting(gateway, &options, &control)?);
+        let certificates = match &gateway.listen.tls {
+            ListenTls::Platform => None,
+            ListenTls::Certificates(pairs) => Some(Certificates::read(pairs, &mut diagnostics)),
+        };
+        let snapshot = lasting.compile(gateway, &documents.policies, &mut diagnostics);
+        let (Some(snapshot), false) = (snapshot, diagnostics.has_errors()) else {
+            return Err(StartError::Files(diagnostics));
+        };
+        if !diagnostics.is_empty() {
+            event(
+                options.clock.now().unix,
+                Level::Warning,
+                "policy-warnings",
+                &diagnostics.render(),
+            );
+        }
+        let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
+        let certificates = certificates.flatten();
+        let security = match &certificates {
+            None => Security::Platform,
+            Some(certificates) => {
+                let config = certificates
+                    .server_config()
+                    .map_err(machine("making the TLS settings"))?;
+                Security::Tls(Arc::new(config))
+            }
+        };
+
+        let drain = Drain::default();
+        let (sinks, workers, address) =
+            workers(gateway, &options, &lasting, &snapshot, security, &drain)?;
+        let metrics = Arc::new(Metrics::default());
+        let clock = Arc::clone(&options.clock);
+        let log = Log::start(
+            request_log(gateway),
+            sinks,
+            Arc::clone(&metrics),
+            options.log,
+        )
+        .map_err(machine("starting the log"))?;
+        let readiness = || Readiness {
+            snapshot: Arc::clone(&snapshot),
+            drain: drain.clone(),
+            clock: Arc::clone(&clock),
+        };
+        let admin = Arc::new(Admin {
+            readiness: readiness(),
+            metrics,
+        });
+        let admin = match gateway.admin {
+            None => None,
+            Some(address) => Some(serve_admin(&control, admin, address)?),
+        };
+        let settings = gateway.drain;
+        let apply = apply(gateway.clone(), certificates, Arc::clone(&clock));
+        let reloader = Reloader::new(&path, Arc::clone(&lasting), Arc::clone(&snapshot), apply);
+        control.spawn(Arc::clone(&reloader).watch(documents));
+        control.spawn(tidy(Arc::clone(&lasting)));
+        control.spawn(tell(readiness(), Arc::clone(&clock)));
+        event(
+            clock.now().unix,
+            Level::Info,
+            "started",
+            &format!("listening on {address}"),
+        );
+        Ok(Gateway {
+            address,
+            admin,
+            workers,
+            readiness: readiness(),
+            drain,
+            reloader,
+            settings,
+            clock,
+            log,
+            control,
+        })
+    }
+}
+
+fn lasting(
+    gateway: &GatewayDocument,
+    options: &Options,
+    control: &Runtime,
+) -> Result<Lasting, StartError> {
+    let roots = match &gateway.entra.ca {
+        None => Roots::Platform,
+        Some(ca) => Roots::Pem(
+            std::fs::read(&ca.value)
+                .map_err(machine(format!("reading entra.ca {}", ca.value.display())))?,
+        ),
+    };
+    let config = tls::client_config(&roots, &[b"http/1.1"]).map_err(machine("reading entra.ca"))?;
+    let client = Client::new(&config, Arc::clone(&options.resolver));
+    let folder = match &gateway.state {
+        None => None,
+        Some(state) => Some(
+            KeyFolder::open(&state.folder.value, state.max_key_age).map_err(machine(format!(
+                "opening state.folder {}",
+                state.folder.value.display()
+            )))?,
+        ),
+    };
+    let tokens = match &options.tokens {
+        Some(tokens) => Arc::clone(tokens),
+        None => {
+            let config = tls::client_config(&Roots::Platform, &[b"http/1.1"])
+                .map_err(machine("reading the platform's CA certificates"))?;
+            Arc::new(AzureIdentity::new(&config, Arc::clone(&options.resolver)))
+        }
+    };
+    let clock = &options.clock;
+    let handle = control.handle();
+    Ok(Lasting {
+        clock: Arc::clone(clock),
+        entra: Entra::new(
+            Arc::clone(clock),
+            Authority::new(&gateway.entra.authority.value, client),
+            folder,
+            handle.clone(),
+            gateway.entra.cached_tokens,
+        ),
+        credentials: Credentials::new(Arc::clone(clock), tokens, handle.clone()),
+        endpoints: Endpoints::default(),
+        limits: LimitStore::new(Arc::clone(clock)),
+    })
+}
+
+type Started = (Vec<Arc<Sink>>, Workers, SocketAddr);
+
+fn workers(
+    gateway: &GatewayDocument,
+    options: &Options,
+    lasting: &Arc<Lasting>,
+    snapshot: &Arc<ArcSwap<Snapshot>>,
+    security: Security,
+    drain: &Drain,
+) -> Result<Started, StartError> {
+    let listen = &gateway.listen;
+    let count = match gateway.workers {
+        Some(count) => count,
+        None => std::thread::available_parallelism().map_or(1, usize::from),
+    };
+    let address = listen.address.value;
+    let listeners =
+        server::bind(address, count).map_err(machine(format!("listening on {address}")))?;
+    let bound = listeners
+        .first()
+        .and_then(|listener| listener.local_addr().ok())
+        .unwrap_or(address);
+    let sinks: Vec<Arc<Sink>> = (0..count).map(|_| Arc::default()).collect();
+    let settings = ListenSettings {
+        handshake_timeout: listen.handshake_timeout,
+        header_timeout: listen.header_timeout,
+        idle_timeout: listen.idle_timeout,
+        max_connections: listen.max_connections,
+        max_head_bytes: listen.max_head_bytes,
+        max_streams: listen.max_streams,
+    };
+    let (lasting, snapshot, resolver) = (
+        Arc::clone(lasting),
+        Arc::clone(snapshot),
+        Arc::clone(&options.resolver),
+    );
+    let each = sinks.clone();
+    let make = move |index: usize| Worker {
+        snapshot: Arc::clone(&snapshot),
+        entra: Arc::clone(&lasting.entra),
+        clock: Arc::clone(&lasting.clock),
+        resolver: Arc::clone(&resolver),
+        pools: Pools::new(Arc::clone(&lasting.clock)),
+        sink: each.get(index).cloned().unwrap_or_default(),
+    };
+    let workers = Workers::start(listeners, security, &settings, drain, make);
+    Ok((
+        sinks,
+        workers.map_err(machine("starting the workers"))?,
+        bound,
+    ))
+}
+
+fn request_log(gateway: &GatewayDocument) -> RequestLog {
+    match gateway.telemetry.request_log {
+        files::RequestLog::Json => RequestLog::Json,
+        files::RequestLog::Human => RequestLog::Human,
+        files::RequestLog::Off => RequestLog::Off,
+    }
+}
+
+fn serve_admin(
+    control: &Runtime,
+    admin: Arc<Admin>,
+    address: SocketAddr,
+) -> Result<SocketAddr, StartError> {
+    let listening = control.block_on(admin::bind(address));
+    let listener = listening.map_err(machine(format!("listening on admin.address {address}")))?;
+    let address = listener.local_addr().unwrap_or(address);
+    control.spawn(admin.serve(listener));
+    Ok(address)
+}
+
+/// What a reload puts into force beside the snapshot, and what it cannot.
+fn apply(
+    first: GatewayDocument,
+    certificates: Option<Arc<Certificates>>,
+    clock: Arc<dyn Clock>,
+) -> Apply {
+    Box::new(move |documents, diagnostics| {
+        let gateway = &documents.gateway;
+        if let (Some(certificates), ListenTls::Certificates(pairs)) =
+            (&certificates, &gateway.listen.tls)
+        {
+            certificates.replace(pairs, diagnostics);
+        }
+        let late = needs_restart(&first, gateway);
+        if !late.is_empty() {
+            let detail = format!(
+                "changed, but in force only after a restart: {}",
+                late.join(", ")
+            );
+            event(clock.now().unix, Level::Warning, "restart-needed", &detail);
+        }
+    })
+}
+
+/// What of a changed configuration a running gateway cannot take up.
+fn needs_restart(first: &GatewayDocument, now: &GatewayDocument) -> Vec<&'static str> {
+    // Written out in full, so that a new setting must be given its place.
+    let GatewayDocument {
+        listen,
+        workers,
+        admin,
+        policies: _,
+        entra,
+        state,
+        drain,
+        telemetry,
+    } = first;
+    let tls = match (&listen.tls, &now.listen.tls) {
+        // Certificates are taken up; only where TLS ends cannot change.
+        (ListenTls::Certificates(_), ListenTls::Certificates(_)) => false,
+        (before, after) => before != after,
+    };
+    let listening = files::Listen {
+        tls: now.listen.tls.clone(),
+        ..listen.clone()
+    };
+    let fetching = |entra: &files::Entra| {
+        (
+            entra.authority.clone(),
+            entra.ca.clone(),
+            entra.cached_tokens,
+        )
+    };
+    let changed = [
+        ("listen", tls || listening != now.listen),
+        ("workers", *workers != now.workers),
+        ("admin", *admin != now.admin),
+        (
+            "entra.authority, ca or cachedTokens",
+            fetching(entra) != fetching(&now.entra),
+        ),
+        ("state", *state != now.state),
+        ("drain", *drain != now.drain),
+        ("telemetry", *telemetry != now.telemetry),
+    ];
+    let changed = changed.into_iter().filter(|(_, changed)| *changed);
+    changed.map(|(name, _)| name).collect()
+}
+
+/// How often memory of quiet callers is freed.
+const TIDY_EVERY: Duration = Duration::from_secs(60);
+
+async fn tidy(lasting: Arc<Lasting>) {
+    loop {
+        pause(TIDY_EVERY).await;
+        lasting.limits.tidy();
+    }
+}
+
+/// How often operators are told what has changed in readiness.
+const TELL_EVERY: Duration = Duration::from_secs(2);
+
+/// Tells what begins to fail, and what is well again.
+async fn tell(readiness: Readiness, clock: Arc<dyn Clock>) {
+    let mut before = Vec::new();
+    loop {
+        pause(TELL_EVERY).await;
+        let failing: Vec<_> = readiness
+            .checks()
+            .into_iter()
+            .filter(|check| !check.passes)
+            .collect();
+        let now = clock.now().unix;
+        let is_in = |list: &[admin::Check], name: &str| list.iter().any(|check| check.name == name);
+        for check in failing.iter().filter(|check| !is_in(&before, &check.name)) {
+            event(
+                now,
+                Level::Warning,
+                "failing",
+                &format!("{}: {}", check.name, check.why),
+            );
+        }
+        for check in before.iter().filter(|check| !is_in(&failing, &check.name)) {
+            event(now, Level::Info, "recovered", &check.name);
+        }
+        before = failing;
+    }
+}

@@ -1,0 +1,287 @@
+//! One connection: TLS, then HTTP/1.1 or HTTP/2, each request through the pipeline, until the caller
+//! leaves, is idle for too long, or the gateway drains.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, Request, Response, Version, header};
+use hyper::body::Incoming;
+use hyper::rt::Executor;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+
+use super::drain::{Drain, Phase};
+use super::wire::{Fault, Guard, HeadWatch};
+use super::worker::ListenSettings;
+use crate::clock::{pause, within};
+use crate::denial::Reason;
+use crate::pipeline::{self, Arrival, Worker};
+use crate::telemetry::RecordedBody;
+use crate::upstream::{Caller, Scheme};
+
+/// What the connections of a worker share.
+pub(super) struct Shared {
+    pub(super) worker: Worker,
+    pub(super) settings: ListenSettings,
+    pub(super) drain: Drain,
+}
+
+/// Runs on this worker what hyper hands over: the streams of HTTP/2.
+#[derive(Clone, Copy)]
+struct Local;
+
+impl<F: Future + 'static> Executor<F> for Local {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(async move {
+            future.await;
+        });
+    }
+}
+
+/// Serves a connection on which callers speak TLS.
+pub(super) async fn serve_tls(
+    shared: Rc<Shared>,
+    config: Arc<ServerConfig>,
+    stream: TcpStream,
+    peer: SocketAddr,
+) {
+    let handshake = TlsAcceptor::from(config).accept(stream);
+    let Some(Ok(stream)) = within(shared.settings.handshake_timeout, handshake).await else {
+        return;
+    };
+    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let served = Served::new(shared, peer, Trust::Peer);
+    match is_http2 {
+        true => served.http2(stream).await,
+        false => served.http1(stream).await,
+    }
+}
+
+/// Serves a connection behind a platform that has ended TLS in front of us.
+pub(super) async fn serve_plain(shared: Rc<Shared>, stream: TcpStream, peer: SocketAddr) {
+    // HTTP/2 begins with "PRI", and no method that we forward does.
+    let mut first = [0; 3];
+    let peeked = within(shared.settings.handshake_timeout, async {
+        loop {
+            match stream.peek(&mut first).await {
+                Ok(0) | Err(_) => return None,
+                Ok(3) => return Some(first == *b"PRI"),
+                // A lone "P" or "PR" is rare; more of it is on its way, or nothing ever is.
+                Ok(_) => pause(Duration::from_millis(1)).await,
+            }
+        }
+    });
+    let Some(Some(is_http2)) = peeked.await else {
+        return;
+    };
+    let served = Served::new(shared, peer, Trust::Platform);
+    match is_http2 {
+        true => served.http2(stream).await,
+        false => served.http1(stream).await,
+    }
+}
+
+/// Whose word on the caller's address counts.
+#[derive(Clone, Copy)]
+enum Trust {
+    /// Nobody's: the peer is the caller.
+    Peer,
+    /// The platform's, which appends the address that it saw to `X-Forwarded-For`.
+    Platform,
+}
+
+struct Served {
+    shared: Rc<Shared>,
+    peer: SocketAddr,
+    caller: Caller,
+    trust: Trust,
+    /// Requests in flight.
+    active: Cell<usize>,
+}
+
+/// Counts a request as long as it is being answered.
+struct Active(Rc<Served>);
+
+impl Active {
+    fn new(served: &Rc<Served>) -> Self {
+        served.active.set(served.active.get() + 1);
+        Self(Rc::clone(served))
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.active.set(self.0.active.get() - 1);
+    }
+}
+
+impl Served {
+    fn new(shared: Rc<Shared>, peer: SocketAddr, trust: Trust) -> Rc<Self> {
+        Rc::new(Self {
+            caller: Caller::new(peer.ip(), Scheme::Https),
+            shared,
+            peer,
+            trust,
+            active: Cell::new(0),
+        })
+    }
+
+    async fn answer(
+        self: Rc<Self>,
+        framing: Option<Reason>,
+        request: Request<Incoming>,
+    ) -> Result<Response<RecordedBody>, Infallible> {
+        let _active = Active::new(&self);
+        let platform = match self.trust {
+            Trust::Peer => None,
+            Trust::Platform => Some(forwarded_for(request.headers(), self.peer)),
+        };
+        let closing = request.version() < Version::HTTP_2
+            && (framing.is_some() || self.shared.drain.phase() > Phase::Serving);
+        let elsewhere = platform.map(|client| Caller::new(client.ip(), Scheme::Https));
+        let arrival = Arrival {
+            client: platform.unwrap_or(self.peer),
+            caller: elsewhere.as_ref().unwrap_or(&self.caller),
+            framing,
+        };
+        let mut response = pipeline::handle(&self.shared.worker, arrival, request).await;
+        if closing {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
+        Ok(response)
+    }
+
+    async fn http1<IO: AsyncRead + AsyncWrite + Unpin + 'static>(self: Rc<Self>, stream: IO) {
+        let settings = &self.shared.settings;
+        let guard = Guard::new(stream, settings.max_head_bytes);
+        let (fault, head): (Fault, HeadWatch) = (guard.fault(), guard.head_watch());
+        let service = service_fn(|request| Rc::clone(&self).answer(fault.take(), request));
+        let mut builder = http1::Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            // This bounds the wait for a head; one that has begun has less time, below.
+            .header_read_timeout(settings.idle_timeout)
+            .max_headers(MOST_HEADERS);
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(guard), service));
+        tokio::select! {
+            // A caller that breaks off is no fault of the gateway's.
+            _ = connection.as_mut() => return,
+            () = slow_head(&head, settings.header_timeout) => return,
+            () = self.shared.drain.draining() => connection.as_mut().graceful_shutdown(),
+        }
+        tokio::select! {
+            _ = connection.as_mut() => {}
+            () = slow_head(&head, settings.header_timeout) => {}
+        }
+    }
+
+    async fn http2<IO: AsyncRead + AsyncWrite + Unpin + 'static>(self: Rc<Self>, stream: IO) {
+        let settings = &self.shared.settings;
+        let service = service_fn(|request| Rc::clone(&self).answer(None, request));
+        let mut builder = http2::Builder::new(Local);
+        builder
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(settings.max_streams)
+            .max_header_list_size(settings.max_head_bytes.try_into().unwrap_or(u32::MAX))
+            .keep_alive_interval(settings.idle_timeout)
+            .keep_alive_timeout(settings.header_timeout);
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = self.shared.drain.draining() => {}
+            () = self.idle(settings.idle_timeout) => {}
+        }
+        // GOAWAY; what is in flight is answered.
+        connection.as_mut().graceful_shutdown();
+        let _ = connection.await;
+    }
+
+    /// Completes when no request has been in flight for as long as a connection may be idle.
+    async fn idle(&self, timeout: Duration) {
+        let mut idle_before = false;
+        loop {
+            pause(timeout / 2).await;
+            let idle = self.active.get() == 0;
+            if idle && idle_before {
+                return;
+            }
+            idle_before = idle;
+        }
+    }
+}
+
+/// Completes when one head has been incomplete for as long as a head may take.
+async fn slow_head(watch: &HeadWatch, timeout: Duration) {
+    let mut before = None;
+    let mut seen = 0;
+    loop {
+        pause(timeout / 4).await;
+        let now = watch.incomplete();
+        seen = if now.is_some() && now == before {
+            seen + 1
+        } else {
+            0
+        };
+        if seen >= 4 {
+            return;
+        }
+        before = now;
+    }
+}
+
+/// More header fields than this are not sent by honest callers.
+const MOST_HEADERS: usize = 100;
+
+/// The caller's address as the platform saw it: the last entry, for the platform appends, and all
+/// before it is the caller's own word. App Service writes a port behind the address.
+fn forwarded_for(headers: &HeaderMap, peer: SocketAddr) -> SocketAddr {
+    let last = headers.get_all("x-forwarded-for").iter().next_back();
+    let last = last.and_then(|value| value.to_str().ok()?.rsplit(',').next());
+    let entry = last.unwrap_or_default().trim();
+    let bare = entry.trim_start_matches('[').trim_end_matches(']');
+    let address: Option<IpAddr> = bare.parse().ok();
+    let address = address.map(|address| SocketAddr::new(address, 0));
+    address.or_else(|| entry.parse().ok()).unwrap_or(peer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_platforms_word_on_the_caller_is_the_last_entry() {
+        let peer: SocketAddr = "10.0.0.1:1".parse().expect("an address");
+        for (lines, expected) in [
+            (vec!["203.0.113.7"], "203.0.113.7:0"),
+            (vec!["1.1.1.1, 203.0.113.7:4711"], "203.0.113.7:4711"),
+            (vec!["1.1.1.1", "203.0.113.7"], "203.0.113.7:0"),
+            (vec!["[2001:db8::1]:443"], "[2001:db8::1]:443"),
+            (vec!["[2001:db8::1]"], "[2001:db8::1]:0"),
+            (vec!["2001:db8::1"], "[2001:db8::1]:0"),
+            (vec!["unknown"], "10.0.0.1:1"),
+            (vec![], "10.0.0.1:1"),
+        ] {
+            let mut headers = HeaderMap::new();
+            for line in &lines {
+                headers.append("x-forwarded-for", HeaderValue::from_static(line));
+            }
+            assert_eq!(
+                forwarded_for(&headers, peer).to_string(),
+                expected,
+                "{lines:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! A record as a line: JSON for machines, or one that a person reads.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use super::event::timestamp;
+use super::record::{Outcome, Record};
+use crate::entra::TokenKind;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Line<'r> {
+    time: String,
+    id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace: Option<String>,
+    client: String,
+    method: &'r str,
+    host: &'r str,
+    path: &'r str,
+    protocol: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    route: Option<&'r str>,
+    decision: &'static str,
+    reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant_name: Option<&'r str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    app: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    app_name: Option<&'r str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    principal: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_kind: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_version: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expected: Option<&'r str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    got: Option<&'r str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    keys_stripped: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backend: Option<&'r str>,
+    status: u16,
+    sent_bytes: u64,
+    complete: bool,
+    duration_ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream_ms: Option<f64>,
+}
+
+impl<'r> Line<'r> {
+    fn of(record: &'r Record) -> Self {
+        let principal = record.principal.as_ref();
+        let note = record.note.as_ref();
+        Self {
+            time: timestamp(record.arrived.unix),
+            id: record.id.to_string(),
+            trace: record.trace.map(|trace| trace.to_string()),
+            client: record.client.to_string(),
+            method: record.method.as_str(),
+            host: &record.host,
+            path: &record.path,
+            protocol: protocol(record.version),
+            route: record.route.as_deref(),
+            decision: record.outcome.decision(),
+            reason: record.outcome.reason(),
+            rule: record.rule,
+            tenant: principal.map(|p| p.tenant().to_string()),
+            tenant_name: record.tenant_name.as_deref(),
+            app: principal.map(|p| p.app().to_string()),
+            app_name: record.app_name.as_deref(),
+            principal: principal.and_then(|p| p.object()).map(|id| id.to_string()),
+            token_kind: principal.map(|p| match p.kind() {
+                TokenKind::AppOnly => "app",
+                TokenKind::Delegated => "delegated",
+            }),
+            token_version: principal.map(|p| p.version().name()),
+            expected: note.map(|note| note.expected.as_str()),
+            got: note.map(|note| note.got.as_str()),
+            keys_stripped: record.keys().collect(),
+            backend: record.backend.as_deref(),
+            status: record.status.as_u16(),
+            sent_bytes: record.sent,
+            complete: record.complete,
+            duration_ms: milliseconds(record.duration),
+            upstream_ms: record.upstream.map(milliseconds),
+        }
+    }
+}
+
+/// Writes a record as one line of JSON.
+pub(super) fn json(record: &Record, out: &mut Vec<u8>) {
+    let before = out.len();
+    match serde_json::to_writer(&mut *out, &Line::of(record)) {
+        Ok(()) => out.push(b'\n'),
+        // Nothing in a record can fail to be written; half a line would break readers.
+        Err(_) => out.truncate(before),
+    }
+}
+
+/// Writes a record as one line for people.
+pub(super) fn human(record: &Record, out: &mut Vec<u8>) {
+    let mut line = format!(
+        "{} {:<5} {} {}{} {} {:.2} ms reason={}",
+        timestamp(record.arrived.unix),
+        record.outcome.decision(),
+        record.method,
+        record.host,
+        record.path,
+        record.status.as_u16(),
+        milliseconds(record.duration),
+        record.outcome.reason(),
+    );
+    let mut add = |name: &str, value: Option<&str>| {
+        if let Some(value) = value {
+            let _ = write!(line, " {name}={value}");
+        }
+    };
+    add("route", record.route.as_deref());
+    add("tenant", record.tenant_name.as_deref());
+    add("app", record.app_name.as_deref());
+    if let Some(note) = &record.note {
+        let _ = write!(line, " expected=\"{}\" got=\"{}\"", note.expected, note.got);
+    }
+    let keys: Vec<_> = record.keys().collect();
+    if !keys.is_empty() {
+        let _ = write!(line, " stripped={}", keys.join(","));
+    }
+    if !record.complete && !matches!(record.outcome, Outcome::Denied(_)) {
+        line.push_str(" incomplete");
+    }
+    let _ = write!(line, " id={}", record.id);
+    out.extend_from_slice(line.as_bytes());
+    out.push(b'\n');
+}
+
+fn protocol(version: http::Version) -> &'static str {
+    match version {
+        http::Version::HTTP_2 => "HTTP/2",
+        http::Version::HTTP_10 => "HTTP/1.0",
+        _ => "HTTP/1.1",
+    }
+}
+
+fn milliseconds(duration: std::time::Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}

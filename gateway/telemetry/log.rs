@@ -1,0 +1,138 @@
+//! The log: workers put records into queues of their own, and one thread formats and writes them. A
+//! slow reader of the log costs records, which are counted, never time on a request.
+
+use std::io::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::format;
+use super::metrics::Metrics;
+use super::record::Record;
+
+/// How records are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestLog {
+    /// One JSON object a line.
+    Json,
+    /// One line for people.
+    Human,
+    /// Not at all; they are still counted.
+    Off,
+}
+
+/// Records that one queue holds before more are dropped: some seconds of a busy worker.
+const LONGEST_QUEUE: usize = 65_536;
+
+/// How long a record waits before it is written.
+const PERIOD: Duration = Duration::from_millis(20);
+
+/// A worker's queue.
+#[derive(Debug, Default)]
+pub struct Sink {
+    queue: Mutex<Vec<Record>>,
+    lost: AtomicU64,
+}
+
+impl Sink {
+    /// Hands a record over.
+    pub fn push(&self, record: Record) {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        if queue.len() < LONGEST_QUEUE {
+            queue.push(record);
+        } else {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn drain(&self, into: &mut Vec<Record>) -> u64 {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        into.append(&mut queue);
+        drop(queue);
+        self.lost.swap(0, Ordering::Relaxed)
+    }
+}
+
+/// The thread that writes, and its end.
+pub struct Log {
+    end: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Log {
+    /// Begins to write what the sinks hold to `out`.
+    ///
+    /// # Errors
+    /// When the thread cannot be started.
+    pub fn start(
+        form: RequestLog,
+        sinks: Vec<Arc<Sink>>,
+        metrics: Arc<Metrics>,
+        out: Box<dyn Write + Send>,
+    ) -> std::io::Result<Self> {
+        let (end, ended) = mpsc::channel();
+        let mut writer = Writer {
+            form,
+            sinks,
+            metrics,
+            out,
+        };
+        let thread = std::thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || {
+                while matches!(ended.recv_timeout(PERIOD), Err(RecvTimeoutError::Timeout)) {
+                    writer.turn();
+                }
+                writer.turn();
+            })?;
+        Ok(Self {
+            end: Some(end),
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Log {
+    /// Writes what is left, so that a drained gateway leaves a whole log.
+    fn drop(&mut self) {
+        self.end.take();
+        if let Some(thread) = self.thread.take() {
+            // A writer that panicked has nothing more to write.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Writer {
+    form: RequestLog,
+    sinks: Vec<Arc<Sink>>,
+    metrics: Arc<Metrics>,
+    out: Box<dyn Write + Send>,
+}
+
+impl Writer {
+    fn turn(&mut self) {
+        let mut records = Vec::new();
+        let mut lost = 0;
+        for sink in &self.sinks {
+            lost += sink.drain(&mut records);
+        }
+        if records.is_empty() && lost == 0 {
+            return;
+        }
+        self.metrics.count(&records, lost);
+        let mut text = Vec::new();
+        for record in &records {
+            match self.form {
+                RequestLog::Json => format::json(record, &mut text),
+                RequestLog::Human => format::human(record, &mut text),
+                RequestLog::Off => {}
+            }
+        }
+        // A log that cannot be written must not end the gateway.
+        let _ = self.out.write_all(&text);
+        let _ = self.out.flush();
+    }
+}

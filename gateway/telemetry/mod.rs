@@ -1,0 +1,15 @@
+//! What happened, told to operators: the record of each request, the log, the counters.
+
+mod event;
+mod format;
+mod log;
+mod metrics;
+mod record;
+mod ride;
+
+pub use event::{Level, event};
+
+pub use log::{Log, RequestLog, Sink};
+pub use metrics::Metrics;
+pub use record::{Outcome, Record};
+pub use ride::{AnswerBody, RecordedBody, Ride};

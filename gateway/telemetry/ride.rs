@@ -1,0 +1,147 @@
+//! The record rides on the body of the answer: it is written when the last byte has been taken, or
+//! when the caller goes and the body is dropped.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::Response;
+use http_body::{Body, Frame, SizeHint};
+
+use super::log::Sink;
+use super::record::{Outcome, Record};
+use crate::body::Reply;
+use crate::clock::Clock;
+use crate::denial::Reason;
+use crate::upstream::{BodyError, ResponseBody};
+
+/// What an answer's body is made of.
+pub enum AnswerBody {
+    /// The gateway's own words.
+    Own(Reply),
+    /// The backend's.
+    Backend(ResponseBody),
+}
+
+/// An answer's body with the record of its request.
+pub struct RecordedBody {
+    body: AnswerBody,
+    ride: Ride,
+}
+
+/// A record on its way. However the request ends, it is written once.
+pub struct Ride {
+    record: Option<Box<Record>>,
+    sink: Arc<Sink>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Ride {
+    /// Takes a record along. If the request is given up before it is answered, the record says so.
+    pub fn new(record: Record, sink: Arc<Sink>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            record: Some(Box::new(record)),
+            sink,
+            clock,
+        }
+    }
+
+    /// Notes what happens.
+    pub fn note(&mut self, note: impl FnOnce(&mut Record)) {
+        if let Some(record) = self.record.as_deref_mut() {
+            note(record);
+        }
+    }
+
+    /// Puts the record on the answer.
+    pub fn onto(mut self, response: Response<AnswerBody>) -> Response<RecordedBody> {
+        self.note(|record| record.status = response.status());
+        response.map(|body| RecordedBody { ride: self, body })
+    }
+
+    fn write(&mut self) {
+        if let Some(mut record) = self.record.take() {
+            let elapsed = self.clock.now().instant;
+            record.duration = elapsed.saturating_duration_since(record.arrived.instant);
+            self.sink.push(*record);
+        }
+    }
+}
+
+impl Drop for Ride {
+    fn drop(&mut self) {
+        self.write();
+    }
+}
+
+impl RecordedBody {
+    fn passed(&mut self, bytes: u64, ended: bool) {
+        self.ride.note(|record| {
+            record.sent += bytes;
+            record.complete |= ended;
+        });
+    }
+
+    fn failed(&mut self, error: &BodyError) {
+        let reason = match error {
+            BodyError::Broken(_) => Reason::BackendBroken,
+            BodyError::Idle => Reason::BackendTimeout,
+        };
+        self.ride
+            .note(|record| record.outcome = Outcome::Denied(reason));
+    }
+}
+
+impl Body for RecordedBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = match &mut self.body {
+            AnswerBody::Own(reply) => Pin::new(reply)
+                .poll_frame(cx)
+                .map_err(|never: Infallible| match never {}),
+            AnswerBody::Backend(body) => Pin::new(body).poll_frame(cx),
+        };
+        if let Poll::Ready(frame) = &frame {
+            match frame {
+                None => self.passed(0, true),
+                Some(Ok(frame)) => {
+                    let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+                    let ended = frame.is_trailers() || self.is_end_stream();
+                    self.passed(bytes, ended);
+                }
+                Some(Err(error)) => self.failed(error),
+            }
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.body {
+            AnswerBody::Own(reply) => reply.is_end_stream(),
+            AnswerBody::Backend(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.body {
+            AnswerBody::Own(reply) => reply.size_hint(),
+            AnswerBody::Backend(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Drop for RecordedBody {
+    fn drop(&mut self) {
+        // A body with nothing in it is never asked for a frame: HEAD, 204, 304.
+        if self.is_end_stream() {
+            self.passed(0, true);
+        }
+    }
+}

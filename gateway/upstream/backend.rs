@@ -1,0 +1,231 @@
+//! Backends, compiled from policy documents: where they are, what they are called with.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+
+use super::endpoint::{Endpoint, Endpoints};
+use crate::credentials::fixed::SecretFrom;
+use crate::credentials::{Credential, Credentials, Identity, ManagedIdentity};
+use crate::files::{self, BackendKind, Diagnostics, Named, PolicyDocument, Spanned};
+use crate::policy::{Authorized, BackendId};
+
+/// A backend, ready to be called. Its credential goes to its own endpoint and nowhere else: both stand
+/// here, and nothing of a request can change either.
+pub struct Backend {
+    pub(super) name: Arc<str>,
+    pub(super) kind: BackendKind,
+    pub(super) endpoint: Arc<Endpoint>,
+    /// What `Host` says: the URL's host, with its port where it is not the scheme's own.
+    pub(super) host: HeaderValue,
+    /// The path of the URL, without a slash at its end.
+    pub(super) base_path: Box<str>,
+    /// The query of the URL; only Logic Apps have one (`api-version`).
+    pub(super) base_query: Option<Box<str>>,
+    pub(super) timeouts: Timeouts,
+    credential: Credential,
+}
+
+/// How long a backend may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timeouts {
+    /// For DNS, TCP and TLS together.
+    pub(super) connect: Duration,
+    /// From sending until the head of the answer.
+    pub(super) first_byte: Duration,
+    /// Between two parts of the answer's body.
+    pub(super) idle: Duration,
+}
+
+impl Backend {
+    /// Its name in the policy files.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// What the gateway presents to it.
+    pub fn credential(&self) -> &Credential {
+        &self.credential
+    }
+}
+
+/// The backends of a policy, by [`BackendId`](crate::policy::BackendId).
+pub struct Backends(Vec<Backend>);
+
+impl Backends {
+    /// Compiles the backends of a policy document, and begins to fetch their credentials. `None` when
+    /// the diagnostics hold an error.
+    pub fn compile(
+        document: &PolicyDocument,
+        endpoints: &Endpoints,
+        credentials: &Arc<Credentials>,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Self> {
+        let backends: Vec<_> = document
+            .backends
+            .iter()
+            .map(|written| compile(written, endpoints, credentials, diagnostics))
+            .collect();
+        Some(Self(backends.into_iter().collect::<Option<_>>()?))
+    }
+
+    /// Reports what is wrong with the backends of a policy document, without reading a secret or
+    /// fetching a credential.
+    pub fn check(document: &PolicyDocument, endpoints: &Endpoints, diagnostics: &mut Diagnostics) {
+        for written in &document.backends {
+            endpoint(&written.value, endpoints, diagnostics);
+        }
+    }
+
+    /// The backend that the route of an authorised request names: no other can be had for it.
+    pub fn of(&self, authorized: &Authorized<'_>) -> &Backend {
+        let BackendId(id) = authorized.matched().route().backend();
+        #[expect(
+            clippy::indexing_slicing,
+            reason = "the policy was compiled from the same document"
+        )]
+        &self.0[id]
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Backend> {
+        self.0.iter()
+    }
+}
+
+fn compile(
+    written: &Named<files::Backend>,
+    endpoints: &Endpoints,
+    credentials: &Arc<Credentials>,
+    diagnostics: &mut Diagnostics,
+) -> Option<Backend> {
+    let files::Backend {
+        kind,
+        url,
+        credential,
+        ca: _,
+        protocol: _,
+        timeouts,
+    } = &written.value;
+    let endpoint = endpoint(&written.value, endpoints, diagnostics);
+    let credential = present(credential, credentials, diagnostics);
+    let authority = url.value.authority()?;
+    let path = url.value.path().trim_end_matches('/');
+    Some(Backend {
+        name: written.name.value.as_str().into(),
+        kind: *kind,
+        endpoint: endpoint?,
+        host: HeaderValue::from_str(authority.as_str()).ok()?,
+        base_path: path.into(),
+        base_query: base_query(*kind, url.value.query()).map(Into::into),
+        timeouts: Timeouts {
+            connect: timeouts.connect,
+            first_byte: timeouts.first_byte,
+            idle: timeouts.idle,
+        },
+        credential: credential?,
+    })
+}
+
+fn endpoint(
+    written: &files::Backend,
+    endpoints: &Endpoints,
+    diagnostics: &mut Diagnostics,
+) -> Option<Arc<Endpoint>> {
+    let files::Backend {
+        url, ca, protocol, ..
+    } = written;
+    if literal_address(&url.value).is_some_and(crate::net::address::refused) {
+        diagnostics
+            .error(&url.span, "this address may not be a backend")
+            .help("link-local and platform addresses hand out credentials; name the backend's own host");
+        return None;
+    }
+    match endpoints.of(
+        &url.value,
+        *protocol,
+        ca.as_ref().map(|ca| ca.value.as_path()),
+    ) {
+        Ok(endpoint) => Some(endpoint),
+        Err(why) => {
+            let span = ca.as_ref().map_or(&url.span, |ca| &ca.span);
+            diagnostics
+                .error(span, format!("this backend cannot be called: {why}"))
+                .help("name a readable PEM file with CA certificates");
+            None
+        }
+    }
+}
+
+/// The query that every request to the backend carries. Logic Apps refuse a trigger call without
+/// `api-version`, so a Consumption workflow's is put in place where the URL names none.
+fn base_query(kind: BackendKind, query: Option<&str>) -> Option<&str> {
+    match (kind, query) {
+        (_, Some(query)) => Some(query),
+        (BackendKind::LogicApp, None) => Some("api-version=2016-10-01"),
+        (BackendKind::Function | BackendKind::Http, None) => None,
+    }
+}
+
+fn literal_address(url: &http::Uri) -> Option<std::net::IpAddr> {
+    let host = url.host()?;
+    host.trim_start_matches('[')
+        .trim_end_matches(']')
+        .parse()
+        .ok()
+}
+
+fn present(
+    written: &Spanned<files::Credential>,
+    credentials: &Arc<Credentials>,
+    diagnostics: &mut Diagnostics,
+) -> Option<Credential> {
+    let mut fixed = |source: &files::SecretSource| {
+        let source = match source {
+            files::SecretSource::Env(name) => SecretFrom::Env(name.clone()),
+            files::SecretSource::File(path) => SecretFrom::File(path.clone()),
+        };
+        match source.read() {
+            Ok(value) => Some(value),
+            Err(error) => {
+                diagnostics
+                    .error(&written.span, format!("the secret cannot be used: {error}"))
+                    .help("set the variable, or make the file readable, before the gateway starts");
+                None
+            }
+        }
+    };
+    match &written.value {
+        files::Credential::None => Some(Credential::None),
+        files::Credential::FunctionKey { value } => fixed(value).map(Credential::function_key),
+        files::Credential::Header { name, value } => {
+            let name = name.value.clone();
+            fixed(value).map(|value| Credential::Header { name, value })
+        }
+        files::Credential::ManagedIdentity { resource, identity } => {
+            let identity = match identity {
+                files::Identity::System => Identity::System,
+                files::Identity::ClientId(id) => Identity::ClientId(id.clone()),
+                files::Identity::ObjectId(id) => Identity::ObjectId(id.clone()),
+                files::Identity::ResourceId(id) => Identity::ResourceId(id.clone()),
+            };
+            let wanted = ManagedIdentity {
+                resource: resource.value.clone(),
+                identity,
+            };
+            if let Err(why) = credentials.check(&wanted) {
+                diagnostics
+                    .error(
+                        &written.span,
+                        format!("this managed identity cannot be had here: {why}"),
+                    )
+                    .help("name a user-assigned identity by its client ID or object ID");
+                return None;
+            }
+            Some(Credential::ManagedIdentity(
+                credentials.managed_identity(wanted),
+            ))
+        }
+    }
+}

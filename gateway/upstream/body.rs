@@ -1,0 +1,198 @@
+//! Bodies on their way through: streamed both ways, never held. What the caller sends behind its body
+//! is held to the same rules as its headers; what the backend sends must keep coming.
+
+use std::cell::Cell;
+use std::fmt;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::pool::Lease;
+use crate::canonical::caller_may_send;
+use crate::clock::pause;
+
+/// The caller's body, as the backend receives it.
+pub(super) struct RequestBody {
+    incoming: Incoming,
+    state: Progress,
+}
+
+/// How far the caller's body has come.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Progress(Rc<Cell<Sent>>);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Sent {
+    #[default]
+    Partly,
+    Whole,
+    Broken,
+}
+
+impl Progress {
+    /// Whether the body was sent whole, so that the connection is free for another request.
+    pub(super) fn is_whole(&self) -> bool {
+        self.0.get() == Sent::Whole
+    }
+
+    /// Whether the caller broke off, which is not the backend's fault.
+    pub(super) fn is_broken(&self) -> bool {
+        self.0.get() == Sent::Broken
+    }
+}
+
+impl RequestBody {
+    pub(super) fn new(incoming: Incoming) -> (Self, Progress) {
+        let state = Progress::default();
+        if incoming.is_end_stream() {
+            state.0.set(Sent::Whole);
+        }
+        let progress = state.clone();
+        (Self { incoming, state }, progress)
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        let frame = match frame {
+            None => {
+                self.state.0.set(Sent::Whole);
+                return Poll::Ready(None);
+            }
+            Some(Err(error)) => {
+                self.state.0.set(Sent::Broken);
+                return Poll::Ready(Some(Err(error)));
+            }
+            Some(Ok(frame)) => frame,
+        };
+        if self.incoming.is_end_stream() {
+            self.state.0.set(Sent::Whole);
+        }
+        Poll::Ready(Some(Ok(clean(frame))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+/// A trailer may say no more than a header may: backends merge the two.
+fn clean(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Err(data) => data,
+        Ok(trailers) => {
+            let mut kept = http::HeaderMap::with_capacity(trailers.len());
+            for (name, value) in &trailers {
+                if caller_may_send(name) {
+                    kept.append(name, value.clone());
+                }
+            }
+            Frame::trailers(kept)
+        }
+    }
+}
+
+/// The backend's body, as the caller receives it.
+pub struct ResponseBody {
+    incoming: Incoming,
+    idle: Duration,
+    // Made when the body first has to be waited for: most are there already.
+    timer: Option<Pin<Box<tokio::time::Sleep>>>,
+    ended: bool,
+    lease: Option<Lease>,
+}
+
+/// Why a backend's body broke off.
+#[derive(Debug)]
+pub enum BodyError {
+    /// The connection failed.
+    Broken(hyper::Error),
+    /// Nothing came for the backend's idle time.
+    Idle,
+}
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broken(error) => write!(f, "the backend's body broke off: {error}"),
+            Self::Idle => f.write_str("the backend's body stalled"),
+        }
+    }
+}
+
+impl std::error::Error for BodyError {}
+
+impl ResponseBody {
+    pub(super) fn new(incoming: Incoming, idle: Duration, lease: Option<Lease>) -> Self {
+        Self {
+            ended: incoming.is_end_stream(),
+            incoming,
+            idle,
+            timer: None,
+            lease,
+        }
+    }
+
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
+        let idle = self.idle;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(pause(idle)));
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(BodyError::Idle)
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => return self.wait(cx).map(|error| Some(Err(error))),
+        };
+        self.timer = None;
+        self.ended = match &frame {
+            None => true,
+            Some(Ok(_)) => self.incoming.is_end_stream(),
+            Some(Err(_)) => false,
+        };
+        Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+impl Drop for ResponseBody {
+    /// A connection whose answer was read whole is free again; any other is closed, which tells the
+    /// backend that nobody waits for the rest.
+    fn drop(&mut self) {
+        if let Some(lease) = self.lease.take().filter(|_| self.ended) {
+            lease.give_back();
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! Backends: connection pools, TLS, timeouts, and the one way to send a request there, which asks for
+//! the proofs that it was let in ([`Authorized`]), is within its limits and has a credential.
+//!
+//! [`Authorized`]: crate::policy::Authorized
+
+mod backend;
+mod body;
+mod connect;
+mod endpoint;
+mod outgoing;
+mod pool;
+mod send;
+
+pub use backend::{Backend, Backends};
+pub use body::{BodyError, ResponseBody};
+pub use endpoint::Endpoints;
+pub use outgoing::{Caller, Scheme};
+pub use pool::Pools;
+pub use send::{Proofs, Way, send};

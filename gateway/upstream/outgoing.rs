@@ -1,0 +1,188 @@
+//! The request as the backend receives it: the caller's, in canonical form, with what the gateway
+//! asserts put in last.
+
+use std::net::IpAddr;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::uri::PathAndQuery;
+use http::{Method, Request, Uri, Version};
+
+use super::backend::Backend;
+use crate::canonical;
+use crate::credentials::Presented;
+use crate::denial::{Denial, Reason};
+use crate::files::{BackendKind, Protocol};
+use crate::ids::RequestId;
+use crate::policy::Authorized;
+use crate::trace::Trace;
+
+/// What the gateway says of the caller's connection. Made once a connection.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    address: HeaderValue,
+    forwarded: HeaderValue,
+    scheme: Scheme,
+}
+
+/// How the caller reached the gateway, or the platform in front of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// Over TLS.
+    Https,
+}
+
+impl Caller {
+    /// A caller at this address.
+    pub fn new(address: IpAddr, scheme: Scheme) -> Self {
+        let address = address.to_canonical();
+        // RFC 7239 section 6: an IPv6 address stands in brackets, and so in quotes.
+        let node = match address {
+            IpAddr::V4(address) => address.to_string(),
+            IpAddr::V6(address) => format!("\"[{address}]\""),
+        };
+        let text = |text: String| {
+            HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("unknown"))
+        };
+        Self {
+            address: text(address.to_string()),
+            forwarded: text(format!("for={node};proto=https")),
+            scheme,
+        }
+    }
+}
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const ARR_LOG_ID: HeaderName = HeaderName::from_static("x-arr-log-id");
+
+/// What a request is made of, beside its body.
+pub(super) struct Parts<'r> {
+    pub(super) authorized: &'r Authorized<'r>,
+    pub(super) backend: &'r Backend,
+    pub(super) caller: &'r Caller,
+    pub(super) trace: Trace,
+    pub(super) id: RequestId,
+    pub(super) credential: Presented,
+}
+
+impl Parts<'_> {
+    /// Makes the head of the request.
+    pub(super) fn head(self, mut request: canonical::Request) -> Result<Request<()>, Denial> {
+        let target = self.target(&request)?;
+        let method = request.method().clone();
+        let host = HeaderValue::from_str(request.host());
+        let trailers = request.te_trailers();
+        let mut headers = request.take_headers();
+        self.assert(&mut headers, host.ok());
+        if let Some((name, value)) = self.credential.into_field() {
+            headers.insert(name, value);
+        }
+        if trailers {
+            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        }
+        address(self.backend, method, target, headers)
+    }
+
+    /// Path and query. The path is the canonical one, or what the route rewrote it to, behind the
+    /// backend's own; a Logic App's URL is called as it stands.
+    fn target(&self, request: &canonical::Request) -> Result<PathAndQuery, Denial> {
+        let matched = self.authorized.matched();
+        let path = match (matched.rewritten(), self.backend.kind) {
+            (Some(path), _) => path,
+            (None, BackendKind::LogicApp) => "",
+            (None, BackendKind::Function | BackendKind::Http) => request.path(),
+        };
+        let query = request.forwarded_query(matched.route().kept_parameters());
+        let query = query.as_deref().unwrap_or_default();
+        let base = self.backend.base_query.as_deref();
+        let base = base
+            .filter(|base| !names_it_already(query, base))
+            .unwrap_or_default();
+        let mut target = String::with_capacity(
+            self.backend.base_path.len() + path.len() + query.len() + base.len() + 2,
+        );
+        target.push_str(&self.backend.base_path);
+        target.push_str(path);
+        if target.is_empty() {
+            target.push('/');
+        }
+        for part in [base, query].into_iter().filter(|part| !part.is_empty()) {
+            target.push(if target.contains('?') { '&' } else { '?' });
+            target.push_str(part);
+        }
+        PathAndQuery::try_from(target).map_err(|_| Reason::Internal.into())
+    }
+
+    /// Puts in what the gateway asserts. Everything of these names that the caller sent is gone.
+    fn assert(&self, headers: &mut HeaderMap, host: Option<HeaderValue>) {
+        let Caller {
+            address,
+            forwarded,
+            scheme: Scheme::Https,
+        } = self.caller;
+        headers.insert(FORWARDED_FOR, address.clone());
+        headers.insert(FORWARDED_PROTO, HeaderValue::from_static("https"));
+        headers.insert(header::FORWARDED, forwarded.clone());
+        if let Some(host) = host {
+            headers.insert(FORWARDED_HOST, host);
+        }
+        headers.append(header::VIA, HeaderValue::from_static("1.1 portcullis"));
+        // Without this header a Functions host takes a call for the platform's own and opens its
+        // admin endpoints.
+        if self.backend.kind == BackendKind::Function && !headers.contains_key(&ARR_LOG_ID) {
+            headers.insert(ARR_LOG_ID, self.id.header());
+        }
+        headers.insert(REQUEST_ID, self.id.header());
+        self.trace.inject(headers);
+        if let Some(principal) = self.authorized.principal() {
+            for (name, value) in principal.identity_headers() {
+                headers.insert(name.clone(), value.clone());
+            }
+        }
+    }
+}
+
+/// Addresses the head to the backend, as its protocol does.
+fn address(
+    backend: &Backend,
+    method: Method,
+    target: PathAndQuery,
+    mut headers: HeaderMap,
+) -> Result<Request<()>, Denial> {
+    let mut head = Request::new(());
+    *head.method_mut() = method;
+    match backend.endpoint.protocol {
+        Protocol::Http1 => {
+            headers.insert(header::HOST, backend.host.clone());
+            *head.uri_mut() = Uri::from(target);
+        }
+        Protocol::Http2 => {
+            let scheme = if backend.endpoint.tls.is_some() {
+                "https"
+            } else {
+                "http"
+            };
+            let uri = Uri::builder()
+                .scheme(scheme)
+                .authority(backend.host.as_bytes())
+                .path_and_query(target)
+                .build();
+            *head.uri_mut() = uri.map_err(|_| Denial::from(Reason::Internal))?;
+            *head.version_mut() = Version::HTTP_2;
+        }
+    }
+    *head.headers_mut() = headers;
+    Ok(head)
+}
+
+/// Whether the caller's query has the parameter of the backend's URL already: a SAS link carries its
+/// `api-version`, and twice would be ambiguous.
+fn names_it_already(query: &str, base: &str) -> bool {
+    let name = base.split('=').next().unwrap_or(base);
+    let mut names = query
+        .split(['&', ';'])
+        .map(|parameter| parameter.split('=').next());
+    names.any(|other| other.is_some_and(|other| other.eq_ignore_ascii_case(name)))
+}

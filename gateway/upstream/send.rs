@@ -1,0 +1,207 @@
+//! Sending: the one function that lets a request out, to the backend that its route names.
+
+use std::sync::Arc;
+
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1, http2};
+
+use super::backend::Backend;
+use super::body::{Progress, RequestBody, ResponseBody};
+use super::connect::{Connection, connect};
+use super::outgoing::{Caller, Parts};
+use super::pool::{Lease, Pools};
+use crate::canonical::{self, strip_response, withhold_key_urls};
+use crate::clock::{Now, within};
+use crate::credentials::Presented;
+use crate::denial::{Denial, Reason};
+use crate::files::Protocol;
+use crate::ids::RequestId;
+use crate::limits::Slot;
+use crate::net::address::Resolver;
+use crate::policy::Authorized;
+use crate::trace::Trace;
+
+/// What a request must have before it may go: that it was let in, is within its limits, and has a
+/// credential for the backend of its route.
+pub struct Proofs<'r> {
+    /// The policy lets it in.
+    pub authorized: &'r Authorized<'r>,
+    /// It is within its limits.
+    pub slot: Slot,
+    /// The backend of its route.
+    pub backend: &'r Backend,
+    /// What the gateway presents to that backend.
+    pub credential: Presented,
+}
+
+/// What a request goes by.
+pub struct Way<'r> {
+    /// The worker's connections.
+    pub pools: &'r Pools,
+    /// Finds addresses.
+    pub resolver: &'r Arc<dyn Resolver>,
+    /// When the request arrived.
+    pub now: &'r Now,
+}
+
+/// Sends a request and returns the head of the answer, its body still streaming.
+///
+/// # Errors
+/// 502 when the backend cannot be reached, is not who it should be, breaks off or refuses the
+/// gateway's credential; 504 when it is late.
+pub async fn send(
+    proofs: Proofs<'_>,
+    way: Way<'_>,
+    caller: &Caller,
+    trace: Trace,
+    id: RequestId,
+    request: canonical::Request,
+    body: Incoming,
+) -> Result<Response<ResponseBody>, Denial> {
+    let Proofs {
+        authorized,
+        slot: Slot { .. },
+        backend,
+        credential,
+    } = proofs;
+    let presented = credential.carries();
+    let parts = Parts {
+        authorized,
+        backend,
+        caller,
+        trace,
+        id,
+        credential,
+    };
+    let (body, progress) = RequestBody::new(body);
+    let request = parts.head(request)?.map(|()| body);
+    let mut response = Exchange { way, backend }.deliver(request, progress).await?;
+    // The backend refused the gateway, not the caller: its challenge would mislead the caller, and
+    // tell a stranger how the backend is called.
+    if response.status() == StatusCode::UNAUTHORIZED && presented {
+        backend.credential().refused();
+        return Err(Reason::BackendRefusedCredential.into());
+    }
+    strip_response(response.headers_mut());
+    let kept = authorized.matched().route().kept_parameters();
+    withhold_key_urls(response.headers_mut(), kept);
+    Ok(response)
+}
+
+struct Exchange<'r> {
+    way: Way<'r>,
+    backend: &'r Backend,
+}
+
+type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
+
+impl Exchange<'_> {
+    async fn deliver(
+        &self,
+        mut request: Request<RequestBody>,
+        progress: Progress,
+    ) -> Result<Response<ResponseBody>, Denial> {
+        let endpoint = self.backend.endpoint.id;
+        // An idle connection may be closed under us just now. As long as nothing was sent, the request
+        // comes back unharmed, and the next connection is tried.
+        while let Some(mut pooled) = self.pooled() {
+            match self.in_time(pooled.try_send(request)).await? {
+                Ok(response) => return Ok(self.wrap(response, pooled, progress)),
+                Err(error) => request = unsent(error, &progress)?,
+            }
+        }
+        let connecting = connect(&self.backend.endpoint, self.way.resolver);
+        let connected = within(self.backend.timeouts.connect, connecting).await;
+        let mut fresh = connected.ok_or(Reason::BackendConnectTimeout)??;
+        if let Connection::Http2(sender) = &fresh {
+            self.way.pools.keep_http2(endpoint, sender.clone());
+        }
+        match self.in_time(fresh.try_send(request)).await? {
+            Ok(response) => Ok(self.wrap(response, fresh, progress)),
+            Err(mut error) => {
+                drop(error.take_message());
+                Err(broken(&error.into_error(), &progress))
+            }
+        }
+    }
+
+    fn pooled(&self) -> Option<Connection> {
+        let endpoint = &self.backend.endpoint;
+        match endpoint.protocol {
+            Protocol::Http1 => {
+                let sender = self.way.pools.take(endpoint.id, self.way.now.instant)?;
+                Some(Connection::Http1(sender))
+            }
+            Protocol::Http2 => Some(Connection::Http2(self.way.pools.http2(endpoint.id)?)),
+        }
+    }
+
+    async fn in_time(&self, sending: impl Future<Output = Sent>) -> Result<Sent, Denial> {
+        let sent = within(self.backend.timeouts.first_byte, sending).await;
+        sent.ok_or_else(|| Reason::BackendTimeout.into())
+    }
+
+    fn wrap(
+        &self,
+        response: Response<Incoming>,
+        connection: Connection,
+        request: Progress,
+    ) -> Response<ResponseBody> {
+        let lease = match connection {
+            Connection::Http1(sender) => Some(Lease {
+                pools: self.way.pools.clone(),
+                endpoint: self.backend.endpoint.id,
+                sender,
+                request,
+            }),
+            // Shared by all; nothing to give back.
+            Connection::Http2(_) => None,
+        };
+        let idle = self.backend.timeouts.idle;
+        response.map(|body| ResponseBody::new(body, idle, lease))
+    }
+}
+
+impl Connection {
+    async fn try_send(&mut self, request: Request<RequestBody>) -> Sent {
+        match self {
+            Self::Http1(sender) => send_http1(sender, request).await,
+            Self::Http2(sender) => send_http2(sender, request).await,
+        }
+    }
+}
+
+async fn send_http1(
+    sender: &mut http1::SendRequest<RequestBody>,
+    request: Request<RequestBody>,
+) -> Sent {
+    // A connection that was just given back may need a turn before it is ready. If it closed
+    // meanwhile, sending says so and returns the request.
+    let _ = sender.ready().await;
+    sender.try_send_request(request).await
+}
+
+async fn send_http2(
+    sender: &mut http2::SendRequest<RequestBody>,
+    request: Request<RequestBody>,
+) -> Sent {
+    let _ = sender.ready().await;
+    sender.try_send_request(request).await
+}
+
+/// The request, if nothing of it was sent.
+fn unsent(
+    mut error: TrySendError<Request<RequestBody>>,
+    progress: &Progress,
+) -> Result<Request<RequestBody>, Denial> {
+    let request = error.take_message();
+    request.ok_or_else(|| broken(&error.into_error(), progress))
+}
+
+fn broken(error: &hyper::Error, progress: &Progress) -> Denial {
+    if progress.is_broken() {
+        return Reason::RequestBodyBroken.into();
+    }
+    Denial::from(Reason::BackendBroken).expected("an answer", error.to_string())
+}
