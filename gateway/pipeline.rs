@@ -11,7 +11,7 @@ use http::header::HeaderName;
 use http::{Request, Response};
 use hyper::body::Incoming;
 
-use crate::canonical::{self, Refused};
+use crate::canonical;
 use crate::clock::{Clock, Now};
 use crate::denial::{Denial, Reason};
 use crate::entra::{Entra, Principal};
@@ -86,8 +86,11 @@ async fn forward(
         return Err(framing.into());
     }
     let (parts, body) = request.into_parts();
-    let mut request =
-        canonical::Request::new(parts, arrival.client).map_err(Refused::into_denial)?;
+    let request = canonical::Request::new(parts, arrival.client);
+    let mut request = request.map_err(|refused| {
+        ride.note(|record| record.refused(&refused));
+        refused.into_denial()
+    })?;
     let trace = Trace::take(request.headers_mut());
     ride.note(|record| record.request(&request, trace));
 

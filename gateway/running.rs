@@ -499,11 +499,9 @@ async fn tell(readiness: Readiness, clock: Arc<dyn Clock>) {
     let mut before = Vec::new();
     loop {
         pause(TELL_EVERY).await;
-        let failing: Vec<_> = readiness
-            .checks()
-            .into_iter()
-            .filter(|check| !check.passes)
-            .collect();
+        let mut failing = readiness.checks();
+        // The drain is told where it is begun.
+        failing.retain(|check| !check.passes && check.name != admin::SERVING);
         let now = clock.now().unix;
         let is_in = |list: &[admin::Check], name: &str| list.iter().any(|check| check.name == name);
         for check in failing.iter().filter(|check| !is_in(&before, &check.name)) {

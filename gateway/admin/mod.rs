@@ -19,7 +19,7 @@ use crate::body::Reply;
 use crate::clock::pause;
 use crate::telemetry::Metrics;
 
-pub use readiness::{Check, Readiness};
+pub use readiness::{Check, Readiness, SERVING};
 
 /// What the admin address answers from.
 pub struct Admin {

@@ -20,6 +20,9 @@ pub struct Readiness {
     pub clock: Arc<dyn Clock>,
 }
 
+/// The check that fails while the gateway drains.
+pub const SERVING: &str = "serving";
+
 /// One thing that readiness depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
@@ -57,7 +60,7 @@ impl Readiness {
         let credentials = self.credentials(&snapshot);
         let mut checks = vec![
             Check {
-                name: "serving".to_owned(),
+                name: SERVING.to_owned(),
                 passes: self.drain.phase() == Phase::Serving,
                 required: true,
                 why: "the gateway is shutting down".to_owned(),

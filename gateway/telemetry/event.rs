@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde_json::json;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+use time::format_description::BorrowedFormatItem;
+use time::macros::format_description;
 
 /// How much an event matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +41,25 @@ pub fn event(at: Duration, level: Level, name: &str, detail: &str) {
 
 /// RFC 3339, UTC, milliseconds.
 pub(super) fn timestamp(unix: Duration) -> String {
-    let millis = i128::try_from(unix.as_millis()).unwrap_or_default();
-    let time = OffsetDateTime::from_unix_timestamp_nanos(millis * 1_000_000);
-    let text = time.ok().and_then(|time| time.format(&Rfc3339).ok());
+    const FORM: &[BorrowedFormatItem<'_>] =
+        format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+    let nanos = i128::try_from(unix.as_nanos()).unwrap_or_default();
+    let time = OffsetDateTime::from_unix_timestamp_nanos(nanos);
+    let text = time.ok().and_then(|time| time.format(FORM).ok());
     text.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timestamp_always_has_milliseconds() {
+        for (millis, expected) in [
+            (1_795_454_645_000, "2026-11-23T17:24:05.000Z"),
+            (1_795_454_645_039, "2026-11-23T17:24:05.039Z"),
+        ] {
+            assert_eq!(timestamp(Duration::from_millis(millis)), expected);
+        }
+    }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::{Method, Request, StatusCode, Version};
 
-use crate::canonical::{self, KeyHeaders, KeyParameters};
+use crate::canonical::{self, KeyHeaders, KeyParameters, Refused};
 use crate::clock::Now;
 use crate::denial::{Denial, Note, Reason};
 use crate::entra::Principal;
@@ -129,6 +129,11 @@ impl Record {
             sent: 0,
             complete: false,
         }
+    }
+
+    /// Notes a request that has no canonical form: its path as it was sent, for the log alone.
+    pub fn refused(&mut self, refused: &Refused) {
+        self.path = refused.raw_path().into();
     }
 
     /// Notes the request, once it is in canonical form.
