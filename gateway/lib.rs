@@ -4,8 +4,10 @@
 pub mod admin;
 pub mod body;
 pub mod canonical;
+pub mod cli;
 pub mod clock;
 pub mod credentials;
+pub mod demo;
 pub mod denial;
 pub mod entra;
 pub mod files;

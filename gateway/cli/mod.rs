@@ -1,0 +1,73 @@
+//! Commands: each in a file of its own. Data goes to standard output, talk to standard error. Exit
+//! codes: 0 good, 1 the thing checked is at fault, 2 the command was used wrongly.
+
+mod check;
+mod run;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// A TLS gateway in front of Azure Functions and Logic Apps: an Entra caller in, a managed identity out.
+#[derive(Parser)]
+#[command(name = "portcullis", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start everything on this machine with nothing to configure, and print curl lines to try.
+    Demo {
+        /// Run the story of the audit, print a table of what was allowed and refused and why, and exit.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Run the gateway.
+    Run {
+        /// The configuration.
+        #[arg(long, value_name = "FILE", default_value = "gateway.yaml")]
+        config: PathBuf,
+    },
+    /// Check configuration and policies without running: every fault, with its place and what to do.
+    Check {
+        /// A gateway.yaml, or a policy file or folder.
+        #[arg(value_name = "PATH", default_value = "gateway.yaml")]
+        path: PathBuf,
+        /// How to write the faults.
+        #[arg(long, value_enum, default_value_t = Format::Human)]
+        format: Format,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    /// For people.
+    Human,
+    /// For programs.
+    Json,
+}
+
+/// Parses the arguments and runs the command that they name.
+pub fn main() -> ExitCode {
+    // Clap itself exits with 2 when the arguments are wrong.
+    match Arguments::parse().command {
+        Command::Demo { check: true } => crate::demo::check(),
+        Command::Demo { check: false } => crate::demo::run(),
+        Command::Run { config } => run::run(&config),
+        Command::Check { path, format } => check::check(&path, format),
+    }
+}
+
+/// Writes to standard output. Whoever closed it does not want more.
+fn out(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// Writes to standard error.
+fn talk(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
