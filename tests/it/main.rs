@@ -1,4 +1,5 @@
 //! Every test that goes through the real listener or the real command, in one binary.
+#![allow(unreachable_pub, reason = "a test binary has no outside")]
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,
@@ -6,4 +7,6 @@
     reason = "a test that fails says where"
 )]
 
+mod forwarding;
 mod layers;
+mod support;

@@ -1,0 +1,274 @@
+//! The stage of the tests: a real gateway with its real listener over TLS, in the demo's world, and
+//! clients that refuse what must never be in an answer.
+
+mod client;
+mod raw;
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use portcullis::clock::{Clock, ManualClock, SystemClock};
+use portcullis::credentials::AzureIdentity;
+use portcullis::demo::mint::Token;
+use portcullis::demo::names::{AUDIENCE, CONTOSO, MARKETING_PORTAL};
+use portcullis::demo::world::World;
+use portcullis::entra::Version;
+use portcullis::net::address::SystemResolver;
+use portcullis::net::tls::{self, Roots};
+use portcullis::running::{Gateway, Options};
+use tokio::runtime::Runtime;
+
+pub use client::{Answer, Call};
+pub use raw::{RawBackend, Seen, Step};
+
+/// A gateway on its stage. Things end in the order of the fields.
+pub struct Stage {
+    pub gateway: Option<Gateway>,
+    pub address: SocketAddr,
+    pub clock: ManualClock,
+    pub world: World,
+    pub folder: tempfile::TempDir,
+    pub log: LogBuffer,
+    pub runtime: Runtime,
+}
+
+/// What a test sets up before the gateway starts.
+pub struct Scene {
+    pub runtime: Runtime,
+    pub world: World,
+    pub clock: ManualClock,
+    /// Lines of gateway.yaml below `listen:`, `policies:` and `entra:`'s `authority` and `ca`.
+    pub listen: String,
+    pub entra: String,
+    pub more: String,
+    pub routes: String,
+    pub backends: String,
+}
+
+impl Scene {
+    /// The demo's world, a clock that stands still at now, and a policy without routes.
+    pub fn new() -> Self {
+        tls::install_provider();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let clock = ManualClock::at(SystemClock.now());
+        let world = runtime
+            .block_on(World::start(Arc::new(clock.clone())))
+            .expect("a world");
+        Self {
+            runtime,
+            world,
+            clock,
+            listen: String::new(),
+            entra: String::new(),
+            more: String::new(),
+            routes: String::new(),
+            backends: String::new(),
+        }
+    }
+
+    /// Adds a line to `backends:`.
+    pub fn backend(mut self, name: &str, rest: &str) -> Self {
+        self.backends += &format!("  {name}: {{ {rest} }}\n");
+        self
+    }
+
+    /// Adds a raw backend under `name`, called without a credential.
+    pub fn raw(self, name: &str, raw: &RawBackend) -> Self {
+        let url = raw.url();
+        self.backend(name, &format!("http: '{url}', credential: none"))
+    }
+
+    /// Adds a line to `routes:`.
+    pub fn route(mut self, name: &str, rest: &str) -> Self {
+        self.routes += &format!("  {name}: {{ {rest} }}\n");
+        self
+    }
+
+    /// Adds a route that lets the marketing portal of Contoso in.
+    pub fn portal_route(self, name: &str, methods: &str, path: &str, backend: &str) -> Self {
+        let rest = format!(
+            "match: {{ methods: [{methods}], path: '{path}' }}, backend: {backend}, allow: [{{ tenants: [contoso], apps: [marketing-portal] }}]"
+        );
+        self.route(name, &rest)
+    }
+
+    /// The Function of the world, called with a managed identity.
+    pub fn function(self, name: &str) -> Self {
+        let url = self.world.function.url();
+        let resource = portcullis::demo::names::FUNCTION_RESOURCE;
+        self.backend(
+            name,
+            &format!("function: '{url}', credential: {{ managedIdentity: {{ resource: '{resource}' }} }}, ca: ca.crt"),
+        )
+    }
+
+    /// The policy file as text.
+    pub fn policy(&self) -> String {
+        format!(
+            "tenants: {{ contoso: {CONTOSO}, fabrikam: {} }}\napps: {{ marketing-portal: {MARKETING_PORTAL}, nightly-batch: {} }}\naudiences: [{AUDIENCE}]\nbackends:\n{}routes:\n{}",
+            portcullis::demo::names::FABRIKAM,
+            portcullis::demo::names::NIGHTLY_BATCH,
+            self.backends,
+            self.routes
+        )
+    }
+
+    /// Writes the files and returns the path of gateway.yaml.
+    pub fn write(&self, folder: &std::path::Path) -> PathBuf {
+        let write =
+            |name: &str, text: &str| std::fs::write(folder.join(name), text).expect("written");
+        let certificate = self
+            .world
+            .ca
+            .certificate(&["localhost", "127.0.0.1"])
+            .expect("a certificate");
+        write("ca.crt", self.world.ca.pem());
+        write("gateway.crt", &certificate.cert_pem);
+        write("gateway.key", &certificate.key_pem);
+        write("policy.yaml", &self.policy());
+        let authority = self.world.entra.authority();
+        let gateway = format!(
+            "listen:\n  address: 127.0.0.1:0\n  tls: {{ certificates: [{{ cert: gateway.crt, key: gateway.key }}] }}\n{}\nworkers: 1\nadmin: {{ address: '127.0.0.1:0' }}\npolicies: policy.yaml\nentra:\n  authority: '{authority}'\n  ca: ca.crt\n{}\ndrain: {{ delay: 0s, timeout: 5s }}\n{}\n",
+            self.listen, self.entra, self.more
+        );
+        write("gateway.yaml", &gateway);
+        folder.join("gateway.yaml")
+    }
+
+    /// Starts the gateway in this process.
+    pub fn start(self) -> Stage {
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = self.write(folder.path());
+        let log = LogBuffer::default();
+        let client = tls::client_config(&Roots::Pem(self.world.ca.pem().into()), &[b"http/1.1"])
+            .expect("TLS");
+        let resolver = Arc::new(SystemResolver);
+        let identity =
+            AzureIdentity::with_imds_at(&client, resolver.clone(), self.world.identity.imds());
+        let options = Options {
+            clock: Arc::new(self.clock.clone()),
+            tokens: Some(Arc::new(identity.expect("loopback"))),
+            resolver,
+            log: Box::new(log.clone()),
+        };
+        let gateway = match Gateway::start(&config, options) {
+            Ok(gateway) => gateway,
+            Err(error) => panic!("{error}"),
+        };
+        let stage = Stage {
+            address: gateway.address(),
+            gateway: Some(gateway),
+            clock: self.clock,
+            world: self.world,
+            folder,
+            log,
+            runtime: self.runtime,
+        };
+        stage.until("keys and credentials", |stage| stage.ready());
+        stage
+    }
+}
+
+impl Stage {
+    pub fn gateway(&self) -> &Gateway {
+        self.gateway.as_ref().expect("not drained yet")
+    }
+
+    /// Whether every check passes, those of single tenants and backends too.
+    pub fn ready(&self) -> bool {
+        self.gateway()
+            .readiness()
+            .checks()
+            .iter()
+            .all(|check| check.passes)
+    }
+
+    /// A call of a method on a target.
+    pub fn call(&self, method: &str, target: &str) -> Call<'_> {
+        Call::new(self, method, target)
+    }
+
+    /// A token of the marketing portal of Contoso.
+    pub fn portal(&self) -> Token {
+        Token::app(
+            Version::V2,
+            CONTOSO,
+            MARKETING_PORTAL,
+            AUDIENCE,
+            self.world.entra.now(),
+        )
+        .roles(&["Guests.Invite"])
+    }
+
+    /// The same, signed.
+    pub fn portal_token(&self) -> String {
+        self.world.entra.sign(&self.portal()).expect("signed")
+    }
+
+    /// Waits for a condition, and fails when it does not come true for very long.
+    pub fn until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
+        let begun = SystemClock.now().instant;
+        while !condition(self) {
+            let waited = SystemClock.now().instant.duration_since(begun);
+            assert!(waited.as_secs() < 20, "waited in vain for {what}");
+            std::thread::yield_now();
+        }
+    }
+
+    /// The records of the log so far.
+    pub fn records(&self) -> Vec<serde_json::Value> {
+        self.log
+            .lines()
+            .iter()
+            .map(|line| serde_json::from_str(line).expect("a line of JSON"))
+            .collect()
+    }
+
+    /// Waits for a record that fits, and returns it.
+    pub fn record(
+        &self,
+        what: &str,
+        fits: impl Fn(&serde_json::Value) -> bool,
+    ) -> serde_json::Value {
+        self.until(what, |stage| stage.records().iter().any(&fits));
+        self.records()
+            .into_iter()
+            .find(|record| fits(record))
+            .expect("found above")
+    }
+}
+
+/// A log that tests read.
+#[derive(Clone, Default)]
+pub struct LogBuffer(Arc<Mutex<Vec<u8>>>);
+
+impl LogBuffer {
+    pub fn lines(&self) -> Vec<String> {
+        let text = self.0.lock().expect("not poisoned").clone();
+        String::from_utf8(text)
+            .expect("UTF-8")
+            .lines()
+            .map(str::to_owned)
+            .collect()
+    }
+}
+
+impl Write for LogBuffer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0
+            .lock()
+            .expect("not poisoned")
+            .extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
