@@ -7,6 +7,8 @@
     reason = "a test that fails says where"
 )]
 
+mod commands;
 mod forwarding;
 mod layers;
+mod server;
 mod support;

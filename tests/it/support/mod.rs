@@ -39,10 +39,13 @@ pub struct Scene {
     pub runtime: Runtime,
     pub world: World,
     pub clock: ManualClock,
-    /// Lines of gateway.yaml below `listen:`, `policies:` and `entra:`'s `authority` and `ca`.
+    /// Lines of gateway.yaml in `listen:`, in `entra:`, and at its end.
     pub listen: String,
     pub entra: String,
     pub more: String,
+    tls: Option<String>,
+    workers: usize,
+    drain: String,
     pub routes: String,
     pub backends: String,
 }
@@ -67,6 +70,9 @@ impl Scene {
             listen: String::new(),
             entra: String::new(),
             more: String::new(),
+            tls: Some("{ cert: gateway.crt, key: gateway.key }".to_owned()),
+            workers: 1,
+            drain: "{ delay: 0s, timeout: 5s }".to_owned(),
             routes: String::new(),
             backends: String::new(),
         }
@@ -75,6 +81,31 @@ impl Scene {
     /// Adds a line to `backends:`.
     pub fn backend(mut self, name: &str, rest: &str) -> Self {
         self.backends += &format!("  {name}: {{ {rest} }}\n");
+        self
+    }
+
+    /// Adds a certificate to the gateway's own.
+    pub fn certificate(mut self, pair: &str) -> Self {
+        let own = self.tls.take().expect("not behind a platform");
+        self.tls = Some(format!("{own}, {pair}"));
+        self
+    }
+
+    /// Puts the gateway behind a platform that ends TLS.
+    pub fn platform(mut self) -> Self {
+        self.tls = None;
+        self
+    }
+
+    /// More workers than one.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// Another `drain:` than none.
+    pub fn drain(mut self, drain: &str) -> Self {
+        self.drain = drain.to_owned();
         self
     }
 
@@ -133,9 +164,20 @@ impl Scene {
         write("gateway.key", &certificate.key_pem);
         write("policy.yaml", &self.policy());
         let authority = self.world.entra.authority();
+        let tls = match &self.tls {
+            Some(pairs) => format!("{{ certificates: [{pairs}] }}"),
+            None => "platform".to_owned(),
+        };
+        let Self {
+            listen,
+            entra,
+            more,
+            workers,
+            drain,
+            ..
+        } = self;
         let gateway = format!(
-            "listen:\n  address: 127.0.0.1:0\n  tls: {{ certificates: [{{ cert: gateway.crt, key: gateway.key }}] }}\n{}\nworkers: 1\nadmin: {{ address: '127.0.0.1:0' }}\npolicies: policy.yaml\nentra:\n  authority: '{authority}'\n  ca: ca.crt\n{}\ndrain: {{ delay: 0s, timeout: 5s }}\n{}\n",
-            self.listen, self.entra, self.more
+            "listen:\n  address: 127.0.0.1:0\n  tls: {tls}\n{listen}\nworkers: {workers}\nadmin: {{ address: '127.0.0.1:0' }}\npolicies: policy.yaml\nentra:\n  authority: '{authority}'\n  ca: ca.crt\n{entra}\ndrain: {drain}\n{more}\n"
         );
         write("gateway.yaml", &gateway);
         folder.join("gateway.yaml")
