@@ -458,6 +458,20 @@ async fn every_defect_of_a_token_has_its_reason() {
             Reason::TokenBound,
         ),
         (
+            "a header too large",
+            head("x5c", json!("x".repeat(7000))),
+            Reason::TokenTooLarge,
+        ),
+        (
+            "too many claims",
+            {
+                let mut claims = v2();
+                (0..200).for_each(|n| claims[format!("c{n}")] = json!(n));
+                good(claims)
+            },
+            Reason::ClaimsMalformed,
+        ),
+        (
             "too large",
             good(with(v2(), "x", json!("x".repeat(20_000)))),
             Reason::TokenTooLarge,

@@ -25,6 +25,9 @@ pub(super) struct Header {
     pub(super) key_id: String,
 }
 
+/// Bytes of the JOSE header, encoded: room for a certificate chain that nobody reads, and no more.
+const LONGEST_HEADER: usize = 8 * 1024;
+
 /// More claims than this are not what Entra issues (groups end at 200 by overage).
 const MOST_CLAIMS: usize = 200;
 
@@ -36,6 +39,9 @@ impl<'t> Token<'t> {
         let (header, claims) = signed.split_once('.').ok_or_else(malformed)?;
         if claims.contains('.') {
             return Err(malformed().expected("a signed token of three parts", "more parts"));
+        }
+        if header.len() > LONGEST_HEADER {
+            return Err(Reason::TokenTooLarge.into());
         }
         let header = decode_object(header).ok_or_else(malformed)?;
         let header = Header::read(&header, accepted)?;
