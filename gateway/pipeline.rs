@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::header::HeaderName;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use hyper::body::Incoming;
 
+use crate::body::Reply;
 use crate::canonical;
 use crate::clock::{Clock, Now};
 use crate::denial::{Denial, Reason};
@@ -61,13 +62,16 @@ pub async fn handle(
 ) -> Response<RecordedBody> {
     let now = worker.clock.now();
     let record = Record::open(now, &arrival.client, &request);
-    let id = record.id;
+    let (id, is_head) = (record.id, record.method == Method::HEAD);
     let mut ride = Ride::new(record, Arc::clone(&worker.sink), Arc::clone(&worker.clock));
     let mut response = match forward(worker, &arrival, request, &now, id, &mut ride).await {
         Ok(response) => response.map(AnswerBody::Backend),
         Err(denial) => {
             ride.note(|record| record.denied(&denial));
-            denial.answer(id).map(AnswerBody::Own)
+            let answer = denial.answer(id);
+            // RFC 9110 section 9.3.2. hyper sees to it for HTTP/1 alone.
+            let answer = answer.map(|body| if is_head { Reply::empty() } else { body });
+            answer.map(AnswerBody::Own)
         }
     };
     response.headers_mut().insert(REQUEST_ID, id.header());

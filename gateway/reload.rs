@@ -27,14 +27,21 @@ pub struct Documents {
     pub gateway: GatewayDocument,
     /// The policies.
     pub policies: PolicyDocument,
+    /// Whether gateway.yaml by itself is without fault, whatever the policies are.
+    pub gateway_is_sound: bool,
 }
 
 impl Documents {
     /// Reads gateway.yaml and the policies that it names. `None` when the diagnostics hold an error.
     pub fn read(path: &Path, diagnostics: &mut Diagnostics) -> Option<Self> {
         let gateway = files::load_gateway(path, diagnostics)?;
+        let gateway_is_sound = !diagnostics.has_errors();
         let policies = files::load_policies(&gateway.policies.value, diagnostics)?;
-        Some(Self { gateway, policies })
+        Some(Self {
+            gateway,
+            policies,
+            gateway_is_sound,
+        })
     }
 
     /// Every file that has a say: those named in the documents too.
@@ -102,7 +109,8 @@ pub struct Reloads {
     pub fault: Option<String>,
 }
 
-/// What a reload puts into force beside the snapshot: the certificates.
+/// What a reload puts into force beside the snapshot, even if the policies are at fault: the
+/// certificates.
 pub type Apply = Box<dyn Fn(&Documents, &mut Diagnostics) + Send + Sync>;
 
 /// Watches the files and swaps the snapshot.
@@ -208,21 +216,17 @@ impl Reloader {
     fn compile(&self) -> Result<(Documents, Snapshot), String> {
         let mut diagnostics = Diagnostics::new();
         let documents = Documents::read(&self.path, &mut diagnostics);
+        // A fault in a policy must not keep a certificate from being renewed before it expires.
+        if let Some(documents) = documents.as_ref().filter(|read| read.gateway_is_sound) {
+            (self.apply)(documents, &mut diagnostics);
+        }
         let compiled = documents.and_then(|documents| {
             let snapshot =
                 self.lasting
                     .compile(&documents.gateway, &documents.policies, &mut diagnostics)?;
             Some((documents, snapshot))
         });
-        match compiled.filter(|_| !diagnostics.has_errors()) {
-            None => Err(diagnostics.render()),
-            Some(compiled) => {
-                (self.apply)(&compiled.0, &mut diagnostics);
-                match diagnostics.has_errors() {
-                    true => Err(diagnostics.render()),
-                    false => Ok(compiled),
-                }
-            }
-        }
+        let compiled = compiled.filter(|_| !diagnostics.has_errors());
+        compiled.ok_or_else(|| diagnostics.render())
     }
 }

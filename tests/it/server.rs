@@ -133,12 +133,27 @@ fn the_certificate_is_chosen_by_name_and_changed_without_a_restart() {
     assert_ne!(local, before);
 
     fs::write(path("other.crt"), &replacement.cert_pem).expect("written");
-    fs::write(path("other.key"), &replacement.key_pem).expect("written");
     stage.gateway().reload();
-    stage.until("the reload", |stage| {
-        stage.gateway().reloads().borrow().taken == 1
+    stage.until("the refusal", |stage| {
+        stage.gateway().reloads().borrow().refused == 1
     });
-    assert_ne!(shown("other.example"), before);
+    assert_eq!(
+        shown("other.example"),
+        before,
+        "a certificate without its key changes nothing"
+    );
+
+    fs::write(path("other.key"), &replacement.key_pem).expect("written");
+    fs::write(stage.folder.path().join("policy.yaml"), "faulty: yes").expect("written");
+    stage.gateway().reload();
+    stage.until("another refusal", |stage| {
+        stage.gateway().reloads().borrow().refused == 2
+    });
+    assert_ne!(
+        shown("other.example"),
+        before,
+        "a faulty policy keeps no certificate back"
+    );
     assert_eq!(shown("localhost"), local);
 }
 
@@ -406,4 +421,19 @@ fn the_admin_address_tells_health_and_nothing_else() {
         let wanted = "portcullis_decisions_total{route=\"all\",decision=\"deny\",reason=\"token-missing\"} 1";
         probe(stage, admin, "/metrics").contains(wanted)
     });
+}
+
+#[test]
+fn a_refused_head_request_has_no_body_over_either_protocol() {
+    let (_raw, scene) = simple();
+    let stage = scene.start();
+    for call in [stage.call("HEAD", "/a"), stage.call("HEAD", "/a").http2()] {
+        let answer = call.send();
+        assert_eq!(answer.status, 401);
+        assert_eq!(answer.text(), "");
+        assert_eq!(
+            answer.header("content-type"),
+            Some("application/problem+json")
+        );
+    }
 }
