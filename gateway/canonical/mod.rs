@@ -22,7 +22,7 @@ use std::net::SocketAddr;
 use http::request::Parts;
 use http::{HeaderMap, Method, Uri, Version};
 
-pub use self::headers::strip_response;
+pub use self::headers::{strip_response, strip_trailers};
 pub use self::keys::{KeptParameters, KeyHeaders, KeyParameters};
 pub use self::names::caller_may_send;
 pub use self::urls::withhold_key_urls;

@@ -32,7 +32,7 @@ pub struct Backend {
 pub(super) struct Timeouts {
     /// For DNS, TCP and TLS together.
     pub(super) connect: Duration,
-    /// From sending until the head of the answer.
+    /// From the end of the request until the head of the answer, and for the request to move at all.
     pub(super) first_byte: Duration,
     /// Between two parts of the answer's body.
     pub(super) idle: Duration,

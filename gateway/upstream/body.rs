@@ -11,9 +11,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::sync::Notify;
 
 use super::pool::Lease;
-use crate::canonical::caller_may_send;
+use crate::canonical::{caller_may_send, strip_trailers};
 use crate::clock::pause;
 
 /// The caller's body, as the backend receives it.
@@ -24,7 +25,14 @@ pub(super) struct RequestBody {
 
 /// How far the caller's body has come.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Progress(Rc<Cell<Sent>>);
+pub(super) struct Progress(Rc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    sent: Cell<Sent>,
+    pieces: Cell<u64>,
+    ended: Notify,
+}
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Sent {
@@ -37,12 +45,29 @@ enum Sent {
 impl Progress {
     /// Whether the body was sent whole, so that the connection is free for another request.
     pub(super) fn is_whole(&self) -> bool {
-        self.0.get() == Sent::Whole
+        self.0.sent.get() == Sent::Whole
     }
 
     /// Whether the caller broke off, which is not the backend's fault.
     pub(super) fn is_broken(&self) -> bool {
-        self.0.get() == Sent::Broken
+        self.0.sent.get() == Sent::Broken
+    }
+
+    /// How many pieces of it the backend's connection has taken.
+    pub(super) fn pieces(&self) -> u64 {
+        self.0.pieces.get()
+    }
+
+    /// Completes when nothing more of it is to come.
+    pub(super) async fn ended(&self) {
+        if self.0.sent.get() == Sent::Partly {
+            self.0.ended.notified().await;
+        }
+    }
+
+    fn end(&self, sent: Sent) {
+        self.0.sent.set(sent);
+        self.0.ended.notify_one();
     }
 }
 
@@ -50,7 +75,7 @@ impl RequestBody {
     pub(super) fn new(incoming: Incoming) -> (Self, Progress) {
         let state = Progress::default();
         if incoming.is_end_stream() {
-            state.0.set(Sent::Whole);
+            state.end(Sent::Whole);
         }
         let progress = state.clone();
         (Self { incoming, state }, progress)
@@ -68,17 +93,18 @@ impl Body for RequestBody {
         let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
         let frame = match frame {
             None => {
-                self.state.0.set(Sent::Whole);
+                self.state.end(Sent::Whole);
                 return Poll::Ready(None);
             }
             Some(Err(error)) => {
-                self.state.0.set(Sent::Broken);
+                self.state.end(Sent::Broken);
                 return Poll::Ready(Some(Err(error)));
             }
             Some(Ok(frame)) => frame,
         };
+        self.state.0.pieces.set(self.state.pieces() + 1);
         if self.incoming.is_end_stream() {
-            self.state.0.set(Sent::Whole);
+            self.state.end(Sent::Whole);
         }
         Poll::Ready(Some(Ok(clean(frame))))
     }
@@ -116,6 +142,17 @@ pub struct ResponseBody {
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
     ended: bool,
     lease: Option<Lease>,
+}
+
+/// What a backend may not say in a header, it may not say behind its body.
+fn strip(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Err(data) => data,
+        Ok(mut trailers) => {
+            strip_trailers(&mut trailers);
+            Frame::trailers(trailers)
+        }
+    }
 }
 
 /// Why a backend's body broke off.
@@ -175,7 +212,7 @@ impl Body for ResponseBody {
             Some(Ok(_)) => self.incoming.is_end_stream(),
             Some(Err(_)) => false,
         };
-        Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken)))
+        Poll::Ready(frame.map(|frame| frame.map(strip).map_err(BodyError::Broken)))
     }
 
     fn is_end_stream(&self) -> bool {
