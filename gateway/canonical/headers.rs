@@ -6,7 +6,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::bearer::Authorization;
 use super::keys::{KeptParameters, KeyHeaders};
-use super::names::{Fate, fate, must_arrive};
+use super::names::{Fate, fate, folds_alike, must_arrive};
 use super::urls::withhold_key_urls;
 use crate::denial::Reason;
 
@@ -56,6 +56,12 @@ pub fn strip_response(headers: &mut HeaderMap) {
     remove_where(headers, |name| {
         !passes(fate(name)) || tells_on_backend(name)
     });
+}
+
+/// Removes every field that some backend reads as `name`: what the gateway presents under a name stands
+/// there alone.
+pub fn remove_spellings(headers: &mut HeaderMap, name: &HeaderName) {
+    remove_where(headers, |other| folds_alike(other, name));
 }
 
 /// Cleans a response's trailer fields in place. Callers merge them into the header fields, so they say no

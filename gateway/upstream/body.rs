@@ -9,18 +9,21 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::{HeaderMap, HeaderName};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::Notify;
 
 use super::pool::Lease;
-use crate::canonical::{caller_may_send, strip_trailers};
+use crate::canonical::{caller_may_send, folds_alike, strip_trailers};
 use crate::clock::pause;
 
 /// The caller's body, as the backend receives it.
 pub(super) struct RequestBody {
     incoming: Incoming,
     state: Progress,
+    /// The field that carries the gateway's credential, which no trailer may be taken for.
+    withheld: Option<HeaderName>,
 }
 
 /// How far the caller's body has come.
@@ -72,13 +75,18 @@ impl Progress {
 }
 
 impl RequestBody {
-    pub(super) fn new(incoming: Incoming) -> (Self, Progress) {
+    pub(super) fn new(incoming: Incoming, withheld: Option<HeaderName>) -> (Self, Progress) {
         let state = Progress::default();
         if incoming.is_end_stream() {
             state.end(Sent::Whole);
         }
         let progress = state.clone();
-        (Self { incoming, state }, progress)
+        let body = Self {
+            incoming,
+            state,
+            withheld,
+        };
+        (body, progress)
     }
 }
 
@@ -106,7 +114,7 @@ impl Body for RequestBody {
         if self.incoming.is_end_stream() {
             self.state.end(Sent::Whole);
         }
-        Poll::Ready(Some(Ok(clean(frame))))
+        Poll::Ready(Some(Ok(clean(frame, self.withheld.as_ref()))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -119,13 +127,15 @@ impl Body for RequestBody {
 }
 
 /// A trailer may say no more than a header may: backends merge the two.
-fn clean(frame: Frame<Bytes>) -> Frame<Bytes> {
+fn clean(frame: Frame<Bytes>, withheld: Option<&HeaderName>) -> Frame<Bytes> {
+    let is_withheld =
+        |name: &HeaderName| withheld.is_some_and(|withheld| folds_alike(name, withheld));
     match frame.into_trailers() {
         Err(data) => data,
         Ok(trailers) => {
-            let mut kept = http::HeaderMap::with_capacity(trailers.len());
+            let mut kept = HeaderMap::with_capacity(trailers.len());
             for (name, value) in &trailers {
-                if caller_may_send(name) {
+                if caller_may_send(name) && !is_withheld(name) {
                     kept.append(name, value.clone());
                 }
             }

@@ -67,6 +67,7 @@ pub async fn send(
         credential,
     } = proofs;
     let presented = credential.carries();
+    let withheld = credential.name().cloned();
     let parts = Parts {
         authorized,
         backend,
@@ -75,7 +76,7 @@ pub async fn send(
         id,
         credential,
     };
-    let (body, progress) = RequestBody::new(body);
+    let (body, progress) = RequestBody::new(body, withheld);
     let request = parts.head(request)?.map(|()| body);
     let mut response = Exchange { way, backend }.deliver(request, progress).await?;
     // The backend refused the gateway, not the caller: its challenge would mislead the caller, and
