@@ -8,6 +8,7 @@
 )]
 
 mod commands;
+mod documents;
 mod forwarding;
 mod layers;
 mod server;
