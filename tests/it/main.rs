@@ -10,6 +10,7 @@
 mod canonical;
 mod commands;
 mod credentials;
+mod documents;
 mod forwarding;
 mod layers;
 mod server;
