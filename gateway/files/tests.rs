@@ -223,7 +223,7 @@ fn a_gateway_file_that_says_little_gets_the_defaults() {
     );
     assert_eq!(
         (entra.max_token_bytes, entra.cached_tokens),
-        (16_384, 100_000)
+        (16_384, 20_000)
     );
     assert_eq!(entra.algorithms, [Algorithm::Rs256]);
     assert_eq!(entra.token_versions, TokenVersions { v1: true, v2: true });
