@@ -69,6 +69,16 @@ pub(super) fn folds_to(name: &[u8], text: &str) -> bool {
     name.len() == text.len() && begins_with(name, text)
 }
 
+/// Whether some backend reads both names as one.
+pub fn folds_alike(one: &HeaderName, other: &HeaderName) -> bool {
+    let (one, other) = (one.as_str().as_bytes(), other.as_str().as_bytes());
+    let folded = |byte: &u8| match byte.is_ascii_alphanumeric() {
+        true => byte.to_ascii_lowercase(),
+        false => b'-',
+    };
+    one.len() == other.len() && one.iter().map(folded).eq(other.iter().map(folded))
+}
+
 fn begins_with(name: &[u8], text: &str) -> bool {
     name.len() >= text.len()
         && name

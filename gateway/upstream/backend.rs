@@ -9,6 +9,7 @@ use super::endpoint::{Endpoint, Endpoints};
 use crate::credentials::fixed::SecretFrom;
 use crate::credentials::{Credential, Credentials, Identity, ManagedIdentity};
 use crate::files::{self, BackendKind, Diagnostics, Named, PolicyDocument, Spanned};
+use crate::net::address::{is_loopback, refused};
 use crate::policy::{Authorized, BackendId};
 
 /// A backend, ready to be called. Its credential goes to its own endpoint and nowhere else: both stand
@@ -32,7 +33,7 @@ pub struct Backend {
 pub(super) struct Timeouts {
     /// For DNS, TCP and TLS together.
     pub(super) connect: Duration,
-    /// From sending until the head of the answer.
+    /// From the end of the request until the head of the answer, and for the request to move at all.
     pub(super) first_byte: Duration,
     /// Between two parts of the answer's body.
     pub(super) idle: Duration,
@@ -136,10 +137,19 @@ fn endpoint(
     let files::Backend {
         url, ca, protocol, ..
     } = written;
-    if literal_address(&url.value).is_some_and(crate::net::address::refused) {
+    if literal_address(&url.value).is_some_and(refused) {
         diagnostics
             .error(&url.span, "this address may not be a backend")
             .help("link-local and platform addresses hand out credentials; name the backend's own host");
+        return None;
+    }
+    if is_identity_endpoint(&url.value) {
+        diagnostics
+            .error(
+                &url.span,
+                "this address hands out this machine's tokens, so it may not be a backend",
+            )
+            .help("name the backend's own host and port");
         return None;
     }
     match endpoints.of(
@@ -166,6 +176,33 @@ fn base_query(kind: BackendKind, query: Option<&str>) -> Option<&str> {
         (BackendKind::LogicApp, None) => Some("api-version=2016-10-01"),
         (BackendKind::Function | BackendKind::Http, None) => None,
     }
+}
+
+/// Whether the environment names this place as the platform's identity endpoint. Its own header guards
+/// it, but nothing that a caller sends should get so far.
+fn is_identity_endpoint(url: &http::Uri) -> bool {
+    let named = ["IDENTITY_ENDPOINT", "MSI_ENDPOINT"].into_iter();
+    named
+        .filter_map(|name| std::env::var(name).ok()?.parse().ok())
+        .any(|endpoint| same_place(url, &endpoint))
+}
+
+/// Whether two URLs lead to one listener. All of loopback counts as one, for a listener may take all
+/// of it.
+fn same_place(one: &http::Uri, other: &http::Uri) -> bool {
+    let port = |url: &http::Uri| {
+        let default = if url.scheme_str() == Some("https") {
+            443
+        } else {
+            80
+        };
+        url.port_u16().unwrap_or(default)
+    };
+    let host = |url: &http::Uri| match literal_address(url) {
+        Some(address) if is_loopback(address) => "localhost".to_owned(),
+        _ => url.host().unwrap_or_default().to_ascii_lowercase(),
+    };
+    port(one) == port(other) && host(one) == host(other)
 }
 
 fn literal_address(url: &http::Uri) -> Option<std::net::IpAddr> {
@@ -226,6 +263,27 @@ fn present(
             Some(Credential::ManagedIdentity(
                 credentials.managed_identity(wanted),
             ))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_listener_has_many_urls() {
+        for (one, other, same) in [
+            ("http://127.0.0.1:81/a", "http://127.0.0.1:81/b", true),
+            ("http://localhost:81", "http://127.0.0.1:81", true),
+            ("http://[::1]:81", "http://LocalHost:81", true),
+            ("http://127.0.0.1", "http://127.0.0.1:80", true),
+            ("https://a.example", "https://A.example:443/x", true),
+            ("http://127.0.0.1:81", "http://127.0.0.1:82", false),
+            ("https://a.example", "https://b.example", false),
+        ] {
+            let url = |text: &str| text.parse::<http::Uri>().expect("a URL");
+            assert_eq!(same_place(&url(one), &url(other)), same, "{one} {other}");
         }
     }
 }

@@ -77,6 +77,10 @@ impl Parts<'_> {
         let mut headers = request.take_headers();
         self.assert(&mut headers, host.ok());
         if let Some((name, value)) = self.credential.into_field() {
+            // What callers send as `Authorization` is gone already, in every spelling.
+            if name != header::AUTHORIZATION {
+                canonical::remove_spellings(&mut headers, &name);
+            }
             headers.insert(name, value);
         }
         if trailers {

@@ -1,5 +1,6 @@
 //! Sending: the one function that lets a request out, to the backend that its route names.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use http::{Request, Response, StatusCode};
@@ -12,7 +13,7 @@ use super::connect::{Connection, connect};
 use super::outgoing::{Caller, Parts};
 use super::pool::{Lease, Pools};
 use crate::canonical::{self, strip_response, withhold_key_urls};
-use crate::clock::{Now, within};
+use crate::clock::{Now, pause, within};
 use crate::credentials::Presented;
 use crate::denial::{Denial, Reason};
 use crate::files::Protocol;
@@ -66,6 +67,7 @@ pub async fn send(
         credential,
     } = proofs;
     let presented = credential.carries();
+    let withheld = credential.name().cloned();
     let parts = Parts {
         authorized,
         backend,
@@ -74,7 +76,7 @@ pub async fn send(
         id,
         credential,
     };
-    let (body, progress) = RequestBody::new(body);
+    let (body, progress) = RequestBody::new(body, withheld);
     let request = parts.head(request)?.map(|()| body);
     let mut response = Exchange { way, backend }.deliver(request, progress).await?;
     // The backend refused the gateway, not the caller: its challenge would mislead the caller, and
@@ -106,8 +108,8 @@ impl Exchange<'_> {
         // An idle connection may be closed under us just now. As long as nothing was sent, the request
         // comes back unharmed, and the next connection is tried.
         while let Some(mut pooled) = self.pooled() {
-            match self.in_time(pooled.try_send(request)).await? {
-                Ok(response) => return Ok(self.wrap(response, pooled, progress)),
+            match self.in_time(pooled.try_send(request), &progress).await? {
+                Ok(response) => return self.wrap(response, pooled, progress),
                 Err(error) => request = unsent(error, &progress)?,
             }
         }
@@ -117,8 +119,8 @@ impl Exchange<'_> {
         if let Connection::Http2(sender) = &fresh {
             self.way.pools.keep_http2(endpoint, sender.clone());
         }
-        match self.in_time(fresh.try_send(request)).await? {
-            Ok(response) => Ok(self.wrap(response, fresh, progress)),
+        match self.in_time(fresh.try_send(request), &progress).await? {
+            Ok(response) => self.wrap(response, fresh, progress),
             Err(mut error) => {
                 drop(error.take_message());
                 Err(broken(&error.into_error(), &progress))
@@ -137,8 +139,26 @@ impl Exchange<'_> {
         }
     }
 
-    async fn in_time(&self, sending: impl Future<Output = Sent>) -> Result<Sent, Denial> {
-        let sent = within(self.backend.timeouts.first_byte, sending).await;
+    /// Waits for the head of the answer. As long as the caller's body is on its way and moves, the
+    /// backend is not late: its time counts from the end of the request.
+    async fn in_time(
+        &self,
+        sending: impl Future<Output = Sent>,
+        progress: &Progress,
+    ) -> Result<Sent, Denial> {
+        let limit = self.backend.timeouts.first_byte;
+        let mut sending = pin!(sending);
+        while !progress.is_whole() && !progress.is_broken() {
+            let before = progress.pieces();
+            tokio::select! {
+                sent = sending.as_mut() => return Ok(sent),
+                () = progress.ended() => {}
+                () = pause(limit) => if progress.pieces() == before {
+                    return Err(Reason::BackendTimeout.into());
+                }
+            }
+        }
+        let sent = within(limit, sending).await;
         sent.ok_or_else(|| Reason::BackendTimeout.into())
     }
 
@@ -147,7 +167,12 @@ impl Exchange<'_> {
         response: Response<Incoming>,
         connection: Connection,
         request: Progress,
-    ) -> Response<ResponseBody> {
+    ) -> Result<Response<ResponseBody>, Denial> {
+        // Nobody asked for another protocol, so what follows is nothing that anybody could read.
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Denial::from(Reason::BackendBroken)
+                .expected("an answer", "101 Switching Protocols"));
+        }
         let lease = match connection {
             Connection::Http1(sender) => Some(Lease {
                 pools: self.way.pools.clone(),
@@ -159,7 +184,7 @@ impl Exchange<'_> {
             Connection::Http2(_) => None,
         };
         let idle = self.backend.timeouts.idle;
-        response.map(|body| ResponseBody::new(body, idle, lease))
+        Ok(response.map(|body| ResponseBody::new(body, idle, lease)))
     }
 }
 

@@ -7,7 +7,9 @@
     reason = "a test that fails says where"
 )]
 
+mod canonical;
 mod commands;
+mod credentials;
 mod forwarding;
 mod layers;
 mod server;

@@ -3,6 +3,7 @@
 
 mod client;
 mod raw;
+mod wire;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -15,13 +16,14 @@ use portcullis::demo::mint::Token;
 use portcullis::demo::names::{AUDIENCE, CONTOSO, MARKETING_PORTAL};
 use portcullis::demo::world::World;
 use portcullis::entra::Version;
-use portcullis::net::address::SystemResolver;
+use portcullis::net::address::{Resolver, SystemResolver};
 use portcullis::net::tls::{self, Roots};
 use portcullis::running::{Gateway, Options};
 use tokio::runtime::Runtime;
 
 pub use client::{Answer, Call};
 pub use raw::{RawBackend, Seen, Step};
+pub use wire::{Piped, STILL, Wire, patiently};
 
 /// A gateway on its stage. Things end in the order of the fields.
 pub struct Stage {
@@ -48,6 +50,7 @@ pub struct Scene {
     drain: String,
     pub routes: String,
     pub backends: String,
+    pub resolver: Arc<dyn Resolver>,
 }
 
 impl Scene {
@@ -75,6 +78,7 @@ impl Scene {
             drain: "{ delay: 0s, timeout: 5s }".to_owned(),
             routes: String::new(),
             backends: String::new(),
+            resolver: Arc::new(SystemResolver),
         }
     }
 
@@ -183,16 +187,23 @@ impl Scene {
         folder.join("gateway.yaml")
     }
 
-    /// Starts the gateway in this process.
+    /// Starts the gateway in this process and waits until it is ready.
     pub fn start(self) -> Stage {
+        let stage = self.start_unready();
+        stage.until("keys and credentials", |stage| stage.ready());
+        stage
+    }
+
+    /// Starts the gateway in this process, whatever it still waits for.
+    pub fn start_unready(self) -> Stage {
         let folder = tempfile::tempdir().expect("a folder");
         let config = self.write(folder.path());
         let log = LogBuffer::default();
         let client = tls::client_config(&Roots::Pem(self.world.ca.pem().into()), &[b"http/1.1"])
             .expect("TLS");
-        let resolver = Arc::new(SystemResolver);
+        let resolver = Arc::clone(&self.resolver);
         let identity =
-            AzureIdentity::with_imds_at(&client, resolver.clone(), self.world.identity.imds());
+            AzureIdentity::with_imds_at(&client, Arc::clone(&resolver), self.world.identity.imds());
         let options = Options {
             clock: Arc::new(self.clock.clone()),
             tokens: Some(Arc::new(identity.expect("loopback"))),
@@ -203,7 +214,7 @@ impl Scene {
             Ok(gateway) => gateway,
             Err(error) => panic!("{error}"),
         };
-        let stage = Stage {
+        Stage {
             address: gateway.address(),
             gateway: Some(gateway),
             clock: self.clock,
@@ -211,9 +222,7 @@ impl Scene {
             folder,
             log,
             runtime: self.runtime,
-        };
-        stage.until("keys and credentials", |stage| stage.ready());
-        stage
+        }
     }
 }
 
