@@ -14,3 +14,4 @@ mod forwarding;
 mod layers;
 mod server;
 mod support;
+mod tokens;
