@@ -15,3 +15,4 @@ mod forwarding;
 mod layers;
 mod server;
 mod support;
+mod tokens;
