@@ -119,7 +119,7 @@ fn compile(
         endpoint: endpoint?,
         host: HeaderValue::from_str(authority.as_str()).ok()?,
         base_path: path.into(),
-        base_query: base_query(*kind, url.value.query()).map(Into::into),
+        base_query: base_query(*kind, &url.value).map(Into::into),
         timeouts: Timeouts {
             connect: timeouts.connect,
             first_byte: timeouts.first_byte,
@@ -169,10 +169,14 @@ fn endpoint(
 }
 
 /// The query that every request to the backend carries. Logic Apps refuse a trigger call without
-/// `api-version`, so a Consumption workflow's is put in place where the URL names none.
-fn base_query(kind: BackendKind, query: Option<&str>) -> Option<&str> {
-    match (kind, query) {
+/// `api-version`, so the one that Azure writes into callback URLs is put in place where the URL names
+/// none: Consumption workflows live below `/workflows/`, those of the Standard plan below `/api/`.
+fn base_query(kind: BackendKind, url: &http::Uri) -> Option<&str> {
+    match (kind, url.query()) {
         (_, Some(query)) => Some(query),
+        (BackendKind::LogicApp, None) if url.path().starts_with("/api/") => {
+            Some("api-version=2022-05-01")
+        }
         (BackendKind::LogicApp, None) => Some("api-version=2016-10-01"),
         (BackendKind::Function | BackendKind::Http, None) => None,
     }
