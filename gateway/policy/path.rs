@@ -100,7 +100,9 @@ fn decode(segment: &str) -> String {
     let mut bytes = Vec::with_capacity(segment.len());
     let mut rest = segment.as_bytes();
     while let Some((first, after)) = rest.split_first() {
-        let code = after.get(..2).and_then(|code| std::str::from_utf8(code).ok());
+        let code = after
+            .get(..2)
+            .and_then(|code| std::str::from_utf8(code).ok());
         let code = code.and_then(|code| u8::from_str_radix(code, 16).ok());
         match (first, code) {
             (b'%', Some(byte)) => {
@@ -118,11 +120,13 @@ fn decode(segment: &str) -> String {
 
 /// The pattern with its literal parts folded; parameters stay as they are.
 fn fold_pattern(pattern: &str) -> String {
-    let segments = pattern.split('/').map(|segment| match segment.contains('{') {
-        // Text beside a parameter is only the beginning or the end of what a reader folds.
-        true => lower_literals(segment),
-        false => fold(segment),
-    });
+    let segments = pattern
+        .split('/')
+        .map(|segment| match segment.contains('{') {
+            // Text beside a parameter is only the beginning or the end of what a reader folds.
+            true => lower_literals(segment),
+            false => fold(segment),
+        });
     let folded = segments.collect::<Vec<_>>().join("/");
     match folded.strip_suffix('/') {
         Some(shorter) if !shorter.is_empty() => shorter.to_owned(),

@@ -177,7 +177,10 @@ impl Policy {
             return Err(Unmatched(denial));
         };
         let route = self.routes.get(index).ok_or_else(not_found)?;
-        let rewritten = route.rewrite.as_ref().map(|rewrite| rewrite.apply(parameters));
+        let rewritten = route
+            .rewrite
+            .as_ref()
+            .map(|rewrite| rewrite.apply(parameters));
         // A parameter beside text may hold what is no segment of its own: `/v{*rest}` matches `/v../x`.
         let is_canonical =
             |path: &String| canonical_path(path).is_ok_and(|canonical| canonical == *path);
