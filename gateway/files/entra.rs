@@ -35,7 +35,7 @@ pub struct Entra {
     pub cached_tokens: u64,
     /// How often metadata and keys are fetched afresh: at least 1 min. Default 1 h.
     pub refresh_every: Duration,
-    /// Least time between two fetches for keys that are not known: at least 1 s. Default 5 min.
+    /// Least time between two fetches for keys that are not known: at least 1 s. Default 1 min.
     pub unknown_key_interval: Duration,
     /// Longest that a request waits for keys that are being fetched. Default 3 s.
     pub key_wait: Duration,
@@ -109,7 +109,7 @@ pub(super) fn entra(mut table: Table<'_>, d: &mut Diagnostics) -> Option<Entra> 
         max_token_bytes: max_token_bytes.unwrap_or(16 << 10),
         cached_tokens: cached_tokens.unwrap_or(20_000),
         refresh_every: refresh_every.unwrap_or(HOUR),
-        unknown_key_interval: unknown_key_interval.unwrap_or(5 * MINUTE),
+        unknown_key_interval: unknown_key_interval.unwrap_or(MINUTE),
         key_wait: key_wait.unwrap_or(3 * SECOND),
     })
 }

@@ -219,7 +219,7 @@ fn a_gateway_file_that_says_little_gets_the_defaults() {
             entra.unknown_key_interval,
             entra.key_wait
         ),
-        (seconds(60), seconds(3600), seconds(300), seconds(3))
+        (seconds(60), seconds(3600), seconds(60), seconds(3))
     );
     assert_eq!(
         (entra.max_token_bytes, entra.cached_tokens),

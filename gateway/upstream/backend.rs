@@ -217,12 +217,27 @@ fn literal_address(url: &http::Uri) -> Option<std::net::IpAddr> {
         .ok()
 }
 
+/// Variables whose value makes the identity endpoint hand out this machine's tokens.
+const PLATFORM_SECRETS: [&str; 2] = ["IDENTITY_HEADER", "MSI_SECRET"];
+
 fn present(
     written: &Spanned<files::Credential>,
     credentials: &Arc<Credentials>,
     diagnostics: &mut Diagnostics,
 ) -> Option<Credential> {
     let mut fixed = |source: &files::SecretSource| {
+        if matches!(source, files::SecretSource::Env(name) if PLATFORM_SECRETS.contains(&name.as_str()))
+        {
+            diagnostics
+                .error(
+                    &written.span,
+                    "this variable guards the platform's identity endpoint",
+                )
+                .help(
+                    "a backend is never shown it; use `managedIdentity` to call with the identity",
+                );
+            return None;
+        }
         let source = match source {
             files::SecretSource::Env(name) => SecretFrom::Env(name.clone()),
             files::SecretSource::File(path) => SecretFrom::File(path.clone()),
