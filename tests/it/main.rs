@@ -14,5 +14,6 @@ mod documents;
 mod forwarding;
 mod layers;
 mod server;
+mod stalls;
 mod support;
 mod tokens;
