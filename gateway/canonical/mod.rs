@@ -152,7 +152,9 @@ impl Request {
 
     /// The key parameters that the caller sent: their names, for the record.
     pub fn key_parameters_seen(&self) -> KeyParameters {
-        self.findings.key_parameters
+        self.findings
+            .key_parameters
+            .without(KeyParameters::API_VERSION)
     }
 
     /// The fields with keys or asserted identities that the caller sent: their names, for the record.

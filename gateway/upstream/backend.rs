@@ -119,7 +119,7 @@ fn compile(
         endpoint: endpoint?,
         host: HeaderValue::from_str(authority.as_str()).ok()?,
         base_path: path.into(),
-        base_query: base_query(*kind, url.value.query()).map(Into::into),
+        base_query: base_query(*kind, &url.value).map(Into::into),
         timeouts: Timeouts {
             connect: timeouts.connect,
             first_byte: timeouts.first_byte,
@@ -169,10 +169,14 @@ fn endpoint(
 }
 
 /// The query that every request to the backend carries. Logic Apps refuse a trigger call without
-/// `api-version`, so a Consumption workflow's is put in place where the URL names none.
-fn base_query(kind: BackendKind, query: Option<&str>) -> Option<&str> {
-    match (kind, query) {
+/// `api-version`, so the one that Azure writes into callback URLs is put in place where the URL names
+/// none: Consumption workflows live below `/workflows/`, those of the Standard plan below `/api/`.
+fn base_query(kind: BackendKind, url: &http::Uri) -> Option<&str> {
+    match (kind, url.query()) {
         (_, Some(query)) => Some(query),
+        (BackendKind::LogicApp, None) if url.path().starts_with("/api/") => {
+            Some("api-version=2022-05-01")
+        }
         (BackendKind::LogicApp, None) => Some("api-version=2016-10-01"),
         (BackendKind::Function | BackendKind::Http, None) => None,
     }
@@ -213,12 +217,27 @@ fn literal_address(url: &http::Uri) -> Option<std::net::IpAddr> {
         .ok()
 }
 
+/// Variables whose value makes the identity endpoint hand out this machine's tokens.
+const PLATFORM_SECRETS: [&str; 2] = ["IDENTITY_HEADER", "MSI_SECRET"];
+
 fn present(
     written: &Spanned<files::Credential>,
     credentials: &Arc<Credentials>,
     diagnostics: &mut Diagnostics,
 ) -> Option<Credential> {
     let mut fixed = |source: &files::SecretSource| {
+        if matches!(source, files::SecretSource::Env(name) if PLATFORM_SECRETS.contains(&name.as_str()))
+        {
+            diagnostics
+                .error(
+                    &written.span,
+                    "this variable guards the platform's identity endpoint",
+                )
+                .help(
+                    "a backend is never shown it; use `managedIdentity` to call with the identity",
+                );
+            return None;
+        }
         let source = match source {
             files::SecretSource::Env(name) => SecretFrom::Env(name.clone()),
             files::SecretSource::File(path) => SecretFrom::File(path.clone()),

@@ -3,7 +3,8 @@
 use std::pin::pin;
 use std::sync::Arc;
 
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 
@@ -68,6 +69,7 @@ pub async fn send(
     } = proofs;
     let presented = credential.carries();
     let withheld = credential.name().cloned();
+    let echo = withheld.clone();
     let parts = Parts {
         authorized,
         backend,
@@ -77,7 +79,8 @@ pub async fn send(
         credential,
     };
     let (body, progress) = RequestBody::new(body, withheld);
-    let request = parts.head(request)?.map(|()| body);
+    let mut request = parts.head(request)?.map(|()| body);
+    frame(&mut request);
     let mut response = Exchange { way, backend }.deliver(request, progress).await?;
     // The backend refused the gateway, not the caller: its challenge would mislead the caller, and
     // tell a stranger how the backend is called.
@@ -85,10 +88,41 @@ pub async fn send(
         backend.credential().refused();
         return Err(Reason::BackendRefusedCredential.into());
     }
+    if presented {
+        // An echo of what the gateway presented, or of how.
+        let headers = response.headers_mut();
+        headers.remove(header::WWW_AUTHENTICATE);
+        if let Some(name) = &echo {
+            headers.remove(name);
+        }
+    }
+    reframe(&mut response);
     strip_response(response.headers_mut());
     let kept = authorized.matched().route().kept_parameters();
     withhold_key_urls(response.headers_mut(), kept);
     Ok(response)
+}
+
+/// A body of unknown length needs its framing written out: hyper assumes that a GET has none.
+fn frame(request: &mut Request<RequestBody>) {
+    let is_open = !request.body().is_end_stream();
+    let is_http1 = request.version() == Version::HTTP_11;
+    if is_open && is_http1 && !request.headers().contains_key(header::CONTENT_LENGTH) {
+        let chunked = HeaderValue::from_static("chunked");
+        request
+            .headers_mut()
+            .insert(header::TRANSFER_ENCODING, chunked);
+    }
+}
+
+/// The answer's framing is the gateway's own: a length beside a coding, or where there is no body, is a
+/// second reading of it, and so is the backend's version.
+fn reframe(response: &mut Response<ResponseBody>) {
+    let bodiless = response.status() == StatusCode::NO_CONTENT;
+    if bodiless || response.headers().contains_key(header::TRANSFER_ENCODING) {
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+    }
+    *response.version_mut() = Version::HTTP_11;
 }
 
 struct Exchange<'r> {
@@ -132,8 +166,8 @@ impl Exchange<'_> {
         let endpoint = &self.backend.endpoint;
         match endpoint.protocol {
             Protocol::Http1 => {
-                let sender = self.way.pools.take(endpoint.id, self.way.now.instant)?;
-                Some(Connection::Http1(sender))
+                let taken = self.way.pools.take(endpoint.id, self.way.now.instant)?;
+                Some(Connection::Http1(taken))
             }
             Protocol::Http2 => Some(Connection::Http2(self.way.pools.http2(endpoint.id)?)),
         }
@@ -154,12 +188,18 @@ impl Exchange<'_> {
                 sent = sending.as_mut() => return Ok(sent),
                 () = progress.ended() => {}
                 () = pause(limit) => if progress.pieces() == before {
-                    return Err(Reason::BackendTimeout.into());
+                    return Err(self.late());
                 }
             }
         }
         let sent = within(limit, sending).await;
-        sent.ok_or_else(|| Reason::BackendTimeout.into())
+        sent.ok_or_else(|| self.late())
+    }
+
+    /// Too late. Others may go on on a shared connection, but nobody new joins them.
+    fn late(&self) -> Denial {
+        self.way.pools.forget_http2(self.backend.endpoint.id);
+        Reason::BackendTimeout.into()
     }
 
     fn wrap(
@@ -174,10 +214,10 @@ impl Exchange<'_> {
                 .expected("an answer", "101 Switching Protocols"));
         }
         let lease = match connection {
-            Connection::Http1(sender) => Some(Lease {
+            Connection::Http1(connection) => Some(Lease {
                 pools: self.way.pools.clone(),
                 endpoint: self.backend.endpoint.id,
-                sender,
+                connection,
                 request,
             }),
             // Shared by all; nothing to give back.
@@ -191,7 +231,7 @@ impl Exchange<'_> {
 impl Connection {
     async fn try_send(&mut self, request: Request<RequestBody>) -> Sent {
         match self {
-            Self::Http1(sender) => send_http1(sender, request).await,
+            Self::Http1(connection) => send_http1(&mut connection.sender, request).await,
             Self::Http2(sender) => send_http2(sender, request).await,
         }
     }

@@ -10,10 +10,12 @@
 mod canonical;
 mod commands;
 mod credentials;
+mod documents;
 mod forwarding;
 mod keys;
 mod layers;
 mod policy;
 mod server;
+mod stalls;
 mod support;
 mod tokens;

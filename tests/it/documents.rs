@@ -1,0 +1,695 @@
+//! What users read, held against the code: tables, defaults, examples, commands and links.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use portcullis::denial::Reason;
+use portcullis::files::{Diagnostics, GatewayDocument, parse_gateway, parse_policies};
+
+use crate::support::{RawBackend, Scene};
+
+const PORTCULLIS: &str = env!("CARGO_BIN_EXE_portcullis");
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(name: &str) -> String {
+    fs::read_to_string(root().join(name)).expect(name)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+// Reading Markdown
+
+/// What stands between `<!-- name -->` and `<!-- /name -->`.
+fn marked<'t>(document: &'t str, name: &str) -> &'t str {
+    let (open, close) = (format!("<!-- {name} -->"), format!("<!-- /{name} -->"));
+    let after = document.split_once(&open).expect(name).1;
+    after.split_once(&close).expect(name).0
+}
+
+/// The rows of a table, without its head.
+fn rows(table: &str) -> Vec<Vec<String>> {
+    let lines = table.lines().filter(|line| line.starts_with('|')).skip(2);
+    let cells = |line: &str| {
+        let inner = line.trim_matches('|');
+        inner
+            .split('|')
+            .map(|cell| cell.trim().to_owned())
+            .collect()
+    };
+    lines.map(cells).collect()
+}
+
+fn bare(cell: &str) -> String {
+    cell.trim_matches('`').to_owned()
+}
+
+/// The code spans of a text.
+fn spans(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).collect()
+}
+
+/// Fenced blocks: what stands behind the fence, and the text.
+fn blocks(document: &str) -> Vec<(&str, String)> {
+    let mut found: Vec<(&str, String)> = Vec::new();
+    let mut open = false;
+    for line in document.lines() {
+        match line.strip_prefix("```") {
+            Some(info) if !open => {
+                open = true;
+                found.push((info, String::new()));
+            }
+            Some(_) => open = false,
+            None if open => {
+                let block = &mut found.last_mut().expect("open").1;
+                block.push_str(line);
+                block.push('\n');
+            }
+            None => {}
+        }
+    }
+    found
+}
+
+/// The document without its fenced blocks, for reading code spans.
+fn prose(document: &str) -> String {
+    let outside = document.split("```").step_by(2);
+    outside.collect()
+}
+
+// Running the command
+
+fn run(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(PORTCULLIS)
+        .current_dir(folder)
+        .args(arguments)
+        .output()
+        .expect("it runs")
+}
+
+/// Checks a file by the real command: it must be good, and hear of no warning.
+fn assert_good(folder: &Path, file: &str, what: &str) {
+    let output = run(folder, &["check", file]);
+    let said = text(&output.stdout);
+    assert_eq!(
+        (said.as_str(), output.status.code()),
+        ("", Some(0)),
+        "{what}"
+    );
+}
+
+/// A folder with certificates, and the example policy where gateway.yaml looks for it.
+fn folder_with_certificates() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("made");
+    let write =
+        |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("written");
+    write("tls.crt", &made.cert.pem());
+    write("tls.key", &made.signing_key.serialize_pem());
+    fs::create_dir(folder.path().join("policies")).expect("a folder");
+    write("policies/contoso.yaml", &read("policies/contoso.yaml"));
+    folder
+}
+
+/// Checks a gateway.yaml with certificates that there are in place of those that it names.
+fn assert_good_gateway(document: &str, what: &str) {
+    let folder = folder_with_certificates();
+    let certs = format!("{}/", folder.path().display());
+    let document = document
+        .replace("/certs/", &certs)
+        .replace("../policies", "./policies");
+    fs::write(folder.path().join("gateway.yaml"), document).expect("written");
+    assert_good(folder.path(), "gateway.yaml", what);
+}
+
+/// A fragment of gateway.yaml with what it lacks.
+fn whole_gateway(part: &str) -> String {
+    let mut document = part.to_owned();
+    for (key, line) in [
+        (
+            "listen:",
+            "listen: { address: 127.0.0.1:0, tls: platform }\n",
+        ),
+        ("policies:", "policies: ./policies\n"),
+    ] {
+        if !part.lines().any(|line| line.starts_with(key)) {
+            document.push_str(line);
+        }
+    }
+    document
+}
+
+const NAMES: &str = "\
+tenants: { contoso: 11111111-1111-1111-1111-111111111111 }
+apps:
+  marketing-portal: aaaaaaaa-0000-0000-0000-000000000001
+  nightly-batch: aaaaaaaa-0000-0000-0000-000000000002
+audiences: [api://contoso-gateway]
+";
+
+fn indented(fragment: &str) -> String {
+    fragment.lines().map(|line| format!("  {line}\n")).collect()
+}
+
+/// A fragment of a policy, as a whole file.
+fn whole_policy(kind: &str, fragment: &str) -> String {
+    let fragment = indented(fragment);
+    match kind {
+        "route" => format!(
+            "{NAMES}backends:\n  guest-api: {{ http: http://127.0.0.1:9000, credential: none }}\nroutes:\n{fragment}"
+        ),
+        "backend" => format!("{NAMES}backends:\n{fragment}"),
+        other => panic!("nobody knows how to make a whole file of `yaml {other}`"),
+    }
+}
+
+// The tests
+
+#[test]
+fn the_table_of_reasons_is_the_one_of_the_code() {
+    let document = read("policies/README.md");
+    let written = rows(marked(&document, "reasons"));
+    let told: Vec<_> = written
+        .iter()
+        .map(|row| (bare(&row[0]), row[1].clone(), row[2].clone()))
+        .collect();
+    let reasons = Reason::ALL.iter();
+    let known: Vec<_> = reasons
+        .map(|reason| {
+            let status = reason.status().as_u16().to_string();
+            (reason.code().to_owned(), status, reason.title().to_owned())
+        })
+        .collect();
+    assert_eq!(told, known);
+    assert!(
+        written
+            .iter()
+            .all(|row| row.len() == 4 && !row[3].is_empty())
+    );
+}
+
+#[test]
+fn a_reason_that_a_document_names_exists() {
+    let document = read("policies/README.md");
+    let (before, _) = document.split_once("<!-- reasons -->").expect("a table");
+    let (_, mistakes) = before.split_once("## Entra: mistakes").expect("a section");
+    let named = rows(mistakes).into_iter().flat_map(|row| {
+        let codes = spans(&row[1]).into_iter().map(str::to_owned);
+        codes.collect::<Vec<_>>()
+    });
+    let named: Vec<_> = named.collect();
+    assert!(named.len() > 10, "{named:?}");
+    for code in named {
+        assert!(
+            Reason::ALL.iter().any(|reason| reason.code() == code),
+            "{code}"
+        );
+    }
+}
+
+#[test]
+fn every_yaml_block_is_a_sound_document() {
+    let mut checked = 0;
+    for name in ["README.md", "policies/README.md"] {
+        for (info, block) in blocks(&read(name)) {
+            let Some(kind) = info.strip_prefix("yaml") else {
+                continue;
+            };
+            let kind = kind.trim();
+            let what = format!("{name}, a block of `{kind}`:\n{block}");
+            match kind {
+                "gateway" | "gateway-part" => assert_good_gateway(&whole_gateway(&block), &what),
+                // What is wrong with it is another test's.
+                "faulty" => {}
+                _ => {
+                    let policy = match kind {
+                        "policy" => block,
+                        _ => whole_policy(kind, &block),
+                    };
+                    let folder = tempfile::tempdir().expect("a folder");
+                    fs::write(folder.path().join("policy.yaml"), policy).expect("written");
+                    assert_good(folder.path(), "policy.yaml", &what);
+                }
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked >= 7, "{checked} blocks");
+}
+
+#[test]
+fn the_example_policy_and_the_example_gateway_are_good() {
+    assert_good(&root(), "policies", "policies/");
+    assert_good(&root(), "policies/contoso.yaml", "policies/contoso.yaml");
+    assert_good_gateway(&read("deploy/gateway.yaml"), "deploy/gateway.yaml");
+}
+
+#[test]
+fn the_faults_of_the_faulty_example_are_told_as_documented() {
+    let document = read("policies/README.md");
+    let blocks = blocks(&document);
+    let block = |info: &str| {
+        &blocks
+            .iter()
+            .find(|(found, _)| *found == info)
+            .expect(info)
+            .1
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::create_dir(folder.path().join("policies")).expect("a folder");
+    let file = "policies/contoso.yaml";
+    fs::write(folder.path().join(file), block("yaml faulty")).expect("written");
+    let output = run(folder.path(), &["check", file]);
+    assert_eq!(text(&output.stdout), *block("text faulty"));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(document.contains(&format!("`portcullis check {file}` says")));
+}
+
+/// Every `portcullis ..` that somebody could paste, as arguments.
+fn command_lines() -> Vec<Vec<String>> {
+    let mut found = Vec::new();
+    let mut add = |line: &str| {
+        let line = line.trim().trim_end_matches('.');
+        let rest = line
+            .strip_prefix("portcullis ")
+            .or(line.strip_prefix("cargo run --release -- "));
+        found.extend(rest.map(|rest| rest.split_whitespace().map(str::to_owned).collect()));
+    };
+    for name in ["README.md", "policies/README.md", "CHANGELOG.md"] {
+        let document = read(name);
+        spans(&prose(&document)).into_iter().for_each(&mut add);
+        for (info, block) in blocks(&document) {
+            if info == "sh" {
+                block.lines().for_each(&mut add);
+            }
+        }
+    }
+    for name in ["policies/contoso.yaml", "deploy/gateway.yaml"] {
+        for line in read(name).lines().filter(|line| line.starts_with('#')) {
+            if let Some(at) = line.find("portcullis ") {
+                add(&line[at..]);
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_command_line_in_the_documents_is_understood() {
+    let lines = command_lines();
+    assert!(lines.len() >= 10, "{lines:?}");
+    for line in &lines {
+        // With `--help` at its end a line is parsed and not obeyed.
+        let arguments: Vec<&str> = line.iter().map(String::as_str).chain(["--help"]).collect();
+        let output = run(&root(), &arguments);
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{line:?}: {}",
+            text(&output.stderr)
+        );
+    }
+    for command in ["run", "check", "demo"] {
+        assert!(
+            lines.iter().any(|line| line[0] == command),
+            "{command} is not documented"
+        );
+    }
+}
+
+#[test]
+fn every_flag_that_the_prose_names_exists() {
+    let helps: Vec<String> = ["run", "check", "demo"]
+        .iter()
+        .map(|command| text(&run(&root(), &[command, "--help"]).stdout))
+        .collect();
+    for name in ["README.md", "policies/README.md", "CHANGELOG.md"] {
+        let prose = prose(&read(name));
+        for flag in spans(&prose)
+            .into_iter()
+            .filter(|span| span.starts_with("--"))
+        {
+            let flag = flag.split(' ').next().unwrap_or(flag);
+            assert!(
+                helps.iter().any(|help| help.contains(flag)),
+                "{name}: {flag}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_link_to_a_file_leads_to_one() {
+    for name in ["README.md", "policies/README.md", "CHANGELOG.md"] {
+        let folder = root().join(name).parent().expect("a folder").to_owned();
+        let document = read(name);
+        let links = document.split("](").skip(1);
+        let links = links.filter_map(|rest| rest.split_once(')').map(|(link, _)| link));
+        for link in links.filter(|link| !link.starts_with("http")) {
+            assert!(folder.join(link).exists(), "{name}: {link}");
+        }
+    }
+}
+
+// Keys, as the parser knows them
+
+/// How a mapping stands below its key.
+#[derive(Clone, Copy)]
+enum Shape {
+    Plain,
+    List,
+    Named,
+}
+
+const STRANGER: &str = "zzzzzz";
+
+/// Something of every kind under `path`, with a key that nobody knows.
+fn with_stranger(path: &[(String, Shape)]) -> String {
+    let inner = format!("{{ {STRANGER}: 1 }}");
+    path.iter()
+        .rev()
+        .fold(inner, |inner, (key, shape)| match shape {
+            Shape::Plain => format!("{{ {key}: {inner} }}"),
+            Shape::List => format!("{{ {key}: [{inner}] }}"),
+            Shape::Named => format!("{{ {key}: {{ x: {inner} }} }}"),
+        })
+}
+
+/// The keys that may stand at `path`, by what is said of one that may not. `None` if no mapping
+/// with keys of its own stands there.
+fn keys_at(parse: fn(&str) -> Diagnostics, path: &[(String, Shape)]) -> Option<Vec<String>> {
+    let document = with_stranger(path);
+    let column = document.find(STRANGER).expect("it is there") + 1;
+    let diagnostics = parse(&document);
+    let sorted = diagnostics.sorted();
+    let said = sorted.iter().find(|found| {
+        found.message().starts_with("unknown key") && found.primary().span.start().column == column
+    })?;
+    let help = said.helps().first().expect("no key is near");
+    Some(spans(help).into_iter().map(str::to_owned).collect())
+}
+
+fn discover(
+    parse: fn(&str) -> Diagnostics,
+    path: &[(String, Shape)],
+    known: &mut BTreeSet<String>,
+) {
+    for key in keys_at(parse, path).unwrap_or_default() {
+        let below = |shape| {
+            path.iter()
+                .cloned()
+                .chain([(key.clone(), shape)])
+                .collect::<Vec<_>>()
+        };
+        let names = below(Shape::Plain);
+        let (last, above) = names.split_last().expect("one at least");
+        let above = above.iter().map(|(key, shape)| match shape {
+            Shape::Plain => format!("{key}."),
+            Shape::List => format!("{key}[]."),
+            Shape::Named => format!("{key}.*."),
+        });
+        known.insert(above.collect::<String>() + &last.0);
+        for shape in [Shape::Plain, Shape::List, Shape::Named] {
+            let below = below(shape);
+            if keys_at(parse, &below).is_some() {
+                discover(parse, &below, known);
+            }
+        }
+    }
+}
+
+fn known_keys(parse: fn(&str) -> Diagnostics) -> Vec<String> {
+    let mut known = BTreeSet::new();
+    discover(parse, &[], &mut known);
+    known.into_iter().collect()
+}
+
+fn documented_keys(rows: &[Vec<String>]) -> Vec<String> {
+    let mut keys: Vec<_> = rows.iter().map(|row| bare(&row[0])).collect();
+    keys.sort();
+    keys
+}
+
+fn gateway_faults(document: &str) -> Diagnostics {
+    let mut diagnostics = Diagnostics::new();
+    parse_gateway(Path::new("gateway.yaml"), document, &mut diagnostics);
+    diagnostics
+}
+
+fn policy_faults(document: &str) -> Diagnostics {
+    let mut diagnostics = Diagnostics::new();
+    parse_policies(&[(Path::new("policy.yaml"), document)], &mut diagnostics);
+    diagnostics
+}
+
+fn gateway_rows() -> Vec<Vec<String>> {
+    rows(marked(&read("README.md"), "gateway.yaml"))
+}
+
+#[test]
+fn the_reference_of_gateway_yaml_names_exactly_the_keys_that_it_may_hold() {
+    assert_eq!(documented_keys(&gateway_rows()), known_keys(gateway_faults));
+}
+
+#[test]
+fn the_reference_of_policies_names_exactly_the_keys_that_they_may_hold() {
+    let written = rows(marked(&read("policies/README.md"), "policy.yaml"));
+    assert_eq!(documented_keys(&written), known_keys(policy_faults));
+}
+
+// Defaults and bounds
+
+/// A gateway.yaml with these values, and otherwise no more than it must hold.
+fn gateway_with(values: &[(String, String)]) -> String {
+    let mut sections = BTreeMap::from([
+        (
+            "listen",
+            vec!["address: 127.0.0.1:1, tls: platform".to_owned()],
+        ),
+        ("state", vec!["folder: state".to_owned()]),
+    ]);
+    let mut document = "policies: policies\n".to_owned();
+    for (key, value) in values {
+        match key.split_once('.') {
+            Some((section, key)) => {
+                sections
+                    .entry(section)
+                    .or_default()
+                    .push(format!("{key}: {value}"));
+            }
+            None => document += &format!("{key}: {value}\n"),
+        }
+    }
+    for (section, entries) in sections {
+        document += &format!("{section}: {{ {} }}\n", entries.join(", "));
+    }
+    document
+}
+
+fn parsed(document: &str) -> GatewayDocument {
+    let mut diagnostics = Diagnostics::new();
+    let parsed = parse_gateway(Path::new("gateway.yaml"), document, &mut diagnostics);
+    assert!(diagnostics.is_empty(), "{}", diagnostics.render());
+    parsed.expect("understood")
+}
+
+#[test]
+fn the_documented_defaults_are_those_of_the_parser() {
+    let rows = gateway_rows();
+    let defaults = rows.iter().filter(|row| row[1].starts_with('`'));
+    let defaults: Vec<_> = defaults.map(|row| (bare(&row[0]), bare(&row[1]))).collect();
+    assert!(defaults.len() >= 19, "{defaults:?}");
+    for default in &defaults {
+        let with = parsed(&gateway_with(std::slice::from_ref(default)));
+        assert_eq!(with, parsed(&gateway_with(&[])), "{default:?}");
+    }
+    // Whatever else is absent is a section, has to be written, or is said to be absent.
+    let absent = parsed(&gateway_with(&[]));
+    assert_eq!(
+        (absent.workers, absent.admin, absent.entra.ca),
+        (None, None, None)
+    );
+}
+
+/// The bounds as the parser writes them.
+fn as_told(bound: &str) -> String {
+    for (unit, size) in [("KiB", 1 << 10), ("MiB", 1 << 20)] {
+        if let Some(number) = bound.strip_suffix(unit) {
+            return (number.parse::<u64>().expect(bound) * size).to_string();
+        }
+    }
+    bound.to_owned()
+}
+
+#[test]
+fn the_documented_bounds_are_those_of_the_parser() {
+    let mut bounded = 0;
+    for row in gateway_rows() {
+        let key = bare(&row[0]);
+        // More than any duration, number or size may be; what is none of them says something else.
+        let told: String = ["99999d", "99999999999"]
+            .iter()
+            .map(|much| {
+                gateway_faults(&gateway_with(&[(key.clone(), (*much).to_owned())])).render()
+            })
+            .collect();
+        let told = told.split("out of bounds: from ").nth(1).map(|rest| {
+            let line = rest.lines().next().expect("a line");
+            line.trim_end_matches(" bytes").to_owned()
+        });
+        let documented = match spans(&row[2]).as_slice() {
+            [least, most] => Some(format!("{} to {}", as_told(least), as_told(most))),
+            [] => None,
+            other => panic!("{key}: {other:?}"),
+        };
+        assert_eq!(documented, told, "{key}");
+        bounded += usize::from(told.is_some());
+    }
+    assert!(bounded >= 16, "only {bounded}");
+}
+
+#[test]
+fn the_documented_timeouts_of_backends_are_those_of_the_parser() {
+    let written = rows(marked(&read("policies/README.md"), "policy.yaml"));
+    let row = |key: &str| {
+        let key = format!("backends.*.timeouts.{key}");
+        let row = written.iter().find(|row| bare(&row[0]) == key);
+        row.expect(&key)[1].clone()
+    };
+    let seconds = |duration: Duration| format!("`{}s`", duration.as_secs());
+    for kind in ["function", "logicApp", "http"] {
+        let text = format!("backends: {{ x: {{ {kind}: https://x.example, credential: none }} }}");
+        let mut diagnostics = Diagnostics::new();
+        let document = parse_policies(&[(Path::new("p.yaml"), &text)], &mut diagnostics);
+        let timeouts = document.backends[0].value.timeouts;
+        let first_byte = format!("{} for `{kind}`", seconds(timeouts.first_byte));
+        assert!(row("firstByte").contains(&first_byte), "{first_byte}");
+        assert!(row("connect").contains(&format!("Default {}", seconds(timeouts.connect))));
+        assert!(row("idle").contains(&format!("Default {}", seconds(timeouts.idle))));
+    }
+}
+
+#[test]
+fn what_is_said_to_be_missing_is_refused_by_name() {
+    let refused = |diagnostics: Diagnostics, key: &str| {
+        let told = diagnostics.render();
+        assert!(
+            told.contains("is not supported by this version"),
+            "{key}: {told}"
+        );
+    };
+    let list = |document: &str, place: &str| {
+        let line = marked(document, "later")
+            .lines()
+            .find(|line| line.contains(place));
+        let after = line
+            .expect(place)
+            .split_once(": ")
+            .expect(place)
+            .1
+            .to_owned();
+        spans(&after)
+            .into_iter()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let readme = read("README.md");
+    for key in list(&readme, "in gateway.yaml") {
+        refused(
+            gateway_faults(&gateway_with(&[(key.clone(), "x".to_owned())])),
+            &key,
+        );
+    }
+    let policies = read("policies/README.md");
+    let entry = |key: &str| match key.contains(": ") {
+        true => key.to_owned(),
+        false => format!("{key}: x"),
+    };
+    for key in list(&policies, "in a route") {
+        refused(
+            policy_faults(&format!("routes: {{ r: {{ {} }} }}", entry(&key))),
+            &key,
+        );
+    }
+    for key in list(&policies, "in a rule") {
+        let route = format!("routes: {{ r: {{ allow: [{{ {} }}] }} }}", entry(&key));
+        refused(policy_faults(&route), &key);
+    }
+    for key in list(&policies, "in a secret") {
+        let backend = format!(
+            "backends: {{ b: {{ credential: {{ functionKey: {{ {} }} }} }} }}",
+            entry(&key)
+        );
+        refused(policy_faults(&backend), &key);
+    }
+}
+
+// The log and the counters
+
+/// What the admin address answers.
+fn fetched(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("connected");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("written");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer
+}
+
+#[test]
+fn the_log_has_exactly_the_documented_fields_and_the_counters_the_documented_labels() {
+    let scene = Scene::new();
+    let raw = RawBackend::ok(&scene, "fine");
+    let stage = scene
+        .raw("raw", &raw)
+        .portal_route("all", "GET", "/all", "raw")
+        .start();
+    let allowed = stage.call("GET", "/all?sig=planted-sig").portal().send();
+    assert_eq!(allowed.verdict(), "200");
+    let late = stage.portal().claim("exp", stage.world.entra.now() - 3600);
+    let late = stage.world.entra.sign(&late).expect("signed");
+    let refused = stage.call("GET", "/all").bearer(&late).send();
+    assert_eq!(refused.verdict(), "401 token-expired");
+    stage.until("both records", |stage| stage.records().len() == 2);
+
+    let readme = read("README.md");
+    let records = stage.records();
+    let fields = records
+        .iter()
+        .flat_map(|record| record.as_object().expect("an object").keys().cloned());
+    let fields: BTreeSet<String> = fields.collect();
+    let documented = documented_keys(&rows(marked(&readme, "log")));
+    assert_eq!(documented, fields.into_iter().collect::<Vec<_>>());
+
+    let text = fetched(
+        stage.gateway().admin_address().expect("an admin address"),
+        "/metrics",
+    );
+    let mut counters: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for line in text.lines().filter(|line| line.starts_with("portcullis_")) {
+        let name = line.split(['{', ' ']).next().expect("a name");
+        let labels = counters.entry(name.to_owned()).or_default();
+        let inside = line
+            .split_once('{')
+            .and_then(|(_, rest)| rest.split_once('}'));
+        let pairs = inside
+            .map(|(inside, _)| inside.split(','))
+            .into_iter()
+            .flatten();
+        labels.extend(pairs.filter_map(|pair| Some(pair.split_once('=')?.0.to_owned())));
+    }
+    let documented = rows(marked(&readme, "metrics")).into_iter().map(|row| {
+        let labels = spans(&row[1]).into_iter().map(str::to_owned).collect();
+        (bare(&row[0]), labels)
+    });
+    assert_eq!(documented.collect::<BTreeMap<_, BTreeSet<_>>>(), counters);
+}
