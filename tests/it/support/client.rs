@@ -24,7 +24,6 @@ pub struct Call<'s> {
     target: String,
     body: Bytes,
     http2: bool,
-    checked: bool,
 }
 
 /// An answer, read to its end.
@@ -96,7 +95,6 @@ impl<'s> Call<'s> {
             target: target.to_owned(),
             body: Bytes::new(),
             http2: false,
-            checked: true,
         }
     }
 
@@ -126,12 +124,6 @@ impl<'s> Call<'s> {
         self
     }
 
-    /// Does not look through the answer: for a backend that echoes what the test sent it.
-    pub fn unchecked(mut self) -> Self {
-        self.checked = false;
-        self
-    }
-
     /// Makes the call on a connection of its own.
     pub fn send(self) -> Answer {
         let runtime = &self.stage.runtime;
@@ -146,7 +138,6 @@ impl<'s> Call<'s> {
             target,
             body,
             http2,
-            checked,
         } = self;
         let stream = stage.tls(if http2 { b"h2" } else { b"http/1.1" }).await;
         let io = TokioIo::new(stream);
@@ -175,9 +166,7 @@ impl<'s> Call<'s> {
             sender.send_request(request).await.expect("an answer")
         };
         let answer = read(response).await;
-        if checked {
-            answer.check();
-        }
+        answer.check();
         answer
     }
 }

@@ -22,7 +22,7 @@ use portcullis::running::{Gateway, Options};
 use tokio::runtime::Runtime;
 
 pub use client::{Answer, Call};
-pub use raw::{RawBackend, Seen, Step};
+pub use raw::{RawBackend, Step};
 pub use wire::{Piped, STILL, patiently};
 
 /// A gateway on its stage. Things end in the order of the fields.
@@ -134,16 +134,6 @@ impl Scene {
             "match: {{ methods: [{methods}], path: '{path}' }}, backend: {backend}, allow: [{{ tenants: [contoso], apps: [marketing-portal] }}]"
         );
         self.route(name, &rest)
-    }
-
-    /// The Function of the world, called with a managed identity.
-    pub fn function(self, name: &str) -> Self {
-        let url = self.world.function.url();
-        let resource = portcullis::demo::names::FUNCTION_RESOURCE;
-        self.backend(
-            name,
-            &format!("function: '{url}', credential: {{ managedIdentity: {{ resource: '{resource}' }} }}, ca: ca.crt"),
-        )
     }
 
     /// The policy file as text.
