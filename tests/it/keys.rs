@@ -320,6 +320,7 @@ fn keys_in_the_state_folder_serve_a_restart_during_an_outage() {
     assert_eq!(ask(&stage, &contoso(&stage)), "503 keys-unavailable");
 
     // A file that was damaged is as good as none, and the next good fetch mends it.
+    let mended = stage.world.entra.now();
     for tenant in [CONTOSO, FABRIKAM] {
         for version in Version::ALL {
             stage.world.entra.set_fault(tenant, version, None);
@@ -330,6 +331,12 @@ fn keys_in_the_state_folder_serve_a_restart_during_an_outage() {
         .folder
         .path()
         .join(format!("state/keys/{CONTOSO}.v2.json"));
+    // Keys are used first and kept then.
+    stage.until("the file", |_| {
+        let kept = fs::read(&file).ok();
+        let kept = kept.and_then(|kept| serde_json::from_slice::<serde_json::Value>(&kept).ok());
+        kept.is_some_and(|kept| kept["fetchedAt"].as_u64().is_some_and(|at| at >= mended))
+    });
     let good = fs::read_to_string(&file).expect("kept anew");
     fs::write(&file, &good[..good.len() / 2]).expect("damaged");
     stage
