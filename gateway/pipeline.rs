@@ -11,7 +11,7 @@ use http::header::HeaderName;
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 
-use crate::body::Reply;
+use crate::body::{Reply, read_on};
 use crate::canonical;
 use crate::clock::{Clock, Now};
 use crate::denial::{Denial, Reason};
@@ -64,10 +64,16 @@ pub async fn handle(
     let record = Record::open(now, &arrival.client, &request);
     let (id, is_head) = (record.id, record.method == Method::HEAD);
     let mut ride = Ride::new(record, Arc::clone(&worker.sink), Arc::clone(&worker.clock));
-    let mut response = match forward(worker, &arrival, request, &now, id, &mut ride).await {
+    let (parts, body) = request.into_parts();
+    let mut body = Some(body);
+    let mut response = match forward(worker, &arrival, parts, &mut body, &now, id, &mut ride).await
+    {
         Ok(response) => response.map(AnswerBody::Backend),
         Err(denial) => {
             ride.note(|record| record.denied(&denial));
+            if let Some(unread) = body {
+                read_on(unread);
+            }
             let answer = denial.answer(id);
             // RFC 9110 section 9.3.2. hyper sees to it for HTTP/1 alone.
             let answer = answer.map(|body| if is_head { Reply::empty() } else { body });
@@ -81,7 +87,8 @@ pub async fn handle(
 async fn forward(
     worker: &Worker,
     arrival: &Arrival<'_>,
-    request: Request<Incoming>,
+    parts: http::request::Parts,
+    body: &mut Option<Incoming>,
     now: &Now,
     id: RequestId,
     ride: &mut Ride,
@@ -89,7 +96,6 @@ async fn forward(
     if let Some(framing) = arrival.framing {
         return Err(framing.into());
     }
-    let (parts, body) = request.into_parts();
     let request = canonical::Request::new(parts, arrival.client);
     let mut request = request.map_err(|refused| {
         ride.note(|record| record.refused(&refused));
@@ -129,6 +135,7 @@ async fn forward(
         resolver: &worker.resolver,
         now,
     };
+    let body = body.take().ok_or(Reason::Internal)?;
     let response = upstream::send(proofs, way, arrival.caller, trace, id, request, body).await;
     ride.note(|record| record.answered(worker.clock.now()));
     response

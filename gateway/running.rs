@@ -239,6 +239,7 @@ impl Start {
             }
         };
 
+        raise_descriptors(gateway, &options);
         let drain = Drain::default();
         let (sinks, workers, address) =
             workers(gateway, &options, &lasting, &snapshot, security, &drain)?;
@@ -339,6 +340,31 @@ fn lasting(
     })
 }
 
+/// Each connection of a caller's needs a descriptor, and mostly one to its backend. The soft limit is
+/// often 1024; what is missing is told, since it would be felt only under attack.
+fn raise_descriptors(gateway: &GatewayDocument, options: &Options) {
+    let workers = gateway.workers.unwrap_or_else(cores) as u64;
+    let wanted = workers * gateway.listen.max_connections as u64 * 2 + 256;
+    let raised = rlimit::increase_nofile_limit(wanted);
+    if raised.as_ref().map_or(true, |limit| *limit < wanted) {
+        let limit = raised.map_or_else(|error| error.to_string(), |limit| limit.to_string());
+        let detail = format!(
+            "{wanted} file descriptors would be needed for listen.maxConnections on every worker; the limit is {limit}"
+        );
+        event(
+            options.clock.now().unix,
+            Level::Warning,
+            "few-descriptors",
+            &detail,
+        );
+    }
+}
+
+/// How many workers there are when nobody says.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 type Started = (Vec<Arc<Sink>>, Workers, SocketAddr);
 
 fn workers(
@@ -350,10 +376,7 @@ fn workers(
     drain: &Drain,
 ) -> Result<Started, StartError> {
     let listen = &gateway.listen;
-    let count = match gateway.workers {
-        Some(count) => count,
-        None => std::thread::available_parallelism().map_or(1, usize::from),
-    };
+    let count = gateway.workers.unwrap_or_else(cores);
     let address = listen.address.value;
     let listeners =
         server::bind(address, count).map_err(machine(format!("listening on {address}")))?;

@@ -14,12 +14,19 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 
 use crate::body::Reply;
-use crate::clock::pause;
+use crate::clock::{pause, within};
 use crate::telemetry::Metrics;
 
 pub use readiness::{Check, Readiness, SERVING};
+
+/// Probes and scrapers are few.
+const MOST_CONNECTIONS: usize = 64;
+
+/// A connection that is kept for the next probe is opened again now and then.
+const LONGEST_CONNECTION: Duration = Duration::from_secs(60);
 
 /// What the admin address answers from.
 pub struct Admin {
@@ -32,10 +39,19 @@ pub struct Admin {
 impl Admin {
     /// Answers for ever.
     pub async fn serve(self: Arc<Self>, listener: TcpListener) {
+        let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    tokio::spawn(Arc::clone(&self).connection(stream));
+                    // Beyond the limit a connection is closed as it comes.
+                    let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                        continue;
+                    };
+                    let connection = Arc::clone(&self).connection(stream);
+                    tokio::spawn(async move {
+                        let _place = place;
+                        within(LONGEST_CONNECTION, connection).await
+                    });
                 }
                 Err(_) => pause(Duration::from_millis(20)).await,
             }

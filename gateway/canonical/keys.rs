@@ -64,6 +64,8 @@ name_set! {
         X_FUNCTIONS_KEY "x-functions-key" 5,
         /// A bearer token in the query (RFC 6750 section 2.3).
         ACCESS_TOKEN "access_token" 6,
+        /// No key, but the gateway's to say where it calls a Logic App; kept everywhere else.
+        API_VERSION "api-version" 7,
     }
 }
 
@@ -86,6 +88,7 @@ impl KeyParameters {
             (2, b's') if is("se") => Some(Self::SE),
             (3, b's') if is("sig") => Some(Self::SIG),
             (4, b'c') if is("code") => Some(Self::CODE),
+            (11, b'a') if is("api-version") => Some(Self::API_VERSION),
             (12, b'a') if is("access-token") => Some(Self::ACCESS_TOKEN),
             (15, b'x') if is("x-functions-key") => Some(Self::X_FUNCTIONS_KEY),
             _ => None,

@@ -22,9 +22,9 @@ use std::net::SocketAddr;
 use http::request::Parts;
 use http::{HeaderMap, Method, Uri, Version};
 
-pub use self::headers::strip_response;
+pub use self::headers::{remove_spellings, strip_response, strip_trailers};
 pub use self::keys::{KeptParameters, KeyHeaders, KeyParameters};
-pub use self::names::caller_may_send;
+pub use self::names::{caller_may_send, folds_alike};
 pub use self::urls::withhold_key_urls;
 
 use self::host::Host;
@@ -152,7 +152,9 @@ impl Request {
 
     /// The key parameters that the caller sent: their names, for the record.
     pub fn key_parameters_seen(&self) -> KeyParameters {
-        self.findings.key_parameters
+        self.findings
+            .key_parameters
+            .without(KeyParameters::API_VERSION)
     }
 
     /// The fields with keys or asserted identities that the caller sent: their names, for the record.

@@ -69,6 +69,16 @@ pub(super) fn folds_to(name: &[u8], text: &str) -> bool {
     name.len() == text.len() && begins_with(name, text)
 }
 
+/// Whether some backend reads both names as one.
+pub fn folds_alike(one: &HeaderName, other: &HeaderName) -> bool {
+    let (one, other) = (one.as_str().as_bytes(), other.as_str().as_bytes());
+    let folded = |byte: &u8| match byte.is_ascii_alphanumeric() {
+        true => byte.to_ascii_lowercase(),
+        false => b'-',
+    };
+    one.len() == other.len() && one.iter().map(folded).eq(other.iter().map(folded))
+}
+
 fn begins_with(name: &[u8], text: &str) -> bool {
     name.len() >= text.len()
         && name
@@ -138,14 +148,17 @@ fn entries(first: u8) -> &'static [Entry] {
         one("connection", Fate::Connection),
         one("content-length", Fate::ContentLength),
         asserted("client-ip"),
+        asserted("cf-connecting-ip"),
     ];
     // The Functions host lets it overwrite Host (`AppServiceHeaderFixupMiddleware`).
     const D: &[Entry] = &[asserted("disguised-host")];
     // hyper answers `100-continue` itself.
     const E: &[Entry] = &[one("expect", Fate::Hop)];
-    const F: &[Entry] = &[asserted("forwarded")];
+    const F: &[Entry] = &[asserted("forwarded"), asserted("front-end-https")];
     const H: &[Entry] = &[one("host", Fate::Host), one("http2-settings", Fate::Hop)];
     const K: &[Entry] = &[one("keep-alive", Fate::ConnectionSpecific)];
+    // IIS's own word to the .NET process behind it, a paired token and client certificates among it.
+    const M: &[Entry] = &[family("ms-aspnetcore-", KeyHeaders::NONE)];
     const P: &[Entry] = &[
         // CGI programs read it as the proxy of their own calls (httpoxy).
         asserted("proxy"),
@@ -169,6 +182,7 @@ fn entries(first: u8) -> &'static [Entry] {
         b'f' => F,
         b'h' => H,
         b'k' => K,
+        b'm' => M,
         b'p' => P,
         b't' => T,
         b'u' => U,
@@ -187,7 +201,11 @@ fn x_entries(third: u8) -> &'static [Entry] {
         asserted("x-azure-socketip"),
         asserted("x-azure-fdid"),
     ];
-    const C: &[Entry] = &[asserted("x-client-ip"), asserted("x-client-port")];
+    const C: &[Entry] = &[
+        asserted("x-client-ip"),
+        asserted("x-client-port"),
+        asserted("x-cluster-client-ip"),
+    ];
     const F: &[Entry] = &[
         family("x-forwarded", KeyHeaders::NONE),
         key("x-functions-key", KeyHeaders::X_FUNCTIONS_KEY),
@@ -197,6 +215,7 @@ fn x_entries(third: u8) -> &'static [Entry] {
     const H: &[Entry] = &[
         asserted("x-http-method"),
         asserted("x-http-method-override"),
+        asserted("x-host"),
     ];
     const I: &[Entry] = &[asserted("x-identity-header")];
     const M: &[Entry] = &[
@@ -210,11 +229,13 @@ fn x_entries(third: u8) -> &'static [Entry] {
         key("x-ms-platform-internal", KeyHeaders::X_MS_PLATFORM_INTERNAL),
         asserted("x-ms-via-extensions-route"),
         asserted("x-ms-client-authorization-source"),
+        asserted("x-ms-original-url"),
         asserted("x-method-override"),
     ];
     const O: &[Entry] = &[family("x-original-", KeyHeaders::NONE)];
     const R: &[Entry] = &[asserted("x-real-ip"), asserted("x-rewrite-url")];
     const S: &[Entry] = &[asserted("x-site-deployment-id")];
+    const U: &[Entry] = &[asserted("x-url-scheme")];
     const W: &[Entry] = &[asserted("x-waws-unencoded-url")];
     const Z: &[Entry] = &[key("x-zumo-auth", KeyHeaders::X_ZUMO_AUTH)];
     match third {
@@ -227,6 +248,7 @@ fn x_entries(third: u8) -> &'static [Entry] {
         b'o' => O,
         b'r' => R,
         b's' => S,
+        b'u' => U,
         b'w' => W,
         b'z' => Z,
         _ => &[],

@@ -3,10 +3,12 @@
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use super::keys::KeptParameters;
+use memchr::memmem;
+
+use super::keys::{KeptParameters, KeyParameters};
 use super::query;
 
-/// The fields in which backends answer with URLs.
+/// Fields whose value is a URL even where it names no host.
 const URL_FIELDS: [HeaderName; 6] = [
     header::LOCATION,
     header::CONTENT_LOCATION,
@@ -19,14 +21,15 @@ const URL_FIELDS: [HeaderName; 6] = [
 /// Removes the fields whose URL carries a key parameter, save for those that the route keeps. A URL
 /// without its key would lead nowhere, so the whole field goes.
 pub fn withhold_key_urls(headers: &mut HeaderMap, kept: KeptParameters) {
-    for name in &URL_FIELDS {
-        if headers
-            .get_all(name)
-            .iter()
-            .any(|value| carries_key(value, kept))
-        {
-            headers.remove(name);
-        }
+    let kept = kept.with(KeyParameters::API_VERSION);
+    let carries = |(name, value): (&HeaderName, &HeaderValue)| {
+        let may_be_url =
+            URL_FIELDS.contains(name) || memmem::find(value.as_bytes(), b"://").is_some();
+        (may_be_url && carries_key(value, kept)).then(|| name.clone())
+    };
+    let withheld: Vec<HeaderName> = headers.iter().filter_map(carries).collect();
+    for name in withheld {
+        headers.remove(name);
     }
 }
 
@@ -35,9 +38,10 @@ fn carries_key(value: &HeaderValue, kept: KeptParameters) -> bool {
         // What is not readable as a URL cannot be shown to be harmless.
         return true;
     };
-    // `Link` holds several URLs, each in angle brackets; a query ends where its URL does.
-    let queries = text.split('?').skip(1);
-    let queries = queries.map(|rest| rest.split(['#', '>', '"', ' ', ',']).next().unwrap_or(rest));
+    // Parameters stand behind `?`, and for some readers behind `;` or `#`. `Link` holds several URLs,
+    // each in angle brackets; a query ends where its URL does.
+    let queries = text.split(['?', '#', ';']).skip(1);
+    let queries = queries.map(|rest| rest.split(['>', '"', ' ', ',']).next().unwrap_or(rest));
     queries
         .into_iter()
         .any(|query| match query::examine(query) {
@@ -49,13 +53,17 @@ fn carries_key(value: &HeaderValue, kept: KeptParameters) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::canonical::KeyParameters;
 
     #[test]
     fn a_url_that_carries_a_key_is_withheld() {
         for (name, value, stays) in [
             ("location", "/guests/7", true),
-            ("location", "https://a.example/x?y=1#sig=2", true),
+            ("location", "https://a.example/x?y=1#top", true),
+            ("location", "https://a.example/x?y=1#sig=2", false),
+            ("location", "https://a.example/a;sig=2?x=1", false),
+            ("x-ms-redirect", "https://a.example/x?code=s", false),
+            ("x-note", "see https://a.example/x?api-version=1", true),
+            ("x-note", "code=7?sig=8", true),
             ("location", "https://a.example/x?api-version=1&SIG=s", false),
             ("location", "https://a.example/x?%73ig=s", false),
             ("operation-location", "https://a.example/x?code=s", false),

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use http::header::{HeaderName, HeaderValue};
+use http::header::HeaderValue;
 
 use crate::secret::Secret;
 
@@ -132,61 +132,6 @@ fn header_value(bytes: &[u8]) -> Result<Secret<HeaderValue>, SecretFault> {
     Ok(Secret::new(value))
 }
 
-/// A header field that cannot carry a credential.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NameFault {
-    /// It is not a field name (RFC 9110 section 5.1).
-    NotAName,
-    /// The gateway sets this field itself, or the connection needs it.
-    Reserved,
-}
-
-impl fmt::Display for NameFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NotAName => "this is not the name of a header field",
-            Self::Reserved => "the gateway sets this header field itself",
-        })
-    }
-}
-
-impl std::error::Error for NameFault {}
-
-/// Fields of the connection and the framing (RFC 9110 section 7.6.1, RFC 9112), and those by which
-/// backends know the caller. A secret in one of them would break the request or speak for a caller.
-const RESERVED: &[&str] = &[
-    "connection",
-    "content-length",
-    "expect",
-    "forwarded",
-    "host",
-    "keep-alive",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "via",
-];
-const RESERVED_PREFIXES: &[&str] = &[
-    "proxy-",
-    "x-forwarded-",
-    "x-ms-client-principal",
-    "x-ms-token-",
-];
-
-/// Reads the name of a field that is to carry a secret.
-pub fn header_name(text: &str) -> Result<HeaderName, NameFault> {
-    let name = HeaderName::try_from(text).map_err(|_| NameFault::NotAName)?;
-    let reserved = RESERVED.contains(&name.as_str())
-        || RESERVED_PREFIXES
-            .iter()
-            .any(|prefix| name.as_str().starts_with(prefix));
-    if reserved {
-        return Err(NameFault::Reserved);
-    }
-    Ok(name)
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -256,27 +201,5 @@ mod tests {
         file.write_all(&[b'k'; LONGEST + 1]).expect("written");
         let error = SecretFrom::File(file.path().to_owned()).read();
         assert_eq!(error.expect_err("too long").fault, SecretFault::TooLong);
-    }
-
-    #[test]
-    fn fields_of_the_connection_and_of_the_caller_carry_no_secret() {
-        for (text, expected) in [
-            ("X-Api-Key", Ok("x-api-key")),
-            ("authorization", Ok("authorization")),
-            ("Host", Err(NameFault::Reserved)),
-            ("Transfer-Encoding", Err(NameFault::Reserved)),
-            ("Proxy-Authorization", Err(NameFault::Reserved)),
-            ("X-MS-CLIENT-PRINCIPAL-ID", Err(NameFault::Reserved)),
-            ("x-forwarded-for", Err(NameFault::Reserved)),
-            ("", Err(NameFault::NotAName)),
-            ("x key", Err(NameFault::NotAName)),
-        ] {
-            let name = header_name(text);
-            let name = name
-                .as_ref()
-                .map(HeaderName::as_str)
-                .map_err(|fault| *fault);
-            assert_eq!(name, expected, "{text}");
-        }
     }
 }

@@ -104,6 +104,11 @@ impl Presented {
         self.0.is_some()
     }
 
+    /// The name of the field that carries it, if any.
+    pub fn name(&self) -> Option<&HeaderName> {
+        self.0.as_ref().map(|(name, _)| name)
+    }
+
     /// The field to set on the request, replacing what stands there. The value is marked sensitive.
     pub fn into_field(self) -> Option<(HeaderName, HeaderValue)> {
         self.0

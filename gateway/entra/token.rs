@@ -41,7 +41,10 @@ impl<'t> Token<'t> {
             return Err(malformed().expected("a signed token of three parts", "more parts"));
         }
         if header.len() > LONGEST_HEADER {
-            return Err(Reason::TokenTooLarge.into());
+            return Err(Denial::from(Reason::TokenTooLarge).expected(
+                format!("a header of at most {LONGEST_HEADER} bytes"),
+                format!("{} bytes", header.len()),
+            ));
         }
         let header = decode_object(header).ok_or_else(malformed)?;
         let header = Header::read(&header, accepted)?;
@@ -69,7 +72,10 @@ impl Header {
         }
         // Microsoft Graph signs over a hashed nonce, so such a token can never be verified here.
         if header.contains_key("nonce") {
-            return Err(Reason::GraphToken.into());
+            return Err(Denial::from(Reason::GraphToken).expected(
+                "a token for this API",
+                "a token for Microsoft Graph (`nonce` in its header)",
+            ));
         }
         if let Some(kind) = header.get("typ") {
             let kind = kind.as_str().unwrap_or_default();

@@ -60,7 +60,9 @@ impl Verified {
     ) -> Result<Self, Denial> {
         let claims = &token.claims;
         if claims.contains_key("cnf") {
-            return Err(Reason::TokenBound.into());
+            return Err(
+                Denial::from(Reason::TokenBound).expected("a bearer token", "a token with `cnf`")
+            );
         }
         // Members of an ID token alone (OpenID Connect Core section 3.1.3.6 and 2).
         if ["nonce", "at_hash", "c_hash"]
@@ -142,7 +144,8 @@ impl<'c> Claimed<'c> {
             .parse()
             .map_err(|_| malformed("`tid` as a GUID", "another form"))?;
         if tenant == PERSONAL_ACCOUNTS {
-            return Err(Reason::PersonalAccount.into());
+            return Err(Denial::from(Reason::PersonalAccount)
+                .expected("a tenant that the policy names", format!("tenant {tenant}")));
         }
         let version = required("ver")?;
         let version = Version::of_claim(version)

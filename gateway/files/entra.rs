@@ -31,11 +31,11 @@ pub struct Entra {
     pub token_versions: TokenVersions,
     /// Longest token, in bytes: 1 KiB to 256 KiB. Default 16 KiB.
     pub max_token_bytes: usize,
-    /// Most verified tokens to remember. Default 100,000.
+    /// Most verified tokens to remember. Default 20,000.
     pub cached_tokens: u64,
     /// How often metadata and keys are fetched afresh: at least 1 min. Default 1 h.
     pub refresh_every: Duration,
-    /// Least time between two fetches for keys that are not known: at least 1 s. Default 5 min.
+    /// Least time between two fetches for keys that are not known: at least 1 s. Default 1 min.
     pub unknown_key_interval: Duration,
     /// Longest that a request waits for keys that are being fetched. Default 3 s.
     pub key_wait: Duration,
@@ -107,9 +107,9 @@ pub(super) fn entra(mut table: Table<'_>, d: &mut Diagnostics) -> Option<Entra> 
         algorithms: algorithms.unwrap_or_else(|| vec![Algorithm::Rs256]),
         token_versions: token_versions.unwrap_or(TokenVersions { v1: true, v2: true }),
         max_token_bytes: max_token_bytes.unwrap_or(16 << 10),
-        cached_tokens: cached_tokens.unwrap_or(100_000),
+        cached_tokens: cached_tokens.unwrap_or(20_000),
         refresh_every: refresh_every.unwrap_or(HOUR),
-        unknown_key_interval: unknown_key_interval.unwrap_or(5 * MINUTE),
+        unknown_key_interval: unknown_key_interval.unwrap_or(MINUTE),
         key_wait: key_wait.unwrap_or(3 * SECOND),
     })
 }

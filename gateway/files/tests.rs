@@ -219,11 +219,11 @@ fn a_gateway_file_that_says_little_gets_the_defaults() {
             entra.unknown_key_interval,
             entra.key_wait
         ),
-        (seconds(60), seconds(3600), seconds(300), seconds(3))
+        (seconds(60), seconds(3600), seconds(60), seconds(3))
     );
     assert_eq!(
         (entra.max_token_bytes, entra.cached_tokens),
-        (16_384, 100_000)
+        (16_384, 20_000)
     );
     assert_eq!(entra.algorithms, [Algorithm::Rs256]);
     assert_eq!(entra.token_versions, TokenVersions { v1: true, v2: true });

@@ -1,9 +1,9 @@
 //! Path patterns: from a canonical path to the one entry that is most specific.
 //!
-//! Azure Functions and Logic Apps route without regard to letter case. A path that another case would
-//! have led to another rule is therefore ambiguous, and refused rather than guessed at.
-
-use std::borrow::Cow;
+//! Backends read paths more loosely than a rule is written: Azure Functions and Logic Apps route without
+//! regard to letter case or to a slash at the end, all decode percent codes, some cut a segment at `;` or
+//! drop dots and spaces behind it. A path that such a reading would have led to another rule is therefore
+//! ambiguous, and refused rather than guessed at.
 
 use matchit::{InsertError, Params, Router};
 
@@ -11,17 +11,17 @@ use matchit::{InsertError, Params, Router};
 #[derive(Clone, Debug, Default)]
 pub(super) struct Paths {
     exact: Router<usize>,
-    /// The same patterns in lower case, to see what a backend that folds case would see.
+    /// The same patterns folded, to see what a loose backend would see.
     folded: Router<usize>,
-    /// Whether a pattern holds an upper-case letter, so that a path without one is looked up twice too.
-    any_upper: bool,
+    /// Whether a pattern is another when it is folded, so that every path has to be looked up twice.
+    any_loose: bool,
 }
 
 /// What a path leads to.
 pub(super) enum Found<'r, 'p> {
     Entry(usize, Params<'r, 'p>),
     Nothing,
-    /// With another letter case it would lead elsewhere.
+    /// A looser reader would be led elsewhere.
     Ambiguous,
 }
 
@@ -36,12 +36,12 @@ pub(super) enum Clash {
 impl Paths {
     /// Adds a pattern under a number. Parameter names play no part: `/{a}` and `/{b}` are one pattern.
     pub(super) fn insert(&mut self, pattern: &str, entry: usize) -> Result<(), Clash> {
-        let folded = lower_literals(pattern);
-        // Whatever clashes exactly clashes in lower case too, so this comes first.
+        let folded = fold_pattern(pattern);
+        // Whatever clashes exactly clashes when it is folded too, so this comes first.
         if let Err(error) = self.folded.insert(folded.as_str(), entry) {
             return Err(self.clash(&error, &folded));
         }
-        self.any_upper |= folded != pattern;
+        self.any_loose |= folded != pattern;
         let inserted = self.exact.insert(pattern, entry);
         inserted.map_err(|error| Clash::Invalid(error.to_string()))
     }
@@ -61,7 +61,7 @@ impl Paths {
     /// Looks a canonical path up.
     pub(super) fn find<'r, 'p>(&'r self, path: &'p str) -> Found<'r, 'p> {
         let exact = self.exact.at(path).ok();
-        if self.any_upper || path.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        if self.any_loose || is_loose(path) {
             let folded = fold(path);
             let folded = self.folded.at(&folded).ok().map(|found| *found.value);
             if folded != exact.as_ref().map(|found| *found.value) {
@@ -75,18 +75,69 @@ impl Paths {
     }
 }
 
-fn fold(path: &str) -> Cow<'_, str> {
-    if path.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        Cow::Owned(path.to_ascii_lowercase())
-    } else {
-        Cow::Borrowed(path)
+/// Whether a looser reader might see another path. Most paths are read in one way alone.
+fn is_loose(path: &str) -> bool {
+    let odd = |byte: u8| byte.is_ascii_uppercase() || matches!(byte, b'%' | b';' | b'.');
+    path.bytes().any(odd) || (path.len() > 1 && path.ends_with('/'))
+}
+
+/// The path as the loosest of readers sees it.
+fn fold(path: &str) -> String {
+    let segments = path.split('/').map(|segment| {
+        let segment = decode(segment);
+        let segment = segment.split(';').next().unwrap_or_default();
+        segment.trim_end_matches(['.', ' ']).to_lowercase()
+    });
+    let folded = segments.collect::<Vec<_>>().join("/");
+    match folded.strip_suffix('/') {
+        Some(shorter) if !shorter.is_empty() => shorter.to_owned(),
+        _ => folded,
     }
 }
 
-/// The pattern with its literal parts in lower case; parameter names keep theirs.
-fn lower_literals(pattern: &str) -> String {
+/// Percent codes decoded. A canonical path holds only whole ones, and none that hides a slash.
+fn decode(segment: &str) -> String {
+    let mut bytes = Vec::with_capacity(segment.len());
+    let mut rest = segment.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let code = after
+            .get(..2)
+            .and_then(|code| std::str::from_utf8(code).ok());
+        let code = code.and_then(|code| u8::from_str_radix(code, 16).ok());
+        match (first, code) {
+            (b'%', Some(byte)) => {
+                bytes.push(byte);
+                rest = after.get(2..).unwrap_or_default();
+            }
+            (byte, _) => {
+                bytes.push(*byte);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The pattern with its literal parts folded; parameters stay as they are.
+fn fold_pattern(pattern: &str) -> String {
+    let segments = pattern
+        .split('/')
+        .map(|segment| match segment.contains('{') {
+            // Text beside a parameter is only the beginning or the end of what a reader folds.
+            true => lower_literals(segment),
+            false => fold(segment),
+        });
+    let folded = segments.collect::<Vec<_>>().join("/");
+    match folded.strip_suffix('/') {
+        Some(shorter) if !shorter.is_empty() => shorter.to_owned(),
+        _ => folded,
+    }
+}
+
+/// The text around parameters in lower case; their names keep theirs.
+fn lower_literals(segment: &str) -> String {
     let mut inside = false;
-    let lowered = pattern.chars().map(|c| {
+    let lowered = segment.chars().map(|c| {
         match c {
             '{' => inside = true,
             '}' => inside = false,
@@ -144,9 +195,26 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_another_letter_case_leads_elsewhere_is_ambiguous() {
-        let paths = paths(&["/guests/admin", "/guests/{id}", "/Reports"]);
+    fn a_path_that_a_looser_reader_takes_elsewhere_is_ambiguous() {
+        let paths = paths(&[
+            "/guests/admin",
+            "/guests/{id}",
+            "/Reports",
+            "/open/{*rest}",
+            "/open/$metadata",
+        ]);
         for (path, ambiguous) in [
+            ("/guests/admin/", true),
+            ("/guests/admin;x=1", true),
+            ("/guests/admin.", true),
+            ("/guests/admin%20", true),
+            ("/guests/a.b", false),
+            ("/guests/a%20b", false),
+            ("/guests/1/", true),
+            ("/open/a/b.c/D%20e/", false),
+            ("/open/%24metadata", true),
+            ("/open/$metadata", false),
+            ("/open/$metadata/x", false),
             ("/guests/admin", false),
             ("/guests/ADMIN", true),
             ("/guests/Bob", false),

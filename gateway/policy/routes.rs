@@ -9,7 +9,7 @@ use matchit::Params;
 use super::method::{self, MethodSet};
 use super::path::{Clash, Found, Paths};
 use super::rewrite::Rewrite;
-use crate::canonical::KeptParameters;
+use crate::canonical::{KeptParameters, canonical_path};
 use crate::denial::{Denial, Reason, allow_field};
 use crate::ids::{AppId, TenantId};
 
@@ -177,11 +177,17 @@ impl Policy {
             return Err(Unmatched(denial));
         };
         let route = self.routes.get(index).ok_or_else(not_found)?;
-        let rewrite = route.rewrite.as_ref();
-        Ok(Matched {
-            route,
-            rewritten: rewrite.map(|rewrite| rewrite.apply(parameters)),
-        })
+        let rewritten = route
+            .rewrite
+            .as_ref()
+            .map(|rewrite| rewrite.apply(parameters));
+        // A parameter beside text may hold what is no segment of its own: `/v{*rest}` matches `/v../x`.
+        let is_canonical =
+            |path: &String| canonical_path(path).is_ok_and(|canonical| canonical == *path);
+        if !rewritten.iter().all(is_canonical) {
+            return Err(Unmatched(Reason::AmbiguousPath.into()));
+        }
+        Ok(Matched { route, rewritten })
     }
 
     /// All routes, in the order of their IDs.

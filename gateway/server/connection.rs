@@ -1,7 +1,6 @@
 //! One connection: TLS, then HTTP/1.1 or HTTP/2, each request through the pipeline, until the caller
 //! leaves, is idle for too long, or the gateway drains.
 
-use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -22,12 +21,12 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::drain::{Drain, Phase};
+use super::stall::{Asking, Movement, WatchedBody, WatchedIo};
 use super::wire::{Fault, Guard, HeadWatch};
 use super::worker::ListenSettings;
 use crate::clock::{pause, within};
 use crate::denial::Reason;
 use crate::pipeline::{self, Arrival, Worker};
-use crate::telemetry::RecordedBody;
 use crate::upstream::{Caller, Scheme};
 
 /// What the connections of a worker share.
@@ -73,13 +72,15 @@ pub(super) async fn serve_plain(shared: Rc<Shared>, stream: TcpStream, peer: Soc
     // HTTP/2 begins with "PRI", and no method that we forward does.
     let mut first = [0; 3];
     let peeked = within(shared.settings.handshake_timeout, async {
+        let mut wait = Duration::from_millis(1);
         loop {
             match stream.peek(&mut first).await {
                 Ok(0) | Err(_) => return None,
                 Ok(3) => return Some(first == *b"PRI"),
                 // A lone "P" or "PR" is rare; more of it is on its way, or nothing ever is.
-                Ok(_) => pause(Duration::from_millis(1)).await,
+                Ok(_) => pause(wait).await,
             }
+            wait = (wait * 2).min(Duration::from_millis(250));
         }
     });
     let Some(Some(is_http2)) = peeked.await else {
@@ -106,24 +107,7 @@ struct Served {
     peer: SocketAddr,
     caller: Caller,
     trust: Trust,
-    /// Requests in flight.
-    active: Cell<usize>,
-}
-
-/// Counts a request as long as it is being answered.
-struct Active(Rc<Served>);
-
-impl Active {
-    fn new(served: &Rc<Served>) -> Self {
-        served.active.set(served.active.get() + 1);
-        Self(Rc::clone(served))
-    }
-}
-
-impl Drop for Active {
-    fn drop(&mut self) {
-        self.0.active.set(self.0.active.get() - 1);
-    }
+    movement: Rc<Movement>,
 }
 
 impl Served {
@@ -133,7 +117,7 @@ impl Served {
             shared,
             peer,
             trust,
-            active: Cell::new(0),
+            movement: Rc::default(),
         })
     }
 
@@ -141,8 +125,8 @@ impl Served {
         self: Rc<Self>,
         framing: Option<Reason>,
         request: Request<Incoming>,
-    ) -> Result<Response<RecordedBody>, Infallible> {
-        let _active = Active::new(&self);
+    ) -> Result<Response<WatchedBody>, Infallible> {
+        let asking = Asking::begin(&self.movement);
         let platform = match self.trust {
             Trust::Peer => None,
             Trust::Platform => Some(forwarded_for(request.headers(), self.peer)),
@@ -160,11 +144,14 @@ impl Served {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(header::CONNECTION, close);
         }
-        Ok(response)
+        drop(asking);
+        let movement = Rc::clone(&self.movement);
+        Ok(response.map(|body| WatchedBody::new(body, movement)))
     }
 
     async fn http1<IO: AsyncRead + AsyncWrite + Unpin + 'static>(self: Rc<Self>, stream: IO) {
         let settings = &self.shared.settings;
+        let stream = WatchedIo::new(stream, Rc::clone(&self.movement));
         let guard = Guard::new(stream, settings.max_head_bytes);
         let (fault, head): (Fault, HeadWatch) = (guard.fault(), guard.head_watch());
         let service = service_fn(|request| Rc::clone(&self).answer(fault.take(), request));
@@ -179,16 +166,19 @@ impl Served {
             // A caller that breaks off is no fault of the gateway's.
             _ = connection.as_mut() => return,
             () = slow_head(&head, settings.header_timeout) => return,
+            () = self.movement.stalled(settings.idle_timeout) => return,
             () = self.shared.drain.draining() => connection.as_mut().graceful_shutdown(),
         }
         tokio::select! {
             _ = connection.as_mut() => {}
             () = slow_head(&head, settings.header_timeout) => {}
+            () = self.movement.stalled(settings.idle_timeout) => {}
         }
     }
 
     async fn http2<IO: AsyncRead + AsyncWrite + Unpin + 'static>(self: Rc<Self>, stream: IO) {
         let settings = &self.shared.settings;
+        let watched = WatchedIo::new(stream, Rc::clone(&self.movement));
         let service = service_fn(|request| Rc::clone(&self).answer(None, request));
         let mut builder = http2::Builder::new(Local);
         builder
@@ -197,27 +187,19 @@ impl Served {
             .max_header_list_size(settings.max_head_bytes.try_into().unwrap_or(u32::MAX))
             .keep_alive_interval(settings.idle_timeout)
             .keep_alive_timeout(settings.header_timeout);
-        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(watched), service));
         tokio::select! {
             _ = connection.as_mut() => return,
             () = self.shared.drain.draining() => {}
-            () = self.idle(settings.idle_timeout) => {}
+            () = self.movement.idle(settings.idle_timeout) => {}
+            () = self.movement.stalled(settings.idle_timeout) => return,
         }
-        // GOAWAY; what is in flight is answered.
+        // GOAWAY; what is in flight is answered, as long as somebody takes the answers.
         connection.as_mut().graceful_shutdown();
-        let _ = connection.await;
-    }
-
-    /// Completes when no request has been in flight for as long as a connection may be idle.
-    async fn idle(&self, timeout: Duration) {
-        let mut idle_before = false;
-        loop {
-            pause(timeout / 2).await;
-            let idle = self.active.get() == 0;
-            if idle && idle_before {
-                return;
-            }
-            idle_before = idle;
+        tokio::select! {
+            _ = connection => {}
+            () = self.movement.idle(settings.idle_timeout) => {}
+            () = self.movement.stalled(settings.idle_timeout) => {}
         }
     }
 }

@@ -5,7 +5,6 @@ use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::format;
@@ -23,11 +22,15 @@ pub enum RequestLog {
     Off,
 }
 
-/// Records that one queue holds before more are dropped: some seconds of a busy worker.
-const LONGEST_QUEUE: usize = 65_536;
+/// Records that one queue holds before more are dropped: about a second of a busy worker, and some
+/// 30 MB if every one of them is as large as it can be.
+const LONGEST_QUEUE: usize = 16_384;
 
 /// How long a record waits before it is written.
 const PERIOD: Duration = Duration::from_millis(20);
+
+/// How long the last records may take to be written when the gateway ends.
+const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// A worker's queue.
 #[derive(Debug, Default)]
@@ -58,7 +61,7 @@ impl Sink {
 /// The thread that writes, and its end.
 pub struct Log {
     end: Option<mpsc::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    ended: mpsc::Receiver<()>,
 }
 
 impl Log {
@@ -72,24 +75,26 @@ impl Log {
         metrics: Arc<Metrics>,
         out: Box<dyn Write + Send>,
     ) -> std::io::Result<Self> {
-        let (end, ended) = mpsc::channel();
+        let (end, told) = mpsc::channel::<()>();
+        let (over, ended) = mpsc::channel();
         let mut writer = Writer {
             form,
             sinks,
             metrics,
             out,
         };
-        let thread = std::thread::Builder::new()
+        std::thread::Builder::new()
             .name("log".to_owned())
             .spawn(move || {
-                while matches!(ended.recv_timeout(PERIOD), Err(RecvTimeoutError::Timeout)) {
+                let _over: mpsc::Sender<()> = over;
+                while matches!(told.recv_timeout(PERIOD), Err(RecvTimeoutError::Timeout)) {
                     writer.turn();
                 }
                 writer.turn();
             })?;
         Ok(Self {
             end: Some(end),
-            thread: Some(thread),
+            ended,
         })
     }
 }
@@ -98,10 +103,9 @@ impl Drop for Log {
     /// Writes what is left, so that a drained gateway leaves a whole log.
     fn drop(&mut self) {
         self.end.take();
-        if let Some(thread) = self.thread.take() {
-            // A writer that panicked has nothing more to write.
-            let _ = thread.join();
-        }
+        // A reader that takes nothing must not keep the gateway from ending. The channel closes when
+        // the thread ends, well or not.
+        let _ = self.ended.recv_timeout(LAST_WORDS);
     }
 }
 

@@ -133,13 +133,13 @@ impl Record {
 
     /// Notes a request that has no canonical form: its path as it was sent, for the log alone.
     pub fn refused(&mut self, refused: &Refused) {
-        self.path = refused.raw_path().into();
+        self.path = shortened(refused.raw_path());
     }
 
     /// Notes the request, once it is in canonical form.
     pub fn request(&mut self, request: &canonical::Request, trace: Trace) {
-        self.path = request.path().into();
-        self.host = request.host().into();
+        self.path = shortened(request.path());
+        self.host = shortened(request.host());
         self.key_parameters = request.key_parameters_seen();
         self.key_headers = request.key_headers_seen();
         self.trace = Some(trace);
@@ -191,4 +191,10 @@ impl Record {
         self.outcome = Outcome::Denied(denial.reason());
         self.note = denial.note().cloned();
     }
+}
+
+/// Text of the caller's, no longer than a line can bear. The path is ASCII, so any place will do.
+fn shortened(text: &str) -> Box<str> {
+    const LONGEST: usize = 1024;
+    text.get(..LONGEST).unwrap_or(text).into()
 }

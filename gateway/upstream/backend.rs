@@ -9,6 +9,7 @@ use super::endpoint::{Endpoint, Endpoints};
 use crate::credentials::fixed::SecretFrom;
 use crate::credentials::{Credential, Credentials, Identity, ManagedIdentity};
 use crate::files::{self, BackendKind, Diagnostics, Named, PolicyDocument, Spanned};
+use crate::net::address::{is_loopback, refused};
 use crate::policy::{Authorized, BackendId};
 
 /// A backend, ready to be called. Its credential goes to its own endpoint and nowhere else: both stand
@@ -32,7 +33,7 @@ pub struct Backend {
 pub(super) struct Timeouts {
     /// For DNS, TCP and TLS together.
     pub(super) connect: Duration,
-    /// From sending until the head of the answer.
+    /// From the end of the request until the head of the answer, and for the request to move at all.
     pub(super) first_byte: Duration,
     /// Between two parts of the answer's body.
     pub(super) idle: Duration,
@@ -118,7 +119,7 @@ fn compile(
         endpoint: endpoint?,
         host: HeaderValue::from_str(authority.as_str()).ok()?,
         base_path: path.into(),
-        base_query: base_query(*kind, url.value.query()).map(Into::into),
+        base_query: base_query(*kind, &url.value).map(Into::into),
         timeouts: Timeouts {
             connect: timeouts.connect,
             first_byte: timeouts.first_byte,
@@ -136,10 +137,19 @@ fn endpoint(
     let files::Backend {
         url, ca, protocol, ..
     } = written;
-    if literal_address(&url.value).is_some_and(crate::net::address::refused) {
+    if literal_address(&url.value).is_some_and(refused) {
         diagnostics
             .error(&url.span, "this address may not be a backend")
             .help("link-local and platform addresses hand out credentials; name the backend's own host");
+        return None;
+    }
+    if is_identity_endpoint(&url.value) {
+        diagnostics
+            .error(
+                &url.span,
+                "this address hands out this machine's tokens, so it may not be a backend",
+            )
+            .help("name the backend's own host and port");
         return None;
     }
     match endpoints.of(
@@ -159,13 +169,44 @@ fn endpoint(
 }
 
 /// The query that every request to the backend carries. Logic Apps refuse a trigger call without
-/// `api-version`, so a Consumption workflow's is put in place where the URL names none.
-fn base_query(kind: BackendKind, query: Option<&str>) -> Option<&str> {
-    match (kind, query) {
+/// `api-version`, so the one that Azure writes into callback URLs is put in place where the URL names
+/// none: Consumption workflows live below `/workflows/`, those of the Standard plan below `/api/`.
+fn base_query(kind: BackendKind, url: &http::Uri) -> Option<&str> {
+    match (kind, url.query()) {
         (_, Some(query)) => Some(query),
+        (BackendKind::LogicApp, None) if url.path().starts_with("/api/") => {
+            Some("api-version=2022-05-01")
+        }
         (BackendKind::LogicApp, None) => Some("api-version=2016-10-01"),
         (BackendKind::Function | BackendKind::Http, None) => None,
     }
+}
+
+/// Whether the environment names this place as the platform's identity endpoint. Its own header guards
+/// it, but nothing that a caller sends should get so far.
+fn is_identity_endpoint(url: &http::Uri) -> bool {
+    let named = ["IDENTITY_ENDPOINT", "MSI_ENDPOINT"].into_iter();
+    named
+        .filter_map(|name| std::env::var(name).ok()?.parse().ok())
+        .any(|endpoint| same_place(url, &endpoint))
+}
+
+/// Whether two URLs lead to one listener. All of loopback counts as one, for a listener may take all
+/// of it.
+fn same_place(one: &http::Uri, other: &http::Uri) -> bool {
+    let port = |url: &http::Uri| {
+        let default = if url.scheme_str() == Some("https") {
+            443
+        } else {
+            80
+        };
+        url.port_u16().unwrap_or(default)
+    };
+    let host = |url: &http::Uri| match literal_address(url) {
+        Some(address) if is_loopback(address) => "localhost".to_owned(),
+        _ => url.host().unwrap_or_default().to_ascii_lowercase(),
+    };
+    port(one) == port(other) && host(one) == host(other)
 }
 
 fn literal_address(url: &http::Uri) -> Option<std::net::IpAddr> {
@@ -176,12 +217,27 @@ fn literal_address(url: &http::Uri) -> Option<std::net::IpAddr> {
         .ok()
 }
 
+/// Variables whose value makes the identity endpoint hand out this machine's tokens.
+const PLATFORM_SECRETS: [&str; 2] = ["IDENTITY_HEADER", "MSI_SECRET"];
+
 fn present(
     written: &Spanned<files::Credential>,
     credentials: &Arc<Credentials>,
     diagnostics: &mut Diagnostics,
 ) -> Option<Credential> {
     let mut fixed = |source: &files::SecretSource| {
+        if matches!(source, files::SecretSource::Env(name) if PLATFORM_SECRETS.contains(&name.as_str()))
+        {
+            diagnostics
+                .error(
+                    &written.span,
+                    "this variable guards the platform's identity endpoint",
+                )
+                .help(
+                    "a backend is never shown it; use `managedIdentity` to call with the identity",
+                );
+            return None;
+        }
         let source = match source {
             files::SecretSource::Env(name) => SecretFrom::Env(name.clone()),
             files::SecretSource::File(path) => SecretFrom::File(path.clone()),
@@ -226,6 +282,27 @@ fn present(
             Some(Credential::ManagedIdentity(
                 credentials.managed_identity(wanted),
             ))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_listener_has_many_urls() {
+        for (one, other, same) in [
+            ("http://127.0.0.1:81/a", "http://127.0.0.1:81/b", true),
+            ("http://localhost:81", "http://127.0.0.1:81", true),
+            ("http://[::1]:81", "http://LocalHost:81", true),
+            ("http://127.0.0.1", "http://127.0.0.1:80", true),
+            ("https://a.example", "https://A.example:443/x", true),
+            ("http://127.0.0.1:81", "http://127.0.0.1:82", false),
+            ("https://a.example", "https://b.example", false),
+        ] {
+            let url = |text: &str| text.parse::<http::Uri>().expect("a URL");
+            assert_eq!(same_place(&url(one), &url(other)), same, "{one} {other}");
         }
     }
 }

@@ -9,22 +9,33 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::{HeaderMap, HeaderName};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::sync::Notify;
 
 use super::pool::Lease;
-use crate::canonical::caller_may_send;
+use crate::canonical::{caller_may_send, folds_alike, strip_trailers};
 use crate::clock::pause;
 
 /// The caller's body, as the backend receives it.
 pub(super) struct RequestBody {
     incoming: Incoming,
     state: Progress,
+    /// The field that carries the gateway's credential, which no trailer may be taken for.
+    withheld: Option<HeaderName>,
 }
 
 /// How far the caller's body has come.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Progress(Rc<Cell<Sent>>);
+pub(super) struct Progress(Rc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    sent: Cell<Sent>,
+    pieces: Cell<u64>,
+    ended: Notify,
+}
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Sent {
@@ -37,23 +48,45 @@ enum Sent {
 impl Progress {
     /// Whether the body was sent whole, so that the connection is free for another request.
     pub(super) fn is_whole(&self) -> bool {
-        self.0.get() == Sent::Whole
+        self.0.sent.get() == Sent::Whole
     }
 
     /// Whether the caller broke off, which is not the backend's fault.
     pub(super) fn is_broken(&self) -> bool {
-        self.0.get() == Sent::Broken
+        self.0.sent.get() == Sent::Broken
+    }
+
+    /// How many pieces of it the backend's connection has taken.
+    pub(super) fn pieces(&self) -> u64 {
+        self.0.pieces.get()
+    }
+
+    /// Completes when nothing more of it is to come.
+    pub(super) async fn ended(&self) {
+        if self.0.sent.get() == Sent::Partly {
+            self.0.ended.notified().await;
+        }
+    }
+
+    fn end(&self, sent: Sent) {
+        self.0.sent.set(sent);
+        self.0.ended.notify_one();
     }
 }
 
 impl RequestBody {
-    pub(super) fn new(incoming: Incoming) -> (Self, Progress) {
+    pub(super) fn new(incoming: Incoming, withheld: Option<HeaderName>) -> (Self, Progress) {
         let state = Progress::default();
         if incoming.is_end_stream() {
-            state.0.set(Sent::Whole);
+            state.end(Sent::Whole);
         }
         let progress = state.clone();
-        (Self { incoming, state }, progress)
+        let body = Self {
+            incoming,
+            state,
+            withheld,
+        };
+        (body, progress)
     }
 }
 
@@ -68,19 +101,20 @@ impl Body for RequestBody {
         let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
         let frame = match frame {
             None => {
-                self.state.0.set(Sent::Whole);
+                self.state.end(Sent::Whole);
                 return Poll::Ready(None);
             }
             Some(Err(error)) => {
-                self.state.0.set(Sent::Broken);
+                self.state.end(Sent::Broken);
                 return Poll::Ready(Some(Err(error)));
             }
             Some(Ok(frame)) => frame,
         };
+        self.state.0.pieces.set(self.state.pieces() + 1);
         if self.incoming.is_end_stream() {
-            self.state.0.set(Sent::Whole);
+            self.state.end(Sent::Whole);
         }
-        Poll::Ready(Some(Ok(clean(frame))))
+        Poll::Ready(Some(Ok(clean(frame, self.withheld.as_ref()))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -93,13 +127,15 @@ impl Body for RequestBody {
 }
 
 /// A trailer may say no more than a header may: backends merge the two.
-fn clean(frame: Frame<Bytes>) -> Frame<Bytes> {
+fn clean(frame: Frame<Bytes>, withheld: Option<&HeaderName>) -> Frame<Bytes> {
+    let is_withheld =
+        |name: &HeaderName| withheld.is_some_and(|withheld| folds_alike(name, withheld));
     match frame.into_trailers() {
         Err(data) => data,
         Ok(trailers) => {
-            let mut kept = http::HeaderMap::with_capacity(trailers.len());
+            let mut kept = HeaderMap::with_capacity(trailers.len());
             for (name, value) in &trailers {
-                if caller_may_send(name) {
+                if caller_may_send(name) && !is_withheld(name) {
                     kept.append(name, value.clone());
                 }
             }
@@ -116,6 +152,17 @@ pub struct ResponseBody {
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
     ended: bool,
     lease: Option<Lease>,
+}
+
+/// What a backend may not say in a header, it may not say behind its body.
+fn strip(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Err(data) => data,
+        Ok(mut trailers) => {
+            strip_trailers(&mut trailers);
+            Frame::trailers(trailers)
+        }
+    }
 }
 
 /// Why a backend's body broke off.
@@ -175,7 +222,7 @@ impl Body for ResponseBody {
             Some(Ok(_)) => self.incoming.is_end_stream(),
             Some(Err(_)) => false,
         };
-        Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken)))
+        Poll::Ready(frame.map(|frame| frame.map(strip).map_err(BodyError::Broken)))
     }
 
     fn is_end_stream(&self) -> bool {

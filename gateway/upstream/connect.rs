@@ -2,12 +2,14 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
 use hyper::rt::Executor;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
 
 use super::body::RequestBody;
@@ -18,8 +20,21 @@ use crate::net::address::Resolver;
 
 /// A connection that takes requests.
 pub(super) enum Connection {
-    Http1(http1::SendRequest<RequestBody>),
+    Http1(Http1),
     Http2(http2::SendRequest<RequestBody>),
+}
+
+/// An HTTP/1.1 connection. Dropping it closes it, whatever is still on its way on it: a caller's body
+/// that the backend no longer waits for must not hold both ends open.
+pub(super) struct Http1 {
+    pub(super) sender: http1::SendRequest<RequestBody>,
+    task: AbortHandle,
+}
+
+impl Drop for Http1 {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 /// Runs on this worker what hyper hands over.
@@ -33,6 +48,9 @@ impl<F: Future + 'static> Executor<F> for Local {
         });
     }
 }
+
+/// How often an HTTP/2 connection is asked whether it is alive, and how long it may take to say so.
+const PING_EVERY: Duration = Duration::from_secs(10);
 
 /// Resolves, connects, proves the backend's identity and begins to speak HTTP.
 pub(super) async fn connect(
@@ -96,12 +114,17 @@ where
             let handshake = http1::Builder::new().handshake(io).await;
             let (sender, connection) = handshake.map_err(broken)?;
             // How it ends is told to whoever waits on the sender.
-            Local.execute(connection);
-            Ok(Connection::Http1(sender))
+            let task = tokio::task::spawn_local(connection).abort_handle();
+            Ok(Connection::Http1(Http1 { sender, task }))
         }
         Protocol::Http2 => {
             let mut builder = http2::Builder::new(Local);
-            builder.timer(TokioTimer::new());
+            // A connection whose other end fell silent must not be used for ever.
+            builder
+                .timer(TokioTimer::new())
+                .keep_alive_interval(PING_EVERY)
+                .keep_alive_timeout(PING_EVERY)
+                .keep_alive_while_idle(true);
             let (sender, connection) = builder.handshake(io).await.map_err(broken)?;
             Local.execute(connection);
             Ok(Connection::Http2(sender))

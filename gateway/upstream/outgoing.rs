@@ -8,7 +8,7 @@ use http::uri::PathAndQuery;
 use http::{Method, Request, Uri, Version};
 
 use super::backend::Backend;
-use crate::canonical;
+use crate::canonical::{self, KeyParameters};
 use crate::credentials::Presented;
 use crate::denial::{Denial, Reason};
 use crate::files::{BackendKind, Protocol};
@@ -77,6 +77,10 @@ impl Parts<'_> {
         let mut headers = request.take_headers();
         self.assert(&mut headers, host.ok());
         if let Some((name, value)) = self.credential.into_field() {
+            // What callers send as `Authorization` is gone already, in every spelling.
+            if name != header::AUTHORIZATION {
+                canonical::remove_spellings(&mut headers, &name);
+            }
             headers.insert(name, value);
         }
         if trailers {
@@ -94,12 +98,15 @@ impl Parts<'_> {
             (None, BackendKind::LogicApp) => "",
             (None, BackendKind::Function | BackendKind::Http) => request.path(),
         };
-        let query = request.forwarded_query(matched.route().kept_parameters());
+        let kept = matched.route().kept_parameters();
+        let kept = match self.backend.kind {
+            // A caller who could name another version would call another API.
+            BackendKind::LogicApp => kept,
+            BackendKind::Function | BackendKind::Http => kept.with(KeyParameters::API_VERSION),
+        };
+        let query = request.forwarded_query(kept);
         let query = query.as_deref().unwrap_or_default();
-        let base = self.backend.base_query.as_deref();
-        let base = base
-            .filter(|base| !names_it_already(query, base))
-            .unwrap_or_default();
+        let base = self.backend.base_query.as_deref().unwrap_or_default();
         let mut target = String::with_capacity(
             self.backend.base_path.len() + path.len() + query.len() + base.len() + 2,
         );
@@ -175,14 +182,4 @@ fn address(
     }
     *head.headers_mut() = headers;
     Ok(head)
-}
-
-/// Whether the caller's query has the parameter of the backend's URL already: a SAS link carries its
-/// `api-version`, and twice would be ambiguous.
-fn names_it_already(query: &str, base: &str) -> bool {
-    let name = base.split('=').next().unwrap_or(base);
-    let mut names = query
-        .split(['&', ';'])
-        .map(|parameter| parameter.split('=').next());
-    names.any(|other| other.is_some_and(|other| other.eq_ignore_ascii_case(name)))
 }

@@ -6,9 +6,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 
 use super::body::{Progress, RequestBody};
+use super::connect::Http1;
 use super::endpoint::EndpointId;
 use crate::clock::Clock;
 
@@ -35,7 +36,7 @@ struct Pool {
 }
 
 struct Idle {
-    sender: http1::SendRequest<RequestBody>,
+    connection: Http1,
     since: Instant,
 }
 
@@ -49,16 +50,13 @@ impl Pools {
     }
 
     /// An idle HTTP/1.1 connection: the one used last, which is the likeliest to be open still.
-    pub(super) fn take(
-        &self,
-        endpoint: EndpointId,
-        now: Instant,
-    ) -> Option<http1::SendRequest<RequestBody>> {
+    pub(super) fn take(&self, endpoint: EndpointId, now: Instant) -> Option<Http1> {
         let mut pools = self.0.pools.borrow_mut();
         let pool = pools.get_mut(&endpoint)?;
-        while let Some(Idle { sender, since }) = pool.idle.pop() {
-            if !sender.is_closed() && now.saturating_duration_since(since) < LONGEST_IDLE {
-                return Some(sender);
+        while let Some(Idle { connection, since }) = pool.idle.pop() {
+            let idle = now.saturating_duration_since(since);
+            if !connection.sender.is_closed() && idle < LONGEST_IDLE {
+                return Some(connection);
             }
         }
         None
@@ -76,12 +74,20 @@ impl Pools {
         self.0.pools.borrow_mut().entry(endpoint).or_default().http2 = Some(sender);
     }
 
+    /// Forgets the HTTP/2 connection, so that the next request makes another.
+    pub(super) fn forget_http2(&self, endpoint: EndpointId) {
+        if let Some(pool) = self.0.pools.borrow_mut().get_mut(&endpoint) {
+            pool.http2 = None;
+        }
+    }
+
     /// Closes connections that have been idle for too long. To be called now and then.
     pub fn tidy(&self) {
         let now = self.0.clock.now().instant;
         self.0.pools.borrow_mut().retain(|_, pool| {
             pool.idle.retain(|idle| {
-                !idle.sender.is_closed() && now.saturating_duration_since(idle.since) < LONGEST_IDLE
+                !idle.connection.sender.is_closed()
+                    && now.saturating_duration_since(idle.since) < LONGEST_IDLE
             });
             pool.http2 = pool.http2.take().filter(|sender| !sender.is_closed());
             !pool.idle.is_empty() || pool.http2.is_some()
@@ -93,7 +99,7 @@ impl Pools {
 pub(super) struct Lease {
     pub(super) pools: Pools,
     pub(super) endpoint: EndpointId,
-    pub(super) sender: http1::SendRequest<RequestBody>,
+    pub(super) connection: Http1,
     pub(super) request: Progress,
 }
 
@@ -101,7 +107,7 @@ impl Lease {
     /// Gives the connection back, unless the caller's body is still on its way: the next request on it
     /// would wait for that.
     pub(super) fn give_back(self) {
-        if !self.request.is_whole() || self.sender.is_closed() {
+        if !self.request.is_whole() || self.connection.sender.is_closed() {
             return;
         }
         let since = self.pools.0.clock.now().instant;
@@ -109,7 +115,7 @@ impl Lease {
         let pool = pools.entry(self.endpoint).or_default();
         if pool.idle.len() < MOST_IDLE {
             pool.idle.push(Idle {
-                sender: self.sender,
+                connection: self.connection,
                 since,
             });
         }

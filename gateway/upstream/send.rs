@@ -1,8 +1,10 @@
 //! Sending: the one function that lets a request out, to the backend that its route names.
 
+use std::pin::pin;
 use std::sync::Arc;
 
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 
@@ -12,7 +14,7 @@ use super::connect::{Connection, connect};
 use super::outgoing::{Caller, Parts};
 use super::pool::{Lease, Pools};
 use crate::canonical::{self, strip_response, withhold_key_urls};
-use crate::clock::{Now, within};
+use crate::clock::{Now, pause, within};
 use crate::credentials::Presented;
 use crate::denial::{Denial, Reason};
 use crate::files::Protocol;
@@ -66,6 +68,8 @@ pub async fn send(
         credential,
     } = proofs;
     let presented = credential.carries();
+    let withheld = credential.name().cloned();
+    let echo = withheld.clone();
     let parts = Parts {
         authorized,
         backend,
@@ -74,8 +78,9 @@ pub async fn send(
         id,
         credential,
     };
-    let (body, progress) = RequestBody::new(body);
-    let request = parts.head(request)?.map(|()| body);
+    let (body, progress) = RequestBody::new(body, withheld);
+    let mut request = parts.head(request)?.map(|()| body);
+    frame(&mut request);
     let mut response = Exchange { way, backend }.deliver(request, progress).await?;
     // The backend refused the gateway, not the caller: its challenge would mislead the caller, and
     // tell a stranger how the backend is called.
@@ -83,10 +88,41 @@ pub async fn send(
         backend.credential().refused();
         return Err(Reason::BackendRefusedCredential.into());
     }
+    if presented {
+        // An echo of what the gateway presented, or of how.
+        let headers = response.headers_mut();
+        headers.remove(header::WWW_AUTHENTICATE);
+        if let Some(name) = &echo {
+            headers.remove(name);
+        }
+    }
+    reframe(&mut response);
     strip_response(response.headers_mut());
     let kept = authorized.matched().route().kept_parameters();
     withhold_key_urls(response.headers_mut(), kept);
     Ok(response)
+}
+
+/// A body of unknown length needs its framing written out: hyper assumes that a GET has none.
+fn frame(request: &mut Request<RequestBody>) {
+    let is_open = !request.body().is_end_stream();
+    let is_http1 = request.version() == Version::HTTP_11;
+    if is_open && is_http1 && !request.headers().contains_key(header::CONTENT_LENGTH) {
+        let chunked = HeaderValue::from_static("chunked");
+        request
+            .headers_mut()
+            .insert(header::TRANSFER_ENCODING, chunked);
+    }
+}
+
+/// The answer's framing is the gateway's own: a length beside a coding, or where there is no body, is a
+/// second reading of it, and so is the backend's version.
+fn reframe(response: &mut Response<ResponseBody>) {
+    let bodiless = response.status() == StatusCode::NO_CONTENT;
+    if bodiless || response.headers().contains_key(header::TRANSFER_ENCODING) {
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+    }
+    *response.version_mut() = Version::HTTP_11;
 }
 
 struct Exchange<'r> {
@@ -106,8 +142,8 @@ impl Exchange<'_> {
         // An idle connection may be closed under us just now. As long as nothing was sent, the request
         // comes back unharmed, and the next connection is tried.
         while let Some(mut pooled) = self.pooled() {
-            match self.in_time(pooled.try_send(request)).await? {
-                Ok(response) => return Ok(self.wrap(response, pooled, progress)),
+            match self.in_time(pooled.try_send(request), &progress).await? {
+                Ok(response) => return self.wrap(response, pooled, progress),
                 Err(error) => request = unsent(error, &progress)?,
             }
         }
@@ -117,8 +153,8 @@ impl Exchange<'_> {
         if let Connection::Http2(sender) = &fresh {
             self.way.pools.keep_http2(endpoint, sender.clone());
         }
-        match self.in_time(fresh.try_send(request)).await? {
-            Ok(response) => Ok(self.wrap(response, fresh, progress)),
+        match self.in_time(fresh.try_send(request), &progress).await? {
+            Ok(response) => self.wrap(response, fresh, progress),
             Err(mut error) => {
                 drop(error.take_message());
                 Err(broken(&error.into_error(), &progress))
@@ -130,16 +166,40 @@ impl Exchange<'_> {
         let endpoint = &self.backend.endpoint;
         match endpoint.protocol {
             Protocol::Http1 => {
-                let sender = self.way.pools.take(endpoint.id, self.way.now.instant)?;
-                Some(Connection::Http1(sender))
+                let taken = self.way.pools.take(endpoint.id, self.way.now.instant)?;
+                Some(Connection::Http1(taken))
             }
             Protocol::Http2 => Some(Connection::Http2(self.way.pools.http2(endpoint.id)?)),
         }
     }
 
-    async fn in_time(&self, sending: impl Future<Output = Sent>) -> Result<Sent, Denial> {
-        let sent = within(self.backend.timeouts.first_byte, sending).await;
-        sent.ok_or_else(|| Reason::BackendTimeout.into())
+    /// Waits for the head of the answer. As long as the caller's body is on its way and moves, the
+    /// backend is not late: its time counts from the end of the request.
+    async fn in_time(
+        &self,
+        sending: impl Future<Output = Sent>,
+        progress: &Progress,
+    ) -> Result<Sent, Denial> {
+        let limit = self.backend.timeouts.first_byte;
+        let mut sending = pin!(sending);
+        while !progress.is_whole() && !progress.is_broken() {
+            let before = progress.pieces();
+            tokio::select! {
+                sent = sending.as_mut() => return Ok(sent),
+                () = progress.ended() => {}
+                () = pause(limit) => if progress.pieces() == before {
+                    return Err(self.late());
+                }
+            }
+        }
+        let sent = within(limit, sending).await;
+        sent.ok_or_else(|| self.late())
+    }
+
+    /// Too late. Others may go on on a shared connection, but nobody new joins them.
+    fn late(&self) -> Denial {
+        self.way.pools.forget_http2(self.backend.endpoint.id);
+        Reason::BackendTimeout.into()
     }
 
     fn wrap(
@@ -147,26 +207,31 @@ impl Exchange<'_> {
         response: Response<Incoming>,
         connection: Connection,
         request: Progress,
-    ) -> Response<ResponseBody> {
+    ) -> Result<Response<ResponseBody>, Denial> {
+        // Nobody asked for another protocol, so what follows is nothing that anybody could read.
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Denial::from(Reason::BackendBroken)
+                .expected("an answer", "101 Switching Protocols"));
+        }
         let lease = match connection {
-            Connection::Http1(sender) => Some(Lease {
+            Connection::Http1(connection) => Some(Lease {
                 pools: self.way.pools.clone(),
                 endpoint: self.backend.endpoint.id,
-                sender,
+                connection,
                 request,
             }),
             // Shared by all; nothing to give back.
             Connection::Http2(_) => None,
         };
         let idle = self.backend.timeouts.idle;
-        response.map(|body| ResponseBody::new(body, idle, lease))
+        Ok(response.map(|body| ResponseBody::new(body, idle, lease)))
     }
 }
 
 impl Connection {
     async fn try_send(&mut self, request: Request<RequestBody>) -> Sent {
         match self {
-            Self::Http1(sender) => send_http1(sender, request).await,
+            Self::Http1(connection) => send_http1(&mut connection.sender, request).await,
             Self::Http2(sender) => send_http2(sender, request).await,
         }
     }

@@ -7,9 +7,12 @@
     reason = "a test that fails says where"
 )]
 
+mod canonical;
 mod commands;
+mod credentials;
 mod documents;
 mod forwarding;
 mod layers;
 mod server;
 mod support;
+mod tokens;

@@ -3,6 +3,7 @@
 
 mod client;
 mod raw;
+mod wire;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -15,13 +16,14 @@ use portcullis::demo::mint::Token;
 use portcullis::demo::names::{AUDIENCE, CONTOSO, MARKETING_PORTAL};
 use portcullis::demo::world::World;
 use portcullis::entra::Version;
-use portcullis::net::address::SystemResolver;
+use portcullis::net::address::{Resolver, SystemResolver};
 use portcullis::net::tls::{self, Roots};
 use portcullis::running::{Gateway, Options};
 use tokio::runtime::Runtime;
 
 pub use client::{Answer, Call};
 pub use raw::{RawBackend, Seen, Step};
+pub use wire::{Piped, STILL, Wire, patiently};
 
 /// A gateway on its stage. Things end in the order of the fields.
 pub struct Stage {
@@ -48,6 +50,9 @@ pub struct Scene {
     drain: String,
     pub routes: String,
     pub backends: String,
+    /// The policy's audiences, as a list's items.
+    pub audiences: String,
+    pub resolver: Arc<dyn Resolver>,
 }
 
 impl Scene {
@@ -75,6 +80,8 @@ impl Scene {
             drain: "{ delay: 0s, timeout: 5s }".to_owned(),
             routes: String::new(),
             backends: String::new(),
+            audiences: AUDIENCE.to_owned(),
+            resolver: Arc::new(SystemResolver),
         }
     }
 
@@ -142,9 +149,10 @@ impl Scene {
     /// The policy file as text.
     pub fn policy(&self) -> String {
         format!(
-            "tenants: {{ contoso: {CONTOSO}, fabrikam: {} }}\napps: {{ marketing-portal: {MARKETING_PORTAL}, nightly-batch: {} }}\naudiences: [{AUDIENCE}]\nbackends:\n{}routes:\n{}",
+            "tenants: {{ contoso: {CONTOSO}, fabrikam: {} }}\napps: {{ marketing-portal: {MARKETING_PORTAL}, nightly-batch: {} }}\naudiences: [{}]\nbackends:\n{}routes:\n{}",
             portcullis::demo::names::FABRIKAM,
             portcullis::demo::names::NIGHTLY_BATCH,
+            self.audiences,
             self.backends,
             self.routes
         )
@@ -183,27 +191,24 @@ impl Scene {
         folder.join("gateway.yaml")
     }
 
-    /// Starts the gateway in this process.
+    /// Starts the gateway in this process and waits until it is ready.
     pub fn start(self) -> Stage {
+        let stage = self.start_unready();
+        stage.until("keys and credentials", |stage| stage.ready());
+        stage
+    }
+
+    /// Starts the gateway in this process, whatever it still waits for.
+    pub fn start_unready(self) -> Stage {
         let folder = tempfile::tempdir().expect("a folder");
         let config = self.write(folder.path());
         let log = LogBuffer::default();
-        let client = tls::client_config(&Roots::Pem(self.world.ca.pem().into()), &[b"http/1.1"])
-            .expect("TLS");
-        let resolver = Arc::new(SystemResolver);
-        let identity =
-            AzureIdentity::with_imds_at(&client, resolver.clone(), self.world.identity.imds());
-        let options = Options {
-            clock: Arc::new(self.clock.clone()),
-            tokens: Some(Arc::new(identity.expect("loopback"))),
-            resolver,
-            log: Box::new(log.clone()),
-        };
+        let options = options(&self.world, &self.clock, &log, self.resolver);
         let gateway = match Gateway::start(&config, options) {
             Ok(gateway) => gateway,
             Err(error) => panic!("{error}"),
         };
-        let stage = Stage {
+        Stage {
             address: gateway.address(),
             gateway: Some(gateway),
             clock: self.clock,
@@ -211,9 +216,26 @@ impl Scene {
             folder,
             log,
             runtime: self.runtime,
-        };
-        stage.until("keys and credentials", |stage| stage.ready());
-        stage
+        }
+    }
+}
+
+/// What a gateway on the stage runs by.
+fn options(
+    world: &World,
+    clock: &ManualClock,
+    log: &LogBuffer,
+    resolver: Arc<dyn Resolver>,
+) -> Options {
+    let roots = Roots::Pem(world.ca.pem().into());
+    let client = tls::client_config(&roots, &[b"http/1.1"]).expect("TLS");
+    let imds = world.identity.imds();
+    let identity = AzureIdentity::with_imds_at(&client, Arc::clone(&resolver), imds);
+    Options {
+        clock: Arc::new(clock.clone()),
+        tokens: Some(Arc::new(identity.expect("loopback"))),
+        resolver,
+        log: Box::new(log.clone()),
     }
 }
 
@@ -229,6 +251,20 @@ impl Stage {
             .checks()
             .iter()
             .all(|check| check.passes)
+    }
+
+    /// Ends the gateway and starts another with the same files, whatever it still waits for.
+    pub fn restart(&mut self) {
+        self.gateway.take().expect("not drained yet").drain(true);
+        let resolver = Arc::new(SystemResolver);
+        let options = options(&self.world, &self.clock, &self.log, resolver);
+        let config = self.folder.path().join("gateway.yaml");
+        let gateway = match Gateway::start(&config, options) {
+            Ok(gateway) => gateway,
+            Err(error) => panic!("{error}"),
+        };
+        self.address = gateway.address();
+        self.gateway = Some(gateway);
     }
 
     /// A call of a method on a target.
@@ -283,6 +319,21 @@ impl Stage {
             .into_iter()
             .find(|record| fits(record))
             .expect("found above")
+    }
+}
+
+impl Stage {
+    /// The record of the request with this answer.
+    pub fn record_of(&self, answer: &Answer) -> serde_json::Value {
+        let id = answer.header("x-request-id").expect("a request ID");
+        self.until("the record", |stage| {
+            stage.log.lines().iter().any(|line| line.contains(id))
+        });
+        let lines = self.log.lines();
+        let mut found = lines.iter().filter(|line| line.contains(id));
+        let line = found.next().expect("found above");
+        assert_eq!(found.next(), None, "one line a request");
+        serde_json::from_str(line).expect("a line of JSON")
     }
 }
 

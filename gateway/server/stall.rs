@@ -1,0 +1,230 @@
+//! Stalls. A caller who takes no bytes holds a connection, a body and perhaps a backend; one who is only
+//! slow, or who waits for a slow backend, must not be mistaken for it. So a connection counts what moves
+//! on it, and ends when something is due, the gateway has it, and nothing has moved for too long.
+
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::clock::pause;
+use crate::telemetry::RecordedBody;
+use crate::upstream::BodyError;
+
+/// What moves on one connection.
+#[derive(Debug, Default)]
+pub(super) struct Movement {
+    /// Grows with every piece of an answer and every byte written.
+    moved: Cell<u64>,
+    write_pending: Cell<bool>,
+    /// Requests whose answer has not begun: their backend is waited for.
+    asking: Cell<usize>,
+    /// Bodies of answers that are on their way.
+    bodies: Cell<usize>,
+    /// Those of them that wait for their backend.
+    waiting: Cell<usize>,
+}
+
+fn add(cell: &Cell<usize>) {
+    cell.set(cell.get() + 1);
+}
+
+fn take(cell: &Cell<usize>) {
+    cell.set(cell.get().saturating_sub(1));
+}
+
+impl Movement {
+    fn note(&self) {
+        self.moved.set(self.moved.get().wrapping_add(1));
+    }
+
+    /// Whether no request is being answered.
+    pub(super) fn is_idle(&self) -> bool {
+        self.asking.get() == 0 && self.bodies.get() == 0
+    }
+
+    /// Whether the caller is the one that everything waits for.
+    fn waits_for_caller(&self) -> bool {
+        let due = self.write_pending.get() || self.bodies.get() > 0;
+        due && self.asking.get() == 0 && self.waiting.get() == 0
+    }
+
+    /// Completes when the caller has taken nothing for `timeout` although something is due.
+    pub(super) async fn stalled(&self, timeout: Duration) {
+        let mut before = None;
+        let mut seen = 0;
+        loop {
+            pause(timeout / 4).await;
+            let now = self.waits_for_caller().then(|| self.moved.get());
+            seen = if now.is_some() && now == before {
+                seen + 1
+            } else {
+                0
+            };
+            if seen >= 4 {
+                return;
+            }
+            before = now;
+        }
+    }
+
+    /// Completes when no request has been answered for `timeout`.
+    pub(super) async fn idle(&self, timeout: Duration) {
+        let mut before = None;
+        loop {
+            pause(timeout / 2).await;
+            let now = self.is_idle().then(|| self.moved.get());
+            if now.is_some() && now == before {
+                return;
+            }
+            before = now;
+        }
+    }
+}
+
+/// A request whose answer has not begun.
+pub(super) struct Asking(Rc<Movement>);
+
+impl Asking {
+    pub(super) fn begin(movement: &Rc<Movement>) -> Self {
+        add(&movement.asking);
+        Self(Rc::clone(movement))
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        take(&self.0.asking);
+        self.0.note();
+    }
+}
+
+/// The body of an answer, watched.
+pub(super) struct WatchedBody {
+    body: RecordedBody,
+    movement: Rc<Movement>,
+    waiting: bool,
+}
+
+impl WatchedBody {
+    pub(super) fn new(body: RecordedBody, movement: Rc<Movement>) -> Self {
+        add(&movement.bodies);
+        Self {
+            body,
+            movement,
+            waiting: false,
+        }
+    }
+
+    fn waits(&mut self, waits: bool) {
+        match (self.waiting, waits) {
+            (false, true) => add(&self.movement.waiting),
+            (true, false) => take(&self.movement.waiting),
+            (true, true) | (false, false) => {}
+        }
+        self.waiting = waits;
+    }
+}
+
+impl Drop for WatchedBody {
+    fn drop(&mut self) {
+        self.waits(false);
+        take(&self.movement.bodies);
+        self.movement.note();
+    }
+}
+
+impl Body for WatchedBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        self.waits(frame.is_pending());
+        if frame.is_ready() {
+            self.movement.note();
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The caller's end of a connection, whose writes are watched.
+pub(super) struct WatchedIo<IO> {
+    io: IO,
+    movement: Rc<Movement>,
+}
+
+impl<IO> WatchedIo<IO> {
+    pub(super) fn new(io: IO, movement: Rc<Movement>) -> Self {
+        Self { io, movement }
+    }
+
+    fn wrote<T>(&self, outcome: Poll<T>) -> Poll<T> {
+        self.movement.write_pending.set(outcome.is_pending());
+        if outcome.is_ready() {
+            self.movement.note();
+        }
+        outcome
+    }
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for WatchedIo<IO> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> AsyncWrite for WatchedIo<IO> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let wrote = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.wrote(wrote)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let wrote = Pin::new(&mut self.io).poll_write_vectored(cx, pieces);
+        self.wrote(wrote)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        self.movement.write_pending.set(flushed.is_pending());
+        flushed
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
