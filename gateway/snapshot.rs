@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::clock::{Clock, Now};
 use crate::credentials::Credentials;
-use crate::entra::{Algorithm, Entra, Rhythm, TokenRules, Version};
+use crate::entra::{Entra, Rhythm, TokenRules, Version};
 use crate::files::{Diagnostics, GatewayDocument, PolicyDocument, TokenVersions};
 use crate::limits::{LimitStore, Limits};
 use crate::policy::{self, Policy};
@@ -76,11 +76,7 @@ impl Lasting {
         TokenRules {
             tenants,
             audiences: policy.audiences().to_vec(),
-            algorithms: entra
-                .algorithms
-                .iter()
-                .map(|written| Algorithm::from(*written))
-                .collect(),
+            algorithms: entra.algorithms.clone(),
             versions: versions.into_iter().flatten().collect(),
             clock_skew: entra.clock_skew,
             longest_token: entra.max_token_bytes,

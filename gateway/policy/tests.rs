@@ -127,6 +127,22 @@ fn a_rewrite_replaces_the_path() {
 }
 
 #[test]
+fn a_rewrite_that_a_parameter_would_make_climb_is_refused() {
+    let routes = "  r: { match: { methods: [GET], path: '/v{*rest}' }, backend: b, rewrite: '/api/{rest}', public: true }\n  s: { match: { methods: [GET], path: '/w{id}' }, backend: b, rewrite: '/api/{id}', public: true }\n";
+    let policy = policy(routes);
+    for (path, expected) in [
+        ("/v1/admin", Ok("r")),
+        ("/v../admin", Err(Reason::AmbiguousPath)),
+        ("/v./admin", Err(Reason::AmbiguousPath)),
+        ("/w..", Err(Reason::AmbiguousPath)),
+        ("/w1", Ok("s")),
+    ] {
+        let got = found(&policy, "h", &Method::GET, path);
+        assert_eq!(got, expected.map(str::to_owned), "{path}");
+    }
+}
+
+#[test]
 fn every_fault_of_a_policy_is_told_with_its_place() {
     let (policy, faults) = compiled(&[
         route("one", "methods: [GET], path: '/a/{x}'"),

@@ -580,7 +580,7 @@ fn a_trailer_claims_no_more_than_a_header_may() {
     let (raw, stage) = open();
     let auth = format!("Authorization: Bearer {}", stage.portal_token());
     let request = format!(
-        "POST /a HTTP/1.1\r\nHost: localhost\r\n{auth}\r\nConnection: close\r\nTrailer: x-checksum, x-ms-client-principal, authorization\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Checksum: kept\r\nX-MS-CLIENT-PRINCIPAL: forged\r\nx_ms_client_principal_id: forged\r\nAuthorization: Bearer forged\r\nX-Functions-Key: forged\r\nContent-Length: 7\r\nHost: forged\r\n\r\n"
+        "POST /a HTTP/1.1\r\nHost: localhost\r\n{auth}\r\nConnection: close\r\nTrailer: x-checksum, x-ms-client-principal, x_ms_client_principal_id, authorization, x-functions-key, content-length, host\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Checksum: kept\r\nX-MS-CLIENT-PRINCIPAL: forged\r\nx_ms_client_principal_id: forged\r\nAuthorization: Bearer forged\r\nX-Functions-Key: forged\r\nContent-Length: 7\r\nHost: forged\r\n\r\n"
     );
     let text = stage.raw(request.as_bytes());
     assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
@@ -599,7 +599,7 @@ fn a_trailer_claims_no_more_than_a_header_may() {
     stage.runtime.block_on(async {
         let request = http::Request::post("https://localhost/a")
             .header("authorization", format!("Bearer {}", stage.portal_token()))
-            .header("trailer", "x-checksum, x-ms-client-principal")
+            .header("trailer", "x-checksum, x-ms-client-principal, x_ms_client_principal_id, authorization, x-functions-key, x-forwarded-for")
             .body(Piped::of("hello", trailers))
             .expect("a request");
         let mut sender = stage.http2().await;

@@ -23,7 +23,7 @@ use tokio::runtime::Runtime;
 
 pub use client::{Answer, Call};
 pub use raw::{RawBackend, Seen, Step};
-pub use wire::{Piped, STILL, Wire, patiently};
+pub use wire::{Piped, STILL, patiently};
 
 /// A gateway on its stage. Things end in the order of the fields.
 pub struct Stage {
