@@ -693,3 +693,77 @@ fn the_log_has_exactly_the_documented_fields_and_the_counters_the_documented_lab
     });
     assert_eq!(documented.collect::<BTreeMap<_, BTreeSet<_>>>(), counters);
 }
+
+// What the prose says of matching
+
+#[test]
+fn routes_are_matched_as_the_language_is_described() {
+    let route = |name: &str, rest: &str| {
+        format!(
+            "  {name}: {{ match: {{ {rest} }}, backend: guest-api, allow: [{{ tenants: [contoso] }}] }}\n"
+        )
+    };
+    let routes: String = [
+        ("admin", "methods: [GET], path: /guests/admin"),
+        ("guest", "methods: [GET, POST], path: '/guests/{id}'"),
+        ("all", "methods: [GET], path: '/guests/{id}/{*rest}'"),
+        ("pdf", "methods: [GET], path: '/files/{name}.pdf'"),
+        (
+            "exact",
+            "host: api.contoso.com, methods: [GET], path: /guests/admin",
+        ),
+        (
+            "suffix",
+            "host: '*.contoso.com', methods: [GET], path: /guests/admin",
+        ),
+        (
+            "longer",
+            "host: '*.eu.contoso.com', methods: [GET], path: /guests/admin",
+        ),
+    ]
+    .iter()
+    .map(|(name, rest)| route(name, rest))
+    .collect();
+    let text = format!(
+        "{NAMES}backends:\n  guest-api: {{ http: http://127.0.0.1:9000, credential: none }}\nroutes:\n{routes}"
+    );
+    let mut diagnostics = Diagnostics::new();
+    let document = parse_policies(&[(Path::new("p.yaml"), &text)], &mut diagnostics);
+    let policy = portcullis::policy::compile(&document, &mut diagnostics);
+    assert!(diagnostics.is_empty(), "{}", diagnostics.render());
+    let policy = policy.expect("a policy");
+    for (host, method, path, expected) in [
+        ("x", "GET", "/guests/admin", "admin"),
+        ("x", "GET", "/guests/7", "guest"),
+        ("x", "GET", "/guests/Bob", "guest"),
+        ("x", "GET", "/guests/7/photos", "all"),
+        ("x", "GET", "/guests/7/", "ambiguous-path"),
+        ("x", "GET", "/guests/admin;x", "ambiguous-path"),
+        ("x", "GET", "/guests/admin.", "ambiguous-path"),
+        ("x", "GET", "/guests", "route-not-found"),
+        ("x", "GET", "/guests/", "route-not-found"),
+        ("x", "HEAD", "/guests/7", "method-not-allowed"),
+        ("x", "POST", "/guests/admin", "method-not-allowed"),
+        ("x", "GET", "/guests/ADMIN", "ambiguous-path"),
+        ("x", "GET", "/GUESTS/7", "ambiguous-path"),
+        ("x", "GET", "/files/a.pdf", "pdf"),
+        ("api.contoso.com", "GET", "/guests/admin", "exact"),
+        (
+            "api.contoso.com",
+            "POST",
+            "/guests/admin",
+            "method-not-allowed",
+        ),
+        ("api.contoso.com", "GET", "/guests/7", "guest"),
+        ("a.b.contoso.com", "GET", "/guests/admin", "suffix"),
+        ("a.eu.contoso.com", "GET", "/guests/admin", "longer"),
+        ("contoso.com", "GET", "/guests/admin", "admin"),
+    ] {
+        let method = method.parse().expect("a method");
+        let found = match policy.find(host, &method, path) {
+            Ok(matched) => matched.route().name().to_string(),
+            Err(unmatched) => unmatched.denial().reason().code().to_owned(),
+        };
+        assert_eq!(found, expected, "{host} {method} {path}");
+    }
+}
