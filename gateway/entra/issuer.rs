@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{Notify, watch};
 
 use super::disk::KeyFolder;
@@ -37,7 +37,7 @@ pub(super) struct Loaded {
 pub struct IssuerKeys {
     tenant: TenantId,
     version: Version,
-    rhythm: Rhythm,
+    rhythm: ArcSwap<Rhythm>,
     loaded: ArcSwapOption<Loaded>,
     demand: Mutex<Demand>,
     wake: Notify,
@@ -96,7 +96,7 @@ impl IssuerKeys {
         let keys = Arc::new(Self {
             tenant,
             version,
-            rhythm,
+            rhythm: ArcSwap::from_pointee(rhythm),
             loaded: ArcSwapOption::empty(),
             demand: Mutex::new(Demand {
                 fetching: true,
@@ -115,9 +115,9 @@ impl IssuerKeys {
         self.loaded.load_full()
     }
 
-    /// The rhythm that these keys were started with.
-    pub(super) fn rhythm(&self) -> Rhythm {
-        self.rhythm
+    /// Goes on in another rhythm. The keys stay: cached tokens must be withdrawn with them still.
+    pub(super) fn set_rhythm(&self, rhythm: Rhythm) {
+        self.rhythm.store(Arc::new(rhythm));
     }
 
     /// Waits, bounded, for the first fetch, if it has not ended yet.
@@ -125,7 +125,7 @@ impl IssuerKeys {
         let mut progress = self.progress.subscribe();
         let ended = progress.wait_for(|progress| progress.ended > 0);
         // Whether it ended or the wait did, the caller looks at what is loaded.
-        let _ = within(self.rhythm.key_wait, ended).await;
+        let _ = within(self.rhythm.load().key_wait, ended).await;
     }
 
     /// Asks for fresher keys on behalf of an unknown key ID, and awaits them, bounded. However many
@@ -140,7 +140,7 @@ impl IssuerKeys {
             };
         }
         let ended = progress.wait_for(|progress| progress.ended > before.ended);
-        match within(self.rhythm.key_wait, ended).await {
+        match within(self.rhythm.load().key_wait, ended).await {
             Some(Ok(progress)) if progress.failure.is_none() => Refreshed::Fresh,
             _ => Refreshed::Failed,
         }
@@ -152,7 +152,7 @@ impl IssuerKeys {
         if demand.fetching {
             return true;
         }
-        let interval = self.rhythm.unknown_key_interval;
+        let interval = self.rhythm.load().unknown_key_interval;
         let too_soon = demand
             .last
             .is_some_and(|last| now.instant.saturating_duration_since(last.instant) < interval);
@@ -219,6 +219,15 @@ impl IssuerKeys {
     }
 }
 
+impl Drop for IssuerKeys {
+    /// Nobody looks after these keys any more, so nothing that they signed may pass by memory alone.
+    fn drop(&mut self) {
+        if let Some(loaded) = self.loaded() {
+            loaded.keys.withdraw();
+        }
+    }
+}
+
 impl fmt::Debug for IssuerKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IssuerKeys")
@@ -251,8 +260,12 @@ impl Upkeep {
             };
             issuer.ended(outcome);
             let pause = match failures {
-                0 => issuer.rhythm.refresh_every.mul_f64(0.9 + jitter() / 5.0),
-                _ => back_off(failures).min(issuer.rhythm.refresh_every),
+                0 => issuer
+                    .rhythm
+                    .load()
+                    .refresh_every
+                    .mul_f64(0.9 + jitter() / 5.0),
+                _ => back_off(failures).min(issuer.rhythm.load().refresh_every),
             };
             drop(issuer);
             if !self.pause(&keys, pause).await {

@@ -171,6 +171,13 @@ impl KeySet {
         self.0.keys().map(AsRef::as_ref)
     }
 
+    /// Withdraws every key.
+    pub(super) fn withdraw(&self) {
+        for key in self.0.values().flatten() {
+            key.withdrawn.store(true, Ordering::Release);
+        }
+    }
+
     /// Takes over from `old`: keys that are listed still stay the same objects, so that tokens
     /// verified with them stay known; all others are withdrawn.
     pub(super) fn succeed(mut self, old: &KeySet) -> Self {

@@ -598,6 +598,42 @@ async fn a_withdrawn_key_stops_the_tokens_that_it_signed_and_no_others() {
 }
 
 #[tokio::test]
+async fn another_rhythm_or_a_tenants_absence_leaves_no_withdrawn_key_in_memory() {
+    let mut world = World::usual();
+    let tenant: TenantId = TENANT.parse().expect("a GUID");
+    let token = world.token(Version::V2);
+    assert!(world.ask(&token).await.is_ok());
+    let slower = Rhythm {
+        key_wait: Duration::from_secs(2),
+        ..RHYTHM
+    };
+    let keys = world.entra.tenant(tenant, slower);
+    world.rules.tenants.insert(tenant, keys);
+    world.list(
+        Version::V2,
+        Ok(json!({ "keys": [jwk("two", 1, Some(TEMPLATE))] })),
+    );
+    let new = claims(Version::V2, &world.clock.now()).to_string();
+    let new = sign(&header("two"), &new, 1);
+    assert!(world.ask(&new).await.is_ok());
+    assert_eq!(world.ask(&token).await.err(), Some(Reason::KeyUnknown));
+
+    // The tenant leaves the policy and comes back: what is remembered of it must be proved anew.
+    world.rules.tenants.clear();
+    world.list(
+        Version::V2,
+        Ok(json!({ "keys": [jwk("three", 2, Some(TEMPLATE))] })),
+    );
+    while world.entra.issuers_kept() > 0 {
+        world.clock.advance(Duration::from_secs(30));
+        tokio::task::yield_now().await;
+    }
+    let keys = world.entra.tenant(tenant, RHYTHM);
+    world.rules.tenants.insert(tenant, keys);
+    assert_eq!(world.ask(&new).await.err(), Some(Reason::KeyUnknown));
+}
+
+#[tokio::test]
 async fn the_last_good_keys_serve_whatever_the_endpoint_says() {
     for (name, answer) in [
         ("down", Err("down".to_owned())),

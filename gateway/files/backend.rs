@@ -60,7 +60,7 @@ pub struct Timeouts {
     /// From the end of the request to the first byte of the answer. Default by kind: 100 s for
     /// `http`, 225 s for `function`, 120 s for `logicApp`.
     pub first_byte: Duration,
-    /// Between two bytes of the answer, and for an idle connection to be kept. Default 60 s.
+    /// Between two bytes of the answer. Default 60 s.
     pub idle: Duration,
 }
 

@@ -5,6 +5,8 @@
 //! drop dots and spaces behind it. A path that such a reading would have led to another rule is therefore
 //! ambiguous, and refused rather than guessed at.
 
+use std::collections::HashMap;
+
 use matchit::{InsertError, Params, Router};
 
 /// The patterns of one host.
@@ -15,6 +17,8 @@ pub(super) struct Paths {
     folded: Router<usize>,
     /// Whether a pattern is another when it is folded, so that every path has to be looked up twice.
     any_loose: bool,
+    /// The patterns so far, folded, and each as it was written but for the names of parameters.
+    known: HashMap<String, (String, usize)>,
 }
 
 /// What a path leads to.
@@ -25,37 +29,43 @@ pub(super) enum Found<'r, 'p> {
     Ambiguous,
 }
 
-/// Why a pattern cannot be added.
+/// Why a pattern cannot be added as one of its own.
 pub(super) enum Clash {
-    /// The same paths as an entry that is there already.
+    /// It is the pattern of this entry, but for the names of parameters: further methods may join.
     Same(usize),
-    /// Not a pattern, or one that overlaps with others without an order between them.
+    /// It takes paths of this entry, and no order between the two says whose they are.
+    Overlaps(usize),
+    /// It is no pattern.
     Invalid(String),
 }
 
 impl Paths {
     /// Adds a pattern under a number. Parameter names play no part: `/{a}` and `/{b}` are one pattern.
     pub(super) fn insert(&mut self, pattern: &str, entry: usize) -> Result<(), Clash> {
-        let folded = fold_pattern(pattern);
+        let pattern = by_position(pattern);
+        let folded = fold_pattern(&pattern);
+        if let Some((known, entry)) = self.known.get(&folded) {
+            return Err(match *known == pattern {
+                true => Clash::Same(*entry),
+                false => Clash::Overlaps(*entry),
+            });
+        }
         // Whatever clashes exactly clashes when it is folded too, so this comes first.
         if let Err(error) = self.folded.insert(folded.as_str(), entry) {
-            return Err(self.clash(&error, &folded));
+            let taken = self
+                .folded
+                .at(&sample(&folded))
+                .ok()
+                .map(|found| *found.value);
+            return Err(match (error, taken) {
+                (InsertError::Conflict { .. }, Some(entry)) => Clash::Overlaps(entry),
+                (error, _) => Clash::Invalid(error.to_string()),
+            });
         }
         self.any_loose |= folded != pattern;
-        let inserted = self.exact.insert(pattern, entry);
+        let inserted = self.exact.insert(pattern.as_str(), entry);
+        self.known.insert(folded, (pattern, entry));
         inserted.map_err(|error| Clash::Invalid(error.to_string()))
-    }
-
-    fn clash(&self, error: &InsertError, folded: &str) -> Clash {
-        let taken = self
-            .folded
-            .at(&sample(folded))
-            .ok()
-            .map(|found| *found.value);
-        match (error, taken) {
-            (InsertError::Conflict { .. }, Some(entry)) => Clash::Same(entry),
-            (error, _) => Clash::Invalid(error.to_string()),
-        }
     }
 
     /// Looks a canonical path up.
@@ -148,6 +158,28 @@ fn lower_literals(segment: &str) -> String {
     lowered.collect()
 }
 
+/// The name of the parameter in this place: what people call it plays no part in matching.
+pub(super) fn parameter_name(position: usize) -> String {
+    format!("p{position}")
+}
+
+/// The pattern with its parameters named by their places.
+fn by_position(pattern: &str) -> String {
+    let mut text = String::with_capacity(pattern.len());
+    let mut rest = pattern;
+    let mut position = 0;
+    while let Some((before, after)) = rest.split_once('{') {
+        let Some((name, after)) = after.split_once('}') else {
+            break;
+        };
+        let star = if name.starts_with('*') { "*" } else { "" };
+        text.push_str(&format!("{before}{{{star}{}}}", parameter_name(position)));
+        position += 1;
+        rest = after;
+    }
+    text + rest
+}
+
 /// A path that the pattern matches, to find what it clashes with.
 fn sample(pattern: &str) -> String {
     let segments = pattern
@@ -231,17 +263,21 @@ mod tests {
     }
 
     #[test]
-    fn patterns_for_the_same_paths_clash_and_name_the_other() {
-        for (first, second) in [
-            ("/a/{x}", "/a/{y}"),
-            ("/a/{x}/b", "/a/{x}/b"),
-            ("/Reports", "/reports"),
+    fn patterns_for_the_same_paths_are_one_and_those_that_overlap_name_the_other() {
+        for (first, second, same) in [
+            ("/a/{x}", "/a/{y}", true),
+            ("/a/{x}/b", "/a/{x}/b", true),
+            ("/Reports", "/reports", false),
+            ("/a", "/a/", false),
+            ("/g/{*rest}", "/g/{id}", false),
+            ("/g/{id}", "/g/{*rest}", false),
         ] {
             let mut paths = paths(&[first]);
-            assert!(
-                matches!(paths.insert(second, 1), Err(Clash::Same(0))),
-                "{first} {second}"
-            );
+            match paths.insert(second, 1) {
+                Err(Clash::Same(0)) => assert!(same, "{first} {second}"),
+                Err(Clash::Overlaps(0)) => assert!(!same, "{first} {second}"),
+                _ => panic!("{first} {second}"),
+            }
         }
     }
 }

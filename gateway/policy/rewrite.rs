@@ -3,6 +3,8 @@
 
 use matchit::Params;
 
+use super::path::parameter_name;
+
 /// A compiled rewrite.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Rewrite(Vec<Part>);
@@ -10,6 +12,7 @@ pub(super) struct Rewrite(Vec<Part>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
     Text(Box<str>),
+    /// By its place among the pattern's parameters, as the router names it.
     Parameter(Box<str>),
 }
 
@@ -25,11 +28,11 @@ impl Rewrite {
             let (name, after) = after
                 .split_once('}')
                 .ok_or("a `{` without its `}`".to_owned())?;
-            if !parameters.contains(&name) {
-                return Err(format!("the route's path has no parameter `{name}`"));
-            }
+            let position = parameters.iter().position(|known| *known == name);
+            let position =
+                position.ok_or_else(|| format!("the route's path has no parameter `{name}`"))?;
             parts.push(Part::Text(before.into()));
-            parts.push(Part::Parameter(name.into()));
+            parts.push(Part::Parameter(parameter_name(position).into()));
             rest = after;
         }
         if rest.contains('}') {
@@ -73,7 +76,7 @@ mod tests {
     fn a_rewrite_puts_parameters_in_place() {
         let mut router = matchit::Router::new();
         let pattern = "/guests/{id}/{*rest}";
-        router.insert(pattern, ()).expect("a pattern");
+        router.insert("/guests/{p0}/{*p1}", ()).expect("a pattern");
         let rewrite =
             Rewrite::parse("/api/{rest}/of/{id}", &parameters(pattern)).expect("a rewrite");
         let found = router.at("/guests/7/a/b%20c").expect("found");

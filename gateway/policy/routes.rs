@@ -284,6 +284,10 @@ impl Hosts {
                 next
             }
             Err(Clash::Same(entry)) => entry,
+            Err(Clash::Overlaps(entry)) => {
+                let other = table.entries.get(entry).and_then(Entry::any_route);
+                return Err(Refused::Taken(other.unwrap_or(route)));
+            }
             Err(Clash::Invalid(why)) => return Err(Refused::Pattern(why)),
         };
         let Some(entry) = table.entries.get_mut(at) else {
@@ -296,6 +300,11 @@ impl Hosts {
 }
 
 impl Entry {
+    /// One of its routes.
+    fn any_route(&self) -> Option<usize> {
+        self.by_method.iter().flatten().next().copied()
+    }
+
     fn insert(&mut self, methods: MethodSet, route: usize) -> Result<(), Refused> {
         for (slot, method) in methods
             .methods()

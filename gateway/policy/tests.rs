@@ -127,6 +127,34 @@ fn a_rewrite_replaces_the_path() {
 }
 
 #[test]
+fn routes_of_other_methods_share_a_pattern_but_not_one_that_overlaps() {
+    let shared = "  r: { match: { methods: [GET], path: '/g/{id}' }, backend: b, rewrite: '/api/{id}', public: true }\n  s: { match: { methods: [PUT], path: '/g/{guest}' }, backend: b, rewrite: '/put/{guest}', public: true }\n";
+    let policy = policy(shared);
+    let rewritten = |method| {
+        let matched = policy.find("h", &method, "/g/7").expect("matched");
+        matched.rewritten().map(str::to_owned)
+    };
+    assert_eq!(rewritten(Method::GET).as_deref(), Some("/api/7"));
+    assert_eq!(rewritten(Method::PUT).as_deref(), Some("/put/7"));
+
+    for (one, two) in [
+        ("/g/{*rest}", "/g/{id}"),
+        ("/g/{id}", "/g/{*rest}"),
+        ("/G", "/g"),
+    ] {
+        let (policy, faults) = compiled(
+            &[
+                route("one", &format!("methods: [GET], path: '{one}'")),
+                route("two", &format!("methods: [POST], path: '{two}'")),
+            ]
+            .concat(),
+        );
+        assert!(policy.is_none(), "{one} {two}");
+        assert!(faults.contains("route `one` takes them too"), "{faults}");
+    }
+}
+
+#[test]
 fn a_rewrite_that_a_parameter_would_make_climb_is_refused() {
     let routes = "  r: { match: { methods: [GET], path: '/v{*rest}' }, backend: b, rewrite: '/api/{rest}', public: true }\n  s: { match: { methods: [GET], path: '/w{id}' }, backend: b, rewrite: '/api/{id}', public: true }\n";
     let policy = policy(routes);

@@ -11,8 +11,20 @@ const BACKLOG: i32 = 4096;
 /// Binds a socket for each of `workers`. With port 0 the first gets a free port and the others share it.
 ///
 /// # Errors
-/// When the address cannot be bound.
+/// When the address cannot be bound, or somebody listens there already.
 pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
+    if address.port() != 0 {
+        // Sockets that share a port would let two gateways take each other's callers unnoticed.
+        Socket::new(
+            Domain::for_address(address),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )
+        .and_then(|probe| {
+            probe.set_reuse_address(true)?;
+            probe.bind(&address.into())
+        })?;
+    }
     let first = socket(address)?;
     let address = first.local_addr()?;
     let mut listeners = vec![first];

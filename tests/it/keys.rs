@@ -43,7 +43,9 @@ fn open() -> (RawBackend, Scene) {
 
 fn token(stage: &Stage, version: Version, tenant: &str) -> String {
     let now = stage.world.entra.now();
-    let token = Token::app(version, tenant, MARKETING_PORTAL, AUDIENCE, now);
+    // It outlives every leap of the clock.
+    let token = Token::app(version, tenant, MARKETING_PORTAL, AUDIENCE, now)
+        .claim("exp", now + 30 * 24 * 3600);
     stage.world.entra.sign(&token).expect("signed")
 }
 
@@ -362,6 +364,7 @@ fn keys_of_another_clock_are_not_believed() {
         .folder
         .path()
         .join(format!("state/keys/{CONTOSO}.v2.json"));
+    stage.until("the file", |_| file.exists());
     let kept = fs::read_to_string(&file).expect("kept");
     let mut kept: serde_json::Value = serde_json::from_str(&kept).expect("JSON");
     // Written by a clock that was ahead: how old the keys are is not known.
