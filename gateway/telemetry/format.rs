@@ -128,7 +128,8 @@ pub(super) fn human(record: &Record, out: &mut Vec<u8>) {
     add("tenant", record.tenant_name.as_deref());
     add("app", record.app_name.as_deref());
     if let Some(note) = &record.note {
-        let _ = write!(line, " expected=\"{}\" got=\"{}\"", note.expected, note.got);
+        // Escaped: what came is the caller's own, and must not pass for a field of ours.
+        let _ = write!(line, " expected={:?} got={:?}", note.expected, note.got);
     }
     let keys: Vec<_> = record.keys().collect();
     if !keys.is_empty() {

@@ -43,9 +43,7 @@ fn open() -> (RawBackend, Scene) {
 
 fn token(stage: &Stage, version: Version, tenant: &str) -> String {
     let now = stage.world.entra.now();
-    // It outlives every leap of the clock.
-    let token = Token::app(version, tenant, MARKETING_PORTAL, AUDIENCE, now)
-        .claim("exp", now + 30 * 24 * 3600);
+    let token = Token::app(version, tenant, MARKETING_PORTAL, AUDIENCE, now);
     stage.world.entra.sign(&token).expect("signed")
 }
 
@@ -198,7 +196,16 @@ fn whatever_the_key_endpoint_says_the_last_good_keys_serve() {
         scene.entra += "\n  refreshEvery: 1m";
         let stage = scene.start();
         let entra = &stage.world.entra;
-        let cached = contoso(&stage);
+        // However far the clock goes, it is not the token that ends.
+        let cached = Token::app(
+            Version::V2,
+            CONTOSO,
+            MARKETING_PORTAL,
+            AUDIENCE,
+            entra.now(),
+        );
+        let cached = cached.claim("exp", entra.now() + 10 * 365 * 24 * 3600);
+        let cached = entra.sign(&cached).expect("signed");
         assert_eq!(ask(&stage, &cached), "200");
         for version in Version::ALL {
             entra.set_fault(CONTOSO, version, Some(fault));
@@ -295,14 +302,23 @@ fn the_outage_of_one_version_leaves_the_other_version_of_the_same_tenant() {
     }
 }
 
+/// Waits until the keys of every issuer are in the state folder.
+fn all_kept(stage: &Stage) {
+    let folder = stage.folder.path().join("state/keys");
+    stage.until("the files", |_| {
+        let files = fs::read_dir(&folder).expect("a folder").flatten();
+        let kept = files.filter(|file| file.path().extension().is_some_and(|kind| kind == "json"));
+        kept.count() as u64 == ISSUERS
+    });
+}
+
 #[test]
 fn keys_in_the_state_folder_serve_a_restart_during_an_outage() {
     let (_raw, mut scene) = open();
     scene.more = "state: { folder: state, maxKeyAge: 2h }".to_owned();
     let mut stage = scene.start();
     assert_eq!(ask(&stage, &contoso(&stage)), "200");
-    let kept = fs::read_dir(stage.folder.path().join("state/keys")).expect("a folder");
-    assert_eq!(kept.count() as u64, ISSUERS);
+    all_kept(&stage);
     for tenant in [CONTOSO, FABRIKAM] {
         for version in Version::ALL {
             stage
@@ -322,35 +338,27 @@ fn keys_in_the_state_folder_serve_a_restart_during_an_outage() {
     assert_eq!(ask(&stage, &contoso(&stage)), "503 keys-unavailable");
 
     // A file that was damaged is as good as none, and the next good fetch mends it.
-    let mended = stage.world.entra.now();
     for tenant in [CONTOSO, FABRIKAM] {
         for version in Version::ALL {
             stage.world.entra.set_fault(tenant, version, None);
         }
     }
     in_time(&stage, "the background", |stage| failing(stage).is_empty());
-    let file = stage
-        .folder
-        .path()
-        .join(format!("state/keys/{CONTOSO}.v2.json"));
-    // Keys are used first and kept then.
-    stage.until("the file", |_| {
-        let kept = fs::read(&file).ok();
-        let kept = kept.and_then(|kept| serde_json::from_slice::<serde_json::Value>(&kept).ok());
-        kept.is_some_and(|kept| kept["fetchedAt"].as_u64().is_some_and(|at| at >= mended))
+    let file = format!("state/keys/{CONTOSO}.v2.json");
+    let down = Some(Fault::Refuse);
+    stage.world.entra.set_fault(CONTOSO, Version::V2, down);
+    let mut length = 0;
+    stage.restart_after(|folder| {
+        let good = fs::read(folder.join(&file)).expect("kept anew");
+        length = good.len();
+        fs::write(folder.join(&file), &good[..length / 2]).expect("damaged");
     });
-    let good = fs::read_to_string(&file).expect("kept anew");
-    fs::write(&file, &good[..good.len() / 2]).expect("damaged");
-    stage
-        .world
-        .entra
-        .set_fault(CONTOSO, Version::V2, Some(Fault::Refuse));
-    stage.restart();
     assert_eq!(ask(&stage, &contoso(&stage)), "503 keys-unavailable");
     stage.world.entra.set_fault(CONTOSO, Version::V2, None);
     in_time(&stage, "the background", |stage| failing(stage).is_empty());
-    stage.until("the file", |_| {
-        fs::read_to_string(&file).is_ok_and(|kept| kept.len() == good.len())
+    stage.until("the file", |stage| {
+        let kept = fs::read(stage.folder.path().join(&file));
+        kept.is_ok_and(|kept| kept.len() == length)
     });
     assert_eq!(ask(&stage, &contoso(&stage)), "200");
 }
@@ -360,21 +368,18 @@ fn keys_of_another_clock_are_not_believed() {
     let (_raw, mut scene) = open();
     scene.more = "state: { folder: state }".to_owned();
     let mut stage = scene.start();
-    let file = stage
-        .folder
-        .path()
-        .join(format!("state/keys/{CONTOSO}.v2.json"));
-    stage.until("the file", |_| file.exists());
-    let kept = fs::read_to_string(&file).expect("kept");
-    let mut kept: serde_json::Value = serde_json::from_str(&kept).expect("JSON");
-    // Written by a clock that was ahead: how old the keys are is not known.
-    kept["fetchedAt"] = serde_json::json!(stage.world.entra.now() + 60);
-    fs::write(&file, kept.to_string()).expect("written");
-    stage
-        .world
-        .entra
-        .set_fault(CONTOSO, Version::V2, Some(Fault::Refuse));
-    stage.restart();
+    all_kept(&stage);
+    let ahead = stage.world.entra.now() + 60;
+    let down = Some(Fault::Refuse);
+    stage.world.entra.set_fault(CONTOSO, Version::V2, down);
+    stage.restart_after(|folder| {
+        let file = folder.join(format!("state/keys/{CONTOSO}.v2.json"));
+        let kept = fs::read_to_string(&file).expect("kept");
+        let mut kept: serde_json::Value = serde_json::from_str(&kept).expect("JSON");
+        // Written by a clock that was ahead: how old the keys are is not known.
+        kept["fetchedAt"] = serde_json::json!(ahead);
+        fs::write(&file, kept.to_string()).expect("written");
+    });
     assert_eq!(ask(&stage, &contoso(&stage)), "503 keys-unavailable");
 }
 

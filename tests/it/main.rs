@@ -8,12 +8,15 @@
 )]
 
 mod canonical;
+mod clients;
 mod commands;
 mod credentials;
 mod documents;
 mod forwarding;
 mod keys;
 mod layers;
+mod limits;
+mod log;
 mod policy;
 mod server;
 mod stalls;

@@ -1,6 +1,7 @@
 //! Callers: HTTP/1.1 and HTTP/2 over real TLS, and raw bytes. Every answer is looked through for
 //! planted secrets and for header fields that nobody has decided to send.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use portcullis::net::tls::{Roots, client_config};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -24,6 +25,7 @@ pub struct Call<'s> {
     target: String,
     body: Bytes,
     http2: bool,
+    from: Ipv4Addr,
 }
 
 /// An answer, read to its end.
@@ -95,6 +97,7 @@ impl<'s> Call<'s> {
             target: target.to_owned(),
             body: Bytes::new(),
             http2: false,
+            from: Ipv4Addr::LOCALHOST,
         }
     }
 
@@ -124,6 +127,12 @@ impl<'s> Call<'s> {
         self
     }
 
+    /// From another address of this machine.
+    pub fn from(mut self, address: Ipv4Addr) -> Self {
+        self.from = address;
+        self
+    }
+
     /// Makes the call on a connection of its own.
     pub fn send(self) -> Answer {
         let runtime = &self.stage.runtime;
@@ -138,8 +147,10 @@ impl<'s> Call<'s> {
             target,
             body,
             http2,
+            from,
         } = self;
-        let stream = stage.tls(if http2 { b"h2" } else { b"http/1.1" }).await;
+        let alpn: &[u8] = if http2 { b"h2" } else { b"http/1.1" };
+        let stream = stage.tls_from(from, alpn).await;
         let io = TokioIo::new(stream);
         let uri = match http2 {
             true => format!("https://localhost{target}"),
@@ -197,9 +208,16 @@ impl Answer {
 impl Stage {
     /// A TLS connection to the gateway with one protocol offered.
     pub async fn tls(&self, alpn: &[u8]) -> TlsStream<TcpStream> {
+        self.tls_from(Ipv4Addr::LOCALHOST, alpn).await
+    }
+
+    /// The same, from one of this machine's loopback addresses.
+    pub async fn tls_from(&self, from: Ipv4Addr, alpn: &[u8]) -> TlsStream<TcpStream> {
         let roots = Roots::Pem(self.world.ca.pem().into());
         let config = client_config(&roots, &[alpn]).expect("TLS");
-        let stream = TcpStream::connect(self.address).await.expect("connected");
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind((from, 0).into()).expect("bound");
+        let stream = socket.connect(self.address).await.expect("connected");
         let name = ServerName::try_from("localhost").expect("a name");
         TlsConnector::from(Arc::clone(&config))
             .connect(name, stream)

@@ -19,6 +19,8 @@ use portcullis::entra::Version;
 use portcullis::net::address::{Resolver, SystemResolver};
 use portcullis::net::tls::{self, Roots};
 use portcullis::running::{Gateway, Options};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 
 pub use client::{Answer, Call};
@@ -245,7 +247,13 @@ impl Stage {
 
     /// Ends the gateway and starts another with the same files, whatever it still waits for.
     pub fn restart(&mut self) {
+        self.restart_after(|_| ());
+    }
+
+    /// The same, with something done to the files while no gateway runs.
+    pub fn restart_after(&mut self, meanwhile: impl FnOnce(&std::path::Path)) {
         self.gateway.take().expect("not drained yet").drain(true);
+        meanwhile(self.folder.path());
         let resolver = Arc::new(SystemResolver);
         let options = options(&self.world, &self.clock, &self.log, resolver);
         let config = self.folder.path().join("gateway.yaml");
@@ -313,6 +321,33 @@ impl Stage {
 }
 
 impl Stage {
+    /// What the admin address answers.
+    pub fn admin(&self, path: &str) -> String {
+        let address = self.gateway().admin_address().expect("an admin address");
+        self.runtime.block_on(async {
+            let mut stream = TcpStream::connect(address).await.expect("connected");
+            let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.expect("written");
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.expect("text");
+            answer
+        })
+    }
+
+    /// Puts another policy in force, without moving the clock.
+    pub fn change_policy(&self, change: impl FnOnce(String) -> String) {
+        let path = self.folder.path().join("policy.yaml");
+        let policy = std::fs::read_to_string(&path).expect("a policy");
+        let changed = change(policy.clone());
+        assert_ne!(policy, changed, "the change changes nothing");
+        std::fs::write(path, changed).expect("written");
+        let taken = self.gateway().reloads().borrow().taken;
+        self.gateway().reload();
+        self.until("the reload", |stage| {
+            stage.gateway().reloads().borrow().taken > taken
+        });
+    }
+
     /// The record of the request with this answer.
     pub fn record_of(&self, answer: &Answer) -> serde_json::Value {
         let id = answer.header("x-request-id").expect("a request ID");
