@@ -138,6 +138,16 @@ impl Scene {
         self.route(name, &rest)
     }
 
+    /// The Function of the world, called with a managed identity.
+    pub fn function(self, name: &str) -> Self {
+        let url = self.world.function.url();
+        let resource = portcullis::demo::names::FUNCTION_RESOURCE;
+        self.backend(
+            name,
+            &format!("function: '{url}', credential: {{ managedIdentity: {{ resource: '{resource}' }} }}, ca: ca.crt"),
+        )
+    }
+
     /// The policy file as text.
     pub fn policy(&self) -> String {
         format!(
