@@ -27,7 +27,7 @@ use super::worker::ListenSettings;
 use crate::clock::{pause, within};
 use crate::denial::Reason;
 use crate::pipeline::{self, Arrival, Worker};
-use crate::upstream::{Caller, Scheme};
+use crate::upstream::Caller;
 
 /// What the connections of a worker share.
 pub(super) struct Shared {
@@ -113,7 +113,7 @@ struct Served {
 impl Served {
     fn new(shared: Rc<Shared>, peer: SocketAddr, trust: Trust) -> Rc<Self> {
         Rc::new(Self {
-            caller: Caller::new(peer.ip(), Scheme::Https),
+            caller: Caller::new(peer.ip()),
             shared,
             peer,
             trust,
@@ -133,7 +133,7 @@ impl Served {
         };
         let closing = request.version() < Version::HTTP_2
             && (framing.is_some() || self.shared.drain.phase() > Phase::Serving);
-        let elsewhere = platform.map(|client| Caller::new(client.ip(), Scheme::Https));
+        let elsewhere = platform.map(|client| Caller::new(client.ip()));
         let arrival = Arrival {
             client: platform.unwrap_or(self.peer),
             caller: elsewhere.as_ref().unwrap_or(&self.caller),

@@ -14,6 +14,6 @@ mod send;
 pub use backend::{Backend, Backends};
 pub use body::{BodyError, ResponseBody};
 pub use endpoint::Endpoints;
-pub use outgoing::{Caller, Scheme};
+pub use outgoing::Caller;
 pub use pool::Pools;
 pub use send::{Proofs, Way, send};

@@ -16,24 +16,17 @@ use crate::ids::RequestId;
 use crate::policy::Authorized;
 use crate::trace::Trace;
 
-/// What the gateway says of the caller's connection. Made once a connection.
+/// What the gateway says of the caller's connection, which is TLS: to the gateway, or to the platform in
+/// front of it. Made once a connection.
 #[derive(Clone, Debug)]
 pub struct Caller {
     address: HeaderValue,
     forwarded: HeaderValue,
-    scheme: Scheme,
-}
-
-/// How the caller reached the gateway, or the platform in front of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scheme {
-    /// Over TLS.
-    Https,
 }
 
 impl Caller {
     /// A caller at this address.
-    pub fn new(address: IpAddr, scheme: Scheme) -> Self {
+    pub fn new(address: IpAddr) -> Self {
         let address = address.to_canonical();
         // RFC 7239 section 6: an IPv6 address stands in brackets, and so in quotes.
         let node = match address {
@@ -46,7 +39,6 @@ impl Caller {
         Self {
             address: text(address.to_string()),
             forwarded: text(format!("for={node};proto=https")),
-            scheme,
         }
     }
 }
@@ -124,11 +116,7 @@ impl Parts<'_> {
 
     /// Puts in what the gateway asserts. Everything of these names that the caller sent is gone.
     fn assert(&self, headers: &mut HeaderMap, host: Option<HeaderValue>) {
-        let Caller {
-            address,
-            forwarded,
-            scheme: Scheme::Https,
-        } = self.caller;
+        let Caller { address, forwarded } = self.caller;
         headers.insert(FORWARDED_FOR, address.clone());
         headers.insert(FORWARDED_PROTO, HeaderValue::from_static("https"));
         headers.insert(header::FORWARDED, forwarded.clone());
