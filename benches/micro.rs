@@ -70,10 +70,12 @@ impl Authority {
         };
         let rules = TokenRules {
             tenants: [(tenant, entra.tenant(tenant, rhythm))].into(),
-            audiences: vec![AUDIENCE.into()],
+            claims: ClaimRules {
+                audiences: vec![AUDIENCE.into()],
+                versions: Version::ALL.to_vec(),
+                clock_skew: Duration::from_secs(60),
+            },
             algorithms: vec![Algorithm::Rs256],
-            versions: Version::ALL.to_vec(),
-            clock_skew: Duration::from_secs(60),
             longest_token: 16 * 1024,
         };
         Self {

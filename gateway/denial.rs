@@ -181,12 +181,45 @@ reasons! {
     /// Rules name the tenant, but not the app.
     AppNotAllowed "app-not-allowed" FORBIDDEN None None,
         "The application is not allowed", "Ask the owner of this API for access.";
+    /// Rules name the tenant and the app, but not the user or service principal.
+    PrincipalNotAllowed "principal-not-allowed" FORBIDDEN None None,
+        "The principal is not allowed", "Ask the owner of this API for access.";
+    /// An app-only token where only delegated ones are allowed, or the other way round.
+    TokenKindNotAllowed "token-kind-not-allowed" FORBIDDEN None None,
+        "Tokens of this kind are not allowed", "Request the token in the way that this API expects: as an application by itself, or for a user.";
+    /// The app proved itself to Entra in a weaker way than the rule asks for.
+    AuthStrengthNotAllowed "auth-strength-not-allowed" FORBIDDEN None None,
+        "The application's own authentication is not allowed", "Have the application sign in to Entra ID with the kind of credential that this API expects, such as a certificate.";
     /// The app is allowed with a role that the token lacks.
     RoleMissing "role-missing" FORBIDDEN InsufficientScope None,
         "A role is missing", "Ask the owner of this API to assign the application role.";
     /// The app is allowed with a scope that the token lacks.
     ScopeMissing "scope-missing" FORBIDDEN InsufficientScope None,
         "A scope is missing", "Request a token with the scope that this operation needs.";
+    /// A group is asked for that the token does not list.
+    GroupMissing "group-missing" FORBIDDEN None None,
+        "A group is missing", "Ask the owner of this API for access.";
+    /// A group is asked for, and the token has more groups than it lists.
+    GroupOverage "group-overage" FORBIDDEN None None,
+        "The token has more groups than it lists", "Have the groups that this API needs assigned to the application, so that Entra ID lists those alone.";
+    /// The caller connects from a network that no rule names.
+    NetworkNotAllowed "network-not-allowed" FORBIDDEN None None,
+        "The network is not allowed", "Call from a network that this API accepts.";
+    /// The rule's expression is false.
+    ConditionNotMet "condition-not-met" FORBIDDEN None None,
+        "A condition is not met", "Ask the owner of this API for access.";
+    /// The rule's expression could not be evaluated: a claim that it asks for is not there, say.
+    ConditionFailed "condition-failed" FORBIDDEN None None,
+        "A condition cannot be evaluated", "Ask the owner of this API for access.";
+    /// The rule that would let the caller in does not hold yet.
+    AccessNotYetValid "access-not-yet-valid" FORBIDDEN None None,
+        "The access has not begun", "Ask the owner of this API when it begins.";
+    /// The rule that let the caller in has ended.
+    AccessExpired "access-expired" FORBIDDEN None None,
+        "The access has ended", "Ask the owner of this API to renew it.";
+    /// A deny rule names the caller.
+    DeniedByRule "denied-by-rule" FORBIDDEN None None,
+        "The caller is refused", "Ask the owner of this API for access.";
 
     // limits
     /// The route's rate limit is reached.

@@ -22,5 +22,6 @@ pub mod secret;
 pub mod server;
 pub mod snapshot;
 pub mod telemetry;
+pub mod token;
 pub mod trace;
 pub mod upstream;

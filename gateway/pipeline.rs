@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures_util::FutureExt as _;
 use http::header::HeaderName;
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
@@ -15,10 +16,11 @@ use crate::body::{Reply, read_on};
 use crate::canonical;
 use crate::clock::{Clock, Now};
 use crate::denial::{Denial, Reason};
-use crate::entra::{Entra, Principal};
+use crate::entra::{Entra, Principal, TokenRules};
 use crate::ids::RequestId;
 use crate::net::address::Resolver;
-use crate::snapshot::Snapshot;
+use crate::policy::{Circumstances, Decision};
+use crate::snapshot::{Rules, Snapshot};
 use crate::telemetry::{AnswerBody, Record, RecordedBody, Ride, Sink};
 use crate::trace::Trace;
 use crate::upstream::{self, Caller, Pools, Proofs, Way};
@@ -105,21 +107,17 @@ async fn forward(
     ride.note(|record| record.request(&request, trace));
 
     let snapshot = worker.snapshot.load_full();
-    let matched = snapshot
-        .policy
-        .find(request.host(), request.method(), request.path());
-    let caller = match &matched {
-        Ok(matched) if matched.is_public() => Err(Reason::TokenMissing.into()),
-        _ => authenticate(worker, &snapshot, &request, now).await,
-    };
-    let matched = match matched {
-        Ok(matched) => matched,
-        // A stranger learns nothing of what is published: the token's denial goes first.
-        Err(unmatched) => return Err(caller.err().unwrap_or_else(|| unmatched.denial())),
-    };
-    ride.note(|record| record.matched(&matched, caller.as_ref().ok(), &snapshot.policy));
-
-    let authorized = matched.decide(caller).enforce()?;
+    let decision = decide(worker, &snapshot.rules, &request, now).await;
+    ride.note(|record| record.decided(&decision, &snapshot.rules.policy));
+    if let Some(candidate) = &snapshot.candidate {
+        // It only watches: what it would have to wait for, it does without.
+        let other = decide(worker, candidate, &request, now).now_or_never();
+        ride.note(|record| record.rehearsed(&decision, other.as_ref()));
+    }
+    if let Some(fields) = &snapshot.recorded_fields {
+        ride.note(|record| record.keep_fields(&request, fields));
+    }
+    let authorized = decision?.enforce()?;
     let slot = snapshot.limits.admit(&authorized, arrival.client.ip())?;
     let backend = snapshot.backends.of(&authorized);
     let credential = backend.credential().present(now, CREDENTIAL_WAIT).await?;
@@ -141,16 +139,36 @@ async fn forward(
     response
 }
 
-/// Stage 5: the bearer token becomes a principal, or a denial that is an input to the decision.
+/// Stages 3, 5 and 6 by one set of rules: those in force, or a candidate's that only watch.
+///
+/// # Errors
+/// The refusal of a request that no route takes.
+async fn decide<'s>(
+    worker: &Worker,
+    rules: &'s Rules,
+    request: &canonical::Request,
+    now: &Now,
+) -> Result<Decision<'s>, Denial> {
+    let (host, method, path) = (request.host(), request.method(), request.path());
+    let matched = rules.policy.find(host, method, path);
+    let caller = match &matched {
+        Ok(matched) if matched.is_public() => Err(Reason::TokenMissing.into()),
+        _ => authenticate(worker, &rules.tokens, request, now).await,
+    };
+    match matched {
+        Ok(matched) => Ok(matched.decide(caller, &Circumstances::of(request, now.unix))),
+        // A stranger learns nothing of what is published: the token's denial goes first.
+        Err(unmatched) => Err(caller.err().unwrap_or_else(|| unmatched.denial())),
+    }
+}
+
+/// The bearer token becomes a principal, or a denial that is an input to the decision.
 async fn authenticate(
     worker: &Worker,
-    snapshot: &Snapshot,
+    rules: &TokenRules,
     request: &canonical::Request,
     now: &Now,
 ) -> Result<Arc<Principal>, Denial> {
     let token = request.bearer()?;
-    worker
-        .entra
-        .authenticate(token, &snapshot.token_rules, now)
-        .await
+    worker.entra.authenticate(token, rules, now).await
 }

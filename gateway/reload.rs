@@ -15,7 +15,7 @@ use tokio::sync::{Notify, watch};
 use crate::files::{
     self, Credential, Diagnostics, GatewayDocument, ListenTls, PolicyDocument, SecretSource,
 };
-use crate::snapshot::{Lasting, Snapshot};
+use crate::snapshot::{Lasting, Origin, Snapshot};
 use crate::telemetry::{Level, event};
 
 /// How often the files are looked at.
@@ -27,6 +27,8 @@ pub struct Documents {
     pub gateway: GatewayDocument,
     /// The policies.
     pub policies: PolicyDocument,
+    /// The candidate, if there is one, and what is wrong with it.
+    pub candidate: Option<(Option<PolicyDocument>, Diagnostics)>,
     /// Whether gateway.yaml by itself is without fault, whatever the policies are.
     pub gateway_is_sound: bool,
 }
@@ -37,18 +39,46 @@ impl Documents {
         let gateway = files::load_gateway(path, diagnostics)?;
         let gateway_is_sound = !diagnostics.has_errors();
         let policies = files::load_policies(&gateway.policies.value, diagnostics)?;
+        let candidate = gateway.candidate.as_ref().map(|candidate| {
+            let mut faults = Diagnostics::new();
+            let read = files::load_policies(&candidate.value, &mut faults);
+            (read, faults)
+        });
         Some(Self {
             gateway,
             policies,
+            candidate,
             gateway_is_sound,
         })
     }
 
+    /// Compiles them into a snapshot. `None` when the diagnostics hold an error. A candidate at fault is
+    /// left out, and the snapshot says why: it only watches, and keeps nothing from taking effect.
+    pub fn compile(&self, lasting: &Lasting, diagnostics: &mut Diagnostics) -> Option<Snapshot> {
+        let snapshot = lasting.compile(&self.gateway, &self.policies, diagnostics)?;
+        let Some((document, faults)) = &self.candidate else {
+            return Some(snapshot);
+        };
+        let mut faults = faults.clone();
+        let document = document.as_ref();
+        let compiled = document.and_then(|document| {
+            let rules = lasting.compile_candidate(&self.gateway, document, &mut faults)?;
+            Some((rules, Origin::of(document)))
+        });
+        let compiled = compiled.filter(|_| !faults.has_errors());
+        Some(snapshot.with_candidate(compiled.ok_or_else(|| faults.render())))
+    }
+
     /// Every file that has a say: those named in the documents too.
     fn paths(&self, path: &Path) -> Vec<PathBuf> {
-        let mut paths = vec![path.to_owned(), self.gateway.policies.value.clone()];
-        if let Ok(folder) = fs::read_dir(&self.gateway.policies.value) {
-            paths.extend(folder.flatten().map(|entry| entry.path()));
+        let mut paths = vec![path.to_owned()];
+        let candidate = self.gateway.candidate.as_ref();
+        let policies = [Some(&self.gateway.policies), candidate];
+        for policies in policies.into_iter().flatten() {
+            paths.push(policies.value.clone());
+            if let Ok(folder) = fs::read_dir(&policies.value) {
+                paths.extend(folder.flatten().map(|entry| entry.path()));
+            }
         }
         if let ListenTls::Certificates(pairs) = &self.gateway.listen.tls {
             for pair in pairs {
@@ -107,6 +137,17 @@ pub struct Reloads {
     pub refused: u64,
     /// Why the last one was refused, as text for people; `None` when the last one took effect.
     pub fault: Option<String>,
+    /// The last one that was refused, whatever came after it.
+    pub last_refused: Option<Refused>,
+}
+
+/// A reload that was refused.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// When, since the Unix epoch.
+    pub at: Duration,
+    /// What is wrong with the files: [`Diagnostics::to_json`].
+    pub diagnostics: serde_json::Value,
 }
 
 /// What a reload puts into force beside the snapshot, even if the policies are at fault: the
@@ -168,9 +209,9 @@ impl Reloader {
                 taken = look;
                 if let Some(read) = self.reload().await {
                     documents = read;
-                    // Other files may have a say now.
-                    taken = Look::at(documents.paths(&self.path));
-                    before = taken.clone();
+                    // Files that were written while they were read, or that have a say only now, look
+                    // otherwise than what was taken, and are taken at the next look that finds them still.
+                    before = Look::at(documents.paths(&self.path));
                 }
             }
         }
@@ -179,41 +220,60 @@ impl Reloader {
     async fn reload(self: &Arc<Self>) -> Option<Documents> {
         let reloader = Arc::clone(self);
         let compiled = tokio::task::spawn_blocking(move || reloader.compile()).await;
-        let compiled =
-            compiled.unwrap_or_else(|_| Err("the reload failed unexpectedly".to_owned()));
         let now = self.lasting.clock.now().unix;
         match compiled {
-            Ok((documents, snapshot)) => {
+            Ok(Ok((documents, snapshot))) => {
+                let (level, detail) = match &snapshot.candidate_fault {
+                    None => (Level::Info, "the changed files are in force".to_owned()),
+                    Some(fault) => (
+                        Level::Error,
+                        format!(
+                            "the changed files are in force, and the candidate is at fault\n{fault}"
+                        ),
+                    ),
+                };
                 self.snapshot.store(Arc::new(snapshot));
-                event(
-                    now,
-                    Level::Info,
-                    "reloaded",
-                    "the changed files are in force",
-                );
+                event(now, level, "reloaded", &detail);
                 self.reloads.send_modify(|reloads| {
                     reloads.taken += 1;
                     reloads.fault = None;
                 });
                 Some(documents)
             }
-            Err(fault) => {
-                event(
+            Ok(Err(diagnostics)) => {
+                self.refuse(now, diagnostics.render(), diagnostics.to_json());
+                None
+            }
+            Err(_) => {
+                let why = "the reload failed unexpectedly";
+                self.refuse(
                     now,
-                    Level::Error,
-                    "reload-refused",
-                    &format!("what was in force stays in force\n{fault}"),
+                    why.to_owned(),
+                    serde_json::json!([{ "severity": "error", "message": why }]),
                 );
-                self.reloads.send_modify(|reloads| {
-                    reloads.refused += 1;
-                    reloads.fault = Some(fault);
-                });
                 None
             }
         }
     }
 
-    fn compile(&self) -> Result<(Documents, Snapshot), String> {
+    fn refuse(&self, now: Duration, fault: String, diagnostics: serde_json::Value) {
+        event(
+            now,
+            Level::Error,
+            "reload-refused",
+            &format!("what was in force stays in force\n{fault}"),
+        );
+        self.reloads.send_modify(|reloads| {
+            reloads.refused += 1;
+            reloads.fault = Some(fault);
+            reloads.last_refused = Some(Refused {
+                at: now,
+                diagnostics,
+            });
+        });
+    }
+
+    fn compile(&self) -> Result<(Documents, Snapshot), Diagnostics> {
         let mut diagnostics = Diagnostics::new();
         let documents = Documents::read(&self.path, &mut diagnostics);
         // A fault in a policy must not keep a certificate from being renewed before it expires.
@@ -221,12 +281,10 @@ impl Reloader {
             (self.apply)(documents, &mut diagnostics);
         }
         let compiled = documents.and_then(|documents| {
-            let snapshot =
-                self.lasting
-                    .compile(&documents.gateway, &documents.policies, &mut diagnostics)?;
+            let snapshot = documents.compile(&self.lasting, &mut diagnostics)?;
             Some((documents, snapshot))
         });
         let compiled = compiled.filter(|_| !diagnostics.has_errors());
-        compiled.ok_or_else(|| diagnostics.render())
+        compiled.ok_or(diagnostics)
     }
 }

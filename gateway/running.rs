@@ -215,7 +215,7 @@ impl Start {
             ListenTls::Platform => None,
             ListenTls::Certificates(pairs) => Some(Certificates::read(pairs, &mut diagnostics)),
         };
-        let snapshot = lasting.compile(gateway, &documents.policies, &mut diagnostics);
+        let snapshot = documents.compile(&lasting, &mut diagnostics);
         let (Some(snapshot), false) = (snapshot, diagnostics.has_errors()) else {
             return Err(StartError::Files(diagnostics));
         };
@@ -226,6 +226,10 @@ impl Start {
                 "policy-warnings",
                 &diagnostics.render(),
             );
+        }
+        if let Some(fault) = &snapshot.candidate_fault {
+            let now = options.clock.now().unix;
+            event(now, Level::Error, "candidate-refused", fault);
         }
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let certificates = certificates.flatten();
@@ -467,6 +471,7 @@ fn needs_restart(first: &GatewayDocument, now: &GatewayDocument) -> Vec<&'static
         workers,
         admin,
         policies: _,
+        candidate: _,
         entra,
         state,
         drain,

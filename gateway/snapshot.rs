@@ -6,24 +6,40 @@ use std::sync::Arc;
 
 use crate::clock::{Clock, Now};
 use crate::credentials::Credentials;
-use crate::entra::{Entra, Rhythm, TokenRules, Version};
-use crate::files::{Diagnostics, GatewayDocument, PolicyDocument, TokenVersions};
+use crate::entra::{ClaimRules, Entra, Rhythm, TokenRules, Version};
+use crate::files::{Diagnostics, GatewayDocument, PolicyDocument, PolicyFile, TokenVersions};
 use crate::limits::{LimitStore, Limits};
 use crate::policy::{self, Policy};
 use crate::upstream::{Backends, Endpoints};
 
 /// What is in force.
 pub struct Snapshot {
-    /// The routes and rules.
-    pub policy: Policy,
-    /// What tokens are held to.
-    pub token_rules: TokenRules,
+    /// What is decided by.
+    pub rules: Rules,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// What decides beside it and does not act.
+    pub candidate: Option<Rules>,
+    /// Where that comes from.
+    pub candidate_origin: Option<Origin>,
+    /// Why there is no candidate although one is configured, as text for people.
+    pub candidate_fault: Option<String>,
+    /// The fields that a recorded decision is made by, where decisions are recorded.
+    pub recorded_fields: Option<Vec<Box<str>>>,
     /// The rate limits.
     pub limits: Limits,
     /// The backends and their credentials.
     pub backends: Backends,
     /// When it was compiled.
     pub compiled: Now,
+}
+
+/// What decisions are made by.
+pub struct Rules {
+    /// The routes and rules.
+    pub policy: Policy,
+    /// What tokens are held to.
+    pub tokens: TokenRules,
 }
 
 /// What outlives every snapshot: keys and tokens, credentials, connections, counts.
@@ -40,6 +56,44 @@ pub struct Lasting {
     pub limits: Arc<LimitStore>,
 }
 
+/// Where a policy comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// One SHA-256 over all files.
+    pub digest: String,
+    /// The files.
+    pub files: Vec<PolicyFile>,
+}
+
+impl Origin {
+    /// The origin of a document.
+    pub fn of(document: &PolicyDocument) -> Self {
+        Self {
+            digest: document.digest(),
+            files: document.files.clone(),
+        }
+    }
+}
+
+impl Snapshot {
+    /// Lets a candidate decide beside it, or says why there is none.
+    pub fn with_candidate(mut self, candidate: Result<(Rules, Origin), String>) -> Self {
+        match candidate {
+            Ok((candidate, origin)) => {
+                if let Some(fields) = &mut self.recorded_fields {
+                    fields.extend(candidate.policy.fields_read());
+                    fields.sort_unstable();
+                    fields.dedup();
+                }
+                self.candidate = Some(candidate);
+                self.candidate_origin = Some(origin);
+            }
+            Err(fault) => self.candidate_fault = Some(fault),
+        }
+        self
+    }
+}
+
 impl Lasting {
     /// Compiles documents into a snapshot. `None` when the diagnostics hold an error.
     pub fn compile(
@@ -51,13 +105,40 @@ impl Lasting {
         let policy = policy::compile(policies, diagnostics);
         let backends = Backends::compile(policies, &self.endpoints, &self.credentials, diagnostics);
         let (policy, backends) = (policy?, backends?);
+        let rules = self.rules(gateway, policy);
         Some(Snapshot {
-            token_rules: self.token_rules(gateway, &policy),
             limits: self.limits.compile(policies),
-            policy,
+            recorded_fields: gateway
+                .telemetry
+                .decision_log
+                .is_some()
+                .then(|| rules.policy.fields_read()),
+            rules,
+            origin: Origin::of(policies),
+            candidate: None,
+            candidate_origin: None,
+            candidate_fault: None,
             backends,
             compiled: self.clock.now(),
         })
+    }
+
+    /// Compiles a policy that only watches. `None` when the diagnostics hold an error.
+    pub fn compile_candidate(
+        &self,
+        gateway: &GatewayDocument,
+        policies: &PolicyDocument,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Rules> {
+        let policy = policy::compile(policies, diagnostics)?;
+        Some(self.rules(gateway, policy))
+    }
+
+    fn rules(&self, gateway: &GatewayDocument, policy: Policy) -> Rules {
+        Rules {
+            tokens: self.token_rules(gateway, &policy),
+            policy,
+        }
     }
 
     fn token_rules(&self, gateway: &GatewayDocument, policy: &Policy) -> TokenRules {
@@ -75,10 +156,12 @@ impl Lasting {
             .collect();
         TokenRules {
             tenants,
-            audiences: policy.audiences().to_vec(),
+            claims: ClaimRules {
+                audiences: policy.audiences().to_vec(),
+                versions: versions.into_iter().flatten().collect(),
+                clock_skew: entra.clock_skew,
+            },
             algorithms: entra.algorithms.clone(),
-            versions: versions.into_iter().flatten().collect(),
-            clock_skew: entra.clock_skew,
             longest_token: entra.max_token_bytes,
         }
     }

@@ -79,13 +79,13 @@ impl Readiness {
     }
 
     fn keys(&self, snapshot: &Snapshot) -> Vec<Check> {
-        let rules = &snapshot.token_rules;
+        let rules = &snapshot.rules.tokens;
         let issuers = rules
             .tenants
             .values()
             .flat_map(|keys| Version::ALL.map(|version| keys.of(version)));
         let mut statuses: Vec<KeyStatus> = issuers.map(|issuer| issuer.status()).collect();
-        statuses.retain(|status| rules.versions.contains(&status.version));
+        statuses.retain(|status| rules.claims.versions.contains(&status.version));
         statuses.sort_by_key(|status| (status.tenant, status.version));
         let checks = statuses.into_iter().map(|status| Check {
             name: format!("keys/{}/{}", status.tenant, status.version.name()),

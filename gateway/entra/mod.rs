@@ -3,6 +3,7 @@
 
 mod algorithm;
 mod cache;
+mod claimed;
 mod disk;
 mod issuer;
 mod json;
@@ -22,10 +23,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 pub use algorithm::Algorithm;
+pub use claimed::simulate;
 pub use disk::KeyFolder;
 pub use issuer::{IssuerKeys, KeyStatus, Rhythm};
-pub use principal::{Principal, TokenKind};
-pub use rules::{TenantKeys, TokenRules};
+pub use principal::{Groups, Principal};
+pub use rules::{ClaimRules, TenantKeys, TokenRules};
 pub use source::{Authority, FetchFailure, Fetched, Fetching, KeySource};
 pub use version::Version;
 

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use super::version::Version;
 use crate::denial::{Denial, Reason};
 use crate::ids::{AppId, ObjectId, TenantId};
+use crate::token::{AuthStrength, TokenKind};
 
 /// Who calls, by a token that was verified. Made only by verification.
 pub struct Principal {
@@ -17,19 +18,26 @@ pub struct Principal {
     app: AppId,
     object: Option<ObjectId>,
     kind: TokenKind,
+    strength: AuthStrength,
     version: Version,
+    audience: Box<str>,
     roles: Vec<Box<str>>,
     scopes: Vec<Box<str>>,
+    groups: Groups,
+    /// Those groups that are named by their object IDs, in order.
+    group_ids: Vec<ObjectId>,
+    claims: Map<String, Value>,
     identity_headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// Whether an app calls by itself or for a user.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TokenKind {
-    /// No user stands behind the call.
-    AppOnly,
-    /// The app acts for a user.
-    Delegated,
+/// The groups of a principal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Groups {
+    /// Those that the token lists; none where it lists none.
+    Listed(Vec<Box<str>>),
+    /// More than a token holds: it says where to ask, and nobody knows which they are.
+    /// <https://learn.microsoft.com/entra/identity-platform/access-token-claims-reference#groups-overage-claim>
+    Overage,
 }
 
 impl Principal {
@@ -53,6 +61,36 @@ impl Principal {
         self.kind
     }
 
+    /// How the app proved itself.
+    pub fn strength(&self) -> AuthStrength {
+        self.strength
+    }
+
+    /// Whom the token is meant for (`aud`).
+    pub fn audience(&self) -> &str {
+        &self.audience
+    }
+
+    /// The app roles (`roles`).
+    pub fn roles(&self) -> &[Box<str>] {
+        &self.roles
+    }
+
+    /// The scopes (`scp`).
+    pub fn scopes(&self) -> &[Box<str>] {
+        &self.scopes
+    }
+
+    /// The groups (`groups`).
+    pub fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
+    /// Every claim, as the token holds it.
+    pub fn claims(&self) -> &Map<String, Value> {
+        &self.claims
+    }
+
     /// v1 or v2.
     pub fn version(&self) -> Version {
         self.version
@@ -66,6 +104,16 @@ impl Principal {
     /// Whether the token carries a scope.
     pub fn has_scope(&self, scope: &str) -> bool {
         self.scopes.iter().any(|has| **has == *scope)
+    }
+
+    /// Whether there are more groups than the token lists, and so nobody knows which.
+    pub fn groups_unknown(&self) -> bool {
+        self.groups == Groups::Overage
+    }
+
+    /// Whether the token lists a group of this object ID.
+    pub fn has_group(&self, group: ObjectId) -> bool {
+        self.group_ids.binary_search(&group).is_ok()
     }
 
     /// The `x-ms-client-principal` family, as App Service's built-in authentication would set it.
@@ -86,20 +134,25 @@ impl Principal {
             Some(oid) => Some(guid(oid)?),
         };
         let scopes = words(claims.get("scp"))?;
-        let kind = match text(claims, "idtyp")? {
-            Some("app") => TokenKind::AppOnly,
-            Some(_) => TokenKind::Delegated,
-            None if scopes.is_empty() => TokenKind::AppOnly,
-            None => TokenKind::Delegated,
-        };
+        let roles = list(claims, "roles")?;
+        let audience = text(claims, "aud")?;
+        let audience = audience.ok_or_else(|| {
+            Denial::from(Reason::ClaimsMalformed).expected("`aud` as text", "none")
+        })?;
+        let groups = groups(claims)?;
         Ok(Self {
             tenant,
             app,
             object,
-            kind,
+            kind: kind(text(claims, "idtyp")?, &roles, &scopes),
+            strength: strength(text(claims, version.strength_claim())?),
             version,
-            roles: list(claims.get("roles"))?,
+            audience: audience.into(),
+            roles,
             scopes,
+            group_ids: ids(&groups),
+            groups,
+            claims: claims.clone(),
             identity_headers: identity_headers(claims, app, object)?,
         })
     }
@@ -114,6 +167,57 @@ impl fmt::Debug for Principal {
             .field("kind", &self.kind)
             .finish_non_exhaustive()
     }
+}
+
+/// `idtyp` says it outright, where the API's registration asks for that claim. Otherwise only users'
+/// tokens have scopes, and a token with roles and no scopes is an app's. What contradicts itself, and
+/// what says nothing, proves neither.
+/// <https://learn.microsoft.com/entra/identity-platform/optional-claims-reference>
+fn kind(written: Option<&str>, roles: &[Box<str>], scopes: &[Box<str>]) -> TokenKind {
+    match written {
+        Some("app") if scopes.is_empty() => TokenKind::AppOnly,
+        Some("user") => TokenKind::Delegated,
+        Some(_) => TokenKind::Unknown,
+        None if !scopes.is_empty() => TokenKind::Delegated,
+        None if !roles.is_empty() => TokenKind::AppOnly,
+        None => TokenKind::Unknown,
+    }
+}
+
+fn strength(written: Option<&str>) -> AuthStrength {
+    match written {
+        Some("0") => AuthStrength::Public,
+        Some("1") => AuthStrength::Secret,
+        Some("2") => AuthStrength::Certificate,
+        Some(_) | None => AuthStrength::Unknown,
+    }
+}
+
+/// `groups`, unless the token says that they are too many: `_claim_names` in most flows, `hasgroups` in
+/// the implicit one.
+fn groups(claims: &Map<String, Value>) -> Result<Groups, Denial> {
+    let elsewhere = match claims.get("_claim_names") {
+        None => false,
+        Some(Value::Object(names)) => names.contains_key("groups"),
+        // Whatever it says, it may say it of groups.
+        Some(_) => true,
+    };
+    let has_more = claims
+        .get("hasgroups")
+        .is_some_and(|has| !matches!(has, Value::Bool(false)));
+    match elsewhere || has_more {
+        true => Ok(Groups::Overage),
+        false => Ok(Groups::Listed(list(claims, "groups")?)),
+    }
+}
+
+fn ids(groups: &Groups) -> Vec<ObjectId> {
+    let Groups::Listed(names) = groups else {
+        return Vec::new();
+    };
+    let mut ids: Vec<ObjectId> = names.iter().filter_map(|name| name.parse().ok()).collect();
+    ids.sort_unstable();
+    ids
 }
 
 /// The app, from the claim that this version uses; the other version's claim alone, or beside it with
@@ -168,12 +272,13 @@ fn words(claim: Option<&Value>) -> Result<Vec<Box<str>>, Denial> {
     }
 }
 
-/// `roles`: a list of names.
-fn list(claim: Option<&Value>) -> Result<Vec<Box<str>>, Denial> {
+/// `roles`, `groups`: a list of names.
+fn list(claims: &Map<String, Value>, name: &str) -> Result<Vec<Box<str>>, Denial> {
     let malformed = || {
-        Denial::from(Reason::ClaimsMalformed).expected("`roles` as a list of text", "another form")
+        Denial::from(Reason::ClaimsMalformed)
+            .expected(format!("`{name}` as a list of text"), "another form")
     };
-    match claim {
+    match claims.get(name) {
         None => Ok(Vec::new()),
         Some(Value::Array(names)) => names
             .iter()

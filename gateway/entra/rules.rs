@@ -34,19 +34,26 @@ impl TenantKeys {
 pub struct TokenRules {
     /// The tenants that the policy names, and their keys.
     pub tenants: HashMap<TenantId, TenantKeys>,
-    /// The audiences that tokens may be meant for, exactly as written.
-    pub audiences: Vec<Box<str>>,
+    /// What claims are held to.
+    pub claims: ClaimRules,
     /// The algorithms that are allowed.
     pub algorithms: Vec<Algorithm>,
-    /// The versions that are accepted.
-    pub versions: Vec<Version>,
-    /// How far the authority's clock may be from ours.
-    pub clock_skew: Duration,
     /// The longest token, in bytes.
     pub longest_token: usize,
 }
 
-impl TokenRules {
+/// What claims are held to, whosever they are and whoever signed them.
+#[derive(Clone, Debug)]
+pub struct ClaimRules {
+    /// The audiences that tokens may be meant for, exactly as written.
+    pub audiences: Vec<Box<str>>,
+    /// The versions that are accepted.
+    pub versions: Vec<Version>,
+    /// How far the authority's clock may be from ours.
+    pub clock_skew: Duration,
+}
+
+impl ClaimRules {
     /// Whether tokens of this version are accepted.
     pub(super) fn accepts(&self, version: Version) -> Result<(), Denial> {
         if self.versions.contains(&version) {
@@ -179,13 +186,10 @@ mod tests {
                 Some(Reason::GraphToken),
             ),
         ] {
-            let rules = TokenRules {
-                tenants: HashMap::new(),
+            let rules = ClaimRules {
                 audiences: vec![own.into()],
-                algorithms: vec![],
                 versions: vec![],
                 clock_skew: Duration::ZERO,
-                longest_token: 0,
             };
             let got = rules.audience(audience).err().map(|denial| denial.reason());
             assert_eq!(got, expected, "{name}");

@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 
 use super::*;
 use crate::clock::{ManualClock, SystemClock};
+use crate::token::TokenKind;
 
 const TENANT: &str = "11111111-1111-1111-1111-111111111111";
 const OTHER_TENANT: &str = "22222222-2222-2222-2222-222222222222";
@@ -153,10 +154,12 @@ impl World {
         let tenant: TenantId = TENANT.parse().expect("a GUID");
         let rules = TokenRules {
             tenants: HashMap::from([(tenant, entra.tenant(tenant, RHYTHM))]),
-            audiences: vec![AUDIENCE.into()],
+            claims: ClaimRules {
+                audiences: vec![AUDIENCE.into()],
+                versions: Version::ALL.to_vec(),
+                clock_skew: Duration::from_secs(60),
+            },
             algorithms: vec![Algorithm::Rs256],
-            versions: Version::ALL.to_vec(),
-            clock_skew: Duration::from_secs(60),
             longest_token: 16 * 1024,
         };
         Self {
@@ -486,7 +489,7 @@ async fn every_defect_of_a_token_has_its_reason() {
 #[tokio::test]
 async fn a_version_that_is_not_accepted_is_named() {
     let mut world = World::usual();
-    world.rules.versions = vec![Version::V2];
+    world.rules.claims.versions = vec![Version::V2];
     let now = world.clock.now();
     let token = world.token(Version::V1);
     let denial = world
@@ -518,12 +521,12 @@ async fn a_cached_token_is_held_to_the_policy_of_now() {
     let mut world = World::usual();
     let token = world.token(Version::V2);
     assert!(world.ask(&token).await.is_ok());
-    world.rules.audiences = vec!["api://another".into()];
+    world.rules.claims.audiences = vec!["api://another".into()];
     assert_eq!(
         world.ask(&token).await.err(),
         Some(Reason::AudienceMismatch)
     );
-    world.rules.audiences = vec![AUDIENCE.into()];
+    world.rules.claims.audiences = vec![AUDIENCE.into()];
     world.rules.tenants.clear();
     assert_eq!(
         world.ask(&token).await.err(),

@@ -1,5 +1,7 @@
 //! The two forms of Entra's access tokens.
 
+use crate::ids::TenantId;
+
 /// A token's version, which the API's registration chooses, not the endpoint that was asked.
 /// <https://learn.microsoft.com/entra/identity-platform/access-tokens#token-formats>
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,11 +26,7 @@ impl Version {
 
     /// Reads the `ver` claim.
     pub(super) fn of_claim(ver: &str) -> Option<Self> {
-        match ver {
-            "1.0" => Some(Self::V1),
-            "2.0" => Some(Self::V2),
-            _ => None,
-        }
+        Self::ALL.into_iter().find(|version| version.claim() == ver)
     }
 
     /// The claim that names the app in tokens of this version.
@@ -37,6 +35,40 @@ impl Version {
             Self::V1 => "appid",
             Self::V2 => "azp",
         }
+    }
+
+    /// The claim that says how the app proved itself.
+    pub(super) const fn strength_claim(self) -> &'static str {
+        match self {
+            Self::V1 => "appidacr",
+            Self::V2 => "azpacr",
+        }
+    }
+
+    /// As the `ver` claim writes it.
+    pub const fn claim(self) -> &'static str {
+        match self {
+            Self::V1 => "1.0",
+            Self::V2 => "2.0",
+        }
+    }
+
+    /// The issuers of a tenant's tokens in the clouds that are known, the global one first.
+    /// <https://learn.microsoft.com/entra/identity-platform/authentication-national-cloud>
+    pub fn issuers(self, tenant: TenantId) -> Vec<String> {
+        let (hosts, end): (&[&str], _) = match self {
+            Self::V1 => (&["sts.windows.net", "sts.chinacloudapi.cn"], "/"),
+            Self::V2 => (
+                &[
+                    "login.microsoftonline.com",
+                    "login.microsoftonline.us",
+                    "login.partner.microsoftonline.cn",
+                ],
+                "/v2.0",
+            ),
+        };
+        let issuer = |host: &&str| format!("https://{host}/{tenant}{end}");
+        hosts.iter().map(issuer).collect()
     }
 
     pub(super) const fn other(self) -> Self {

@@ -29,6 +29,8 @@ pub struct GatewayDocument {
     pub admin: Option<SocketAddr>,
     /// `policies`: a policy file, or a folder of them.
     pub policies: Spanned<PathBuf>,
+    /// `candidate`: a policy file or folder that decides beside the one in force and does not act.
+    pub candidate: Option<Spanned<PathBuf>>,
     /// `entra`: whose tokens count, and how they are verified.
     pub entra: Entra,
     /// `state`: what survives a restart; nothing does where it is absent.
@@ -97,10 +99,13 @@ pub struct Drain {
 }
 
 /// `telemetry`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Telemetry {
     /// A line per request on the standard output. Default JSON.
     pub request_log: RequestLog,
+    /// `decisionLog.path`: a file that every decision is appended to, with what it was made by. None
+    /// where it is absent.
+    pub decision_log: Option<Spanned<PathBuf>>,
 }
 
 /// `telemetry.requestLog`.
@@ -131,6 +136,7 @@ pub(super) fn document(root: &Node, d: &mut Diagnostics) -> Option<GatewayDocume
         d,
         spanned(path),
     );
+    let candidate = table.optional("candidate", d, spanned(path));
     let entra = entra(table.section("entra", d), d);
     let state = table.optional("state", d, state);
     let drain = drain(table.section("drain", d), d);
@@ -144,6 +150,7 @@ pub(super) fn document(root: &Node, d: &mut Diagnostics) -> Option<GatewayDocume
         workers,
         admin,
         policies: policies?,
+        candidate,
         entra: entra?,
         state,
         drain,
@@ -276,10 +283,16 @@ fn telemetry(mut table: Table<'_>, d: &mut Diagnostics) -> Telemetry {
     ];
     let request_log = table.optional("requestLog", d, |node, d| choice(node, &choices, d));
     table.later("otlp", d);
-    table.later("decisionLog", d);
+    let decision_log = table.optional("decisionLog", d, |node, d| {
+        let mut table = Table::of(node, "`{ path: .. }`", d)?;
+        let path = table.required("path", "name the file to append to", d, spanned(path));
+        table.finish(d);
+        path
+    });
     table.finish(d);
     Telemetry {
         request_log: request_log.unwrap_or(RequestLog::Json),
+        decision_log,
     }
 }
 

@@ -16,6 +16,7 @@ mod node;
 mod policy;
 mod render;
 mod route;
+mod rule;
 mod source;
 mod syntax;
 mod tree;
@@ -30,8 +31,9 @@ pub use gateway::{
 };
 pub use load::{load_gateway, load_policies, parse_gateway, parse_policies};
 pub use nearest::nearest;
-pub use policy::{Faulty, Named, PolicyDocument};
-pub use route::{LimitKey, RateLimit, Route, RouteMatch, Rule};
+pub use policy::{Defaults, Faulty, Named, PolicyDocument, PolicyFile};
+pub use route::{LimitKey, RateLimit, Route, RouteMatch};
+pub use rule::{Mode, Network, Rule, Wanted, point_in_time};
 pub use source::{Position, Source, Span, Spanned};
 
 #[cfg(test)]

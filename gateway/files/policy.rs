@@ -2,16 +2,21 @@
 //! make one document.
 
 use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
 
+use aws_lc_rs::digest;
+use ipnet::IpNet;
 use uuid::Uuid;
 
 use super::backend::{Backend, backend};
-use super::decode::{Table, expected, list, spanned, warn_of_repeats};
+use super::decode::{Table, expected, spanned, warn_of_repeats};
 use super::diagnostics::Diagnostics;
 use super::node::{Entry, Node, Value};
-use super::route::{Route, route};
-use super::source::{Span, Spanned};
-use super::values::{guid, token};
+use super::route::{RateLimit, Route, audiences, rate_limit, route};
+use super::rule::{Mode, cidrs, mode, owner, token_kinds};
+use super::source::{Source, Span, Spanned};
+use super::values::guid;
+use crate::token::TokenKind;
 
 /// Everything that the policy files say, each list in the order of the files.
 ///
@@ -24,14 +29,64 @@ pub struct PolicyDocument {
     pub tenants: Vec<Named<Uuid>>,
     /// `apps`: names for the IDs of client applications.
     pub apps: Vec<Named<Uuid>>,
+    /// `principals`: names for the object IDs of users and service principals.
+    pub principals: Vec<Named<Uuid>>,
+    /// `groups`: names for the object IDs of groups.
+    pub groups: Vec<Named<Uuid>>,
+    /// `networks`: names for where callers connect from.
+    pub networks: Vec<Named<Vec<Spanned<IpNet>>>>,
     /// `audiences`: whom a token must be meant for.
     pub audiences: Vec<Spanned<String>>,
+    /// `defaults`: what holds for routes that do not say otherwise. They have it filled in already.
+    pub defaults: Option<Spanned<Defaults>>,
     /// `backends`.
     pub backends: Vec<Named<Backend>>,
     /// `routes`.
     pub routes: Vec<Named<Route>>,
     /// What was left out.
     pub faulty: Faulty,
+    /// The files that it was read from, in the order of their names.
+    pub files: Vec<PolicyFile>,
+}
+
+/// A file that was read, and the SHA-256 of its bytes in hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyFile {
+    /// Its path, as it was given.
+    pub name: String,
+    /// The digest.
+    pub digest: String,
+}
+
+impl PolicyFile {
+    fn of(source: &Source) -> Self {
+        Self {
+            name: source.name().to_owned(),
+            digest: hexadecimal(source.text().as_bytes()),
+        }
+    }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    let digest = digest::digest(&digest::SHA256, bytes);
+    digest
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// `defaults`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Defaults {
+    /// The `mode` of routes.
+    pub mode: Option<Spanned<Mode>>,
+    /// The `owner` of routes.
+    pub owner: Option<Spanned<String>>,
+    /// The `tokenKinds` of allow rules.
+    pub token_kinds: Vec<Spanned<TokenKind>>,
+    /// The `rateLimit` of routes.
+    pub rate_limit: Option<Spanned<RateLimit>>,
 }
 
 /// Something that has a name.
@@ -72,8 +127,18 @@ impl Faulty {
 }
 
 impl PolicyDocument {
+    /// One digest for all files and their contents: two documents of one digest say the same.
+    pub fn digest(&self) -> String {
+        let file = |file: &PolicyFile| {
+            let name = Path::new(&file.name).file_name().unwrap_or_default();
+            format!("{} {}\n", file.digest, name.to_string_lossy())
+        };
+        hexadecimal(self.files.iter().map(file).collect::<String>().as_bytes())
+    }
+
     /// Adds what one file says.
     pub(super) fn add(&mut self, root: &Node, d: &mut Diagnostics) {
+        self.files.push(PolicyFile::of(root.span.source()));
         let Some(mut table) = Table::of(root, "the keys of a policy file", d) else {
             return self.faulty.add_file();
         };
@@ -81,32 +146,80 @@ impl PolicyDocument {
         let kinds = (
             table.entry("tenants"),
             table.entry("apps"),
+            table.entry("principals"),
+            table.entry("groups"),
+            table.entry("networks"),
             table.entry("backends"),
             table.entry("routes"),
         );
         named(kinds.0, "tenant", &mut self.tenants, faulty, d, guid);
         named(kinds.1, "app", &mut self.apps, faulty, d, guid);
-        let audiences = table.optional("audiences", d, |node, d| {
-            let decode = |node: &Node, d: &mut Diagnostics| token(node, "an audience", d);
-            list(
-                node,
-                "no token would be meant for the gateway",
-                d,
-                spanned(decode),
-            )
-        });
+        named(kinds.2, "principal", &mut self.principals, faulty, d, guid);
+        named(kinds.3, "group", &mut self.groups, faulty, d, guid);
+        named(kinds.4, "network", &mut self.networks, faulty, d, cidrs);
+        let audiences = table.optional("audiences", d, audiences);
         self.audiences.extend(audiences.unwrap_or_default());
-        named(kinds.2, "backend", &mut self.backends, faulty, d, backend);
-        named(kinds.3, "route", &mut self.routes, faulty, d, route);
+        let written = table.entry("defaults");
+        named(kinds.5, "backend", &mut self.backends, faulty, d, backend);
+        named(kinds.6, "route", &mut self.routes, faulty, d, route);
         table.finish(d);
+        if let Some(written) = written {
+            self.add_defaults(written, d);
+        }
     }
 
     /// What can be said only when every file has been read.
-    pub(super) fn finish(&self, d: &mut Diagnostics) {
+    pub(super) fn finish(&mut self, d: &mut Diagnostics) {
         warn_of_second_names(&self.tenants, d);
         warn_of_second_names(&self.apps, d);
+        warn_of_second_names(&self.principals, d);
+        warn_of_second_names(&self.groups, d);
         warn_of_repeats(&self.audiences, d);
+        self.apply_defaults();
     }
+
+    fn add_defaults(&mut self, entry: &Entry, d: &mut Diagnostics) {
+        if let Some(first) = &self.defaults {
+            d.error(&entry.span, "`defaults` stand in one file of a folder")
+                .also(&first.span, "they stand here already")
+                .help("put them together: where they differ, no order would say which hold");
+            return;
+        }
+        let defaults = defaults(&entry.value, d);
+        self.defaults = defaults.map(|defaults| Spanned::new(defaults, entry.span.clone()));
+    }
+
+    /// Fills in what routes and rules leave to `defaults`.
+    fn apply_defaults(&mut self) {
+        let Some(defaults) = self.defaults.as_ref().map(|spanned| &spanned.value) else {
+            return;
+        };
+        for route in self.routes.iter_mut().map(|named| &mut named.value) {
+            route.mode = route.mode.take().or_else(|| defaults.mode.clone());
+            route.owner = route.owner.take().or_else(|| defaults.owner.clone());
+            let limit = route.rate_limit.take();
+            route.rate_limit = limit.or_else(|| defaults.rate_limit.clone());
+            for rule in route.allow.iter_mut().map(|rule| &mut rule.value) {
+                if rule.token_kinds.is_empty() {
+                    rule.token_kinds.clone_from(&defaults.token_kinds);
+                }
+            }
+        }
+    }
+}
+
+fn defaults(node: &Node, d: &mut Diagnostics) -> Option<Defaults> {
+    let mut table = Table::of(node, "the keys that routes may leave out", d)?;
+    let defaults = Defaults {
+        mode: table.optional("mode", d, spanned(mode)),
+        owner: table.optional("owner", d, spanned(owner)),
+        token_kinds: table
+            .optional("tokenKinds", d, token_kinds)
+            .unwrap_or_default(),
+        rate_limit: table.optional("rateLimit", d, spanned(rate_limit)),
+    };
+    table.finish(d);
+    Some(defaults)
 }
 
 /// Adds the entries of a mapping of names. An entry at fault leaves its name behind.

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use http::Method;
 
-use super::decode::{Table, list, scalar, spanned, unsupported, warn_of_repeats};
+use super::decode::{Table, list, scalar, spanned, warn_of_repeats};
 use super::diagnostics::Diagnostics;
 use super::nearest::nearest;
-use super::node::{Node, Value};
+use super::node::Node;
+use super::rule::{Mode, Rule, allow_rule, deny_rule, mode, owner};
 use super::source::Spanned;
 use super::values::{boolean, choice, count, duration, text, token};
 
@@ -18,10 +19,20 @@ pub struct Route {
     pub r#match: RouteMatch,
     /// `backend`: the name of the backend.
     pub backend: Spanned<String>,
+    /// `owner`: who answers for the route.
+    pub owner: Option<Spanned<String>>,
+    /// `reason`: why it is there.
+    pub reason: Option<Spanned<String>>,
+    /// `mode`: whether its refusals act.
+    pub mode: Option<Spanned<Mode>>,
     /// `public`: whether callers without a token are let in.
     pub public: Option<Spanned<bool>>,
+    /// `audiences`: whom tokens must be meant for here, in place of the policy's `audiences`.
+    pub audiences: Vec<Spanned<String>>,
     /// `allow`: the rules, any of which lets a caller in. Empty where none are written.
     pub allow: Vec<Spanned<Rule>>,
+    /// `deny`: the rules, any of which keeps a caller out, whatever the allow rules say.
+    pub deny: Vec<Spanned<Rule>>,
     /// `rateLimit`.
     pub rate_limit: Option<Spanned<RateLimit>>,
     /// `rewrite`: the path at the backend, a pattern of the parameters of the matched path. It
@@ -41,20 +52,6 @@ pub struct RouteMatch {
     pub methods: Option<Vec<Spanned<Method>>>,
     /// A pattern of a path, such as `/guests/{id}`. It begins with `/`.
     pub path: Spanned<String>,
-}
-
-/// A rule of `allow`. All its conditions must hold; an empty list is a condition that was not
-/// written.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Rule {
-    /// Names of tenants; never empty.
-    pub tenants: Vec<Spanned<String>>,
-    /// Names of client applications.
-    pub apps: Vec<Spanned<String>>,
-    /// Roles (`roles`), any of which will do.
-    pub roles: Vec<Spanned<String>>,
-    /// Scopes (`scp`), any of which will do.
-    pub scopes: Vec<Spanned<String>>,
 }
 
 /// `rateLimit`.
@@ -105,26 +102,33 @@ pub(super) fn route(node: &Node, d: &mut Diagnostics) -> Option<Route> {
     let backend = table.required("backend", "name one of the backends", d, |node, d| {
         name(node, "backend", d)
     });
+    let owner = table.optional("owner", d, spanned(owner));
+    let reason = table.optional("reason", d, spanned(|node, d| text(node, "a sentence", d)));
+    let mode = table.optional("mode", d, spanned(mode));
     let public = table.optional("public", d, spanned(boolean));
+    let audiences = table.optional("audiences", d, audiences);
     let allow = table.optional("allow", d, |node, d| {
         let help = "it would let nobody in; write a rule, or remove the route";
-        list(node, help, d, spanned(rule))
+        list(node, help, d, spanned(allow_rule))
+    });
+    let deny = table.optional("deny", d, |node, d| {
+        let help = "it refuses nobody; remove the key";
+        list(node, help, d, spanned(deny_rule))
     });
     let rate_limit = table.optional("rateLimit", d, spanned(rate_limit));
     let rewrite = table.optional("rewrite", d, spanned(path_pattern));
     let keep_parameters = table.optional("keepParameters", d, keep_parameters);
-    if let Some(mode) = table.entry("mode") {
-        enforced(&mode.value, d);
-    }
-    for key in ["deny", "owner", "reason", "notBefore", "expires"] {
-        table.later(key, d);
-    }
     table.finish(d);
     Some(Route {
         r#match: r#match?,
         backend: backend?,
+        owner,
+        reason,
+        mode,
         public,
+        audiences: audiences.unwrap_or_default(),
         allow: allow.unwrap_or_default(),
+        deny: deny.unwrap_or_default(),
         rate_limit,
         rewrite,
         keep_parameters: keep_parameters.unwrap_or_default(),
@@ -210,53 +214,20 @@ fn path_pattern(node: &Node, d: &mut Diagnostics) -> Option<String> {
     Some(path)
 }
 
+/// `audiences`, of a policy or of a route.
+pub(super) fn audiences(node: &Node, d: &mut Diagnostics) -> Option<Vec<Spanned<String>>> {
+    let why = "no token would be meant for the gateway";
+    let decode = |node: &Node, d: &mut Diagnostics| token(node, "an audience", d);
+    list(node, why, d, spanned(decode))
+}
+
 /// A name, which the room that compiles the document looks up.
 fn name(node: &Node, kind: &str, d: &mut Diagnostics) -> Option<Spanned<String>> {
     let decode = |node: &Node, d: &mut Diagnostics| text(node, &format!("the name of a {kind}"), d);
     spanned(decode)(node, d)
 }
 
-fn rule(node: &Node, d: &mut Diagnostics) -> Option<Rule> {
-    let mut table = Table::of(node, "a rule such as `{ tenants: [..], apps: [..] }`", d)?;
-    let help = "name the tenants: a rule without them would let every tenant in";
-    let tenants = table.required("tenants", help, d, |node, d| names(node, "a tenant", d));
-    let apps = table.optional("apps", d, |node, d| names(node, "an app", d));
-    let roles = table.optional("roles", d, |node, d| names(node, "a role", d));
-    let scopes = table.optional("scopes", d, |node, d| names(node, "a scope", d));
-    // A condition that was skipped would let in more than was written.
-    for key in [
-        "when",
-        "principals",
-        "groups",
-        "tokenKinds",
-        "authStrength",
-        "from",
-        "mode",
-        "notBefore",
-        "expires",
-        "owner",
-        "reason",
-    ] {
-        table.later(key, d);
-    }
-    table.finish(d);
-    Some(Rule {
-        tenants: tenants?,
-        apps: apps.unwrap_or_default(),
-        roles: roles.unwrap_or_default(),
-        scopes: scopes.unwrap_or_default(),
-    })
-}
-
-fn names(node: &Node, what: &str, d: &mut Diagnostics) -> Option<Vec<Spanned<String>>> {
-    let why = "it could be read as nobody or as anybody; name who is meant, or leave the key out";
-    let decode = |node: &Node, d: &mut Diagnostics| token(node, what, d);
-    let names = list(node, why, d, spanned(decode))?;
-    warn_of_repeats(&names, d);
-    Some(names)
-}
-
-fn rate_limit(node: &Node, d: &mut Diagnostics) -> Option<RateLimit> {
+pub(super) fn rate_limit(node: &Node, d: &mut Diagnostics) -> Option<RateLimit> {
     const SECOND: Duration = Duration::from_secs(1);
     const DAY: Duration = Duration::from_hours(24);
     let positive = 1..=u64::from(u32::MAX);
@@ -309,15 +280,4 @@ fn parameter(node: &Node, d: &mut Diagnostics) -> Option<String> {
         return None;
     }
     Some(folded)
-}
-
-fn enforced(node: &Node, d: &mut Diagnostics) {
-    match &node.value {
-        Value::Plain(mode) | Value::Quoted(mode) if mode == "reportOnly" => {
-            unsupported(&node.span, "the mode `reportOnly`", d);
-        }
-        _ => {
-            choice(node, &[("enforce", ())], d);
-        }
-    }
 }

@@ -151,6 +151,18 @@ impl Span {
         Self::new(source, 0..0)
     }
 
+    /// The bytes `range` of a scalar's text, if they stand in the file as they are read; otherwise the
+    /// whole scalar, because of its escapes or line breaks.
+    pub fn within(scalar: &Self, text: &str, range: Range<usize>) -> Self {
+        let written = scalar.source.text.get(scalar.range()).unwrap_or_default();
+        let quoted = written.starts_with(['"', '\'']);
+        let at = scalar.start + usize::from(quoted);
+        if scalar.source.text.get(at..at + text.len()) != Some(text) {
+            return scalar.clone();
+        }
+        Self::new(&scalar.source, at + range.start..at + range.end)
+    }
+
     /// The file.
     pub fn source(&self) -> &Arc<Source> {
         &self.source

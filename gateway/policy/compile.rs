@@ -1,14 +1,16 @@
 //! Policy documents become a compiled policy. Every fault is reported; a policy with one is not made.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::collections::HashSet;
 
 use super::method::MethodSet;
+use super::names::Names;
 use super::rewrite::{self, Rewrite};
-use super::routes::{Access, BackendId, Hosts, Policy, Refused, Route, RouteId, Rule};
+use super::routes::{Hosts, Policy, Refused, Route, RouteId, Taken};
+use super::rule::{Clause, Effect, Rule};
+use super::rule_set::RuleSet;
+use super::rules;
 use crate::canonical::{self, KeptParameters};
-use crate::files::{self, Diagnostics, Faulty, Named, PolicyDocument, Spanned, nearest};
-use crate::ids::{AppId, PERSONAL_ACCOUNTS, TenantId};
+use crate::files::{self, Diagnostics, Mode, Named, PolicyDocument, Spanned};
 
 /// Compiles a policy. `None` when the diagnostics hold an error.
 pub fn compile(document: &PolicyDocument, diagnostics: &mut Diagnostics) -> Option<Policy> {
@@ -19,99 +21,54 @@ pub fn compile(document: &PolicyDocument, diagnostics: &mut Diagnostics) -> Opti
         insert(&mut hosts, document, index, written, diagnostics);
         routes.push(route(index, written, &names, diagnostics));
     }
-    let asks_for_tokens = document.routes.iter().any(|route| !is_public(&route.value));
-    if asks_for_tokens && document.audiences.is_empty() {
-        let place = document.routes.first().map(|route| &route.name.span);
-        if let Some(place) = place {
-            diagnostics
-                .error(place, "no audience is named for the tokens of its callers")
-                .help(
-                    "write `audiences: [api://…]` beside `routes`: what callers request tokens for",
-                );
-        }
+    let asks_for_tokens =
+        |route: &Named<files::Route>| !is_public(&route.value) && route.value.audiences.is_empty();
+    if document.audiences.is_empty()
+        && let Some(route) = document.routes.iter().find(|route| asks_for_tokens(route))
+    {
+        diagnostics
+            .error(
+                &route.name.span,
+                "no audience is named for the tokens of its callers",
+            )
+            .help("write `audiences: [api://…]` beside `routes`: what callers request tokens for");
     }
     // A faulty route has no place in `routes`, so the indexes hold only when there is no fault.
     let routes: Option<Vec<Route>> = routes.into_iter().collect();
     let routes = routes.filter(|_| !diagnostics.has_errors())?;
+    let default_audiences = texts(&document.audiences);
+    let mut audiences = default_audiences.clone();
+    for own in routes
+        .iter()
+        .flat_map(|route| route.audiences.iter().flatten())
+    {
+        if !audiences.contains(own) {
+            audiences.push(own.clone());
+        }
+    }
     Some(Policy {
-        routes,
+        routes: own_audiences(routes, &default_audiences, &audiences),
         hosts,
-        tenants: names.tenants.values().copied().collect(),
-        audiences: document
-            .audiences
-            .iter()
-            .map(|audience| audience.value.as_str().into())
-            .collect(),
-        apps: names
-            .apps
-            .iter()
-            .map(|(name, app)| (*app, Arc::from(*name)))
-            .collect(),
-        tenant_names: names
-            .tenants
-            .iter()
-            .map(|(name, tenant)| (*tenant, Arc::from(*name)))
-            .collect(),
+        tenants: names.tenant_ids().collect(),
+        audiences,
+        default_audiences,
+        names: names.shown(document),
     })
 }
 
-struct Names<'d> {
-    tenants: HashMap<&'d str, TenantId>,
-    apps: HashMap<&'d str, AppId>,
-    backends: HashMap<&'d str, BackendId>,
-    faulty: &'d Faulty,
+fn texts(list: &[Spanned<String>]) -> Vec<Box<str>> {
+    list.iter().map(|text| text.value.as_str().into()).collect()
 }
 
-impl<'d> Names<'d> {
-    fn read(document: &'d PolicyDocument, diagnostics: &mut Diagnostics) -> Self {
-        for tenant in &document.tenants {
-            if TenantId::new(tenant.value) == PERSONAL_ACCOUNTS {
-                diagnostics
-                    .error(
-                        &tenant.span,
-                        "this is the tenant of personal Microsoft accounts",
-                    )
-                    .help("name the tenant of an organisation; personal accounts are never let in");
-            }
-        }
-        let tenants = document.tenants.iter();
-        let apps = document.apps.iter();
-        let backends = document.backends.iter().enumerate();
-        Self {
-            tenants: tenants
-                .map(|t| (t.name.value.as_str(), TenantId::new(t.value)))
-                .collect(),
-            apps: apps
-                .map(|a| (a.name.value.as_str(), AppId::new(a.value)))
-                .collect(),
-            backends: backends
-                .map(|(at, b)| (b.name.value.as_str(), BackendId(at)))
-                .collect(),
-            faulty: &document.faulty,
+/// Where some route has audiences of its own, those that have none are held to the policy's: a token
+/// for the one must not do for the other.
+fn own_audiences(mut routes: Vec<Route>, default: &[Box<str>], all: &[Box<str>]) -> Vec<Route> {
+    if default.len() != all.len() {
+        for route in &mut routes {
+            route.audiences.get_or_insert_with(|| default.into());
         }
     }
-}
-
-/// Looks a name up, or reports it with the nearest one that exists.
-fn named<T: Copy>(
-    kind: &str,
-    names: &HashMap<&str, T>,
-    faulty: &Faulty,
-    name: &Spanned<String>,
-    diagnostics: &mut Diagnostics,
-) -> Option<T> {
-    if let Some(found) = names.get(name.value.as_str()) {
-        return Some(*found);
-    }
-    // What could not be read was reported where it stands.
-    if !faulty.may_hold(&name.value) {
-        let error = diagnostics.error(&name.span, format!("no {kind} is named `{}`", name.value));
-        match nearest(&name.value, names.keys().copied()) {
-            Some(near) => error.did_you_mean(Some(near)),
-            None => error.help(format!("name it under `{kind}s:`")),
-        };
-    }
-    None
+    routes
 }
 
 fn is_public(route: &files::Route) -> bool {
@@ -124,34 +81,60 @@ fn route(
     names: &Names<'_>,
     diagnostics: &mut Diagnostics,
 ) -> Option<Route> {
-    let backend = named(
-        "backend",
-        &names.backends,
-        names.faulty,
-        &written.value.backend,
-        diagnostics,
-    );
-    let access = access(written, names, diagnostics);
-    let rewrite = rewritten(&written.value, diagnostics);
-    let kept = kept(&written.value, diagnostics);
+    let route = &written.value;
+    let backend = names.backends.find(&route.backend, diagnostics);
+    check_access(written, diagnostics);
+    let allow = rules::compile(Effect::Allow, &route.allow, names, diagnostics);
+    let deny = rules::compile(Effect::Deny, &route.deny, names, diagnostics);
+    let rewrite = rewritten(route, diagnostics);
+    let kept = kept(route, diagnostics);
+    let (allow, deny) = (allow?, deny?);
+    let public = is_public(route);
+    if public {
+        refuse_token_clauses(&deny, diagnostics);
+    }
+    let reads_parameters = |rules: &RuleSet| rules.rules().iter().any(Rule::reads_parameters);
+    let parameters = (reads_parameters(&allow) || reads_parameters(&deny)).then(|| {
+        let names = rewrite::parameters(&route.r#match.path.value);
+        names.into_iter().map(Into::into).collect()
+    });
+    let text =
+        |text: &Option<Spanned<String>>| text.as_ref().map(|text| text.value.as_str().into());
     Some(Route {
         id: RouteId(index),
         name: written.name.value.as_str().into(),
         backend: backend?,
-        access: access?,
+        taken: taken(&route.r#match),
+        public,
+        audiences: (!route.audiences.is_empty()).then(|| texts(&route.audiences).into()),
+        allow,
+        deny,
+        mode: route.mode.as_ref().map_or(Mode::Enforce, |mode| mode.value),
+        owner: text(&route.owner),
         rewrite: rewrite?,
         kept,
+        parameters,
+        span: written.name.span.clone(),
     })
 }
 
-fn access(
-    written: &Named<files::Route>,
-    names: &Names<'_>,
-    diagnostics: &mut Diagnostics,
-) -> Option<Access> {
+fn taken(wanted: &files::RouteMatch) -> Taken {
+    let mut methods = MethodSet::default();
+    for method in wanted.methods.iter().flatten() {
+        methods.insert(&method.value);
+    }
+    let host = wanted.host.as_ref();
+    Taken {
+        host: host.map(|host| host.value.to_ascii_lowercase().into()),
+        methods,
+        path: wanted.path.value.as_str().into(),
+    }
+}
+
+fn check_access(written: &Named<files::Route>, diagnostics: &mut Diagnostics) {
     let route = &written.value;
-    if is_public(route) {
-        if let Some(public) = route.public.as_ref().filter(|_| !route.allow.is_empty()) {
+    if let Some(public) = route.public.as_ref().filter(|public| public.value) {
+        if !route.allow.is_empty() {
             diagnostics
                 .warning(
                     &public.span,
@@ -159,61 +142,25 @@ fn access(
                 )
                 .help("remove `public` or the rules");
         }
-        return Some(Access::Public);
-    }
-    if route.allow.is_empty() {
+    } else if route.allow.is_empty() {
         diagnostics
             .warning(&written.name.span, "nobody may call this route")
             .help("add an allow rule, or `public: true` if everybody may");
     }
-    // Every rule is read before one that is faulty ends the route, so that all faults are told.
-    let rules: Vec<Option<Rule>> = route
-        .allow
-        .iter()
-        .map(|rule| rule_of(&rule.value, names, diagnostics))
-        .collect();
-    Some(Access::Rules(rules.into_iter().collect::<Option<_>>()?))
 }
 
-fn rule_of(
-    written: &files::Rule,
-    names: &Names<'_>,
-    diagnostics: &mut Diagnostics,
-) -> Option<Rule> {
-    // Written out in full, so that a new condition cannot be forgotten here.
-    let files::Rule {
-        tenants,
-        apps,
-        roles,
-        scopes,
-    } = written;
-    let tenants: Vec<_> = tenants
-        .iter()
-        .map(|name| named("tenant", &names.tenants, names.faulty, name, diagnostics))
-        .collect();
-    let apps: Vec<_> = apps
-        .iter()
-        .map(|name| named("app", &names.apps, names.faulty, name, diagnostics))
-        .collect();
-    for scope in scopes {
-        // RFC 6749 section 3.3. Another character could not be in a token's `scp`, nor in a challenge.
-        let valid = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
-        if !scope.value.bytes().all(valid) || scope.value.is_empty() {
+/// A public route does not look at tokens, so a deny rule there cannot ask what one holds.
+fn refuse_token_clauses(deny: &RuleSet, diagnostics: &mut Diagnostics) {
+    for rule in deny.rules() {
+        if rule.clauses().iter().any(Clause::asks_for_a_token) {
             diagnostics
-                .error(&scope.span, "this is not a scope name")
-                .help(
-                    "a scope is one word of printable ASCII, without quotes; list several as items",
-                );
+                .error(
+                    rule.span(),
+                    "a public route does not look at tokens, and this rule asks what one holds",
+                )
+                .help("use `from`, or a `when` without `token`, or write allow rules in place of `public`");
         }
     }
-    let texts =
-        |list: &[Spanned<String>]| list.iter().map(|text| text.value.as_str().into()).collect();
-    Some(Rule {
-        tenants: tenants.into_iter().collect::<Option<_>>()?,
-        apps: apps.into_iter().collect::<Option<_>>()?,
-        roles: texts(roles),
-        scopes: texts(scopes),
-    })
 }
 
 /// `Some(None)` for a route without a rewrite.

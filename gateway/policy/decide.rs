@@ -1,18 +1,24 @@
-//! The decision: deny by default, allow by a rule of which every condition holds.
+//! The decision: deny by default, allow by a rule of which every clause holds, unless a deny rule
+//! applies. What acts and what is only recorded is told apart in [`Decision::enforce`].
 
 use std::sync::Arc;
 
-use super::routes::{Access, Matched, Rule};
+use super::circumstances::Circumstances;
+use super::refusal;
+use super::routes::{Matched, Route};
+use super::rule::{Rule, RuleId};
 use crate::denial::{Denial, Reason};
 use crate::entra::Principal;
+use crate::files::Mode;
 
-/// What the policy says of a request, with its reason.
+/// What the policy says of a request, before anything acts on it.
 #[derive(Debug)]
-pub enum Decision<'p> {
-    /// Let in.
-    Allow(Authorized<'p>),
-    /// Kept out.
-    Deny(Denial),
+pub struct Decision<'p> {
+    matched: Matched<'p>,
+    principal: Option<Arc<Principal>>,
+    verdict: Result<Grounds, Refusal>,
+    /// What a report-only rule would have changed.
+    rehearsed: Option<Rehearsed>,
 }
 
 /// Why a request was let in.
@@ -20,8 +26,26 @@ pub enum Decision<'p> {
 pub enum Grounds {
     /// The route is public.
     Public,
-    /// The allow rule of this index.
-    Rule(usize),
+    /// An allow rule.
+    Rule(RuleId),
+    /// The route only reports, and would have refused.
+    ReportOnly,
+}
+
+/// Why a request is refused.
+#[derive(Debug)]
+pub struct Refusal {
+    denial: Denial,
+    rule: Option<RuleId>,
+}
+
+/// What did not act, because its mode is report-only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rehearsed {
+    /// This would have been the refusal, by this rule if it was one.
+    Denial(Reason, Option<RuleId>),
+    /// This rule would have let the request in.
+    Allow(RuleId),
 }
 
 /// The proof that a request was let in. Only a decision makes it.
@@ -38,7 +62,7 @@ impl<'p> Authorized<'p> {
         &self.matched
     }
 
-    /// Who calls; nobody known on a public route.
+    /// Who calls; nobody known on a public route, and perhaps on one that only reports.
     pub fn principal(&self) -> Option<&Arc<Principal>> {
         self.principal.as_ref()
     }
@@ -50,96 +74,166 @@ impl<'p> Authorized<'p> {
 }
 
 impl<'p> Matched<'p> {
-    /// Decides. The outcome of authentication is an input: a public route does not ask for it.
-    pub fn decide(self, caller: Result<Arc<Principal>, Denial>) -> Decision<'p> {
-        let rules = match &self.route.access {
-            Access::Public => {
-                return Decision::Allow(Authorized {
-                    principal: caller.ok(),
-                    grounds: Grounds::Public,
-                    matched: self,
-                });
+    /// Decides. The outcome of authentication is an input: a public route does not ask for it, and one
+    /// that only reports goes on without.
+    pub fn decide(
+        self,
+        caller: Result<Arc<Principal>, Denial>,
+        circumstances: &Circumstances<'_>,
+    ) -> Decision<'p> {
+        let circumstances = Circumstances {
+            parameters: &self.parameters,
+            ..*circumstances
+        };
+        let route = self.route;
+        let (principal, verdict) = match caller {
+            Ok(principal) => {
+                let verdict = judge(route, Some(&principal), &circumstances);
+                (Some(principal), verdict)
             }
-            Access::Rules(rules) => rules,
+            Err(_) if route.public => (None, judge(route, None, &circumstances)),
+            Err(denial) => {
+                let refusal = Refusal { denial, rule: None };
+                (None, (Err(refusal), None))
+            }
         };
-        let principal = match caller {
-            Ok(principal) => principal,
-            Err(denial) => return Decision::Deny(denial),
-        };
-        match rules.iter().position(|rule| rule.judge(&principal).is_ok()) {
-            Some(rule) => Decision::Allow(Authorized {
-                matched: self,
-                principal: Some(principal),
-                grounds: Grounds::Rule(rule),
-            }),
-            None => Decision::Deny(refuse(rules, &principal)),
+        let (verdict, rehearsed) = verdict;
+        Decision {
+            matched: self,
+            principal,
+            verdict,
+            rehearsed,
         }
+    }
+}
+
+type Judged = (Result<Grounds, Refusal>, Option<Rehearsed>);
+
+fn judge(
+    route: &Route,
+    principal: Option<&Arc<Principal>>,
+    circumstances: &Circumstances<'_>,
+) -> Judged {
+    let caller = principal.map(Arc::as_ref);
+    let audience = caller.map(|caller| route.accepts_audience(caller));
+    if let Some(Err(denial)) = audience {
+        return (Err(Refusal { denial, rule: None }), None);
+    }
+    let denies = |rule: &&Rule| rule.denies(caller, circumstances);
+    let deny = route.deny.candidates(caller);
+    let (mut acting, mut rehearsed) = (None, None);
+    for rule in deny.filter(denies) {
+        let place = match rule.enforced() {
+            true => &mut acting,
+            false => &mut rehearsed,
+        };
+        earliest(place, rule.id);
+    }
+    if let Some(rule) = acting {
+        let denial = Denial::from(Reason::DeniedByRule)
+            .expected("a caller whom no deny rule names", rule.to_string());
+        let rule = Some(rule);
+        return (Err(Refusal { denial, rule }), None);
+    }
+    let rehearsed = rehearsed.map(|rule| Rehearsed::Denial(Reason::DeniedByRule, Some(rule)));
+    if route.public {
+        return (Ok(Grounds::Public), rehearsed);
+    }
+    let (mut acting, mut would_allow) = (None, None);
+    let allow = route.allow.candidates(caller);
+    for rule in allow.filter(|rule| rule.allows(caller, circumstances)) {
+        let place = match rule.enforced() {
+            true => &mut acting,
+            false => &mut would_allow,
+        };
+        earliest(place, rule.id);
+    }
+    match acting {
+        Some(rule) => (Ok(Grounds::Rule(rule)), rehearsed),
+        None => {
+            let refusal = refusal::closest(&route.allow, caller, circumstances);
+            let rehearsed = would_allow.map(Rehearsed::Allow);
+            (Err(refusal), rehearsed)
+        }
+    }
+}
+
+/// Of several rules that hold, the first in the file is named, whatever the order of evaluation.
+fn earliest(named: &mut Option<RuleId>, rule: RuleId) {
+    if named.is_none_or(|earlier| rule < earlier) {
+        *named = Some(rule);
+    }
+}
+
+impl Refusal {
+    pub(super) fn new(denial: Denial, rule: Option<RuleId>) -> Self {
+        Self { denial, rule }
+    }
+
+    /// The answer, and why.
+    pub fn denial(&self) -> &Denial {
+        &self.denial
+    }
+
+    /// The deny rule that applied, or the allow rule that came closest.
+    pub fn rule(&self) -> Option<RuleId> {
+        self.rule
     }
 }
 
 impl<'p> Decision<'p> {
-    /// Turns the decision into the proof or the refusal.
+    /// The route.
+    pub fn route(&self) -> &'p Route {
+        self.matched.route
+    }
+
+    /// The route and what of the path it takes.
+    pub fn matched(&self) -> &Matched<'p> {
+        &self.matched
+    }
+
+    /// Who calls, if a token proved it.
+    pub fn principal(&self) -> Option<&Arc<Principal>> {
+        self.principal.as_ref()
+    }
+
+    /// What the rules say, whether that acts or not.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn verdict(&self) -> Result<Grounds, &Refusal> {
+        self.verdict.as_ref().copied()
+    }
+
+    /// What would have been otherwise, if every rule and the route acted.
+    pub fn rehearsed(&self) -> Option<Rehearsed> {
+        match (&self.verdict, self.route().mode) {
+            (Err(refusal), Mode::ReportOnly) => {
+                Some(Rehearsed::Denial(refusal.denial.reason(), refusal.rule))
+            }
+            (_, Mode::ReportOnly | Mode::Enforce) => self.rehearsed.clone(),
+        }
+    }
+
+    /// Whether [`Decision::enforce`] will let the request in.
+    pub fn lets_in(&self) -> bool {
+        self.verdict.is_ok() || self.route().mode == Mode::ReportOnly
+    }
+
+    /// Turns the decision into the proof or the refusal. Here, and nowhere else, the route's mode acts.
     ///
     /// # Errors
     /// The denial, if the policy keeps the request out.
     pub fn enforce(self) -> Result<Authorized<'p>, Denial> {
-        match self {
-            Self::Allow(authorized) => Ok(authorized),
-            Self::Deny(denial) => Err(denial),
-        }
-    }
-}
-
-/// How far a rule went before it did not hold: the further, the more useful it is to name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Short {
-    Tenant,
-    App,
-    Role,
-    Scope,
-}
-
-impl Rule {
-    fn judge(&self, principal: &Principal) -> Result<(), Short> {
-        if !self.tenants.contains(&principal.tenant()) {
-            return Err(Short::Tenant);
-        }
-        if !self.apps.is_empty() && !self.apps.contains(&principal.app()) {
-            return Err(Short::App);
-        }
-        if !self.roles.is_empty() && !self.roles.iter().any(|role| principal.has_role(role)) {
-            return Err(Short::Role);
-        }
-        if !self.scopes.is_empty() && !self.scopes.iter().any(|scope| principal.has_scope(scope)) {
-            return Err(Short::Scope);
-        }
-        Ok(())
-    }
-}
-
-/// The denial of the rule that came closest.
-fn refuse(rules: &[Rule], principal: &Principal) -> Denial {
-    let short = rules
-        .iter()
-        .filter_map(|rule| Some((rule.judge(principal).err()?, rule)));
-    // The first of the closest, so that the order of rules does not change what callers see less
-    // than it must: any of them is true.
-    let closest = short.reduce(|best, next| if next.0 > best.0 { next } else { best });
-    let named = |wanted: &[Box<str>]| wanted.join(" ");
-    match closest {
-        None | Some((Short::Tenant, _)) => Denial::from(Reason::TenantNotAllowed)
-            .expected("a tenant of a rule", principal.tenant().to_string()),
-        Some((Short::App, _)) => Denial::from(Reason::AppNotAllowed)
-            .expected("an app of a rule", principal.app().to_string()),
-        Some((Short::Role, rule)) => Denial::from(Reason::RoleMissing).expected(
-            format!("one of the roles: {}", named(&rule.roles)),
-            "none of them",
-        ),
-        Some((Short::Scope, rule)) => Denial::from(Reason::ScopeMissing)
-            .scope(named(&rule.scopes))
-            .expected(
-                format!("one of the scopes: {}", named(&rule.scopes)),
-                "none of them",
-            ),
+        let grounds = match (self.verdict, self.matched.route.mode) {
+            (Ok(grounds), Mode::Enforce | Mode::ReportOnly) => grounds,
+            (Err(_), Mode::ReportOnly) => Grounds::ReportOnly,
+            (Err(refusal), Mode::Enforce) => return Err(refusal.denial),
+        };
+        Ok(Authorized {
+            matched: self.matched,
+            principal: self.principal,
+            grounds,
+        })
     }
 }

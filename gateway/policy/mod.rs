@@ -3,17 +3,28 @@
 //! The types carry the proof: only [`Policy::find`] makes a [`Matched`], only [`Matched::decide`] a
 //! [`Decision`], only [`Decision::enforce`] an [`Authorized`], and `upstream` asks for that.
 
+pub mod condition;
+
+mod circumstances;
 mod compile;
 mod decide;
 mod method;
+mod names;
 mod path;
+mod refusal;
 mod rewrite;
 mod routes;
+mod rule;
+mod rule_set;
+mod rules;
 
 #[cfg(test)]
 mod tests;
 
+pub use circumstances::{Circumstances, Known};
 pub use compile::compile;
-pub use decide::{Authorized, Decision, Grounds};
+pub use decide::{Authorized, Decision, Grounds, Refusal, Rehearsed};
 pub use method::MethodSet;
-pub use routes::{Access, BackendId, Matched, Policy, Route, RouteId, Rule, Unmatched};
+pub use routes::{BackendId, Matched, Named, Policy, Route, RouteId, Taken, Unmatched};
+pub use rule::{Clause, Effect, Ids, Network, Rule, RuleId, Undecided, Verdict, Wanted};
+pub use rule_set::RuleSet;

@@ -6,12 +6,17 @@ use std::sync::Arc;
 use http::Method;
 use matchit::Params;
 
+use super::condition::Condition;
 use super::method::{self, MethodSet};
-use super::path::{Clash, Found, Paths};
+use super::path::{Clash, Found, Paths, parameter_name};
 use super::rewrite::Rewrite;
+use super::rule::Clause;
+use super::rule_set::RuleSet;
 use crate::canonical::{KeptParameters, canonical_path};
 use crate::denial::{Denial, Reason, allow_field};
-use crate::ids::{AppId, TenantId};
+use crate::entra::Principal;
+use crate::files::{Mode, Span};
+use crate::ids::{AppId, ObjectId, TenantId};
 
 /// The place of a route in its policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,9 +32,30 @@ pub struct Route {
     pub(super) id: RouteId,
     pub(super) name: Arc<str>,
     pub(super) backend: BackendId,
-    pub(super) access: Access,
+    pub(super) taken: Taken,
+    pub(super) public: bool,
+    /// In place of the policy's, where the route has its own.
+    pub(super) audiences: Option<Box<[Box<str>]>>,
+    pub(super) allow: RuleSet,
+    pub(super) deny: RuleSet,
+    pub(super) mode: Mode,
+    pub(super) owner: Option<Box<str>>,
     pub(super) rewrite: Option<Rewrite>,
     pub(super) kept: KeptParameters,
+    /// The names of the path's parameters in order, where a condition asks for them.
+    pub(super) parameters: Option<Box<[Box<str>]>>,
+    pub(super) span: Span,
+}
+
+/// Which requests a route takes, as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// An exact host or `*.suffix`; any host where it is absent.
+    pub host: Option<Box<str>>,
+    /// The methods.
+    pub methods: MethodSet,
+    /// The path pattern.
+    pub path: Box<str>,
 }
 
 impl Route {
@@ -48,29 +74,57 @@ impl Route {
         self.backend
     }
 
+    /// Which requests it takes.
+    pub fn taken(&self) -> &Taken {
+        &self.taken
+    }
+
+    /// Whether everybody may call it, with or without a token, save whom a deny rule keeps out.
+    pub fn is_public(&self) -> bool {
+        self.public
+    }
+
+    /// The allow rules.
+    pub fn allow(&self) -> &RuleSet {
+        &self.allow
+    }
+
+    /// The deny rules.
+    pub fn deny(&self) -> &RuleSet {
+        &self.deny
+    }
+
+    /// Whether its refusals act.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Who answers for it.
+    pub fn owner(&self) -> Option<&str> {
+        self.owner.as_deref()
+    }
+
+    /// Where it was written.
+    pub fn span(&self) -> &Span {
+        &self.span
+    }
+
     /// The query parameters that it uses although they look like keys.
     pub fn kept_parameters(&self) -> KeptParameters {
         self.kept
     }
-}
 
-/// Who may call a route.
-#[derive(Debug)]
-pub enum Access {
-    /// Everybody, written out as `public: true`.
-    Public,
-    /// Whom one of the rules admits; with no rule, nobody.
-    Rules(Vec<Rule>),
-}
-
-/// An allow rule. All that it says must hold; an empty list says nothing, but for `tenants`, which is
-/// never empty.
-#[derive(Debug)]
-pub struct Rule {
-    pub(super) tenants: Vec<TenantId>,
-    pub(super) apps: Vec<AppId>,
-    pub(super) roles: Vec<Box<str>>,
-    pub(super) scopes: Vec<Box<str>>,
+    /// Whether the token is meant for this route. That it is meant for one of the policy's audiences,
+    /// verification has seen.
+    pub(super) fn accepts_audience(&self, caller: &Principal) -> Result<(), Denial> {
+        match &self.audiences {
+            Some(own) if !own.iter().any(|own| **own == *caller.audience()) => {
+                Err(Denial::from(Reason::AudienceMismatch)
+                    .expected(own.join(", "), "another audience of the policy"))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
 }
 
 /// The routes, by host, path and method.
@@ -79,9 +133,19 @@ pub struct Policy {
     pub(super) routes: Vec<Route>,
     pub(super) tenants: HashSet<TenantId>,
     pub(super) audiences: Vec<Box<str>>,
-    pub(super) apps: HashMap<AppId, Arc<str>>,
-    pub(super) tenant_names: HashMap<TenantId, Arc<str>>,
+    pub(super) default_audiences: Vec<Box<str>>,
+    pub(super) names: Named,
     pub(super) hosts: Hosts,
+}
+
+/// What the policy calls people and things, for those who read.
+#[derive(Debug, Default)]
+pub struct Named {
+    pub(super) apps: HashMap<AppId, Arc<str>>,
+    pub(super) tenants: HashMap<TenantId, Arc<str>>,
+    pub(super) principals: HashMap<ObjectId, Arc<str>>,
+    pub(super) groups: HashMap<ObjectId, Arc<str>>,
+    pub(super) backends: Vec<Arc<str>>,
 }
 
 /// Path tables by host: exact names, then suffixes from the longest, then those for any host.
@@ -111,6 +175,8 @@ struct Entry {
 pub struct Matched<'p> {
     pub(super) route: &'p Route,
     rewritten: Option<String>,
+    /// Names and values, where a condition asks for them.
+    pub(super) parameters: Box<[(Box<str>, Box<str>)]>,
 }
 
 impl<'p> Matched<'p> {
@@ -121,7 +187,7 @@ impl<'p> Matched<'p> {
 
     /// Whether everybody may call the route, with or without a token.
     pub fn is_public(&self) -> bool {
-        matches!(self.route.access, Access::Public)
+        self.route.public
     }
 
     /// The path by the route's `rewrite`, if it has one.
@@ -187,7 +253,16 @@ impl Policy {
         if !rewritten.iter().all(is_canonical) {
             return Err(Unmatched(Reason::AmbiguousPath.into()));
         }
-        Ok(Matched { route, rewritten })
+        let names = route.parameters.iter().flatten().enumerate();
+        let values = names.filter_map(|(position, name)| {
+            let value = parameters.get(parameter_name(position))?;
+            Some((name.clone(), value.into()))
+        });
+        Ok(Matched {
+            route,
+            rewritten,
+            parameters: values.collect(),
+        })
     }
 
     /// All routes, in the order of their IDs.
@@ -205,14 +280,121 @@ impl Policy {
         &self.audiences
     }
 
-    /// The name that the policy gives an app.
-    pub fn app_name(&self, app: AppId) -> Option<&Arc<str>> {
+    /// The audiences of routes that name none of their own.
+    pub fn default_audiences(&self) -> &[Box<str>] {
+        &self.default_audiences
+    }
+
+    /// The audiences that tokens for a route are meant for.
+    pub fn audiences_of<'p>(&'p self, route: &'p Route) -> &'p [Box<str>] {
+        route
+            .audiences
+            .as_deref()
+            .unwrap_or(&self.default_audiences)
+    }
+
+    /// The fields that its conditions read, in order.
+    pub fn fields_read(&self) -> Vec<Box<str>> {
+        let mut fields: Vec<Box<str>> = self
+            .conditions()
+            .flat_map(Condition::headers)
+            .map(Into::into)
+            .collect();
+        fields.sort_unstable();
+        fields.dedup();
+        fields
+    }
+
+    /// The claims that its conditions read beside those that every record holds, in order.
+    pub fn claims_read(&self) -> Vec<Box<str>> {
+        let mut claims: Vec<Box<str>> = self
+            .conditions()
+            .flat_map(Condition::claims)
+            .map(Into::into)
+            .collect();
+        claims.sort_unstable();
+        claims.dedup();
+        claims
+    }
+
+    fn conditions(&self) -> impl Iterator<Item = &Condition> {
+        let rules = self
+            .routes
+            .iter()
+            .flat_map(|route| route.allow.rules().iter().chain(route.deny.rules()));
+        let clauses = rules.flat_map(|rule| rule.clauses());
+        clauses.filter_map(|clause| match clause {
+            Clause::When(condition) => Some(condition),
+            _ => None,
+        })
+    }
+
+    /// What the policy calls people and things.
+    pub fn names(&self) -> &Named {
+        &self.names
+    }
+}
+
+impl Named {
+    /// The name of an app.
+    pub fn app(&self, app: AppId) -> Option<&Arc<str>> {
         self.apps.get(&app)
     }
 
-    /// The name that the policy gives a tenant.
-    pub fn tenant_name(&self, tenant: TenantId) -> Option<&Arc<str>> {
-        self.tenant_names.get(&tenant)
+    /// The app of a name.
+    pub fn app_named(&self, name: &str) -> Option<AppId> {
+        let mut apps = self.apps.iter();
+        apps.find(|(_, known)| ***known == *name)
+            .map(|(app, _)| *app)
+    }
+
+    /// The names of all apps.
+    pub fn apps(&self) -> impl Iterator<Item = (AppId, &Arc<str>)> {
+        self.apps.iter().map(|(app, name)| (*app, name))
+    }
+
+    /// The name of a tenant.
+    pub fn tenant(&self, tenant: TenantId) -> Option<&Arc<str>> {
+        self.tenants.get(&tenant)
+    }
+
+    /// The tenant of a name.
+    pub fn tenant_named(&self, name: &str) -> Option<TenantId> {
+        let mut tenants = self.tenants.iter();
+        tenants
+            .find(|(_, known)| ***known == *name)
+            .map(|(tenant, _)| *tenant)
+    }
+
+    /// The name of a principal.
+    pub fn principal(&self, principal: ObjectId) -> Option<&Arc<str>> {
+        self.principals.get(&principal)
+    }
+
+    /// The principal of a name.
+    pub fn principal_named(&self, name: &str) -> Option<ObjectId> {
+        let mut principals = self.principals.iter();
+        principals
+            .find(|(_, known)| ***known == *name)
+            .map(|(principal, _)| *principal)
+    }
+
+    /// The name of a group.
+    pub fn group(&self, group: ObjectId) -> Option<&Arc<str>> {
+        self.groups.get(&group)
+    }
+
+    /// The group of a name.
+    pub fn group_named(&self, name: &str) -> Option<ObjectId> {
+        let mut groups = self.groups.iter();
+        groups
+            .find(|(_, known)| ***known == *name)
+            .map(|(group, _)| *group)
+    }
+
+    /// The name of a backend.
+    pub fn backend(&self, backend: BackendId) -> Option<&Arc<str>> {
+        self.backends.get(backend.0)
     }
 }
 

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::event::timestamp;
-use super::record::{Outcome, Record};
-use crate::entra::TokenKind;
+use super::record::{Disagreement, Outcome, Record};
+use crate::policy::Rehearsed;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -25,7 +25,11 @@ struct Line<'r> {
     decision: &'static str,
     reason: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    rule: Option<usize>,
+    rule: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    report_only: Option<Instead<'r>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    candidate: Option<Instead<'r>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tenant: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,6 +60,42 @@ struct Line<'r> {
     upstream_ms: Option<f64>,
 }
 
+/// What would have been done instead, had what only reports been in force.
+#[derive(Serialize)]
+pub(super) struct Instead<'r> {
+    decision: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    route: Option<&'r str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<String>,
+}
+
+impl<'r> Instead<'r> {
+    pub(super) fn rehearsed(rehearsed: &Rehearsed) -> Self {
+        let (decision, reason, rule) = match rehearsed {
+            Rehearsed::Denial(reason, rule) => ("deny", Some(reason.code()), *rule),
+            Rehearsed::Allow(rule) => ("allow", None, Some(*rule)),
+        };
+        Self {
+            decision,
+            reason,
+            route: None,
+            rule: rule.map(|rule| rule.to_string()),
+        }
+    }
+
+    pub(super) fn candidate(other: &'r Disagreement) -> Self {
+        Self {
+            decision: other.decision(),
+            reason: other.denial.map(|reason| reason.code()),
+            route: other.route.as_deref(),
+            rule: other.rule.map(|rule| rule.to_string()),
+        }
+    }
+}
+
 impl<'r> Line<'r> {
     fn of(record: &'r Record) -> Self {
         let principal = record.principal.as_ref();
@@ -72,16 +112,15 @@ impl<'r> Line<'r> {
             route: record.route.as_deref(),
             decision: record.outcome.decision(),
             reason: record.outcome.reason(),
-            rule: record.rule,
+            rule: record.rule.map(|rule| rule.to_string()),
+            report_only: record.rehearsed.as_ref().map(Instead::rehearsed),
+            candidate: record.candidate.as_ref().map(Instead::candidate),
             tenant: principal.map(|p| p.tenant().to_string()),
             tenant_name: record.tenant_name.as_deref(),
             app: principal.map(|p| p.app().to_string()),
             app_name: record.app_name.as_deref(),
             principal: principal.and_then(|p| p.object()).map(|id| id.to_string()),
-            token_kind: principal.map(|p| match p.kind() {
-                TokenKind::AppOnly => "app",
-                TokenKind::Delegated => "delegated",
-            }),
+            token_kind: principal.map(|p| p.kind().as_str()),
             token_version: principal.map(|p| p.version().name()),
             expected: note.map(|note| note.expected.as_str()),
             got: note.map(|note| note.got.as_str()),
@@ -127,6 +166,22 @@ pub(super) fn human(record: &Record, out: &mut Vec<u8>) {
     add("route", record.route.as_deref());
     add("tenant", record.tenant_name.as_deref());
     add("app", record.app_name.as_deref());
+    match &record.rehearsed {
+        Some(Rehearsed::Denial(reason, _)) => {
+            let _ = write!(line, " would-deny={reason}");
+        }
+        Some(Rehearsed::Allow(rule)) => {
+            let _ = write!(line, " would-allow={rule}");
+        }
+        None => {}
+    }
+    if let Some(other) = &record.candidate {
+        let reason = other.denial.map_or("", |reason| reason.code());
+        let _ = write!(line, " candidate={}", other.decision());
+        if !reason.is_empty() {
+            let _ = write!(line, ":{reason}");
+        }
+    }
     if let Some(note) = &record.note {
         // Escaped: what came is the caller's own, and must not pass for a field of ours.
         let _ = write!(line, " expected={:?} got={:?}", note.expected, note.got);

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::record::Record;
+use super::record::{Disagreement, Record};
+use crate::policy::{Rehearsed, RuleId};
 
 /// What has been counted since the start.
 #[derive(Debug, Default)]
@@ -14,6 +15,9 @@ pub struct Metrics(Mutex<Counted>);
 #[derive(Debug, Default)]
 struct Counted {
     decisions: BTreeMap<Labels, u64>,
+    report_only: BTreeMap<Labels, u64>,
+    candidate: BTreeMap<Disagreed, u64>,
+    candidate_undecided: u64,
     stripped: BTreeMap<&'static str, u64>,
     lost: u64,
 }
@@ -23,6 +27,28 @@ struct Labels {
     route: Option<Arc<str>>,
     decision: &'static str,
     reason: &'static str,
+}
+
+/// A disagreement with the candidate, by what is bounded: names of routes, rules and apps in the files.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Disagreed {
+    route: Option<Arc<str>>,
+    app: Option<Arc<str>>,
+    rule: Option<RuleId>,
+    decision: &'static str,
+    reason: &'static str,
+}
+
+impl Disagreed {
+    fn of(record: &Record, other: &Disagreement) -> Self {
+        Self {
+            route: other.route.clone().or_else(|| record.route.clone()),
+            app: record.app_name.clone(),
+            rule: other.rule,
+            decision: other.decision(),
+            reason: other.denial.map_or("", |reason| reason.code()),
+        }
+    }
 }
 
 impl Metrics {
@@ -37,6 +63,23 @@ impl Metrics {
                 reason: record.outcome.reason(),
             };
             *counted.decisions.entry(labels).or_default() += 1;
+            if let Some(rehearsed) = &record.rehearsed {
+                let (decision, reason) = match rehearsed {
+                    Rehearsed::Denial(reason, _) => ("deny", reason.code()),
+                    Rehearsed::Allow(_) => ("allow", ""),
+                };
+                let labels = Labels {
+                    route: record.route.clone(),
+                    decision,
+                    reason,
+                };
+                *counted.report_only.entry(labels).or_default() += 1;
+            }
+            if let Some(other) = &record.candidate {
+                let labels = Disagreed::of(record, other);
+                *counted.candidate.entry(labels).or_default() += 1;
+            }
+            counted.candidate_undecided += u64::from(record.candidate_undecided);
             for key in record.keys() {
                 *counted.stripped.entry(key).or_default() += 1;
             }
@@ -50,19 +93,39 @@ impl Metrics {
             "# HELP portcullis_decisions_total Requests by route, decision and reason.\n\
              # TYPE portcullis_decisions_total counter\n",
         );
-        for (labels, count) in &counted.decisions {
-            let Labels {
-                route,
-                decision,
-                reason,
-            } = labels;
-            // Route names are words of letters, digits, dots and hyphens: nothing to escape.
-            let route = route.as_deref().unwrap_or("none");
+        by_labels(&mut text, "portcullis_decisions_total", &counted.decisions);
+        text.push_str(
+            "# HELP portcullis_report_only_total What would have been decided otherwise, had everything acted that only reports.\n\
+             # TYPE portcullis_report_only_total counter\n",
+        );
+        by_labels(
+            &mut text,
+            "portcullis_report_only_total",
+            &counted.report_only,
+        );
+        text.push_str(
+            "# HELP portcullis_candidate_disagreements_total What the candidate policy would have decided otherwise.\n\
+             # TYPE portcullis_candidate_disagreements_total counter\n",
+        );
+        for (labels, count) in &counted.candidate {
+            let route = labels.route.as_deref().unwrap_or("none");
+            let app = labels.app.as_deref().unwrap_or("other");
+            let rule = labels
+                .rule
+                .map_or("none".to_owned(), |rule| rule.to_string());
+            let (decision, reason) = (labels.decision, labels.reason);
             let _ = writeln!(
                 text,
-                "portcullis_decisions_total{{route=\"{route}\",decision=\"{decision}\",reason=\"{reason}\"}} {count}"
+                "portcullis_candidate_disagreements_total{{route=\"{route}\",app=\"{app}\",rule=\"{rule}\",decision=\"{decision}\",reason=\"{reason}\"}} {count}"
             );
         }
+        let _ = write!(
+            text,
+            "# HELP portcullis_candidate_undecided_total Requests on which the candidate could not decide without waiting for keys.\n\
+             # TYPE portcullis_candidate_undecided_total counter\n\
+             portcullis_candidate_undecided_total {}\n",
+            counted.candidate_undecided
+        );
         text.push_str(
             "# HELP portcullis_keys_stripped_total Keys that callers sent, by name.\n\
              # TYPE portcullis_keys_stripped_total counter\n",
@@ -81,5 +144,21 @@ impl Metrics {
             counted.lost
         );
         text
+    }
+}
+
+fn by_labels(text: &mut String, name: &str, counted: &BTreeMap<Labels, u64>) {
+    for (labels, count) in counted {
+        let Labels {
+            route,
+            decision,
+            reason,
+        } = labels;
+        // Route names are words of letters, digits, dots and hyphens: nothing to escape.
+        let route = route.as_deref().unwrap_or("none");
+        let _ = writeln!(
+            text,
+            "{name}{{route=\"{route}\",decision=\"{decision}\",reason=\"{reason}\"}} {count}"
+        );
     }
 }

@@ -11,5 +11,5 @@ pub use event::{Level, event};
 
 pub use log::{Log, RequestLog, Sink};
 pub use metrics::Metrics;
-pub use record::{Outcome, Record};
+pub use record::{Disagreement, Outcome, Record};
 pub use ride::{AnswerBody, RecordedBody, Ride};

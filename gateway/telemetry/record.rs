@@ -12,7 +12,7 @@ use crate::clock::Now;
 use crate::denial::{Denial, Note, Reason};
 use crate::entra::Principal;
 use crate::ids::RequestId;
-use crate::policy::{Authorized, Grounds, Matched, Policy};
+use crate::policy::{Authorized, Decision, Grounds, Policy, Rehearsed, RuleId};
 use crate::trace::Trace;
 
 /// How a request ended.
@@ -22,6 +22,8 @@ pub enum Outcome {
     Allowed,
     /// Let in because the route is public.
     Public,
+    /// Let in because the route only reports; its refusal is recorded beside.
+    ReportOnly,
     /// Refused, or failed on the way to the backend.
     Denied(Reason),
 }
@@ -30,7 +32,7 @@ impl Outcome {
     /// `allow` or `deny`, as logs and metrics write it.
     pub const fn decision(self) -> &'static str {
         match self {
-            Self::Allowed | Self::Public => "allow",
+            Self::Allowed | Self::Public | Self::ReportOnly => "allow",
             Self::Denied(_) => "deny",
         }
     }
@@ -40,7 +42,29 @@ impl Outcome {
         match self {
             Self::Allowed => "rule",
             Self::Public => "public",
+            Self::ReportOnly => "report-only",
             Self::Denied(reason) => reason.code(),
+        }
+    }
+}
+
+/// What a candidate policy would have done otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disagreement {
+    /// `None` if it would have let the request in.
+    pub denial: Option<Reason>,
+    /// The route that the candidate found.
+    pub route: Option<Arc<str>>,
+    /// The rule of it that let in, kept out or came closest.
+    pub rule: Option<RuleId>,
+}
+
+impl Disagreement {
+    /// `allow` or `deny`.
+    pub const fn decision(&self) -> &'static str {
+        match self.denial {
+            None => "allow",
+            Some(_) => "deny",
         }
     }
 }
@@ -78,8 +102,16 @@ pub struct Record {
     pub app_name: Option<Arc<str>>,
     /// The name that the policy gives the tenant.
     pub tenant_name: Option<Arc<str>>,
-    /// The allow rule that let the request in.
-    pub rule: Option<usize>,
+    /// The rule that let the request in or kept it out, or that came closest to letting it in.
+    pub rule: Option<RuleId>,
+    /// What would have been otherwise if everything acted that only reports.
+    pub rehearsed: Option<Rehearsed>,
+    /// What the candidate would have done, where that is something else.
+    pub candidate: Option<Disagreement>,
+    /// Whether the candidate could not decide without waiting for keys.
+    pub candidate_undecided: bool,
+    /// The fields that conditions may read, with their values. Empty unless decisions are recorded.
+    pub fields: Vec<(Box<str>, Vec<Box<str>>)>,
     /// How it ended.
     pub outcome: Outcome,
     granted: Option<Outcome>,
@@ -118,6 +150,10 @@ impl Record {
             app_name: None,
             tenant_name: None,
             rule: None,
+            rehearsed: None,
+            candidate: None,
+            candidate_undecided: false,
+            fields: Vec::new(),
             // Until something else is known: whoever leaves before that was not answered.
             outcome: Outcome::Denied(Reason::CallerLeft),
             granted: None,
@@ -145,32 +181,83 @@ impl Record {
         self.trace = Some(trace);
     }
 
-    /// Notes the route, and who calls, with the names that the policy gives.
-    pub fn matched(
-        &mut self,
-        matched: &Matched<'_>,
-        caller: Option<&Arc<Principal>>,
-        policy: &Policy,
-    ) {
-        self.route = Some(Arc::clone(matched.route().name()));
-        if let Some(caller) = caller {
-            self.app_name = policy.app_name(caller.app()).cloned();
-            self.tenant_name = policy.tenant_name(caller.tenant()).cloned();
-            self.principal = Some(Arc::clone(caller));
-        }
-    }
-
     /// The keys that the caller sent, by name.
     pub fn keys(&self) -> impl Iterator<Item = &'static str> {
         self.key_parameters.names().chain(self.key_headers.names())
     }
 
+    /// Notes what the policy decided, whether that acts or not, and for whom, with the names that the
+    /// policy gives.
+    pub fn decided(&mut self, decision: &Result<Decision<'_>, Denial>, policy: &Policy) {
+        let Ok(decision) = decision else {
+            return;
+        };
+        self.route = Some(Arc::clone(decision.route().name()));
+        if let Some(caller) = decision.principal() {
+            self.app_name = policy.names().app(caller.app()).cloned();
+            self.tenant_name = policy.names().tenant(caller.tenant()).cloned();
+            self.principal = Some(Arc::clone(caller));
+        }
+        self.rule = rule(decision);
+        if let Err(refusal) = decision.verdict() {
+            self.note = refusal.denial().note().cloned();
+        }
+        self.rehearsed = decision.rehearsed();
+    }
+
+    /// Notes what the candidate decided, where that is something else. `None` if it could not decide
+    /// without waiting.
+    pub fn rehearsed(
+        &mut self,
+        decision: &Result<Decision<'_>, Denial>,
+        candidate: Option<&Result<Decision<'_>, Denial>>,
+    ) {
+        let lets_in = |decision: &Result<Decision<'_>, Denial>| {
+            decision.as_ref().is_ok_and(Decision::lets_in)
+        };
+        let Some(candidate) = candidate else {
+            self.candidate_undecided = true;
+            return;
+        };
+        if lets_in(decision) == lets_in(candidate) {
+            return;
+        }
+        self.candidate = Some(match candidate {
+            Err(denial) => Disagreement {
+                denial: Some(denial.reason()),
+                route: None,
+                rule: None,
+            },
+            Ok(candidate) => Disagreement {
+                denial: match candidate.verdict() {
+                    Err(refusal) if !candidate.lets_in() => Some(refusal.denial().reason()),
+                    Ok(_) | Err(_) => None,
+                },
+                route: Some(Arc::clone(candidate.route().name())),
+                rule: rule(candidate),
+            },
+        });
+    }
+
+    /// Keeps the fields that conditions may read, so that the decision can be made again.
+    pub fn keep_fields(&mut self, request: &canonical::Request, names: &[Box<str>]) {
+        let values = |name: &str| {
+            let values = request.headers().get_all(name).iter();
+            values.map(|value| shortened(&String::from_utf8_lossy(value.as_bytes())))
+        };
+        self.fields = names
+            .iter()
+            .map(|name| (name.clone(), values(name).collect()))
+            .collect();
+    }
+
     /// Notes that the request was let in, and that it is sent on now.
     pub fn authorized(&mut self, authorized: &Authorized<'_>, backend: &Arc<str>, now: Now) {
-        (self.granted, self.rule) = match authorized.grounds() {
-            Grounds::Public => (Some(Outcome::Public), None),
-            Grounds::Rule(rule) => (Some(Outcome::Allowed), Some(rule)),
-        };
+        self.granted = Some(match authorized.grounds() {
+            Grounds::Public => Outcome::Public,
+            Grounds::Rule(_) => Outcome::Allowed,
+            Grounds::ReportOnly => Outcome::ReportOnly,
+        });
         self.backend = Some(Arc::clone(backend));
         self.sent_on = Some(now);
     }
@@ -193,8 +280,18 @@ impl Record {
     }
 }
 
-/// Text of the caller's, no longer than a line can bear. The path is ASCII, so any place will do.
+/// The rule that let in or kept out, or that came closest.
+fn rule(decision: &Decision<'_>) -> Option<RuleId> {
+    match decision.verdict() {
+        Ok(Grounds::Rule(rule)) => Some(rule),
+        Ok(Grounds::Public | Grounds::ReportOnly) => None,
+        Err(refusal) => refusal.rule(),
+    }
+}
+
+/// Text of the caller's, no longer than a line can bear.
 fn shortened(text: &str) -> Box<str> {
     const LONGEST: usize = 1024;
-    text.get(..LONGEST).unwrap_or(text).into()
+    let end = text.floor_char_boundary(LONGEST);
+    text.get(..end).unwrap_or_default().into()
 }

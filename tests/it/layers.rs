@@ -28,7 +28,7 @@ const ORDER: &[&[&str]] = &[
     &["trace"],
     &["body"],
     &["ids"],
-    &["secret", "clock"],
+    &["secret", "clock", "token"],
 ];
 
 fn rank(room: &str) -> Option<usize> {

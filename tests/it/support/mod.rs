@@ -54,6 +54,9 @@ pub struct Scene {
     pub backends: String,
     /// The policy's audiences, as a list's items.
     pub audiences: String,
+    /// Further sections of the policy: names, defaults.
+    pub names: String,
+    candidate: Option<String>,
     pub resolver: Arc<dyn Resolver>,
 }
 
@@ -83,6 +86,8 @@ impl Scene {
             routes: String::new(),
             backends: String::new(),
             audiences: AUDIENCE.to_owned(),
+            names: String::new(),
+            candidate: None,
             resolver: Arc::new(SystemResolver),
         }
     }
@@ -138,6 +143,13 @@ impl Scene {
         self.route(name, &rest)
     }
 
+    /// Lets what `change` makes of the policy decide beside it.
+    pub fn candidate(mut self, change: impl FnOnce(String) -> String) -> Self {
+        self.candidate = Some(change(self.policy()));
+        self.more += "candidate: candidate.yaml\n";
+        self
+    }
+
     /// The Function of the world, called with a managed identity.
     pub fn function(self, name: &str) -> Self {
         let url = self.world.function.url();
@@ -151,10 +163,11 @@ impl Scene {
     /// The policy file as text.
     pub fn policy(&self) -> String {
         format!(
-            "tenants: {{ contoso: {CONTOSO}, fabrikam: {} }}\napps: {{ marketing-portal: {MARKETING_PORTAL}, nightly-batch: {} }}\naudiences: [{}]\nbackends:\n{}routes:\n{}",
+            "tenants: {{ contoso: {CONTOSO}, fabrikam: {} }}\napps: {{ marketing-portal: {MARKETING_PORTAL}, nightly-batch: {} }}\naudiences: [{}]\n{}\nbackends:\n{}routes:\n{}",
             portcullis::demo::names::FABRIKAM,
             portcullis::demo::names::NIGHTLY_BATCH,
             self.audiences,
+            self.names,
             self.backends,
             self.routes
         )
@@ -173,6 +186,9 @@ impl Scene {
         write("gateway.crt", &certificate.cert_pem);
         write("gateway.key", &certificate.key_pem);
         write("policy.yaml", &self.policy());
+        if let Some(candidate) = &self.candidate {
+            write("candidate.yaml", candidate);
+        }
         let authority = self.world.entra.authority();
         let tls = match &self.tls {
             Some(pairs) => format!("{{ certificates: [{pairs}] }}"),

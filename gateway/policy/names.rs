@@ -1,0 +1,143 @@
+//! Names of policy files, looked up: a name that nothing bears is reported with the nearest that exists.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::routes::{BackendId, Named};
+use crate::files::{self, Diagnostics, Faulty, PolicyDocument, Spanned, nearest};
+use crate::ids::{AppId, ObjectId, PERSONAL_ACCOUNTS, TenantId};
+
+/// Everything that has a name.
+pub(super) struct Names<'d> {
+    pub(super) tenants: Kind<'d, TenantId>,
+    pub(super) apps: Kind<'d, AppId>,
+    pub(super) principals: Kind<'d, ObjectId>,
+    pub(super) groups: Kind<'d, ObjectId>,
+    pub(super) networks: Kind<'d, Vec<IpNet>>,
+    pub(super) backends: Kind<'d, BackendId>,
+}
+
+/// The names of one kind of thing.
+pub(super) struct Kind<'d, T> {
+    /// What one is called, and the key that they stand under.
+    words: (&'static str, &'static str),
+    known: HashMap<&'d str, T>,
+    faulty: &'d Faulty,
+}
+
+impl<'d, T: Clone> Kind<'d, T> {
+    fn read<V>(
+        words: (&'static str, &'static str),
+        written: &'d [files::Named<V>],
+        document: &'d PolicyDocument,
+        value: impl Fn(usize, &V) -> T,
+    ) -> Self {
+        let named = written.iter().enumerate();
+        Self {
+            words,
+            known: named
+                .map(|(at, named)| (named.name.value.as_str(), value(at, &named.value)))
+                .collect(),
+            faulty: &document.faulty,
+        }
+    }
+
+    /// Looks a name up, or reports it.
+    pub(super) fn find(&self, name: &Spanned<String>, diagnostics: &mut Diagnostics) -> Option<T> {
+        if let Some(found) = self.known.get(name.value.as_str()) {
+            return Some(found.clone());
+        }
+        // What could not be read was reported where it stands.
+        if !self.faulty.may_hold(&name.value) {
+            let (one, key) = self.words;
+            let error =
+                diagnostics.error(&name.span, format!("no {one} is named `{}`", name.value));
+            match nearest(&name.value, self.known.keys().copied()) {
+                Some(near) => error.did_you_mean(Some(near)),
+                None => error.help(format!("name it under `{key}:`")),
+            };
+        }
+        None
+    }
+
+    /// Looks all of them up, and reports each that there is not.
+    pub(super) fn all(
+        &self,
+        names: &[Spanned<String>],
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Vec<T>> {
+        let found: Vec<_> = names
+            .iter()
+            .map(|name| self.find(name, diagnostics))
+            .collect();
+        found.into_iter().collect()
+    }
+
+    fn shown<K: std::hash::Hash + Eq>(&self, key: impl Fn(&T) -> K) -> HashMap<K, Arc<str>> {
+        // Of two names for one thing the first by the alphabet is shown, so that nothing depends on chance.
+        let mut shown: HashMap<K, Arc<str>> = HashMap::new();
+        for (name, value) in &self.known {
+            let best = shown.entry(key(value)).or_insert_with(|| Arc::from(*name));
+            if **best > **name {
+                *best = Arc::from(*name);
+            }
+        }
+        shown
+    }
+}
+
+impl<'d> Names<'d> {
+    pub(super) fn read(document: &'d PolicyDocument, diagnostics: &mut Diagnostics) -> Self {
+        for tenant in &document.tenants {
+            if TenantId::new(tenant.value) == PERSONAL_ACCOUNTS {
+                diagnostics
+                    .error(
+                        &tenant.span,
+                        "this is the tenant of personal Microsoft accounts",
+                    )
+                    .help("name the tenant of an organisation; personal accounts are never let in");
+            }
+        }
+        let d = document;
+        Self {
+            tenants: Kind::read(("tenant", "tenants"), &d.tenants, d, |_, id| {
+                TenantId::new(*id)
+            }),
+            apps: Kind::read(("app", "apps"), &d.apps, d, |_, id| AppId::new(*id)),
+            principals: Kind::read(("principal", "principals"), &d.principals, d, |_, id| {
+                ObjectId::new(*id)
+            }),
+            groups: Kind::read(("group", "groups"), &d.groups, d, |_, id| {
+                ObjectId::new(*id)
+            }),
+            networks: Kind::read(("network", "networks"), &d.networks, d, |_, networks| {
+                networks.iter().map(|network| network.value).collect()
+            }),
+            backends: Kind::read(("backend", "backends"), &d.backends, d, |at, _| {
+                BackendId(at)
+            }),
+        }
+    }
+
+    /// The tenants, in no order.
+    pub(super) fn tenant_ids(&self) -> impl Iterator<Item = TenantId> {
+        self.tenants.known.values().copied()
+    }
+
+    /// What to call things by their IDs.
+    pub(super) fn shown(&self, document: &PolicyDocument) -> Named {
+        Named {
+            apps: self.apps.shown(|app| *app),
+            tenants: self.tenants.shown(|tenant| *tenant),
+            principals: self.principals.shown(|principal| *principal),
+            groups: self.groups.shown(|group| *group),
+            backends: document
+                .backends
+                .iter()
+                .map(|backend| Arc::from(backend.name.value.as_str()))
+                .collect(),
+        }
+    }
+}

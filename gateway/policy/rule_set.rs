@@ -1,0 +1,106 @@
+//! The rules of a route, found by app: a route with ten thousand apps costs what one with ten does.
+
+use std::collections::{HashMap, HashSet};
+
+use super::rule::{Clause, Rule};
+use crate::entra::Principal;
+use crate::ids::{AppId, TenantId};
+
+/// Fewer rules than this are looked at one after the other.
+const WORTH_AN_INDEX: usize = 16;
+
+/// The rules of one list, in the order of the file, which plays no part in what they decide.
+#[derive(Debug, Default)]
+pub struct RuleSet {
+    rules: Vec<Rule>,
+    index: Option<Index>,
+}
+
+#[derive(Debug)]
+struct Index {
+    /// The rules that name an app, by it.
+    by_app: HashMap<AppId, Vec<usize>>,
+    /// The rules that name none.
+    any_app: Vec<usize>,
+    /// The tenants of all rules.
+    tenants: HashSet<TenantId>,
+}
+
+impl RuleSet {
+    pub(super) fn new(rules: Vec<Rule>) -> Self {
+        let index = (rules.len() >= WORTH_AN_INDEX).then(|| Index::of(&rules));
+        Self { rules, index }
+    }
+
+    /// All of them.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// The rules that may hold for a caller: all that do are among them.
+    pub(super) fn candidates<'s>(
+        &'s self,
+        principal: Option<&Principal>,
+    ) -> impl Iterator<Item = &'s Rule> {
+        let (all, few) = match (&self.index, principal) {
+            (Some(index), Some(principal)) => {
+                let by_app = index.by_app.get(&principal.app());
+                let by_app = by_app.map(Vec::as_slice).unwrap_or_default();
+                (None, Some(by_app.iter().chain(&index.any_app)))
+            }
+            (None, _) | (_, None) => (Some(self.rules.iter()), None),
+        };
+        let few = few.into_iter().flatten();
+        let few = few.filter_map(|at| self.rules.get(*at));
+        all.into_iter().flatten().chain(few)
+    }
+
+    /// Whether some rule that is no candidate names the caller's tenant: it failed by the app then.
+    pub(super) fn others_name(&self, tenant: TenantId) -> bool {
+        self.index
+            .as_ref()
+            .is_some_and(|index| index.tenants.contains(&tenant))
+    }
+}
+
+impl Index {
+    fn of(rules: &[Rule]) -> Self {
+        let mut index = Self {
+            by_app: HashMap::new(),
+            any_app: Vec::new(),
+            tenants: HashSet::new(),
+        };
+        for (at, rule) in rules.iter().enumerate() {
+            let mut names_apps = false;
+            for clause in &rule.clauses {
+                match clause {
+                    Clause::Tenants(ids) => index.tenants.extend(ids.iter()),
+                    Clause::Apps(ids) => {
+                        names_apps = true;
+                        for app in ids.iter() {
+                            index.by_app.entry(app).or_default().push(at);
+                        }
+                    }
+                    Clause::Principals(_)
+                    | Clause::Kinds(_)
+                    | Clause::Strengths(_)
+                    | Clause::Roles(_)
+                    | Clause::Scopes(_)
+                    | Clause::Groups(_)
+                    | Clause::From(_)
+                    | Clause::When(_)
+                    | Clause::Window { .. } => {}
+                }
+            }
+            if !names_apps {
+                index.any_app.push(at);
+            }
+        }
+        index
+    }
+}
