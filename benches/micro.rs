@@ -14,18 +14,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
-use http::{Method, Request};
+use http::{HeaderMap, Method, Request};
 use portcullis::canonical::{self, KeptParameters};
 use portcullis::clock::{Clock, Now, SystemClock};
 use portcullis::demo::mint::{Key, Token, issuer};
 use portcullis::demo::names::{AUDIENCE, CONTOSO, MARKETING_PORTAL};
 use portcullis::entra::{
-    Algorithm, Entra, Fetched, Fetching, KeySource, Principal, Rhythm, TokenRules, Version,
+    Algorithm, ClaimRules, Entra, Fetched, Fetching, KeySource, Principal, Rhythm, TokenRules,
+    Version,
 };
 use portcullis::files::{Diagnostics, PolicyDocument, parse_policies};
 use portcullis::ids::TenantId;
 use portcullis::limits::LimitStore;
-use portcullis::policy::{self, Policy};
+use portcullis::policy::{self, Circumstances, Policy};
 use tokio::runtime::Runtime;
 
 /// Lists one key for everybody.
@@ -184,9 +185,24 @@ fn compiled(document: &PolicyDocument) -> Policy {
     policy.unwrap_or_else(|| panic!("{}", diagnostics.render()))
 }
 
+fn circumstances(headers: &HeaderMap) -> Circumstances<'_> {
+    Circumstances {
+        now: SystemClock.now().unix,
+        client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        method: &Method::POST,
+        host: "api.contoso.com",
+        path: "/",
+        headers,
+        version: http::Version::HTTP_11,
+        parameters: &[],
+        known: None,
+    }
+}
+
 fn decisions(c: &mut Criterion) {
     let authority = Authority::new(10);
     let principal = authority.authenticate(&authority.token(0));
+    let headers = HeaderMap::new();
     for routes in [10, 10_000] {
         let policy = compiled(&document(routes));
         let path = format!("/r{}/42/a/b", routes / 2);
@@ -196,7 +212,7 @@ fn decisions(c: &mut Criterion) {
                     .find("api.contoso.com", &Method::POST, black_box(&path))
                     .expect("matched");
                 matched
-                    .decide(Ok(Arc::clone(&principal)))
+                    .decide(Ok(Arc::clone(&principal)), &circumstances(&headers))
                     .enforce()
                     .expect("allowed")
             });
@@ -213,7 +229,9 @@ fn limits(c: &mut Criterion) {
     let matched = policy
         .find("h", &Method::POST, "/r5/42/a")
         .expect("matched");
-    let authorized = matched.decide(Ok(principal)).enforce().expect("allowed");
+    let headers = HeaderMap::new();
+    let decision = matched.decide(Ok(principal), &circumstances(&headers));
+    let authorized = decision.enforce().expect("allowed");
     let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
     c.bench_function("rate limit", |b| {
         b.iter(|| {

@@ -24,4 +24,5 @@ pub mod snapshot;
 pub mod telemetry;
 pub mod token;
 pub mod trace;
+pub mod trial;
 pub mod upstream;

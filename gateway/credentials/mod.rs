@@ -24,7 +24,7 @@ pub use slot::{Slot, Status, Unavailable};
 pub use store::Credentials;
 
 /// The field in which Azure Functions takes its keys.
-const FUNCTIONS_KEY: HeaderName = HeaderName::from_static("x-functions-key");
+pub const FUNCTIONS_KEY: HeaderName = HeaderName::from_static("x-functions-key");
 /// What a caller is told to wait when a credential is missing: about what the next attempt or two
 /// to fetch it take.
 const RETRY_AFTER: Duration = Duration::from_secs(5);

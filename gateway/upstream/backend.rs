@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
-
 use super::endpoint::{Endpoint, Endpoints};
+use super::target::Target;
 use crate::credentials::fixed::SecretFrom;
 use crate::credentials::{Credential, Credentials, Identity, ManagedIdentity};
-use crate::files::{self, BackendKind, Diagnostics, Named, PolicyDocument, Spanned};
+use crate::files::{self, Diagnostics, Named, PolicyDocument, Spanned};
 use crate::net::address::{is_loopback, refused};
 use crate::policy::{Authorized, BackendId};
 
@@ -16,14 +15,8 @@ use crate::policy::{Authorized, BackendId};
 /// here, and nothing of a request can change either.
 pub struct Backend {
     pub(super) name: Arc<str>,
-    pub(super) kind: BackendKind,
     pub(super) endpoint: Arc<Endpoint>,
-    /// What `Host` says: the URL's host, with its port where it is not the scheme's own.
-    pub(super) host: HeaderValue,
-    /// The path of the URL, without a slash at its end.
-    pub(super) base_path: Box<str>,
-    /// The query of the URL; only Logic Apps have one (`api-version`).
-    pub(super) base_query: Option<Box<str>>,
+    pub(super) target: Target,
     pub(super) timeouts: Timeouts,
     credential: Credential,
 }
@@ -102,8 +95,8 @@ fn compile(
     diagnostics: &mut Diagnostics,
 ) -> Option<Backend> {
     let files::Backend {
-        kind,
-        url,
+        kind: _,
+        url: _,
         credential,
         ca: _,
         protocol: _,
@@ -111,15 +104,10 @@ fn compile(
     } = &written.value;
     let endpoint = endpoint(&written.value, endpoints, diagnostics);
     let credential = present(credential, credentials, diagnostics);
-    let authority = url.value.authority()?;
-    let path = url.value.path().trim_end_matches('/');
     Some(Backend {
         name: written.name.value.as_str().into(),
-        kind: *kind,
         endpoint: endpoint?,
-        host: HeaderValue::from_str(authority.as_str()).ok()?,
-        base_path: path.into(),
-        base_query: base_query(*kind, &url.value).map(Into::into),
+        target: Target::of(&written.value)?,
         timeouts: Timeouts {
             connect: timeouts.connect,
             first_byte: timeouts.first_byte,
@@ -165,20 +153,6 @@ fn endpoint(
                 .help("name a readable PEM file with CA certificates");
             None
         }
-    }
-}
-
-/// The query that every request to the backend carries. Logic Apps refuse a trigger call without
-/// `api-version`, so the one that Azure writes into callback URLs is put in place where the URL names
-/// none: Consumption workflows live below `/workflows/`, those of the Standard plan below `/api/`.
-fn base_query(kind: BackendKind, url: &http::Uri) -> Option<&str> {
-    match (kind, url.query()) {
-        (_, Some(query)) => Some(query),
-        (BackendKind::LogicApp, None) if url.path().starts_with("/api/") => {
-            Some("api-version=2022-05-01")
-        }
-        (BackendKind::LogicApp, None) => Some("api-version=2016-10-01"),
-        (BackendKind::Function | BackendKind::Http, None) => None,
     }
 }
 

@@ -10,10 +10,11 @@ mod endpoint;
 mod outgoing;
 mod pool;
 mod send;
+mod target;
 
 pub use backend::{Backend, Backends};
 pub use body::{BodyError, ResponseBody};
 pub use endpoint::Endpoints;
-pub use outgoing::Caller;
+pub use outgoing::{Caller, preview};
 pub use pool::Pools;
 pub use send::{Proofs, Way, send};

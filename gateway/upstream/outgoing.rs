@@ -7,11 +7,11 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Uri, Version};
 
-use super::backend::Backend;
+use super::target::Target;
 use crate::canonical::{self, KeyParameters};
-use crate::credentials::Presented;
+use crate::credentials::{FUNCTIONS_KEY, Presented};
 use crate::denial::{Denial, Reason};
-use crate::files::{BackendKind, Protocol};
+use crate::files::{self, BackendKind, Credential, Protocol};
 use crate::ids::RequestId;
 use crate::policy::Authorized;
 use crate::trace::Trace;
@@ -52,23 +52,34 @@ const ARR_LOG_ID: HeaderName = HeaderName::from_static("x-arr-log-id");
 /// What a request is made of, beside its body.
 pub(super) struct Parts<'r> {
     pub(super) authorized: &'r Authorized<'r>,
-    pub(super) backend: &'r Backend,
+    pub(super) target: &'r Target,
     pub(super) caller: &'r Caller,
     pub(super) trace: Trace,
     pub(super) id: RequestId,
-    pub(super) credential: Presented,
 }
 
 impl Parts<'_> {
-    /// Makes the head of the request.
-    pub(super) fn head(self, mut request: canonical::Request) -> Result<Request<()>, Denial> {
-        let target = self.target(&request)?;
+    /// Makes the head of the request, with what the backend wants to see.
+    pub(super) fn head(
+        self,
+        request: canonical::Request,
+        credential: Presented,
+    ) -> Result<Request<()>, Denial> {
+        self.with_field(request, credential.into_field())
+    }
+
+    fn with_field(
+        self,
+        mut request: canonical::Request,
+        credential: Option<(HeaderName, HeaderValue)>,
+    ) -> Result<Request<()>, Denial> {
+        let target = self.path_and_query(&request)?;
         let method = request.method().clone();
         let host = HeaderValue::from_str(request.host());
         let trailers = request.te_trailers();
         let mut headers = request.take_headers();
         self.assert(&mut headers, host.ok());
-        if let Some((name, value)) = self.credential.into_field() {
+        if let Some((name, value)) = credential {
             // What callers send as `Authorization` is gone already, in every spelling.
             if name != header::AUTHORIZATION {
                 canonical::remove_spellings(&mut headers, &name);
@@ -78,31 +89,31 @@ impl Parts<'_> {
         if trailers {
             headers.insert(header::TE, HeaderValue::from_static("trailers"));
         }
-        address(self.backend, method, target, headers)
+        address(self.target, method, target, headers)
     }
 
     /// Path and query. The path is the canonical one, or what the route rewrote it to, behind the
     /// backend's own; a Logic App's URL is called as it stands.
-    fn target(&self, request: &canonical::Request) -> Result<PathAndQuery, Denial> {
+    fn path_and_query(&self, request: &canonical::Request) -> Result<PathAndQuery, Denial> {
         let matched = self.authorized.matched();
-        let path = match (matched.rewritten(), self.backend.kind) {
+        let path = match (matched.rewritten(), self.target.kind) {
             (Some(path), _) => path,
             (None, BackendKind::LogicApp) => "",
             (None, BackendKind::Function | BackendKind::Http) => request.path(),
         };
         let kept = matched.route().kept_parameters();
-        let kept = match self.backend.kind {
+        let kept = match self.target.kind {
             // A caller who could name another version would call another API.
             BackendKind::LogicApp => kept,
             BackendKind::Function | BackendKind::Http => kept.with(KeyParameters::API_VERSION),
         };
         let query = request.forwarded_query(kept);
         let query = query.as_deref().unwrap_or_default();
-        let base = self.backend.base_query.as_deref().unwrap_or_default();
+        let base = self.target.base_query.as_deref().unwrap_or_default();
         let mut target = String::with_capacity(
-            self.backend.base_path.len() + path.len() + query.len() + base.len() + 2,
+            self.target.base_path.len() + path.len() + query.len() + base.len() + 2,
         );
-        target.push_str(&self.backend.base_path);
+        target.push_str(&self.target.base_path);
         target.push_str(path);
         if target.is_empty() {
             target.push('/');
@@ -126,7 +137,7 @@ impl Parts<'_> {
         headers.append(header::VIA, HeaderValue::from_static("1.1 portcullis"));
         // Without this header a Functions host takes a call for the platform's own and opens its
         // admin endpoints.
-        if self.backend.kind == BackendKind::Function && !headers.contains_key(&ARR_LOG_ID) {
+        if self.target.kind == BackendKind::Function && !headers.contains_key(&ARR_LOG_ID) {
             headers.insert(ARR_LOG_ID, self.id.header());
         }
         headers.insert(REQUEST_ID, self.id.header());
@@ -139,30 +150,55 @@ impl Parts<'_> {
     }
 }
 
+/// What a backend would get of an authorised request, with a placeholder for the credential: for tools
+/// that show what a policy does. Nothing is sent.
+///
+/// # Errors
+/// As the request itself would fail.
+pub fn preview(
+    backend: &files::Backend,
+    authorized: &Authorized<'_>,
+    request: canonical::Request,
+) -> Result<Request<()>, Denial> {
+    let target = Target::of(backend).ok_or(Reason::Internal)?;
+    let caller = Caller::new(request.client().ip());
+    let parts = Parts {
+        authorized,
+        target: &target,
+        caller: &caller,
+        trace: Trace::take(&mut HeaderMap::new()),
+        id: RequestId::fresh(),
+    };
+    let placeholder = HeaderValue::from_static("(the gateway's)");
+    let credential = match &backend.credential.value {
+        Credential::None => None,
+        Credential::ManagedIdentity { .. } => Some(header::AUTHORIZATION),
+        Credential::FunctionKey { .. } => Some(FUNCTIONS_KEY),
+        Credential::Header { name, .. } => Some(name.value.clone()),
+    };
+    parts.with_field(request, credential.map(|name| (name, placeholder)))
+}
+
 /// Addresses the head to the backend, as its protocol does.
 fn address(
-    backend: &Backend,
+    target: &Target,
     method: Method,
-    target: PathAndQuery,
+    path: PathAndQuery,
     mut headers: HeaderMap,
 ) -> Result<Request<()>, Denial> {
     let mut head = Request::new(());
     *head.method_mut() = method;
-    match backend.endpoint.protocol {
+    match target.protocol {
         Protocol::Http1 => {
-            headers.insert(header::HOST, backend.host.clone());
-            *head.uri_mut() = Uri::from(target);
+            headers.insert(header::HOST, target.host.clone());
+            *head.uri_mut() = Uri::from(path);
         }
         Protocol::Http2 => {
-            let scheme = if backend.endpoint.tls.is_some() {
-                "https"
-            } else {
-                "http"
-            };
+            let scheme = if target.secure { "https" } else { "http" };
             let uri = Uri::builder()
                 .scheme(scheme)
-                .authority(backend.host.as_bytes())
-                .path_and_query(target)
+                .authority(target.host.as_bytes())
+                .path_and_query(path)
                 .build();
             *head.uri_mut() = uri.map_err(|_| Denial::from(Reason::Internal))?;
             *head.version_mut() = Version::HTTP_2;

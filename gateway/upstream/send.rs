@@ -72,14 +72,13 @@ pub async fn send(
     let echo = withheld.clone();
     let parts = Parts {
         authorized,
-        backend,
+        target: &backend.target,
         caller,
         trace,
         id,
-        credential,
     };
     let (body, progress) = RequestBody::new(body, withheld);
-    let mut request = parts.head(request)?.map(|()| body);
+    let mut request = parts.head(request, credential)?.map(|()| body);
     frame(&mut request);
     let mut response = Exchange { way, backend }.deliver(request, progress).await?;
     // The backend refused the gateway, not the caller: its challenge would mislead the caller, and

@@ -9,6 +9,7 @@ const ORDER: &[&[&str]] = &[
     &["main"],
     &["cli"],
     &["demo"],
+    &["trial"],
     &["running"],
     &["admin"],
     &["server"],

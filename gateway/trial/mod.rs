@@ -1,0 +1,180 @@
+//! Requests that nobody sent, decided as if somebody had: what `test`, `explain` and `replay` ask.
+//!
+//! The same code decides as on the path of a request; only the signature is missing, and nothing is
+//! forwarded.
+
+mod token;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, Method, Request, Version, header};
+use serde_json::{Map, Value};
+
+use crate::canonical;
+use crate::denial::{Denial, Reason};
+use crate::entra::{self, ClaimRules, Principal};
+use crate::policy::{Circumstances, Decision, Known, Policy};
+
+pub use token::TokenSpec;
+
+/// A request to decide on.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// The method.
+    pub method: Method,
+    /// What `Host` says.
+    pub host: String,
+    /// Path and query, as a caller would send them.
+    pub target: String,
+    /// The other fields.
+    pub headers: HeaderMap,
+    /// The address that the connection comes from.
+    pub client: IpAddr,
+    /// The time, since the Unix epoch.
+    pub now: Duration,
+    /// HTTP/1.1 or HTTP/2.
+    pub version: Version,
+    /// Who calls.
+    pub caller: Caller,
+}
+
+/// Who calls, in a request to decide on.
+#[derive(Clone, Debug)]
+pub enum Caller {
+    /// Nobody that brought a token.
+    Nobody,
+    /// Whoever has a token with these claims and a good signature.
+    Claims(Map<String, Value>),
+    /// Whoever was refused by verification, whatever the policy.
+    Refused(Denial),
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Answer<'p> {
+    /// The canonical form, if there is one.
+    pub request: Option<canonical::Request>,
+    /// Who calls, or why nobody knows. A public route does not ask.
+    pub caller: Result<Arc<Principal>, Denial>,
+    /// What the policy says, or why no route took the request.
+    pub decision: Result<Decision<'p>, Denial>,
+}
+
+impl Answer<'_> {
+    /// Whether the request would be let in.
+    pub fn lets_in(&self) -> bool {
+        self.decision.as_ref().is_ok_and(Decision::lets_in)
+    }
+
+    /// Why it would not be. `None` if it would.
+    pub fn denial(&self) -> Option<&Denial> {
+        match &self.decision {
+            Err(denial) => Some(denial),
+            Ok(decision) if decision.lets_in() => None,
+            Ok(decision) => decision.verdict().err().map(|refusal| refusal.denial()),
+        }
+    }
+}
+
+/// A policy, and what tokens are held to beside it.
+#[derive(Clone, Debug)]
+pub struct Trial<'p> {
+    policy: &'p Policy,
+    claims: ClaimRules,
+    known: Option<Known>,
+}
+
+impl<'p> Trial<'p> {
+    /// Decides by `policy`. Tokens of both versions are accepted, and clocks agree to a minute.
+    pub fn new(policy: &'p Policy) -> Self {
+        Self {
+            policy,
+            claims: ClaimRules {
+                audiences: policy.audiences().to_vec(),
+                versions: entra::Version::ALL.to_vec(),
+                clock_skew: Duration::from_secs(60),
+            },
+            known: None,
+        }
+    }
+
+    /// Knows only this of each request: a record does not hold the whole of it.
+    pub fn knowing(mut self, known: Known) -> Self {
+        self.known = Some(known);
+        self
+    }
+
+    /// The policy.
+    pub fn policy(&self) -> &'p Policy {
+        self.policy
+    }
+
+    /// Decides.
+    pub fn ask(&self, question: &Question) -> Answer<'p> {
+        let caller = self.caller(question);
+        let request = match request(question) {
+            Ok(request) => request,
+            Err(denial) => {
+                return Answer {
+                    request: None,
+                    caller,
+                    decision: Err(denial),
+                };
+            }
+        };
+        let (host, method, path) = (request.host(), request.method(), request.path());
+        let decision = match self.policy.find(host, method, path) {
+            Ok(matched) => {
+                let caller = match matched.is_public() {
+                    true => Err(Reason::TokenMissing.into()),
+                    false => caller.clone(),
+                };
+                let circumstances = Circumstances {
+                    version: question.version,
+                    known: self.known.as_ref(),
+                    ..Circumstances::of(&request, question.now)
+                };
+                Ok(matched.decide(caller, &circumstances))
+            }
+            Err(unmatched) => Err(match &caller {
+                Err(denial) => denial.clone(),
+                Ok(_) => unmatched.denial(),
+            }),
+        };
+        Answer {
+            request: Some(request),
+            caller,
+            decision,
+        }
+    }
+
+    fn caller(&self, question: &Question) -> Result<Arc<Principal>, Denial> {
+        match &question.caller {
+            Caller::Nobody => Err(Reason::TokenMissing.into()),
+            Caller::Refused(denial) => Err(denial.clone()),
+            Caller::Claims(claims) => {
+                let trusted = |tenant| self.policy.tenants().contains(&tenant);
+                entra::simulate(claims, trusted, &self.claims, question.now.as_secs())
+            }
+        }
+    }
+}
+
+/// The canonical form of the request.
+fn request(question: &Question) -> Result<canonical::Request, Denial> {
+    let mut parts = Request::builder()
+        .method(question.method.clone())
+        .uri(&question.target)
+        .body(())
+        // A target that is none cannot be read in one way alone.
+        .map_err(|_| Reason::AmbiguousPath)?
+        .into_parts()
+        .0;
+    let host = HeaderValue::from_str(&question.host).map_err(|_| Reason::AmbiguousHost)?;
+    parts.headers = question.headers.clone();
+    parts.headers.insert(header::HOST, host);
+    let client = SocketAddr::new(question.client, 0);
+    canonical::Request::new(parts, client).map_err(canonical::Refused::into_denial)
+}
