@@ -43,7 +43,7 @@ fn examine(path: &Path, diagnostics: &mut Diagnostics) -> Option<usize> {
 }
 
 /// A folder holds policies, and a file does unless it says where to listen.
-fn is_gateway(path: &Path) -> bool {
+pub(super) fn is_gateway(path: &Path) -> bool {
     let text = std::fs::read_to_string(path);
     let listens = |text: String| text.lines().any(|line| line.starts_with("listen:"));
     !path.is_dir() && (text.is_ok_and(listens) || path.ends_with("gateway.yaml"))

@@ -2,7 +2,10 @@
 //! codes: 0 good, 1 the thing checked is at fault, 2 the command was used wrongly.
 
 mod check;
+mod junit;
+mod policies;
 mod run;
+mod test;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -41,6 +44,8 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Format::Human)]
         format: Format,
     },
+    /// Run the tests of a policy, and say which rules no test reaches.
+    Test(test::Options),
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -59,6 +64,7 @@ pub fn main() -> ExitCode {
         Command::Demo { check: false } => crate::demo::run(),
         Command::Run { config } => run::run(&config),
         Command::Check { path, format } => check::check(&path, format),
+        Command::Test(options) => test::test(&options),
     }
 }
 

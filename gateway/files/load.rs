@@ -11,6 +11,7 @@ use super::gateway::{self, GatewayDocument};
 use super::node::Node;
 use super::policy::PolicyDocument;
 use super::source::{Source, Span};
+use super::test_document::{self, TestDocument};
 use super::tree;
 
 /// The largest file that is read: 4 MiB, far beyond what people write by hand.
@@ -55,6 +56,36 @@ pub fn parse_policies(files: &[(&Path, &str)], diagnostics: &mut Diagnostics) ->
         .map(|(path, text)| parse(path, (*text).to_owned(), diagnostics))
         .collect();
     merge(roots, diagnostics)
+}
+
+/// Reads the tests of a `*.test.yaml` file. Every fault is added to `diagnostics`; what was understood
+/// is there all the same.
+pub fn load_tests(path: &Path, diagnostics: &mut Diagnostics) -> TestDocument {
+    let root = read(path, diagnostics);
+    root.map(|root| test_document::document(&root, diagnostics))
+        .unwrap_or_default()
+}
+
+/// Reads tests from a text; `path` is what it is called. As [`load_tests`].
+pub fn parse_tests(path: &Path, text: &str, diagnostics: &mut Diagnostics) -> TestDocument {
+    let root = parse(path, text.to_owned(), diagnostics);
+    root.map(|root| test_document::document(&root, diagnostics))
+        .unwrap_or_default()
+}
+
+/// The `*.test.yaml` and `*.test.yml` files of a folder in the order of their names, save hidden ones.
+/// None where it cannot be read, or is a file.
+pub fn test_files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let is_test = |path: &PathBuf| path.file_name().is_some_and(is_test_file);
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_test).collect();
+    files.sort();
+    files
+}
+
+fn is_test_file(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    !name.starts_with('.') && (name.ends_with(".test.yaml") || name.ends_with(".test.yml"))
 }
 
 fn merge(roots: Vec<Option<Node>>, diagnostics: &mut Diagnostics) -> PolicyDocument {

@@ -19,6 +19,7 @@ mod route;
 mod rule;
 mod source;
 mod syntax;
+mod test_document;
 mod tree;
 mod values;
 
@@ -29,12 +30,17 @@ pub use entra::{Algorithm, Entra, TokenVersions};
 pub use gateway::{
     CertificatePair, Drain, GatewayDocument, Listen, ListenTls, RequestLog, State, Telemetry,
 };
-pub use load::{load_gateway, load_policies, parse_gateway, parse_policies};
+pub use load::{
+    load_gateway, load_policies, load_tests, parse_gateway, parse_policies, parse_tests, test_files,
+};
 pub use nearest::nearest;
 pub use policy::{Defaults, Faulty, Named, PolicyDocument, PolicyFile};
 pub use route::{LimitKey, RateLimit, Route, RouteMatch};
 pub use rule::{Mode, Network, Rule, Wanted, point_in_time};
 pub use source::{Position, Source, Span, Spanned};
+pub use test_document::{
+    Expectation, ExpectedBackend, TestCase, TestDocument, TestRequest, TestToken,
+};
 
 #[cfg(test)]
 mod tests;

@@ -321,7 +321,7 @@ fn cidr(node: &Node, d: &mut Diagnostics) -> Option<IpNet> {
 }
 
 /// A point in time (RFC 3339), with its offset: a date alone would leave open which midnight is meant.
-fn instant(node: &Node, d: &mut Diagnostics) -> Option<Duration> {
+pub(super) fn instant(node: &Node, d: &mut Diagnostics) -> Option<Duration> {
     let text = scalar(node, "a point in time", d)?;
     let seconds = point_in_time(text);
     if seconds.is_none() {

@@ -107,6 +107,26 @@ impl<'p> Matched<'p> {
     }
 }
 
+impl Matched<'_> {
+    /// The rules of the route that hold, whether or not they decide, and whether or not they act. For
+    /// tools; a decision stops at the first.
+    pub fn holding(
+        &self,
+        principal: Option<&Principal>,
+        circumstances: &Circumstances<'_>,
+    ) -> Vec<RuleId> {
+        let circumstances = Circumstances {
+            parameters: &self.parameters,
+            ..*circumstances
+        };
+        let allow = self.route.allow.rules().iter();
+        let allow = allow.filter(|rule| rule.allows(principal, &circumstances));
+        let deny = self.route.deny.rules().iter();
+        let deny = deny.filter(|rule| rule.denies(principal, &circumstances));
+        allow.chain(deny).map(|rule| rule.id).collect()
+    }
+}
+
 type Judged = (Result<Grounds, Refusal>, Option<Rehearsed>);
 
 fn judge(

@@ -10,7 +10,7 @@ use super::condition::Condition;
 use super::method::{self, MethodSet};
 use super::path::{Clash, Found, Paths, parameter_name};
 use super::rewrite::Rewrite;
-use super::rule::Clause;
+use super::rule::{Clause, Effect, Rule, RuleId};
 use super::rule_set::RuleSet;
 use crate::canonical::{KeptParameters, canonical_path};
 use crate::denial::{Denial, Reason, allow_field};
@@ -92,6 +92,15 @@ impl Route {
     /// The deny rules.
     pub fn deny(&self) -> &RuleSet {
         &self.deny
+    }
+
+    /// The rule of this name.
+    pub fn rule(&self, id: RuleId) -> Option<&Rule> {
+        let rules = match id.effect {
+            Effect::Allow => &self.allow,
+            Effect::Deny => &self.deny,
+        };
+        rules.rules().get(id.index)
     }
 
     /// Whether its refusals act.
@@ -364,6 +373,16 @@ impl Named {
         tenants
             .find(|(_, known)| ***known == *name)
             .map(|(tenant, _)| *tenant)
+    }
+
+    /// The names of all tenants.
+    pub fn tenants(&self) -> impl Iterator<Item = (TenantId, &Arc<str>)> {
+        self.tenants.iter().map(|(tenant, name)| (*tenant, name))
+    }
+
+    /// The names of all principals.
+    pub fn principals(&self) -> impl Iterator<Item = (ObjectId, &Arc<str>)> {
+        self.principals.iter().map(|(id, name)| (*id, name))
     }
 
     /// The name of a principal.

@@ -3,6 +3,8 @@
 //! The same code decides as on the path of a request; only the signature is missing, and nothing is
 //! forwarded.
 
+mod attack;
+mod suite;
 mod token;
 
 use std::net::{IpAddr, SocketAddr};
@@ -15,8 +17,10 @@ use serde_json::{Map, Value};
 use crate::canonical;
 use crate::denial::{Denial, Reason};
 use crate::entra::{self, ClaimRules, Principal};
-use crate::policy::{Circumstances, Decision, Known, Policy};
+use crate::policy::{Circumstances, Decision, Known, Policy, Route, RuleId};
 
+pub use attack::{Attack, Strike, attack};
+pub use suite::{Coverage, Suite, Tested, Unreached};
 pub use token::TokenSpec;
 
 /// A request to decide on.
@@ -60,6 +64,8 @@ pub struct Answer<'p> {
     pub caller: Result<Arc<Principal>, Denial>,
     /// What the policy says, or why no route took the request.
     pub decision: Result<Decision<'p>, Denial>,
+    /// The rules of the route that hold, whether or not they decided.
+    pub holding: Vec<RuleId>,
 }
 
 impl Answer<'_> {
@@ -121,33 +127,49 @@ impl<'p> Trial<'p> {
                     request: None,
                     caller,
                     decision: Err(denial),
+                    holding: Vec::new(),
                 };
             }
         };
         let (host, method, path) = (request.host(), request.method(), request.path());
-        let decision = match self.policy.find(host, method, path) {
-            Ok(matched) => {
-                let caller = match matched.is_public() {
-                    true => Err(Reason::TokenMissing.into()),
-                    false => caller.clone(),
+        let matched = match self.policy.find(host, method, path) {
+            Ok(matched) => matched,
+            Err(unmatched) => {
+                let denial = caller.as_ref().err().cloned();
+                return Answer {
+                    decision: Err(denial.unwrap_or_else(|| unmatched.denial())),
+                    request: Some(request),
+                    caller,
+                    holding: Vec::new(),
                 };
-                let circumstances = Circumstances {
-                    version: question.version,
-                    known: self.known.as_ref(),
-                    ..Circumstances::of(&request, question.now)
-                };
-                Ok(matched.decide(caller, &circumstances))
             }
-            Err(unmatched) => Err(match &caller {
-                Err(denial) => denial.clone(),
-                Ok(_) => unmatched.denial(),
-            }),
         };
+        let caller = match matched.is_public() {
+            true => Err(Reason::TokenMissing.into()),
+            false => caller,
+        };
+        let circumstances = Circumstances {
+            version: question.version,
+            known: self.known.as_ref(),
+            ..Circumstances::of(&request, question.now)
+        };
+        let principal = caller.as_deref().ok();
+        let holding = matched.holding(principal, &circumstances);
+        let decision = matched.decide(caller.clone(), &circumstances);
         Answer {
+            decision: Ok(decision),
             request: Some(request),
             caller,
-            decision,
+            holding,
         }
+    }
+
+    /// The route that would take a request, if one would.
+    pub fn route(&self, question: &Question) -> Option<&'p Route> {
+        let request = request(question).ok()?;
+        let (host, method, path) = (request.host(), request.method(), request.path());
+        let matched = self.policy.find(host, method, path).ok()?;
+        Some(matched.route())
     }
 
     fn caller(&self, question: &Question) -> Result<Arc<Principal>, Denial> {

@@ -1,0 +1,29 @@
+//! Reading policies for the commands that ask them something.
+
+use std::path::{Path, PathBuf};
+
+use super::check::is_gateway;
+use crate::files::{self, Diagnostics, PolicyDocument};
+use crate::policy::{self, Policy};
+
+/// A policy and the document that it was compiled from.
+pub(super) struct Read {
+    pub(super) policy: Policy,
+    pub(super) document: PolicyDocument,
+}
+
+/// Reads and compiles the policies that a path leads to: a folder, a file, or a gateway.yaml that names
+/// them. `None` when the diagnostics hold an error.
+pub(super) fn read(path: &Path, diagnostics: &mut Diagnostics) -> Option<Read> {
+    let document = files::load_policies(&place(path, diagnostics)?, diagnostics)?;
+    let policy = policy::compile(&document, diagnostics)?;
+    (!diagnostics.has_errors()).then_some(Read { policy, document })
+}
+
+/// The file or folder that holds the policies.
+pub(super) fn place(path: &Path, diagnostics: &mut Diagnostics) -> Option<PathBuf> {
+    match is_gateway(path) {
+        true => Some(files::load_gateway(path, diagnostics)?.policies.value),
+        false => Some(path.to_owned()),
+    }
+}
