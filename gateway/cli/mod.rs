@@ -2,10 +2,15 @@
 //! codes: 0 good, 1 the thing checked is at fault, 2 the command was used wrongly.
 
 mod check;
+mod diff;
 mod junit;
 mod policies;
+mod revision;
 mod run;
+mod table;
 mod test;
+mod what_can;
+mod who_can;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -46,10 +51,25 @@ enum Command {
     },
     /// Run the tests of a policy, and say which rules no test reaches.
     Test(test::Options),
+    /// Everybody whom the policies let through.
+    WhoCan(who_can::Options),
+    /// Every route that lets an app in.
+    WhatCan(what_can::Options),
+    /// Who gains and who loses access by a change.
+    Diff(diff::Options),
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Format {
+    /// For people.
+    Human,
+    /// For programs.
+    Json,
+}
+
+/// How a command writes its answer.
+#[derive(Clone, Copy, ValueEnum)]
+enum Form {
     /// For people.
     Human,
     /// For programs.
@@ -65,6 +85,9 @@ pub fn main() -> ExitCode {
         Command::Run { config } => run::run(&config),
         Command::Check { path, format } => check::check(&path, format),
         Command::Test(options) => test::test(&options),
+        Command::WhoCan(options) => who_can::who_can(&options),
+        Command::WhatCan(options) => what_can::what_can(&options),
+        Command::Diff(options) => diff::diff(&options),
     }
 }
 

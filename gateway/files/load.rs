@@ -130,7 +130,7 @@ fn policy_files(folder: &Path, diagnostics: &mut Diagnostics) -> Option<Vec<Path
 
 /// Whether a file in a folder is a policy. Hidden names are skipped: editors and mounted
 /// configuration maps leave copies under them.
-fn is_policy_file(name: &OsStr) -> bool {
+pub fn is_policy_file(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
     let stem = name
         .strip_suffix(".yaml")

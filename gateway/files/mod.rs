@@ -31,7 +31,8 @@ pub use gateway::{
     CertificatePair, Drain, GatewayDocument, Listen, ListenTls, RequestLog, State, Telemetry,
 };
 pub use load::{
-    load_gateway, load_policies, load_tests, parse_gateway, parse_policies, parse_tests, test_files,
+    is_policy_file, load_gateway, load_policies, load_tests, parse_gateway, parse_policies,
+    parse_tests, test_files,
 };
 pub use nearest::nearest;
 pub use policy::{Defaults, Faulty, Named, PolicyDocument, PolicyFile};

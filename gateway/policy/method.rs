@@ -21,6 +21,11 @@ pub(super) const COUNT: usize = METHODS.len();
 pub struct MethodSet(u8);
 
 impl MethodSet {
+    /// Every method that the gateway forwards.
+    pub const fn all() -> Self {
+        Self((1 << COUNT) - 1)
+    }
+
     /// Adds a method. False if it is none that the gateway forwards.
     pub fn insert(&mut self, method: &Method) -> bool {
         let Some(slot) = slot(method) else {
@@ -33,6 +38,11 @@ impl MethodSet {
     /// The methods of both sets.
     pub fn intersection(self, other: Self) -> Self {
         Self(self.0 & other.0)
+    }
+
+    /// The methods of either set.
+    pub fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 
     /// Whether no method is in it.

@@ -3,20 +3,25 @@
 //! The types carry the proof: only [`Policy::find`] makes a [`Matched`], only [`Matched::decide`] a
 //! [`Decision`], only [`Decision::enforce`] an [`Authorized`], and `upstream` asks for that.
 
+pub mod access;
 pub mod condition;
 
 mod circumstances;
 mod compile;
 mod decide;
+mod difference;
 mod method;
 mod names;
 mod path;
+mod reach;
 mod refusal;
 mod rewrite;
 mod routes;
 mod rule;
 mod rule_set;
 mod rules;
+mod witness;
+pub mod words;
 
 #[cfg(test)]
 mod tests;
@@ -24,7 +29,9 @@ mod tests;
 pub use circumstances::{Circumstances, Known};
 pub use compile::compile;
 pub use decide::{Authorized, Decision, Grounds, Refusal, Rehearsed};
+pub use difference::{Change, difference};
 pub use method::MethodSet;
 pub use routes::{BackendId, Matched, Named, Policy, Route, RouteId, Taken, Unmatched};
 pub use rule::{Clause, Effect, Ids, Network, Rule, RuleId, Undecided, Verdict, Wanted};
 pub use rule_set::RuleSet;
+pub use witness::{Witness, witnesses};

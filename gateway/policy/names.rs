@@ -133,6 +133,14 @@ impl<'d> Names<'d> {
             tenants: self.tenants.shown(|tenant| *tenant),
             principals: self.principals.shown(|principal| *principal),
             groups: self.groups.shown(|group| *group),
+            networks: document
+                .networks
+                .iter()
+                .map(|named| {
+                    let networks = named.value.iter().map(|network| network.value);
+                    (Arc::from(named.name.value.as_str()), networks.collect())
+                })
+                .collect(),
             backends: document
                 .backends
                 .iter()

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use http::Method;
+use ipnet::IpNet;
 use matchit::Params;
 
 use super::condition::Condition;
@@ -154,6 +155,7 @@ pub struct Named {
     pub(super) tenants: HashMap<TenantId, Arc<str>>,
     pub(super) principals: HashMap<ObjectId, Arc<str>>,
     pub(super) groups: HashMap<ObjectId, Arc<str>>,
+    pub(super) networks: Vec<(Arc<str>, Vec<IpNet>)>,
     pub(super) backends: Vec<Arc<str>>,
 }
 
@@ -396,6 +398,12 @@ impl Named {
         principals
             .find(|(_, known)| ***known == *name)
             .map(|(principal, _)| *principal)
+    }
+
+    /// The networks that have names, by name.
+    pub fn networks(&self) -> impl Iterator<Item = (&Arc<str>, &[IpNet])> {
+        let networks = self.networks.iter();
+        networks.map(|(name, networks)| (name, networks.as_slice()))
     }
 
     /// The name of a group.

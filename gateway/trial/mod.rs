@@ -4,6 +4,7 @@
 //! forwarded.
 
 mod attack;
+mod example;
 mod suite;
 mod token;
 
@@ -17,9 +18,10 @@ use serde_json::{Map, Value};
 use crate::canonical;
 use crate::denial::{Denial, Reason};
 use crate::entra::{self, ClaimRules, Principal};
-use crate::policy::{Circumstances, Decision, Known, Policy, Route, RuleId};
+use crate::policy::{Circumstances, Decision, Known, Policy, Route, RuleId, Unmatched};
 
 pub use attack::{Attack, Strike, attack};
+pub use example::{example, spec};
 pub use suite::{Coverage, Suite, Tested, Unreached};
 pub use token::TokenSpec;
 
@@ -164,12 +166,17 @@ impl<'p> Trial<'p> {
         }
     }
 
-    /// The route that would take a request, if one would.
-    pub fn route(&self, question: &Question) -> Option<&'p Route> {
-        let request = request(question).ok()?;
+    /// The route that would take a request.
+    ///
+    /// # Errors
+    /// Why none would.
+    pub fn route(&self, question: &Question) -> Result<&'p Route, Denial> {
+        let request = request(question)?;
         let (host, method, path) = (request.host(), request.method(), request.path());
-        let matched = self.policy.find(host, method, path).ok()?;
-        Some(matched.route())
+        let matched = self.policy.find(host, method, path);
+        matched
+            .map(|matched| matched.route())
+            .map_err(Unmatched::denial)
     }
 
     fn caller(&self, question: &Question) -> Result<Arc<Principal>, Denial> {

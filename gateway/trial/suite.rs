@@ -241,7 +241,7 @@ impl<'p> Suite<'p> {
             None => Some(None),
             Some(principal) => named("principal", principal, names, diagnostics).map(Some),
         };
-        let route = self.trial.route(question);
+        let route = self.trial.route(question).ok();
         let audiences = route.map_or(policy.audiences(), |route| policy.audiences_of(route));
         let audience = audiences.first().map(|audience| &**audience);
         let kind = match written.scopes.is_empty() {

@@ -22,7 +22,7 @@ pub struct TokenSpec {
     pub app: AppId,
     /// The user or service principal (`oid`).
     pub principal: Option<ObjectId>,
-    /// App-only or delegated (`idtyp`). Unknown leaves the claim out.
+    /// App-only or delegated (`idtyp`).
     pub kind: TokenKind,
     /// How the app proved itself (`appidacr` or `azpacr`).
     pub strength: AuthStrength,
@@ -93,7 +93,9 @@ impl TokenSpec {
         match self.kind {
             TokenKind::AppOnly => set("idtyp", json!("app")),
             TokenKind::Delegated => set("idtyp", json!("user")),
-            TokenKind::Unknown => {}
+            // Left out, it would be told from scopes and roles.
+            TokenKind::Unknown if self.roles.is_empty() && self.scopes.is_empty() => {}
+            TokenKind::Unknown => set("idtyp", json!("device")),
         }
         if let Some(principal) = self.principal {
             set("oid", json!(principal.to_string()));

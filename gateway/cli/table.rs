@@ -1,0 +1,38 @@
+//! Tables for people: columns as wide as they must be, or Markdown.
+
+/// A table in plain text, with two spaces between columns.
+pub(super) fn plain(head: &[&str], rows: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        let longest = cells.map(|cell| cell.chars().count()).max().unwrap_or(0);
+        longest.max(head.get(column).map_or(0, |title| title.chars().count()))
+    };
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let line = |cells: Vec<&str>| {
+        let padded = cells
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"));
+        let line = padded.collect::<Vec<_>>().join("  ");
+        format!("{}\n", line.trim_end())
+    };
+    let rows = rows
+        .iter()
+        .map(|row| row.iter().map(String::as_str).collect());
+    std::iter::once(head.to_vec())
+        .chain(rows)
+        .map(line)
+        .collect()
+}
+
+/// The same as Markdown.
+pub(super) fn markdown(head: &[&str], rows: &[Vec<String>]) -> String {
+    let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+    let escaped = |cell: &String| cell.replace('\\', "\\\\").replace('|', "\\|");
+    let mut text = line(head.iter().map(|title| (*title).to_owned()).collect());
+    text += &line(vec!["---".to_owned(); head.len()]);
+    for row in rows {
+        text += &line(row.iter().map(escaped).collect());
+    }
+    text
+}

@@ -1,0 +1,218 @@
+//! `portcullis who-can`: everybody whom the policies let through, exactly; for one request, or as a table
+//! of all routes that is kept beside the policies and reviewed with them.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use http::{HeaderMap, Method, Version};
+use serde_json::{Value, json};
+
+use super::policies::{self, Read};
+use super::{Form, out, table, talk};
+use crate::clock::{Clock as _, SystemClock};
+use crate::files::{Diagnostics, Mode, point_in_time};
+use crate::policy::access::{Cube, Ranges, Region, TooComplex};
+use crate::policy::words::{COLUMNS, Naming, Row, rows};
+use crate::policy::{Policy, Route};
+use crate::trial::{Caller, Question, Trial};
+
+/// The options of the command.
+#[derive(Args)]
+pub(super) struct Options {
+    /// The method of the request.
+    #[arg(value_name = "METHOD", required_unless_present = "all")]
+    method: Option<Method>,
+    /// Its path.
+    #[arg(value_name = "PATH", required_unless_present = "all")]
+    path: Option<String>,
+    /// Its host.
+    #[arg(long, default_value = "localhost")]
+    host: String,
+    /// Every route, as `access.expected` keeps them: whenever, not only now.
+    #[arg(long, conflicts_with_all = ["method", "path", "at"])]
+    all: bool,
+    /// A policy folder or file, or a gateway.yaml that names it.
+    #[arg(long, value_name = "PATH", default_value = "policies")]
+    policies: PathBuf,
+    /// From when on (RFC 3339): who is let in then or later. Now, if it is left out.
+    #[arg(long, value_name = "TIME")]
+    at: Option<String>,
+    /// How to write the answer.
+    #[arg(long, value_enum, default_value_t = Form::Human)]
+    format: Form,
+}
+
+pub(super) fn who_can(options: &Options) -> ExitCode {
+    let mut diagnostics = Diagnostics::new();
+    let Some(read) = policies::read(&options.policies, &mut diagnostics) else {
+        out(&diagnostics.render());
+        return ExitCode::from(1);
+    };
+    let answer = match (&options.method, &options.path) {
+        (Some(method), Some(path)) => one(options, &read, method, path),
+        _ => all(&read.policy, options.format).map_err(|error| error.to_string()),
+    };
+    match answer {
+        Ok(text) => {
+            out(&text);
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            talk(&format!("error: {why}\n"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn one(options: &Options, read: &Read, method: &Method, path: &str) -> Result<String, String> {
+    let now = match &options.at {
+        None => SystemClock.now().unix,
+        Some(at) => point_in_time(at)
+            .ok_or_else(|| format!("`{at}` is no point in time: write `2027-03-31T00:00:00Z`"))?,
+    };
+    let question = Question {
+        method: method.clone(),
+        host: options.host.clone(),
+        target: path.to_owned(),
+        headers: HeaderMap::new(),
+        client: std::net::Ipv4Addr::LOCALHOST.into(),
+        now,
+        version: Version::HTTP_11,
+        caller: Caller::Nobody,
+    };
+    let trial = Trial::new(&read.policy);
+    let route = trial.route(&question).map_err(|denial| {
+        format!(
+            "nobody can: no route takes {method} {path} ({})",
+            denial.reason()
+        )
+    })?;
+    let later = Cube {
+        times: Ranges::of([(now.as_secs(), u64::MAX)]),
+        ..Cube::any()
+    };
+    let reach = read
+        .policy
+        .reach(route)
+        .map_err(|error| error.to_string())?;
+    let reach = reach.intersection(&Region::from(vec![later]));
+    // Who is let in from now on is let in always, as far as anybody who asks now is concerned.
+    let reach = forgetting_the_past(reach, now.as_secs());
+    let found = rows_of(&read.policy, route, &reach);
+    Ok(match options.format {
+        Form::Json => format!("{:#}\n", as_json(&read.policy, route, &found)),
+        Form::Human => as_text(&read.policy, route, &found),
+    })
+}
+
+/// Times that begin now begin at the beginning: the past is over.
+fn forgetting_the_past(region: Region, now: u64) -> Region {
+    let cubes = region.cubes().iter().map(|cube| {
+        let past = Ranges::of([(0, now)]);
+        let times = match cube.times.contains(now) {
+            true => cube.times.union(&past),
+            false => cube.times.clone(),
+        };
+        Cube {
+            times,
+            ..cube.clone()
+        }
+    });
+    Region::from(cubes.collect::<Vec<_>>())
+}
+
+pub(super) fn rows_of(policy: &Policy, route: &Route, reach: &Region) -> Vec<Row> {
+    let naming = [policy.names()];
+    rows(reach, Naming(&naming), policy.audiences_of(route))
+}
+
+/// Which requests a route takes: `POST /invitations`, with the host if it names one.
+pub(super) fn requests(route: &Route) -> String {
+    let taken = route.taken();
+    let methods: Vec<String> = taken.methods.methods().map(|m| m.to_string()).collect();
+    let host = taken.host.as_deref().unwrap_or_default();
+    format!("{} {host}{}", methods.join(","), taken.path)
+}
+
+fn heading(policy: &Policy, route: &Route) -> String {
+    let backend = policy.names().backend(route.backend());
+    let backend = backend.map(|backend| format!(" to {backend}"));
+    let mode = match route.mode() {
+        Mode::Enforce => "",
+        Mode::ReportOnly => " (report only: refuses nobody)",
+    };
+    format!(
+        "{}: {}{}{mode}\n",
+        route.name(),
+        requests(route),
+        backend.unwrap_or_default()
+    )
+}
+
+fn as_text(policy: &Policy, route: &Route, rows: &[Row]) -> String {
+    let heading = heading(policy, route);
+    if rows.is_empty() {
+        return format!("{heading}  nobody\n");
+    }
+    let cells: Vec<Vec<String>> = rows.iter().map(cells).collect();
+    let table = table::plain(&COLUMNS, &cells);
+    let indented = table.lines().map(|line| format!("  {line}\n"));
+    heading + &indented.collect::<String>()
+}
+
+pub(super) fn cells(row: &Row) -> Vec<String> {
+    row.cells().iter().map(|cell| (*cell).to_owned()).collect()
+}
+
+fn as_json(policy: &Policy, route: &Route, rows: &[Row]) -> Value {
+    let taken = route.taken();
+    let methods: Vec<String> = taken.methods.methods().map(|m| m.to_string()).collect();
+    json!({
+        "route": **route.name(),
+        "host": taken.host,
+        "methods": methods,
+        "path": taken.path,
+        "backend": policy.names().backend(route.backend()).map(|name| name.to_string()),
+        "reportOnly": route.mode() == Mode::ReportOnly,
+        "audiences": policy.audiences_of(route),
+        "callers": rows,
+    })
+}
+
+fn all(policy: &Policy, format: Form) -> Result<String, TooComplex> {
+    Ok(match format {
+        Form::Human => access_table(policy)?,
+        Form::Json => {
+            let mut routes = Vec::new();
+            for route in by_name(policy) {
+                let rows = rows_of(policy, route, &policy.reach(route)?);
+                routes.push(as_json(policy, route, &rows));
+            }
+            format!("{:#}\n", Value::from(routes))
+        }
+    })
+}
+
+/// Every route with whom it lets in, in the form of `access.expected`: it depends on the policies alone,
+/// not on the time or on the order of anything.
+///
+/// # Errors
+/// When the answer would be too long.
+pub(super) fn access_table(policy: &Policy) -> Result<String, TooComplex> {
+    let mut text = String::from(
+        "# Who can call what: `portcullis who-can --all`, kept beside the policies so that a review\n\
+         # sees who gains and who loses access. `portcullis check` finds it stale.\n",
+    );
+    for route in by_name(policy) {
+        let rows = rows_of(policy, route, &policy.reach(route)?);
+        text += &format!("\n{}", as_text(policy, route, &rows));
+    }
+    Ok(text)
+}
+
+fn by_name(policy: &Policy) -> Vec<&Route> {
+    let mut routes: Vec<&Route> = policy.routes().iter().collect();
+    routes.sort_by_key(|route| route.name());
+    routes
+}

@@ -1,0 +1,247 @@
+//! Unions of cubes.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+
+use super::cube::{Atom, Cube, Point};
+use super::set::Set;
+use crate::ids::AppId;
+
+/// How many cubes an answer may have on the way. Far more than people write or read, far less than
+/// would take long.
+const MOST_CUBES: usize = 50_000;
+
+/// The answer would be too long to be worked out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooComplex;
+
+impl fmt::Display for TooComplex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "the rules of this route overlap in too many ways to say exactly whom they let in; \
+             split the route, or use fewer deny rules",
+        )
+    }
+}
+
+impl std::error::Error for TooComplex {}
+
+/// Callers: whoever is in one of the cubes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Region(Vec<Cube>);
+
+impl From<Vec<Cube>> for Region {
+    fn from(cubes: Vec<Cube>) -> Self {
+        Self(cubes.into_iter().filter_map(Cube::normal).collect())
+    }
+}
+
+impl Region {
+    /// Nobody.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Whether it is nobody.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The cubes.
+    pub fn cubes(&self) -> &[Cube] {
+        &self.0
+    }
+
+    /// Whether a caller is in it.
+    pub fn contains(&self, point: &Point) -> bool {
+        self.0.iter().any(|cube| cube.contains(point))
+    }
+
+    /// Somebody who is in it: at `now` (seconds since the Unix epoch) where that will do.
+    pub fn point(&self, now: u64) -> Option<Point> {
+        self.0.iter().find_map(|cube| cube.point(now))
+    }
+
+    /// Who is in either.
+    pub fn union(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+
+    /// Who is in both.
+    pub fn intersection(&self, other: &Self) -> Self {
+        let index = Index::of(&other.0);
+        let both = |cube: &Cube| {
+            let meets = index
+                .meeting(cube)
+                .filter_map(|theirs| cube.intersection(theirs));
+            meets.collect::<Vec<_>>()
+        };
+        Self(self.0.iter().flat_map(both).collect())
+    }
+
+    /// Who is in this and not in the other.
+    ///
+    /// # Errors
+    /// When that would be too many cubes.
+    pub fn minus(&self, other: &Self) -> Result<Self, TooComplex> {
+        let index = Index::of(&other.0);
+        let mut left = Vec::new();
+        for cube in &self.0 {
+            let mut pieces = vec![cube.clone()];
+            for theirs in index.meeting(cube) {
+                if pieces.iter().all(|piece| piece.is_apart_from(theirs)) {
+                    continue;
+                }
+                let cut = pieces.iter().flat_map(|piece| piece.minus(theirs));
+                pieces = without_covered(cut.collect());
+                if pieces.len() > MOST_CUBES {
+                    return Err(TooComplex);
+                }
+            }
+            left.extend(pieces);
+            if left.len() > MOST_CUBES {
+                return Err(TooComplex);
+            }
+        }
+        Ok(Self(left))
+    }
+
+    /// Whether all of the other is in it.
+    ///
+    /// # Errors
+    /// When that is too much to work out.
+    pub fn covers(&self, other: &Self) -> Result<bool, TooComplex> {
+        Ok(other.minus(self)?.is_empty())
+    }
+
+    /// The same callers in fewer cubes.
+    pub fn simplified(self) -> Self {
+        let mut cubes = without_covered(self.0);
+        loop {
+            let before = cubes.len();
+            cubes = merged(cubes);
+            cubes = without_covered(cubes);
+            if cubes.len() >= before {
+                break;
+            }
+        }
+        cubes.sort();
+        Self(cubes)
+    }
+}
+
+/// Cubes by the apps that they name, so that those that share no app need not be compared.
+struct Index<'c> {
+    cubes: &'c [Cube],
+    by_app: HashMap<AppId, Vec<usize>>,
+    any_app: Vec<usize>,
+}
+
+impl<'c> Index<'c> {
+    fn of(cubes: &'c [Cube]) -> Self {
+        let mut index = Self {
+            cubes,
+            by_app: HashMap::new(),
+            any_app: Vec::new(),
+        };
+        for (at, cube) in cubes.iter().enumerate() {
+            match &cube.apps {
+                Set::Only(apps) => {
+                    for app in apps {
+                        index.by_app.entry(*app).or_default().push(at);
+                    }
+                }
+                Set::AllBut(_) => index.any_app.push(at),
+            }
+        }
+        index
+    }
+
+    /// The cubes that may share somebody with this one; all that do are among them.
+    fn meeting<'i>(&'i self, cube: &Cube) -> impl Iterator<Item = &'c Cube> + use<'i, 'c> {
+        let places: Vec<usize> = match &cube.apps {
+            Set::AllBut(_) => (0..self.cubes.len()).collect(),
+            Set::Only(apps) => {
+                let named = apps.iter().filter_map(|app| self.by_app.get(app)).flatten();
+                let mut places: Vec<usize> = named.chain(&self.any_app).copied().collect();
+                places.sort_unstable();
+                places.dedup();
+                places
+            }
+        };
+        places.into_iter().filter_map(|at| self.cubes.get(at))
+    }
+}
+
+/// Leaves out every cube that another covers; of equal ones, all but the first.
+fn without_covered(mut cubes: Vec<Cube>) -> Vec<Cube> {
+    cubes.sort();
+    cubes.dedup();
+    let index = Index::of(&cubes);
+    let kept = cubes.iter().filter(|cube| {
+        let mut meeting = index.meeting(cube);
+        !meeting.any(|other| other != *cube && other.covers(cube))
+    });
+    kept.cloned().collect()
+}
+
+/// Makes one of cubes that differ in one property alone, property by property.
+fn merged(mut cubes: Vec<Cube>) -> Vec<Cube> {
+    macro_rules! merge {
+        ($($field:ident: $any:expr, $union:expr;)*) => {$(
+            let mut groups: BTreeMap<Cube, _> = BTreeMap::new();
+            for mut cube in cubes {
+                let own = std::mem::replace(&mut cube.$field, $any);
+                match groups.get_mut(&cube) {
+                    None => drop(groups.insert(cube, own)),
+                    Some(held) => *held = $union(held, &own),
+                }
+            }
+            cubes = groups
+                .into_iter()
+                .map(|(mut cube, own)| { cube.$field = own; cube })
+                .collect();
+        )*};
+    }
+    merge! {
+        apps: Set::any(), |a: &Set<_>, b| a.union(b);
+        tenants: Set::any(), |a: &Set<_>, b| a.union(b);
+        principals: Set::any(), |a: &Set<_>, b| a.union(b);
+        audiences: Set::any(), |a: &Set<_>, b| a.union(b);
+        kinds: super::masks::KINDS, |a: &super::Mask, b: &super::Mask| a.union(*b);
+        strengths: super::masks::STRENGTHS, |a: &super::Mask, b: &super::Mask| a.union(*b);
+        callers: super::masks::CALLERS, |a: &super::Mask, b: &super::Mask| a.union(*b);
+        addresses: super::Ranges::any(), |a: &super::Ranges<u128>, b| a.union(b);
+        times: super::Ranges::any(), |a: &super::Ranges<u64>, b| a.union(b);
+    }
+    let atoms: BTreeSet<Atom> = cubes
+        .iter()
+        .flat_map(|cube| cube.atoms.keys().cloned())
+        .collect();
+    for atom in atoms {
+        cubes = merged_by(&atom, cubes);
+    }
+    // A union may be wider than the facts of the domain allow.
+    cubes.into_iter().filter_map(Cube::normal).collect()
+}
+
+/// Makes one of cubes that differ in one atom alone, if it may have any value then.
+fn merged_by(atom: &Atom, cubes: Vec<Cube>) -> Vec<Cube> {
+    let mut groups: BTreeMap<Cube, super::Mask> = BTreeMap::new();
+    let mut others = Vec::new();
+    for mut cube in cubes {
+        match cube.atoms.remove(atom) {
+            None => others.push(cube),
+            Some(own) => {
+                let held = groups.entry(cube).or_insert(own);
+                *held = held.union(own);
+            }
+        }
+    }
+    others.extend(groups.into_iter().map(|(mut cube, mask)| {
+        cube.atoms.insert(atom.clone(), mask);
+        cube
+    }));
+    others
+}

@@ -1,0 +1,95 @@
+//! Who gains and who loses access by a change of policy: computed from the rules of both, over every kind
+//! of request that they tell apart.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::access::{Region, TooComplex};
+use super::method::MethodSet;
+use super::routes::{Policy, Route, RouteId};
+use super::witness::{Witness, witnesses};
+
+/// What changes for the requests that one route took and another takes, or the same.
+#[derive(Debug)]
+pub struct Change<'p> {
+    /// The route that took them; `None` if none did.
+    pub old: Option<&'p Route>,
+    /// The route that takes them.
+    pub new: Option<&'p Route>,
+    /// Which requests, by a host and path that stand for them, and their methods.
+    pub requests: Vec<(Witness, MethodSet)>,
+    /// Who may call, and could not.
+    pub gained: Region,
+    /// Who could call, and may not.
+    pub lost: Region,
+}
+
+/// Compares two policies. Nothing at all means that they let the same callers in everywhere; conditions
+/// in CEL count as unknowns, the same where they are written alike.
+///
+/// # Errors
+/// When the answer would be too long to be worked out.
+pub fn difference<'p>(old: &'p Policy, new: &'p Policy) -> Result<Vec<Change<'p>>, TooComplex> {
+    type Pair = (Option<usize>, Option<usize>);
+    let mut pairs: BTreeMap<Pair, BTreeMap<Witness, MethodSet>> = BTreeMap::new();
+    for witness in witnesses(old, new) {
+        for method in MethodSet::all().methods() {
+            let route = |policy: &Policy| {
+                let matched = policy.find(&witness.host, &method, &witness.path).ok()?;
+                let RouteId(route) = matched.route().id();
+                Some(route)
+            };
+            let pair = (route(old), route(new));
+            if pair != (None, None) {
+                let requests = pairs.entry(pair).or_default();
+                requests.entry(witness.clone()).or_default().insert(&method);
+            }
+        }
+    }
+    let (mut reached_old, mut reached_new) = (Reached::new(old), Reached::new(new));
+    let mut changes = Vec::new();
+    for ((before, after), requests) in pairs {
+        let before_reach = reached_old.reach(before)?;
+        let after_reach = reached_new.reach(after)?;
+        let gained = after_reach.minus(&before_reach)?;
+        let lost = before_reach.minus(&after_reach)?;
+        if gained.is_empty() && lost.is_empty() {
+            continue;
+        }
+        changes.push(Change {
+            old: before.and_then(|route| old.routes().get(route)),
+            new: after.and_then(|route| new.routes().get(route)),
+            requests: requests.into_iter().collect(),
+            gained: gained.simplified(),
+            lost: lost.simplified(),
+        });
+    }
+    Ok(changes)
+}
+
+/// Whom each route lets in, worked out once.
+struct Reached<'p> {
+    policy: &'p Policy,
+    known: HashMap<usize, Region>,
+}
+
+impl<'p> Reached<'p> {
+    fn new(policy: &'p Policy) -> Self {
+        Self {
+            policy,
+            known: HashMap::new(),
+        }
+    }
+
+    fn reach(&mut self, route: Option<usize>) -> Result<Region, TooComplex> {
+        let Some((at, route)) = route.and_then(|at| Some((at, self.policy.routes().get(at)?)))
+        else {
+            return Ok(Region::none());
+        };
+        if let Some(known) = self.known.get(&at) {
+            return Ok(known.clone());
+        }
+        let reach = self.policy.reach(route)?;
+        self.known.insert(at, reach.clone());
+        Ok(reach)
+    }
+}

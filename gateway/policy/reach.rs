@@ -1,0 +1,189 @@
+//! Whom a route lets in, as a region of all callers: computed from its rules, clause by clause.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::access::{Atom, Cube, Mask, Ranges, Region, Set, TooComplex, masks};
+use super::routes::{Policy, Route};
+use super::rule::{Clause, Effect, Network, Rule, Wanted};
+use super::rule_set::RuleSet;
+use crate::files::Mode;
+
+impl Policy {
+    /// Everybody whom a route lets in, whenever.
+    ///
+    /// # Errors
+    /// When the answer would be too long to be worked out.
+    pub fn reach(&self, route: &Route) -> Result<Region, TooComplex> {
+        // What only reports refuses nobody.
+        if route.mode() == Mode::ReportOnly {
+            return Ok(Region::from(vec![Cube::any()]));
+        }
+        let denied = self.region(route, route.deny(), Effect::Deny);
+        let allowed = match route.is_public() {
+            true => Region::from(vec![Cube::any()]),
+            false => self.region(route, route.allow(), Effect::Allow),
+        };
+        allowed.minus(&denied)
+    }
+
+    /// Whom the acting rules of a list hold for.
+    fn region(&self, route: &Route, rules: &RuleSet, effect: Effect) -> Region {
+        let acting = rules.rules().iter().filter(|rule| rule.enforced());
+        let cubes = acting.flat_map(|rule| self.cubes(route, rule, effect));
+        Region::from(cubes.collect::<Vec<_>>())
+    }
+
+    /// Whom one rule holds for: several cubes where it has alternatives.
+    pub(super) fn cubes(&self, route: &Route, rule: &Rule, effect: Effect) -> Vec<Cube> {
+        let mut start = Cube::any();
+        if !route.is_public() {
+            start.callers = masks::AUTHENTICATED;
+            start.audiences = Set::only(self.audiences_of(route).iter().cloned());
+        }
+        let cubes = vec![start];
+        let clauses = rule.clauses().iter();
+        clauses.fold(cubes, |cubes, clause| {
+            let alternatives = alternatives(clause, effect, route);
+            let narrowed = cubes.iter().flat_map(|cube| {
+                alternatives
+                    .iter()
+                    .filter_map(|alternative| cube.intersection(alternative))
+            });
+            narrowed.collect()
+        })
+    }
+}
+
+/// The cubes in which a clause holds; in a deny rule also those in which nobody can tell.
+fn alternatives(clause: &Clause, effect: Effect, route: &Route) -> Vec<Cube> {
+    let token = || Cube {
+        callers: masks::AUTHENTICATED,
+        ..Cube::any()
+    };
+    match clause {
+        Clause::Tenants(ids) => vec![Cube {
+            tenants: Set::only(ids.iter()),
+            ..token()
+        }],
+        Clause::Apps(ids) => vec![Cube {
+            apps: Set::only(ids.iter()),
+            ..token()
+        }],
+        Clause::Principals(ids) => vec![Cube {
+            principals: Set::only(ids.iter()),
+            ..token()
+        }],
+        Clause::Kinds(kinds) => vec![Cube {
+            kinds: Mask::of(kinds.iter().map(|kind| kind.bit())),
+            ..token()
+        }],
+        Clause::Strengths(strengths) => vec![Cube {
+            strengths: Mask::of(strengths.iter().map(|strength| strength.bit())),
+            ..token()
+        }],
+        Clause::Roles(wanted) => holding(wanted, |role| Atom::Role(role.clone()), token),
+        Clause::Scopes(wanted) => holding(wanted, |scope| Atom::Scope(scope.clone()), token),
+        Clause::Groups(wanted) => {
+            let listed = || with(token(), Atom::GroupOverage, masks::FALSE);
+            let mut cubes = holding(wanted, |group| Atom::Group(*group), listed);
+            if effect == Effect::Deny {
+                cubes.push(with(token(), Atom::GroupOverage, masks::TRUE));
+            }
+            cubes
+        }
+        Clause::From(networks) => vec![Cube {
+            addresses: ranges(networks),
+            ..Cube::any()
+        }],
+        Clause::When(condition) => {
+            let truth = match effect {
+                Effect::Allow => masks::TRUE,
+                Effect::Deny => masks::TRUE.union(masks::FAILED),
+            };
+            match condition.constant() {
+                Some(true) => vec![Cube::any()],
+                Some(false) => Vec::new(),
+                None => {
+                    let start = match condition.reads_token() {
+                        true => token(),
+                        false => Cube::any(),
+                    };
+                    vec![with(start, atom(condition, route), truth)]
+                }
+            }
+        }
+        Clause::Window {
+            not_before,
+            expires,
+        } => {
+            let first = not_before.unwrap_or(0);
+            let last = expires.map_or(u64::MAX, |expires| expires.saturating_sub(1));
+            vec![Cube {
+                times: Ranges::of([(first, last)]),
+                ..Cube::any()
+            }]
+        }
+    }
+}
+
+/// A condition as something unknown. Path parameters make it another one on another path.
+fn atom(condition: &super::condition::Condition, route: &Route) -> Atom {
+    let normal = condition.normal();
+    Atom::When(match condition.reads_parameters() {
+        true => format!("{normal} on {}", route.taken().path).into(),
+        false => normal.into(),
+    })
+}
+
+fn with(mut cube: Cube, atom: Atom, truth: Mask) -> Cube {
+    cube.atoms.insert(atom, truth);
+    cube
+}
+
+/// One cube for each of `any_of`, with all of `all_of` in it.
+fn holding<T>(
+    wanted: &Wanted<T>,
+    atom: impl Fn(&T) -> Atom,
+    start: impl Fn() -> Cube,
+) -> Vec<Cube> {
+    let all = wanted
+        .all_of
+        .iter()
+        .fold(start(), |cube, name| with(cube, atom(name), masks::TRUE));
+    if wanted.any_of.is_empty() {
+        return vec![all];
+    }
+    let any = wanted.any_of.iter();
+    any.map(|name| with(all.clone(), atom(name), masks::TRUE))
+        .collect()
+}
+
+fn ranges(networks: &[Network]) -> Ranges<u128> {
+    ranges_of(networks.iter().map(|network| &network.addresses))
+}
+
+/// The addresses of networks, as IPv6 numbers: IPv4 stands at `::ffff:0:0/96`, and belongs to no IPv6
+/// network, however wide.
+pub(super) fn ranges_of<'n>(networks: impl Iterator<Item = &'n IpNet>) -> Ranges<u128> {
+    const MAPPED: (u128, u128) = (0xffff_0000_0000, 0xffff_ffff_ffff);
+    let mut all = Ranges::none();
+    for network in networks {
+        let own = Ranges::of([(number(network.network()), number(network.broadcast()))]);
+        let own = match network {
+            IpNet::V4(_) => own,
+            IpNet::V6(_) => own.minus(&Ranges::of([MAPPED])),
+        };
+        all = all.union(&own);
+    }
+    all
+}
+
+/// An address as a number.
+pub(super) fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(v6) => v6.to_bits(),
+    }
+}
