@@ -8,6 +8,9 @@ mod example;
 mod suite;
 mod token;
 
+#[cfg(test)]
+mod tests;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
