@@ -3,13 +3,20 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
+use super::who_can;
 use super::{Format, out, talk};
-use crate::files::{self, Diagnostics, ListenTls, PolicyDocument};
+use crate::clock::{Clock as _, SystemClock};
+use crate::files::{self, Diagnostics, GatewayDocument, ListenTls, PolicyDocument, Span};
 use crate::net::tls;
+use crate::policy::{self, Policy};
 use crate::server::Certificates;
+use crate::trial::Suite;
 use crate::upstream::{Backends, Endpoints};
-use crate::{files::GatewayDocument, policy};
+
+/// The table of who can call what that may stand beside the policies.
+const ACCESS_TABLE: &str = "access.expected";
 
 pub(super) fn check(path: &Path, format: Format) -> ExitCode {
     tls::install_provider();
@@ -32,14 +39,93 @@ pub(super) fn check(path: &Path, format: Format) -> ExitCode {
 
 /// How many routes there are, when they could be read.
 fn examine(path: &Path, diagnostics: &mut Diagnostics) -> Option<usize> {
-    if is_gateway(path) {
-        let gateway = files::load_gateway(path, diagnostics)?;
-        certificates(&gateway, diagnostics);
-        let policies = files::load_policies(&gateway.policies.value, diagnostics)?;
-        return Some(compile(&policies, diagnostics));
+    if !is_gateway(path) {
+        return policies(path, diagnostics);
     }
-    let policies = files::load_policies(path, diagnostics)?;
-    Some(compile(&policies, diagnostics))
+    let gateway = files::load_gateway(path, diagnostics)?;
+    certificates(&gateway, diagnostics);
+    if let Some(candidate) = &gateway.candidate {
+        policies(&candidate.value, diagnostics);
+    }
+    policies(&gateway.policies.value, diagnostics)
+}
+
+/// Checks the policies of a file or folder, and what stands beside them in a folder.
+fn policies(path: &Path, diagnostics: &mut Diagnostics) -> Option<usize> {
+    let before = diagnostics.errors();
+    let document = files::load_policies(path, diagnostics)?;
+    let policy = policy::compile(&document, diagnostics);
+    Backends::check(&document, &Endpoints::default(), diagnostics);
+    // What smells is worth a word only where nothing is at fault.
+    if let Some(policy) = policy.filter(|_| diagnostics.errors() == before) {
+        let now = SystemClock.now().unix;
+        policy::review(&policy, &document, now.as_secs(), diagnostics);
+        if path.is_dir() {
+            untested(path, &policy, &document, now, diagnostics);
+            stale_table(path, &policy, diagnostics);
+        }
+    }
+    Some(document.routes.len())
+}
+
+/// Routes that no test reaches, where there are tests at all.
+fn untested(
+    folder: &Path,
+    policy: &Policy,
+    document: &PolicyDocument,
+    now: Duration,
+    diagnostics: &mut Diagnostics,
+) {
+    let files = files::test_files(folder);
+    let mut suite = Suite::new(policy, document, now);
+    for file in &files {
+        for case in files::load_tests(file, diagnostics).cases {
+            // Whether it passes is asked by `test`.
+            suite.run(&case, diagnostics);
+        }
+    }
+    if files.is_empty() {
+        return;
+    }
+    for route in policy.routes().iter().filter(|route| !suite.reaches(route)) {
+        diagnostics
+            .warning(route.span(), "no test reaches this route")
+            .help("write one into a `*.test.yaml` file beside the policies");
+    }
+}
+
+/// The checked-in table of who can call what, where there is one.
+fn stale_table(folder: &Path, policy: &Policy, diagnostics: &mut Diagnostics) {
+    let path = folder.join(ACCESS_TABLE);
+    let Ok(written) = std::fs::read_to_string(&path) else {
+        return;
+    };
+    let now = match who_can::access_table(policy) {
+        Ok(now) => now,
+        Err(error) => {
+            diagnostics.error(&Span::nowhere_in(&path), error.to_string());
+            return;
+        }
+    };
+    if now == written {
+        return;
+    }
+    let differs = |(was, is): &(&str, &str)| was != is;
+    let same = written
+        .lines()
+        .zip(now.lines())
+        .take_while(|both| !differs(both));
+    let line = same.count();
+    diagnostics
+        .error(
+            &Span::line_in(&path, &written, line),
+            "this table of who can call what is not what the policies say",
+        )
+        .help(format!(
+            "look at `portcullis diff`, then write it anew: portcullis who-can --all --policies {} > {}",
+            folder.display(),
+            path.display()
+        ));
 }
 
 /// A folder holds policies, and a file does unless it says where to listen.
@@ -67,10 +153,4 @@ fn certificates(gateway: &GatewayDocument, diagnostics: &mut Diagnostics) {
                 .help("name a readable PEM file with CA certificates");
         }
     }
-}
-
-fn compile(policies: &PolicyDocument, diagnostics: &mut Diagnostics) -> usize {
-    policy::compile(policies, diagnostics);
-    Backends::check(policies, &Endpoints::default(), diagnostics);
-    policies.routes.len()
 }

@@ -4,7 +4,6 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use super::diagnostics::Diagnostics;
 use super::gateway::{self, GatewayDocument};
@@ -110,7 +109,7 @@ fn policy_files(folder: &Path, diagnostics: &mut Diagnostics) -> Option<Vec<Path
         Ok(files) => files,
         Err(error) => {
             let message = format!("the folder cannot be read: {}", plainly(&error));
-            diagnostics.error(&nowhere_in(folder), message);
+            diagnostics.error(&Span::nowhere_in(folder), message);
             return None;
         }
     };
@@ -119,7 +118,7 @@ fn policy_files(folder: &Path, diagnostics: &mut Diagnostics) -> Option<Vec<Path
     if files.is_empty() {
         diagnostics
             .error(
-                &nowhere_in(folder),
+                &Span::nowhere_in(folder),
                 "there is no policy file in this folder",
             )
             .help("policy files are called `*.yaml` or `*.yml`; `*.test.yaml` are their tests");
@@ -142,7 +141,7 @@ fn read(path: &Path, diagnostics: &mut Diagnostics) -> Option<Node> {
     match text_of(path) {
         Ok(text) => parse(path, text, diagnostics),
         Err(unreadable) => {
-            diagnostics.error(&nowhere_in(path), unreadable);
+            diagnostics.error(&Span::nowhere_in(path), unreadable);
             None
         }
     }
@@ -183,10 +182,4 @@ fn plainly(error: &io::Error) -> String {
         io::ErrorKind::PermissionDenied => "permission is denied".to_owned(),
         _ => error.to_string(),
     }
-}
-
-/// A place in a file of which no text is known.
-fn nowhere_in(path: &Path) -> Span {
-    let source: Arc<Source> = Source::new(path, String::new());
-    Span::whole(&source)
 }

@@ -151,6 +151,19 @@ impl Span {
         Self::new(source, 0..0)
     }
 
+    /// A place in a file of which no text is known.
+    pub fn nowhere_in(path: &Path) -> Self {
+        Self::whole(&Source::new(path, String::new()))
+    }
+
+    /// A line (from 0) of a text that is no document and holds no secret.
+    pub fn line_in(path: &Path, text: &str, line: usize) -> Self {
+        let source = Source::new(path, text.to_owned());
+        source.mask(Vec::new());
+        let range = source.line_range(line);
+        Self::new(&source, range)
+    }
+
     /// The bytes `range` of a scalar's text, if they stand in the file as they are read; otherwise the
     /// whole scalar, because of its escapes or line breaks.
     pub fn within(scalar: &Self, text: &str, range: Range<usize>) -> Self {

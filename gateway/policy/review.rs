@@ -1,0 +1,230 @@
+//! What is legal in a policy and smells: told as warnings by `check`, never by a gateway that runs.
+
+use std::collections::{HashMap, HashSet};
+
+use super::access::Cube;
+use super::routes::{Policy, Route};
+use super::rule::{Clause, Effect, Rule};
+use crate::files::{Diagnostics, PolicyDocument};
+use crate::ids::AppId;
+
+/// A rule that ends sooner than this is told ahead, in seconds: 30 days.
+const AHEAD: u64 = 30 * DAY;
+const DAY: u64 = 24 * 3600;
+
+/// Adds a warning for everything that smells. `now` is in seconds since the Unix epoch.
+pub fn review(policy: &Policy, document: &PolicyDocument, now: u64, diagnostics: &mut Diagnostics) {
+    for route in policy.routes() {
+        let rules = || route.allow().rules().iter().chain(route.deny().rules());
+        for rule in rules() {
+            too_wide(route, rule, diagnostics);
+            ending(rule, now, diagnostics);
+            constant(rule, diagnostics);
+        }
+        covered(
+            policy,
+            route,
+            route.allow().rules(),
+            Effect::Allow,
+            diagnostics,
+        );
+        covered(
+            policy,
+            route,
+            route.deny().rules(),
+            Effect::Deny,
+            diagnostics,
+        );
+    }
+    idle_apps(policy, document, diagnostics);
+}
+
+/// What the clauses of a rule speak of.
+fn has(rule: &Rule, kind: impl Fn(&Clause) -> bool) -> bool {
+    rule.clauses().iter().any(kind)
+}
+
+/// Allow rules that let in more than their author may have thought of. A rule with a `reason` has been
+/// thought about.
+fn too_wide(route: &Route, rule: &Rule, diagnostics: &mut Diagnostics) {
+    let is_allow = rule.id().effect == Effect::Allow && !route.is_public();
+    if !is_allow || rule.reason().is_some() {
+        return;
+    }
+    let names_apps = has(rule, |c| matches!(c, Clause::Apps(_)));
+    let names_principals = has(rule, |c| matches!(c, Clause::Principals(_)));
+    if !names_apps && !names_principals {
+        diagnostics
+            .warning(rule.span(), "this rule lets in any app of its tenants")
+            .help("name the `apps`, or say in a `reason` why any will do");
+        return;
+    }
+    let by_more_than_id = has(rule, |clause| {
+        matches!(
+            clause,
+            Clause::Kinds(_)
+                | Clause::Roles(_)
+                | Clause::Scopes(_)
+                | Clause::Groups(_)
+                | Clause::Principals(_)
+        )
+    });
+    if names_apps && !by_more_than_id {
+        diagnostics
+            .warning(
+                rule.span(),
+                "this rule lets an app in by its ID alone, and users' tokens carry the same ID",
+            )
+            .help("write `tokenKinds: [appOnly]` if the app calls by itself, or ask for a role or scope");
+    }
+}
+
+fn ending(rule: &Rule, now: u64, diagnostics: &mut Diagnostics) {
+    let ends = rule.clauses().iter().find_map(|clause| match clause {
+        Clause::Window { expires, .. } => *expires,
+        _ => None,
+    });
+    let Some(ends) = ends else {
+        return;
+    };
+    let message = match ends.checked_sub(now) {
+        None | Some(0) => "this rule has expired and holds for nobody".to_owned(),
+        Some(left) if left <= AHEAD => format!("this rule ends in {} days", left / DAY),
+        Some(_) => return,
+    };
+    let warning = diagnostics.warning(rule.span(), message);
+    let owner = rule.owner();
+    match owner {
+        Some(owner) => warning.help(format!("ask its owner, {owner}: renew it, or remove it")),
+        None => warning.help("renew it, or remove it"),
+    };
+}
+
+fn constant(rule: &Rule, diagnostics: &mut Diagnostics) {
+    for clause in rule.clauses() {
+        if let Clause::When(condition) = clause
+            && let Some(value) = condition.constant()
+        {
+            let holds = match (rule.id().effect, value) {
+                (_, true) => "asks for nothing",
+                (Effect::Allow, false) => "lets nobody in",
+                (Effect::Deny, false) => "refuses nobody",
+            };
+            diagnostics
+                .warning(
+                    rule.span(),
+                    format!("`when` is always {value}, so this rule {holds}"),
+                )
+                .help("remove the condition or the rule, or mend the condition");
+        }
+    }
+}
+
+/// Rules of one list that say nothing that another does not say already.
+fn covered(
+    policy: &Policy,
+    route: &Route,
+    rules: &[Rule],
+    effect: Effect,
+    diagnostics: &mut Diagnostics,
+) {
+    let cubes: Vec<Vec<Cube>> = rules
+        .iter()
+        .map(|rule| policy.cubes(route, rule, effect))
+        .collect();
+    let known = ByApp::of(rules);
+    for (at, (rule, own)) in rules.iter().zip(&cubes).enumerate() {
+        let covers = |other: &usize| {
+            let theirs = cubes.get(*other).map(Vec::as_slice).unwrap_or_default();
+            let all = own
+                .iter()
+                .all(|cube| theirs.iter().any(|their| their.covers(cube)));
+            let back = || {
+                theirs
+                    .iter()
+                    .all(|cube| own.iter().any(|our| our.covers(cube)))
+            };
+            // Of two that say the same, the second is superfluous.
+            *other != at && all && !(back() && *other > at)
+        };
+        let mode = |other: &usize| rules.get(*other).is_some_and(|o| o.mode() == rule.mode());
+        let others = known.like(rule);
+        let cover = others.into_iter().filter(mode).find(covers);
+        let cover = cover.and_then(|other| rules.get(other));
+        if let Some(cover) = cover.filter(|_| !own.is_empty()) {
+            diagnostics
+                .warning(rule.span(), "another rule says all that this one says")
+                .also(cover.span(), "this one")
+                .help("remove the narrower rule, or narrow the wider one");
+        }
+    }
+}
+
+/// Rules by the apps that they name: another one can only cover a rule if it names its apps, or none.
+struct ByApp {
+    named: HashMap<AppId, Vec<usize>>,
+    any: Vec<usize>,
+}
+
+impl ByApp {
+    fn of(rules: &[Rule]) -> Self {
+        let mut by_app = Self {
+            named: HashMap::new(),
+            any: Vec::new(),
+        };
+        for (at, rule) in rules.iter().enumerate() {
+            match first_app(rule) {
+                None => by_app.any.push(at),
+                Some(_) => {
+                    for app in apps(rule) {
+                        by_app.named.entry(app).or_default().push(at);
+                    }
+                }
+            }
+        }
+        by_app
+    }
+
+    fn like(&self, rule: &Rule) -> Vec<usize> {
+        let named = first_app(rule).and_then(|app| self.named.get(&app));
+        named
+            .into_iter()
+            .flatten()
+            .chain(&self.any)
+            .copied()
+            .collect()
+    }
+}
+
+fn apps(rule: &Rule) -> impl Iterator<Item = AppId> {
+    rule.clauses()
+        .iter()
+        .filter_map(|clause| match clause {
+            Clause::Apps(ids) => Some(ids.iter()),
+            _ => None,
+        })
+        .flatten()
+}
+
+fn first_app(rule: &Rule) -> Option<AppId> {
+    apps(rule).next()
+}
+
+/// Apps that have a name and may call nothing.
+fn idle_apps(policy: &Policy, document: &PolicyDocument, diagnostics: &mut Diagnostics) {
+    let rules = || {
+        let routes = policy.routes().iter().filter(|route| !route.is_public());
+        routes.flat_map(|route| route.allow().rules())
+    };
+    if rules().any(|rule| first_app(rule).is_none()) {
+        return;
+    }
+    let allowed: HashSet<AppId> = rules().flat_map(apps).collect();
+    for app in &document.apps {
+        if !allowed.contains(&AppId::new(app.value)) {
+            diagnostics
+                .warning(&app.name.span, "this app is allowed on no route")
+                .help("remove the name, or the rule that names the app is missing");
+        }
+    }
+}
