@@ -24,6 +24,7 @@ pub(super) fn check(path: &Path, format: Format) -> ExitCode {
     let routes = examine(path, &mut diagnostics);
     match format {
         Format::Json => out(&format!("{:#}\n", diagnostics.to_json())),
+        Format::Sarif => out(&format!("{:#}\n", diagnostics.to_sarif())),
         Format::Human => {
             out(&diagnostics.render());
             if let Some(routes) = routes.filter(|_| !diagnostics.has_errors()) {

@@ -11,7 +11,7 @@ use super::who_can::cells;
 use super::{out, revision, table, talk};
 use crate::clock::{Clock as _, SystemClock};
 use crate::files::Diagnostics;
-use crate::policy::access::{Point, Region};
+use crate::policy::access::{Cube, Ranges, Region};
 use crate::policy::words::{COLUMNS, Naming, Row, address, rows, timestamp};
 use crate::policy::{Change, MethodSet, Route, Witness, difference};
 use crate::trial::spec;
@@ -65,6 +65,8 @@ struct Said {
 struct Side {
     rows: Vec<Row>,
     example: Option<Value>,
+    /// Whether it matters when the example is sent.
+    timed: bool,
 }
 
 pub(super) fn diff(options: &Options) -> ExitCode {
@@ -125,10 +127,16 @@ fn say(change: &Change<'_>, old: &Read, new: &Read) -> Said {
         (None, Some(after)) => new.policy.audiences_of(after),
         _ => &[],
     };
-    let now = SystemClock.now().unix_seconds();
     let side = |region: &Region| Side {
         rows: rows(region, naming, audiences),
-        example: region.point(now).and_then(|point| example(&point, change)),
+        example: region
+            .cubes()
+            .first()
+            .and_then(|cube| example(cube, change)),
+        timed: region
+            .cubes()
+            .first()
+            .is_some_and(|cube| !cube.times.is_any()),
     };
     Said {
         requests: requests(change),
@@ -198,7 +206,8 @@ fn routes(old: Option<&Route>, new: Option<&Route>) -> String {
 }
 
 /// A request that is decided otherwise, as a test could write it.
-fn example(point: &Point, change: &Change<'_>) -> Option<Value> {
+fn example(cube: &Cube, change: &Change<'_>) -> Option<Value> {
+    let point = cube.point(moment(&cube.times))?;
     let (witness, methods) = change.requests.first()?;
     let method: Method = methods.methods().next()?;
     let claims = point.token.as_ref().map(|token| {
@@ -226,6 +235,15 @@ fn example(point: &Point, change: &Change<'_>) -> Option<Value> {
         "claims": claims,
         "conditions": conditions,
     }))
+}
+
+/// A time that shows what matters: now, or else the first or last second that counts.
+fn moment(times: &Ranges<u64>) -> u64 {
+    match times.iter().next() {
+        Some((0, u64::MAX)) | None => SystemClock.now().unix_seconds(),
+        Some((0, last)) => last,
+        Some((first, _)) => first,
+    }
 }
 
 impl Said {
@@ -272,13 +290,16 @@ impl Side {
             }
             _ => "no token".to_owned(),
         };
+        let at = match self.timed {
+            true => format!(" at {}", text("at")),
+            false => String::new(),
+        };
         Some(format!(
-            "{} {}{} from {} at {}, {token}",
+            "{} {}{} from {}{at}, {token}",
             text("method"),
             text("host"),
             text("path"),
             text("client"),
-            text("at"),
         ))
     }
 }

@@ -65,6 +65,8 @@ enum Format {
     Human,
     /// For programs.
     Json,
+    /// For code hosts, as SARIF.
+    Sarif,
 }
 
 /// How a command writes its answer.

@@ -3,8 +3,8 @@
 
 use serde_json::Value;
 
-use super::render;
 use super::source::Span;
+use super::{render, sarif};
 
 /// Whether a fault stops the file from being used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -175,6 +175,11 @@ impl Diagnostics {
     pub fn render(&self) -> String {
         let each: Vec<_> = self.sorted().into_iter().map(render::human).collect();
         each.join("\n")
+    }
+
+    /// All of them as SARIF 2.1.0, for code hosts. No line of a file is in it.
+    pub fn to_sarif(&self) -> Value {
+        sarif::sarif(&self.sorted())
     }
 
     /// All of them as JSON: an array of `severity`, `message`, `file`, `line`, `column`,

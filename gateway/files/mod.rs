@@ -17,6 +17,7 @@ mod policy;
 mod render;
 mod route;
 mod rule;
+mod sarif;
 mod source;
 mod syntax;
 mod test_document;

@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use portcullis::denial::Reason;
-use portcullis::files::{Diagnostics, GatewayDocument, parse_gateway, parse_policies};
+use portcullis::files::{Diagnostics, GatewayDocument, parse_gateway, parse_policies, parse_tests};
 
 use crate::support::{RawBackend, Scene};
 
@@ -103,6 +103,22 @@ fn assert_good(folder: &Path, file: &str, what: &str) {
     assert_eq!(
         (said.as_str(), output.status.code()),
         ("", Some(0)),
+        "{what}"
+    );
+}
+
+/// As [`assert_good`], for a fragment that need not use every name that it is given.
+fn assert_good_but_for_idle_apps(folder: &Path, what: &str) {
+    let output = run(folder, &["check", "--format", "json", "policy.yaml"]);
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let told = told.as_array().expect("a list").iter();
+    let told: Vec<_> = told
+        .filter_map(|one| one["message"].as_str())
+        .filter(|message| *message != "this app is allowed on no route")
+        .collect();
+    assert_eq!(
+        (told, output.status.code()),
+        (Vec::new(), Some(0)),
         "{what}"
     );
 }
@@ -237,7 +253,7 @@ fn every_yaml_block_is_a_sound_document() {
                     };
                     let folder = tempfile::tempdir().expect("a folder");
                     fs::write(folder.path().join("policy.yaml"), policy).expect("written");
-                    assert_good(folder.path(), "policy.yaml", &what);
+                    assert_good_but_for_idle_apps(folder.path(), &what);
                 }
             }
             checked += 1;
@@ -274,10 +290,16 @@ fn the_faults_of_the_faulty_example_are_told_as_documented() {
     assert!(document.contains(&format!("`portcullis check {file}` says")));
 }
 
+/// Every command that there is.
+const COMMANDS: [&str; 7] = [
+    "run", "check", "demo", "test", "who-can", "what-can", "diff",
+];
+
 /// Every `portcullis ..` that somebody could paste, as arguments.
 fn command_lines() -> Vec<Vec<String>> {
     let mut found = Vec::new();
     let mut add = |line: &str| {
+        let line = line.split(" > ").next().unwrap_or(line);
         let line = line.trim().trim_end_matches('.');
         let rest = line
             .strip_prefix("portcullis ")
@@ -293,10 +315,31 @@ fn command_lines() -> Vec<Vec<String>> {
             }
         }
     }
-    for name in ["policies/contoso.yaml", "deploy/gateway.yaml"] {
+    for name in [
+        "policies/contoso.yaml",
+        "policies/contoso.test.yaml",
+        "deploy/gateway.yaml",
+    ] {
         for line in read(name).lines().filter(|line| line.starts_with('#')) {
             if let Some(at) = line.find("portcullis ") {
                 add(&line[at..]);
+            }
+        }
+    }
+    for name in [
+        "policies/ci/github-actions.yaml",
+        "policies/ci/azure-pipelines.yaml",
+    ] {
+        for line in read(name)
+            .lines()
+            .filter(|line| !line.trim().starts_with('#'))
+        {
+            if let Some(at) = line.find("portcullis ") {
+                // Where its answer goes is the shell's, and what the CI fills in is some text.
+                let command = line[at..].split(" > ").next().expect("a command");
+                add(&command
+                    .replace("${{ github.base_ref }}", "main")
+                    .replace('"', ""));
             }
         }
     }
@@ -318,7 +361,7 @@ fn every_command_line_in_the_documents_is_understood() {
             text(&output.stderr)
         );
     }
-    for command in ["run", "check", "demo"] {
+    for command in COMMANDS {
         assert!(
             lines.iter().any(|line| line[0] == command),
             "{command} is not documented"
@@ -328,7 +371,7 @@ fn every_command_line_in_the_documents_is_understood() {
 
 #[test]
 fn every_flag_that_the_prose_names_exists() {
-    let helps: Vec<String> = ["run", "check", "demo"]
+    let helps: Vec<String> = COMMANDS
         .iter()
         .map(|command| text(&run(&root(), &[command, "--help"]).stdout))
         .collect();
@@ -434,7 +477,17 @@ fn known_keys(parse: fn(&str) -> Diagnostics) -> Vec<String> {
 }
 
 fn documented_keys(rows: &[Vec<String>]) -> Vec<String> {
-    let mut keys: Vec<_> = rows.iter().map(|row| bare(&row[0])).collect();
+    // The keys of rules are told once for both lists.
+    let expanded = |key: String| match key.strip_prefix("rule.") {
+        Some(key) => ["allow", "deny"]
+            .map(|list| format!("routes.*.{list}[].{key}"))
+            .to_vec(),
+        None => vec![key],
+    };
+    let mut keys: Vec<_> = rows
+        .iter()
+        .flat_map(|row| expanded(bare(&row[0])))
+        .collect();
     keys.sort();
     keys
 }
@@ -451,6 +504,13 @@ fn policy_faults(document: &str) -> Diagnostics {
     diagnostics
 }
 
+fn test_faults(document: &str) -> Diagnostics {
+    let mut diagnostics = Diagnostics::new();
+    let list = format!("[\n{document}\n]");
+    parse_tests(Path::new("policy.test.yaml"), &list, &mut diagnostics);
+    diagnostics
+}
+
 fn gateway_rows() -> Vec<Vec<String>> {
     rows(marked(&read("README.md"), "gateway.yaml"))
 }
@@ -464,6 +524,85 @@ fn the_reference_of_gateway_yaml_names_exactly_the_keys_that_it_may_hold() {
 fn the_reference_of_policies_names_exactly_the_keys_that_they_may_hold() {
     let written = rows(marked(&read("policies/README.md"), "policy.yaml"));
     assert_eq!(documented_keys(&written), known_keys(policy_faults));
+}
+
+#[test]
+fn the_reference_of_tests_names_exactly_the_keys_that_they_may_hold() {
+    let written = rows(marked(&read("policies/README.md"), "test.yaml"));
+    assert_eq!(documented_keys(&written), known_keys(test_faults));
+}
+
+// Commands with what they answer
+
+/// The policies of this repository, and beside them those of the change that the page tells of.
+fn folder_with_policies(document: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [old, new] = ["policies", "policies-next"].map(|name| folder.path().join(name));
+    for place in [&old, &new] {
+        fs::create_dir(place).expect("a folder");
+        for name in ["contoso.yaml", "contoso.test.yaml", "access.expected"] {
+            let text = fs::read_to_string(root().join("policies").join(name)).expect(name);
+            fs::write(place.join(name), text).expect("written");
+        }
+    }
+    let blocks = blocks(document);
+    let change = blocks
+        .iter()
+        .find(|(info, _)| *info == "diff policies-next");
+    let mut text = read("policies/contoso.yaml");
+    let (mut removed, mut added) = (String::new(), String::new());
+    let apply = |text: &mut String, removed: &mut String, added: &mut String| {
+        assert_eq!(
+            text.matches(&**removed).count(),
+            1,
+            "{removed:?} stands there once"
+        );
+        *text = text.replace(&**removed, added);
+        removed.clear();
+        added.clear();
+    };
+    for line in change.expect("a change").1.lines() {
+        match line.split_at(1) {
+            ("-", line) => {
+                if !added.is_empty() {
+                    apply(&mut text, &mut removed, &mut added);
+                }
+                removed += &format!("{line}\n");
+            }
+            ("+", line) => added += &format!("{line}\n"),
+            other => panic!("{other:?}"),
+        }
+    }
+    apply(&mut text, &mut removed, &mut added);
+    fs::write(new.join("contoso.yaml"), text).expect("written");
+    folder
+}
+
+#[test]
+fn every_command_answers_as_documented() {
+    let name = "policies/README.md";
+    let mut document = read(name);
+    let folder = folder_with_policies(&document);
+    let mut ran = 0;
+    for (info, block) in blocks(&document.clone()) {
+        let Some(line) = info.strip_prefix("text portcullis ") else {
+            continue;
+        };
+        let arguments: Vec<&str> = line.split(' ').collect();
+        let output = run(folder.path(), &arguments);
+        let answer = text(&output.stdout);
+        if std::env::var_os("BLESS").is_some() {
+            let open = format!("```{info}\n");
+            document = document.replace(&format!("{open}{block}"), &format!("{open}{answer}"));
+        } else {
+            assert_eq!(answer, block, "{line}\n{}", text(&output.stderr));
+        }
+        ran += 1;
+    }
+    if std::env::var_os("BLESS").is_some() {
+        fs::write(root().join(name), document).expect("written");
+    }
+    assert!(ran >= 4, "{ran}");
 }
 
 // Defaults and bounds
