@@ -4,6 +4,7 @@
 //! [`Decision`], only [`Decision::enforce`] an [`Authorized`], and `upstream` asks for that.
 
 mod compile;
+pub mod condition;
 mod decide;
 mod method;
 mod path;
