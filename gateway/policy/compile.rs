@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::method::MethodSet;
 use super::names::Names;
+use super::path;
 use super::rewrite::{self, Rewrite};
 use super::routes::{Hosts, Policy, Refused, Route, RouteId, Taken};
 use super::rule::{Clause, Effect, Rule};
@@ -18,8 +19,12 @@ pub fn compile(document: &PolicyDocument, diagnostics: &mut Diagnostics) -> Opti
     let mut hosts = Hosts::default();
     let mut routes = Vec::with_capacity(document.routes.len());
     for (index, written) in document.routes.iter().enumerate() {
-        insert(&mut hosts, document, index, written, diagnostics);
         routes.push(route(index, written, &names, diagnostics));
+    }
+    for index in in_order(document) {
+        if let Some(written) = document.routes.get(index) {
+            insert(&mut hosts, document, index, written, diagnostics);
+        }
     }
     let asks_for_tokens =
         |route: &Named<files::Route>| !is_public(&route.value) && route.value.audiences.is_empty();
@@ -54,6 +59,20 @@ pub fn compile(document: &PolicyDocument, diagnostics: &mut Diagnostics) -> Opti
         default_audiences,
         names: names.shown(document),
     })
+}
+
+/// The routes in an order of their own, parameters before text: the router takes some sets of patterns
+/// in one order and not in another, and the order of the files must not matter.
+fn in_order(document: &PolicyDocument) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..document.routes.len()).collect();
+    order.sort_by_key(|index| {
+        let path = document
+            .routes
+            .get(*index)
+            .map(|route| path::by_position(&route.value.r#match.path.value));
+        std::cmp::Reverse(path)
+    });
+    order
 }
 
 fn texts(list: &[Spanned<String>]) -> Vec<Box<str>> {
@@ -254,17 +273,18 @@ fn insert(
                 .help("parameters are `{name}` for one segment and `{*rest}` at the end for all that follows");
         }
         Err(Refused::Taken(other)) => {
+            // Whichever was written later is named first, in whatever order they were put in.
+            let first = document.routes.get(index.min(other)).unwrap_or(written);
+            let second = document.routes.get(index.max(other)).unwrap_or(written);
             let error = diagnostics.error(
-                &pattern.span,
+                &second.value.r#match.path.span,
                 format!(
                     "route `{}` takes requests of another route",
-                    written.name.value
+                    second.name.value
                 ),
             );
-            if let Some(other) = document.routes.get(other) {
-                let text = format!("route `{}` takes them too", other.name.value);
-                error.also(&other.value.r#match.path.span, text);
-            }
+            let text = format!("route `{}` takes them too", first.name.value);
+            error.also(&first.value.r#match.path.span, text);
             error.help("two routes may not share host, path and method: no order would say which rules apply");
         }
     }

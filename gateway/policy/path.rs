@@ -164,7 +164,7 @@ pub(super) fn parameter_name(position: usize) -> String {
 }
 
 /// The pattern with its parameters named by their places.
-fn by_position(pattern: &str) -> String {
+pub(super) fn by_position(pattern: &str) -> String {
     let mut text = String::with_capacity(pattern.len());
     let mut rest = pattern;
     let mut position = 0;
