@@ -6,8 +6,9 @@ use cel::common::ast::{CallExpr, Expr, IdedExpr};
 use regex::RegexBuilder;
 
 use super::Fault;
-use super::check::{Checker, Path, Typed, WRONG, literal_text};
+use super::check::{Checker, Typed, WRONG, literal_text};
 use super::node::{Each, Function, Literal, Macro, Node, Part, Pattern, TextTest, named};
+use super::paths::Path;
 use super::time;
 use super::types::{Element, Type};
 use crate::files::nearest;

@@ -49,7 +49,10 @@ impl Scan {
     pub(super) fn new(text: &str) -> Result<Scan, Fault> {
         if text.len() > LONGEST {
             let message = format!("a condition has at most {LONGEST} bytes");
-            return Err(Fault::new(text.floor_char_boundary(LONGEST)..text.len(), message));
+            return Err(Fault::new(
+                text.floor_char_boundary(LONGEST)..text.len(),
+                message,
+            ));
         }
         let mut tokens = Vec::new();
         let mut at = 0;
