@@ -263,7 +263,7 @@ const WRONG: [Wrong; 66] = [
     (
         "token.upn.startsWith()",
         "token.upn.startsWith()",
-        "`startsWith` takes one string in its parentheses",
+        "`startsWith` takes one string",
         None,
     ),
     (
@@ -281,7 +281,7 @@ const WRONG: [Wrong; 66] = [
     (
         "request.time.getHours('Europe/Bern') == 1",
         "request.time.getHours('Europe/Bern')",
-        "`getHours` takes no time zone: times are in UTC, in its parentheses",
+        "`getHours` takes nothing: times are in UTC",
         None,
     ),
     (
