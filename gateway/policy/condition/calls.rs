@@ -6,8 +6,9 @@ use cel::common::ast::{CallExpr, Expr, IdedExpr};
 use regex::RegexBuilder;
 
 use super::Fault;
-use super::check::{Checker, Path, Typed, WRONG, literal_text};
+use super::check::{Checker, Typed, WRONG, literal_text};
 use super::node::{Each, Function, Literal, Macro, Node, Part, Pattern, TextTest, named};
+use super::paths::Path;
 use super::time;
 use super::types::{Element, Type};
 use crate::files::nearest;
@@ -68,19 +69,19 @@ impl Checker<'_> {
             let of = Box::new(self.part_of(target, Type::Time));
             return match call.args.is_empty() {
                 true => (Node::Apply(Function::Part(part), of), Type::Int),
-                false => self.miscounted(expr, name, "no time zone: times are in UTC,"),
+                false => self.miscounted(expr, name, "nothing: times are in UTC"),
             };
         }
         match (name, &call.args[..]) {
             ("size", []) => self.size(target),
-            ("size", _) => self.miscounted(expr, name, "nothing more"),
+            ("size", _) => self.miscounted(expr, name, "nothing"),
             ("matches", [pattern]) => self.matches(target, pattern),
             ("matches", _) => self.miscounted(expr, name, "one pattern"),
             ("lowerAscii", []) => {
                 let of = Box::new(self.part_of(target, Type::Text));
                 (Node::Apply(Function::Lower, of), Type::Text)
             }
-            ("lowerAscii", _) => self.miscounted(expr, name, "nothing more"),
+            ("lowerAscii", _) => self.miscounted(expr, name, "nothing"),
             _ => {
                 self.part(target);
                 self.no_such(
@@ -110,7 +111,7 @@ impl Checker<'_> {
     }
 
     fn miscounted(&mut self, expr: &IdedExpr, name: &str, takes: &str) -> Typed {
-        self.fault_at(expr, format!("`{name}` takes {takes} in its parentheses"))
+        self.fault_at(expr, format!("`{name}` takes {takes}"))
     }
 
     fn has(&mut self, of: &IdedExpr) -> Typed {

@@ -4,21 +4,25 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use super::field::{Fact, Facts, Field, Value};
-use super::node::{Comparison, Each, Function, Literal, Macro, Node, Pattern, Sum, TextTest};
+use super::macros::Verdict;
+use super::node::{Comparison, Literal, Node, Sum};
 use super::operate::{self, Budget};
 use super::types::Type;
-use super::{Failure, Outcome, time};
+use super::{Failure, Outcome};
 
 /// One evaluation.
 pub(super) struct Evaluation<'e> {
     facts: &'e dyn Facts,
-    budget: Budget,
+    /// The steps that are left to it.
+    pub(super) budget: Budget,
 }
 
 /// Why a part has no value.
 #[derive(Debug)]
-enum Stop {
+pub(super) enum Stop {
+    /// It could not be evaluated.
     Failed(Failure),
+    /// It hangs on what is not known.
     Unknown,
 }
 
@@ -28,16 +32,20 @@ impl From<Failure> for Stop {
     }
 }
 
-type Valued<'e> = Result<Value<'e>, Stop>;
+/// What comes of a part.
+pub(super) type Valued<'e> = Result<Value<'e>, Stop>;
 
 /// The variables of the macros around, from the inside out.
 #[derive(Clone, Copy)]
-struct Scope<'s, 'e> {
-    value: &'s Value<'e>,
-    outer: Option<&'s Scope<'s, 'e>>,
+pub(super) struct Scope<'s, 'e> {
+    /// The value of the innermost.
+    pub(super) value: &'s Value<'e>,
+    /// Those around it.
+    pub(super) outer: Option<&'s Scope<'s, 'e>>,
 }
 
-type Around<'s, 'e> = Option<&'s Scope<'s, 'e>>;
+/// The variables around a part, if there are any.
+pub(super) type Around<'s, 'e> = Option<&'s Scope<'s, 'e>>;
 
 impl<'e> Evaluation<'e> {
     /// One over what is known.
@@ -57,7 +65,8 @@ impl<'e> Evaluation<'e> {
         }
     }
 
-    fn value(&mut self, node: &'e Node, around: Around<'_, 'e>) -> Valued<'e> {
+    /// The value of a part.
+    pub(super) fn value(&mut self, node: &'e Node, around: Around<'_, 'e>) -> Valued<'e> {
         self.budget.spend(1)?;
         Ok(match node {
             Node::Literal(literal) => value_of(literal),
@@ -85,14 +94,20 @@ impl<'e> Evaluation<'e> {
         })
     }
 
-    fn truth(&mut self, node: &'e Node, around: Around<'_, 'e>) -> Result<bool, Stop> {
+    /// The value of a part that must be a bool.
+    pub(super) fn truth(&mut self, node: &'e Node, around: Around<'_, 'e>) -> Result<bool, Stop> {
         match self.value(node, around)? {
             Value::Bool(truth) => Ok(truth),
             other => Err(mismatch(node, "a bool", &other)),
         }
     }
 
-    fn text(&mut self, node: &'e Node, around: Around<'_, 'e>) -> Result<Cow<'e, str>, Stop> {
+    /// The value of a part that must be a string.
+    pub(super) fn text(
+        &mut self,
+        node: &'e Node,
+        around: Around<'_, 'e>,
+    ) -> Result<Cow<'e, str>, Stop> {
         match self.value(node, around)? {
             Value::Text(text) => Ok(text),
             other => Err(mismatch(node, "a string", &other)),
@@ -308,205 +323,6 @@ impl<'e> Evaluation<'e> {
             (None, other) => Err(mismatch(of, "an object", other)),
         }
     }
-
-    fn test(
-        &mut self,
-        test: TextTest,
-        parts: &'e [Node; 2],
-        around: Around<'_, 'e>,
-    ) -> Result<bool, Stop> {
-        let [text, part] = parts;
-        let text = self.text(text, around)?;
-        let part = self.text(part, around)?;
-        self.budget.look(match test {
-            TextTest::Starts | TextTest::Ends => text.len().min(part.len()),
-            TextTest::Contains => text.len() + part.len(),
-        })?;
-        Ok(match test {
-            TextTest::Starts => text.starts_with(&*part),
-            TextTest::Ends => text.ends_with(&*part),
-            TextTest::Contains => text.contains(&*part),
-        })
-    }
-
-    fn matches(
-        &mut self,
-        of: &'e Node,
-        pattern: &Pattern,
-        around: Around<'_, 'e>,
-    ) -> Result<bool, Stop> {
-        /// A pattern may look at each byte several times over.
-        const DEARER: usize = 8;
-        let text = self.text(of, around)?;
-        self.budget.look(text.len().saturating_mul(DEARER))?;
-        Ok(pattern.regex.is_match(&text))
-    }
-
-    fn apply(&mut self, function: Function, of: &'e Node, around: Around<'_, 'e>) -> Valued<'e> {
-        let value = self.value(of, around)?;
-        match function {
-            Function::Size => self.size(of, &value),
-            Function::Int => int(of, &value),
-            Function::Text => self.string(of, value),
-            Function::Lower => match value {
-                Value::Text(text) => self.lower(text),
-                other => Err(mismatch(of, "a string", &other)),
-            },
-            Function::Part(part) => match value {
-                Value::Time(seconds) => Ok(Value::Int(
-                    time::part(seconds, part).ok_or(Failure::Overflow)?,
-                )),
-                other => Err(mismatch(of, "a timestamp", &other)),
-            },
-        }
-    }
-
-    fn size(&mut self, of: &Node, value: &Value<'e>) -> Valued<'e> {
-        let size = match value {
-            Value::Text(text) => {
-                self.budget.look(text.len())?;
-                Some(text.chars().count())
-            }
-            Value::Json(serde_json::Value::Object(members)) => Some(members.len()),
-            other => operate::length(other),
-        };
-        let size = size.ok_or_else(|| mismatch(of, "a string or a list", value))?;
-        Ok(Value::Int(
-            i64::try_from(size).map_err(|_| Failure::Overflow)?,
-        ))
-    }
-
-    fn string(&mut self, of: &Node, value: Value<'e>) -> Valued<'e> {
-        let text = match value {
-            Value::Text(_) => return Ok(value),
-            Value::Bool(truth) => truth.to_string(),
-            Value::Int(number) => number.to_string(),
-            Value::Double(number) => number.to_string(),
-            Value::Time(seconds) => time::write(seconds).ok_or(Failure::Overflow)?,
-            other @ (Value::Null | Value::Texts(_) | Value::Json(_) | Value::List(_)) => {
-                return Err(mismatch(of, "a string", &other));
-            }
-        };
-        Ok(Value::Text(Cow::Owned(text)))
-    }
-
-    fn lower(&mut self, text: Cow<'e, str>) -> Valued<'e> {
-        self.budget.look(text.len())?;
-        let is_lower = !text.bytes().any(|byte| byte.is_ascii_uppercase());
-        Ok(Value::Text(match is_lower {
-            true => text,
-            false => Cow::Owned(text.to_ascii_lowercase()),
-        }))
-    }
-
-    fn each(&mut self, each: &'e Each, around: Around<'_, 'e>) -> Valued<'e> {
-        let list = self.value(&each.over, around)?;
-        let Some(length) = operate::length(&list) else {
-            return Err(mismatch(&each.over, "a list", &list));
-        };
-        match each.kind {
-            Macro::All => self.quantify(each, &list, length, around, false),
-            Macro::Exists => self.quantify(each, &list, length, around, true),
-            Macro::ExistsOne => {
-                let kept = self.keep(each, &list, length, around)?;
-                Ok(Value::Bool(kept.len() == 1))
-            }
-            Macro::Filter | Macro::Map => Ok(Value::List(self.keep(each, &list, length, around)?)),
-        }
-    }
-
-    /// `all` and `exists`: a long `&&` or `||`.
-    fn quantify(
-        &mut self,
-        each: &'e Each,
-        list: &Value<'e>,
-        length: usize,
-        around: Around<'_, 'e>,
-        decides: bool,
-    ) -> Valued<'e> {
-        let mut verdict = Verdict::new(decides);
-        for index in 0..length {
-            let Some(item) = operate::item(list, index, &mut self.budget)? else {
-                break;
-            };
-            let scope = Scope {
-                value: &item,
-                outer: around,
-            };
-            let truth = self.picks(each, &scope);
-            if verdict.takes(truth)? {
-                return Ok(Value::Bool(decides));
-            }
-        }
-        Ok(Value::Bool(verdict.end()?))
-    }
-
-    /// `filter`, `map` and `exists_one`: what is kept of a list.
-    fn keep(
-        &mut self,
-        each: &'e Each,
-        list: &Value<'e>,
-        length: usize,
-        around: Around<'_, 'e>,
-    ) -> Result<Vec<Value<'e>>, Stop> {
-        let mut kept = Vec::new();
-        for index in 0..length {
-            let Some(item) = operate::item(list, index, &mut self.budget)? else {
-                break;
-            };
-            let scope = Scope {
-                value: &item,
-                outer: around,
-            };
-            if !self.picks(each, &scope)? {
-                continue;
-            }
-            kept.push(match &each.result {
-                Some(result) => self.value(result, Some(&scope))?,
-                None => item,
-            });
-        }
-        Ok(kept)
-    }
-
-    fn picks(&mut self, each: &'e Each, scope: &Scope<'_, 'e>) -> Result<bool, Stop> {
-        match &each.condition {
-            Some(condition) => self.truth(condition, Some(scope)),
-            None => Ok(true),
-        }
-    }
-}
-
-/// What is known so far of a row of truths of which one value decides.
-struct Verdict {
-    decides: bool,
-    stop: Option<Stop>,
-}
-
-impl Verdict {
-    fn new(decides: bool) -> Verdict {
-        Verdict {
-            decides,
-            stop: None,
-        }
-    }
-
-    /// Takes the next truth. Whether it decides. An exhausted budget ends everything.
-    fn takes(&mut self, truth: Result<bool, Stop>) -> Result<bool, Stop> {
-        match (truth, &self.stop) {
-            (Ok(truth), _) => return Ok(truth == self.decides),
-            (Err(Stop::Failed(Failure::Budget)), _) => return Err(Failure::Budget.into()),
-            // What is unknown may yet decide, a failure may not: so the first outweighs the second.
-            (Err(Stop::Unknown), _) => self.stop = Some(Stop::Unknown),
-            (Err(failed), None) => self.stop = Some(failed),
-            (Err(Stop::Failed(_)), Some(_)) => {}
-        }
-        Ok(false)
-    }
-
-    fn end(self) -> Result<bool, Stop> {
-        self.stop.map_or(Ok(!self.decides), Err)
-    }
 }
 
 fn value_of(literal: &Literal) -> Value<'_> {
@@ -520,20 +336,8 @@ fn value_of(literal: &Literal) -> Value<'_> {
     }
 }
 
-fn int<'e>(of: &Node, value: &Value<'e>) -> Valued<'e> {
-    let number = match value {
-        Value::Int(number) | Value::Time(number) => Some(*number),
-        Value::Double(number) => Some(operate::whole(*number).ok_or(Failure::Overflow)?),
-        Value::Text(text) => text.parse().ok(),
-        Value::Null | Value::Bool(_) | Value::Texts(_) | Value::Json(_) | Value::List(_) => None,
-    };
-    Ok(Value::Int(
-        number.ok_or_else(|| mismatch(of, "an int", value))?,
-    ))
-}
-
 /// The failure of a part whose value has another type than it must. It names no value.
-fn mismatch(node: &Node, wanted: &str, found: &Value<'_>) -> Stop {
+pub(super) fn mismatch(node: &Node, wanted: &str, found: &Value<'_>) -> Stop {
     let found = operate::kind(found);
     Stop::Failed(Failure::Type(format!("{node} is {found}, not {wanted}")))
 }

@@ -26,16 +26,19 @@
 //! matches lowerAscii`, `getHours getMinutes getDayOfWeek getDayOfMonth getMonth getFullYear` in UTC,
 //! and the macros `all exists exists_one filter map`.
 //!
-//! To read what is absent fails, and a condition that fails does not hold. `&&` and `||` pass over a
-//! failure where the other side decides alone, in either order, as CEL has it: so a rule that
-//! allows must not rest on the failure of what is under `!`.
+//! To read what is absent fails, and a condition that fails does not hold. A failure stays one under
+//! `!`; only `&&` and `||` pass over it, where another side decides alone, in whatever order they
+//! stand (CEL's language definition, "Logical Operators").
 
 mod calls;
 mod check;
 mod evaluate;
 mod field;
+mod functions;
+mod macros;
 mod node;
 mod operate;
+mod paths;
 mod print;
 mod scan;
 mod syntax;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use cel::common::ast::{Expr, IdedExpr, SourceInfo};
+use cel::common::ast::{Expr, IdedExpr, LiteralValue, SourceInfo};
 use cel::{Env, ParseError};
 
 use super::Fault;
@@ -141,6 +141,10 @@ impl Parsed {
             Expr::Call(_) | Expr::List(_) | Expr::Map(_) | Expr::Struct(_) => {
                 start..self.scan.closes(start).unwrap_or(token.end)
             }
+            // The parser takes the sign into the number but not into its place.
+            Expr::Literal(literal) if is_negative(literal) => {
+                self.scan.before(start).start..token.end
+            }
             Expr::Unspecified | Expr::Comprehension(_) | Expr::Ident(_) | Expr::Literal(_) => token,
         };
         let parts: Vec<&IdedExpr> = match &expr.expr {
@@ -159,5 +163,17 @@ impl Parsed {
             .fold(own, |whole, part| {
                 whole.start.min(part.start)..whole.end.max(part.end)
             })
+    }
+}
+
+fn is_negative(literal: &LiteralValue) -> bool {
+    match literal {
+        LiteralValue::Int(number) => *number.inner() < 0,
+        LiteralValue::Double(number) => number.inner().is_sign_negative(),
+        LiteralValue::Boolean(_)
+        | LiteralValue::Bytes(_)
+        | LiteralValue::Null
+        | LiteralValue::String(_)
+        | LiteralValue::UInt(_) => false,
     }
 }
