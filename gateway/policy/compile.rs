@@ -11,7 +11,7 @@ use super::rule::{Clause, Effect, Rule};
 use super::rule_set::RuleSet;
 use super::rules;
 use crate::canonical::{self, KeptParameters};
-use crate::files::{self, Diagnostics, Mode, Named, PolicyDocument, Spanned};
+use crate::files::{self, Diagnostics, Mode, Named, PolicyDocument, Spanned, nearest};
 
 /// Compiles a policy. `None` when the diagnostics hold an error.
 pub fn compile(document: &PolicyDocument, diagnostics: &mut Diagnostics) -> Option<Policy> {
@@ -112,11 +112,13 @@ fn route(
     if public {
         refuse_token_clauses(&deny, diagnostics);
     }
+    let known = rewrite::parameters(&route.r#match.path.value);
+    for rule in allow.rules().iter().chain(deny.rules()) {
+        check_parameters(rule, &known, diagnostics);
+    }
     let reads_parameters = |rules: &RuleSet| rules.rules().iter().any(Rule::reads_parameters);
-    let parameters = (reads_parameters(&allow) || reads_parameters(&deny)).then(|| {
-        let names = rewrite::parameters(&route.r#match.path.value);
-        names.into_iter().map(Into::into).collect()
-    });
+    let parameters = (reads_parameters(&allow) || reads_parameters(&deny))
+        .then(|| known.iter().map(|name| (*name).into()).collect());
     let text =
         |text: &Option<Spanned<String>>| text.as_ref().map(|text| text.value.as_str().into());
     Some(Route {
@@ -165,6 +167,25 @@ fn check_access(written: &Named<files::Route>, diagnostics: &mut Diagnostics) {
         diagnostics
             .warning(&written.name.span, "nobody may call this route")
             .help("add an allow rule, or `public: true` if everybody may");
+    }
+}
+
+/// A condition can only ask for parameters that the route's path has.
+fn check_parameters(rule: &Rule, known: &[&str], diagnostics: &mut Diagnostics) {
+    for clause in rule.clauses() {
+        let Clause::When(condition) = clause else {
+            continue;
+        };
+        for name in condition.parameters().filter(|name| !known.contains(name)) {
+            diagnostics
+                .error(
+                    rule.span(),
+                    format!(
+                        "`when` asks for the parameter `{name}`, which the route's path has not"
+                    ),
+                )
+                .did_you_mean(nearest(name, known.iter().copied()));
+        }
     }
 }
 

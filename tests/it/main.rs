@@ -18,6 +18,7 @@ mod layers;
 mod limits;
 mod log;
 mod policy;
+mod questions;
 mod server;
 mod stalls;
 mod support;

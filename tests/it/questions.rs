@@ -1,0 +1,364 @@
+//! The commands that answer questions about policies, as they are typed.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+const PORTCULLIS: &str = env!("CARGO_BIN_EXE_portcullis");
+
+const NAMES: &str = "\
+tenants: { contoso: 11111111-1111-1111-1111-111111111111, fabrikam: 22222222-2222-2222-2222-222222222222 }
+apps: { portal: aaaaaaaa-0000-0000-0000-000000000001, batch: aaaaaaaa-0000-0000-0000-000000000002 }
+audiences: [api://gateway]
+backends: { b: { http: 'http://127.0.0.1:9', credential: none } }
+routes:
+";
+
+/// The route that most tests begin with: nothing in it smells.
+const READ: &str = "  read: { match: { methods: [GET], path: '/guests/{id}' }, backend: b, allow: [{ tenants: [contoso], apps: [portal, batch], tokenKinds: [appOnly] }] }\n";
+
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new(policy: &str) -> Self {
+        let place = Self(tempfile::tempdir().expect("a folder"));
+        place.write("policies/policy.yaml", &format!("{NAMES}{policy}"));
+        place
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.0.path().join(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        fs::write(path, text).expect("written");
+    }
+
+    fn run(&self, line: &str) -> Output {
+        command(
+            self.0.path(),
+            PORTCULLIS,
+            &line.split(' ').collect::<Vec<_>>(),
+        )
+    }
+
+    /// What a command says, and its exit code.
+    fn ask(&self, line: &str) -> (String, Option<i32>) {
+        let output = self.run(line);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        (said, output.status.code())
+    }
+
+    /// The messages of `check`.
+    fn warnings(&self) -> Vec<String> {
+        let (said, _) = self.ask("check policies --format json");
+        let told: Value = serde_json::from_str(&said).expect("JSON");
+        let told = told.as_array().expect("a list").iter();
+        told.map(|one| one["message"].as_str().expect("a message").to_owned())
+            .collect()
+    }
+}
+
+fn command(folder: &Path, name: &str, arguments: &[&str]) -> Output {
+    Command::new(name)
+        .current_dir(folder)
+        .args(arguments)
+        .output()
+        .expect("it runs")
+}
+
+fn rule(rule: &str) -> String {
+    format!("{READ}  other: {{ match: {{ methods: [POST], path: /other }}, backend: b, {rule} }}\n")
+}
+
+#[test]
+fn what_smells_is_told() {
+    let allow = |text: &str| rule(&format!("allow: [{text}]"));
+    let usual = "{ tenants: [contoso], apps: [portal], tokenKinds: [appOnly] }";
+    for (policy, expected) in [
+        (allow(usual), vec![]),
+        (
+            allow("{ tenants: [contoso], scopes: [A] }"),
+            vec!["this rule lets in any app of its tenants"],
+        ),
+        (
+            allow("{ tenants: [contoso], scopes: [A], reason: users choose their app }"),
+            vec![],
+        ),
+        (
+            allow("{ tenants: [contoso], apps: [portal] }"),
+            vec!["this rule lets an app in by its ID alone, and users' tokens carry the same ID"],
+        ),
+        (
+            allow(&format!(
+                "{usual}, {{ tenants: [contoso], apps: [portal], tokenKinds: [appOnly], roles: [A] }}"
+            )),
+            vec!["another rule says all that this one says"],
+        ),
+        (
+            allow(&format!("{usual}, {usual}")),
+            vec!["another rule says all that this one says"],
+        ),
+        (
+            allow(&format!(
+                "{usual}, {{ tenants: [fabrikam], apps: [portal], tokenKinds: [appOnly] }}"
+            )),
+            vec![],
+        ),
+        (
+            allow(
+                "{ tenants: [contoso], apps: [portal], tokenKinds: [appOnly], expires: 2020-01-01T00:00:00Z }",
+            ),
+            vec!["this rule has expired and holds for nobody"],
+        ),
+        (
+            allow("{ tenants: [contoso], apps: [portal], tokenKinds: [appOnly], when: '1 == 2' }"),
+            vec!["`when` is always false, so this rule lets nobody in"],
+        ),
+        (
+            allow(
+                "{ tenants: [contoso], apps: [portal], tokenKinds: [appOnly], when: 'true || request.path == request.host' }",
+            ),
+            vec!["`when` is always true, so this rule asks for nothing"],
+        ),
+        (
+            rule(
+                "public: true, allow: [{ tenants: [contoso], apps: [portal], tokenKinds: [appOnly] }]",
+            ),
+            vec!["`public: true` lets everybody in, so the allow rules say nothing"],
+        ),
+    ] {
+        assert_eq!(Place::new(&policy).warnings(), expected, "{policy}");
+    }
+    let idle = READ.replace("portal, batch", "portal");
+    assert_eq!(
+        Place::new(&idle).warnings(),
+        ["this app is allowed on no route"]
+    );
+}
+
+#[test]
+fn a_rule_that_ends_soon_is_told_ahead_with_its_owner() {
+    let soon = std::process::Command::new("date")
+        .args(["-u", "-d", "+10 days 12 hours", "+%Y-%m-%dT%H:%M:%SZ"])
+        .output()
+        .expect("a date");
+    let soon = String::from_utf8(soon.stdout).expect("text");
+    let policy = rule(&format!(
+        "allow: [{{ tenants: [contoso], apps: [portal], tokenKinds: [appOnly], expires: {}, owner: ada@contoso.example }}]",
+        soon.trim()
+    ));
+    let (said, code) = Place::new(&policy).ask("check policies");
+    assert_eq!(code, Some(0));
+    assert!(said.contains("this rule ends in 10 days"), "{said}");
+    assert!(
+        said.contains("ask its owner, ada@contoso.example"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_condition_is_checked_with_the_file_and_its_part_is_underlined() {
+    let place = Place::new(&rule(
+        "allow: [{ tenants: [contoso], apps: [portal], tokenKinds: [appOnly], when: \"token.kidn == 'appOnly' && request.parameters['id'] == 'x'\" }]",
+    ));
+    let (said, code) = place.ask("check policies");
+    assert_eq!(code, Some(1));
+    let line = said
+        .lines()
+        .find(|line| line.contains("^^^"))
+        .expect("underlined");
+    assert!(line.contains("did you mean"), "{said}");
+    let place = Place::new(&rule(
+        "allow: [{ tenants: [contoso], apps: [portal], tokenKinds: [appOnly], when: \"request.parameters['id'] == 'x'\" }]",
+    ));
+    let (said, code) = place.ask("check policies");
+    assert_eq!(code, Some(1));
+    assert!(
+        said.contains("asks for the parameter `id`, which the route's path has not"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_route_without_a_test_and_a_stale_table_are_found() {
+    let place = Place::new(&rule(
+        "allow: [{ tenants: [contoso], apps: [portal], tokenKinds: [appOnly] }]",
+    ));
+    place.write(
+        "policies/a.test.yaml",
+        "- { name: one, request: { method: GET, path: /guests/1 }, token: { tenant: contoso, app: portal }, expect: allow }\n",
+    );
+    assert_eq!(place.warnings(), ["no test reaches this route"]);
+    let (table, _) = place.ask("who-can --all --policies policies");
+    place.write("policies/access.expected", &table);
+    assert_eq!(place.warnings(), ["no test reaches this route"]);
+    place.write(
+        "policies/access.expected",
+        &table.replace("portal", "batch"),
+    );
+    let output = place.run("check policies");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("is not what the policies say"), "{said}");
+    assert!(
+        said.contains("who-can --all --policies policies > policies/access.expected"),
+        "{said}"
+    );
+}
+
+#[test]
+fn tests_that_fail_say_what_came_and_the_exit_code_says_so() {
+    let place = Place::new(READ);
+    place.write(
+        "policies/a.test.yaml",
+        "\
+- { name: good, request: { method: GET, path: /guests/1 }, token: { tenant: contoso, app: portal }, expect: allow }
+- { name: bad, request: { method: GET, path: /guests/1 }, token: { tenant: fabrikam, app: portal }, expect: { decision: allow, route: read } }
+",
+    );
+    let (said, code) = place.ask("test policies");
+    assert_eq!(code, Some(1));
+    assert!(
+        said.contains("  ok    good\n  FAIL  bad (policies/a.test.yaml:2:"),
+        "{said}"
+    );
+    assert!(
+        said.contains("expected allow, came deny: tenant-not-allowed (read"),
+        "{said}"
+    );
+    assert!(said.contains("2 tests: 1 passed, 1 failed"), "{said}");
+    let (said, _) = place.ask("test policies --format junit");
+    assert!(
+        said.contains("<testsuites name=\"portcullis\" tests=\"2\" failures=\"1\">"),
+        "{said}"
+    );
+    let (said, _) = place.ask("test policies --format json");
+    let told: Value = serde_json::from_str(&said).expect("JSON");
+    assert_eq!(told["tests"][1]["passed"], false);
+    assert_eq!(told["coverage"]["rules"], 1);
+}
+
+#[test]
+fn a_test_that_names_what_there_is_not_is_a_fault_with_its_place() {
+    let place = Place::new(READ);
+    place.write(
+        "policies/a.test.yaml",
+        "- { name: one, request: { method: GET, path: /guests/1 }, token: { tenant: contso, app: portal }, expect: { deny: tenant-not-alowed } }\n",
+    );
+    let (said, code) = place.ask("test policies");
+    assert_eq!(code, Some(1));
+    assert!(said.contains("no tenant is named `contso`"), "{said}");
+    assert!(said.contains("did you mean `contoso`?"), "{said}");
+    place.write(
+        "policies/a.test.yaml",
+        "- { name: one, request: { method: GET, path: /guests/1 }, expect: { deny: token-mising } }\n",
+    );
+    let (said, _) = place.ask("test policies");
+    assert!(said.contains("there is no such reason"), "{said}");
+    assert!(said.contains("did you mean `token-missing`?"), "{said}");
+}
+
+#[test]
+fn coverage_and_attack_fail_when_they_should() {
+    let place = Place::new(&rule("allow: [{ tenants: [contoso], apps: [portal] }]"));
+    place.write(
+        "policies/a.test.yaml",
+        "- { name: one, request: { method: GET, path: /guests/1 }, token: { tenant: contoso, app: portal }, expect: allow }\n",
+    );
+    let (said, code) = place.ask("test policies --min-coverage 50");
+    assert_eq!(code, Some(0), "{said}");
+    let (said, code) = place.ask("test policies --min-coverage 51");
+    assert_eq!(code, Some(1));
+    assert!(
+        said.contains("not reached: other allow[0] (policies/policy.yaml:7:"),
+        "{said}"
+    );
+    let (said, code) = place.ask("test policies --attack");
+    assert_eq!(code, Some(1));
+    assert!(
+        said.contains(
+            "other allow[0]: a user's token with the same app ID is let in by allow[0] of other"
+        ),
+        "{said}"
+    );
+}
+
+#[test]
+fn diff_compares_what_git_keeps_with_what_lies_there() {
+    let place = Place::new(READ);
+    let git = |arguments: &[&str]| {
+        let output = command(place.0.path(), "git", arguments);
+        assert!(output.status.success(), "{arguments:?} {output:?}");
+    };
+    git(&["init", "-q", "-b", "main"]);
+    git(&["add", "."]);
+    git(&[
+        "-c",
+        "user.name=x",
+        "-c",
+        "user.email=x@x.example",
+        "commit",
+        "-q",
+        "-m",
+        "one",
+    ]);
+    // Another order, other names and another layout say the same.
+    let same = READ
+        .replace("  read:", "  lesen:")
+        .replace("portal, batch", "batch, portal");
+    place.write("policies/policy.yaml", &format!("# changed\n{NAMES}{same}"));
+    for old in ["main", "HEAD:policies", "main:policies/policy.yaml"] {
+        let (said, code) = place.ask(&format!("diff {old} policies --fail-on any"));
+        assert_eq!(
+            (said.as_str(), code),
+            ("Nobody gains or loses access.\n", Some(0)),
+            "{old}"
+        );
+    }
+    let wider = READ.replace("[contoso]", "[contoso, fabrikam]");
+    place.write("policies/policy.yaml", &format!("{NAMES}{wider}"));
+    let (said, code) = place.ask("diff main policies --fail-on gained --format json");
+    assert_eq!(code, Some(1));
+    let told: Value = serde_json::from_str(&said).expect("JSON");
+    assert_eq!(told[0]["requests"][0], "GET /guests/{id}");
+    assert_eq!(told[0]["gained"]["callers"][0]["tenants"], "fabrikam");
+    assert_eq!(told[0]["lost"]["callers"], serde_json::json!([]));
+    assert_eq!(told[0]["gained"]["example"]["claims"]["idtyp"], "app");
+    assert_eq!(place.ask("diff main policies --fail-on lost").1, Some(0));
+    let (said, _) = place.ask("diff main policies --format markdown");
+    assert!(
+        said.contains("| fabrikam | batch, portal | appOnly |"),
+        "{said}"
+    );
+    let output = place.run("diff nowhere policies");
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("`nowhere` is no file or folder here, and no revision"),
+        "{said}"
+    );
+}
+
+#[test]
+fn who_can_names_everybody_and_says_when_nobody_can() {
+    let place = Place::new(&rule(
+        "allow: [{ tenants: [contoso], apps: [portal], tokenKinds: [appOnly], expires: 2020-01-01T00:00:00Z }]",
+    ));
+    let (said, code) = place.ask("who-can GET /guests/7 --policies policies --format json");
+    assert_eq!(code, Some(0));
+    let told: Value = serde_json::from_str(&said).expect("JSON");
+    assert_eq!(told["callers"][0]["apps"], "batch, portal");
+    assert_eq!(told["callers"][0]["tokens"], "appOnly");
+    // The rule has ended; before that, it let somebody in.
+    let (said, _) = place.ask("who-can POST /other --policies policies");
+    assert!(said.ends_with("  nobody\n"), "{said}");
+    let (said, _) = place.ask("who-can POST /other --policies policies --at 2019-12-31T00:00:00Z");
+    assert!(said.contains("until 2020-01-01T00:00:00Z"), "{said}");
+    let output = place.run("who-can POST /nothing --policies policies");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("nobody can"));
+    let output = place.run("what-can --app portl --policies policies");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("did you mean `portal`?"));
+}
