@@ -86,7 +86,13 @@ fn main() {
     let token = entra.sign(&token).expect("signed");
 
     let proxies = [
-        Proxy::gateway(folder.path(), &ca, &entra, &identity, backend.address()),
+        Proxy::gateway(
+            folder.path(),
+            &ca,
+            &entra,
+            &identity,
+            &peers::policy(backend.address(), 1, 1),
+        ),
         Proxy::nginx(folder.path(), &ca, backend.address()),
         Proxy::haproxy(folder.path(), &ca, backend.address()),
     ];

@@ -1,5 +1,6 @@
 //! The proxies: the gateway, and its peers from Debian's packages, each in processes of its own.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -95,24 +96,40 @@ fn certificate(folder: &Path, ca: &Ca, name: &str) -> (String, String) {
     )
 }
 
+/// The gateway's policy: the route that is asked for, and `routes` and `apps` in all.
+pub(crate) fn policy(backend: SocketAddr, routes: usize, apps: usize) -> String {
+    let mut text =
+        format!("tenants: {{ contoso: {CONTOSO} }}\napps:\n  portal: {MARKETING_PORTAL}\n");
+    let mut names = "portal".to_owned();
+    for app in 1..apps {
+        let _ = writeln!(text, "  app-{app}: cccccccc-0000-0000-0000-{app:012}");
+        let _ = write!(names, ", app-{app}");
+    }
+    let _ = write!(
+        text,
+        "audiences: ['{AUDIENCE}']\nbackends:\n  b: {{ http: 'http://{backend}', credential: {{ managedIdentity: {{ resource: '{LOGIC_APP_RESOURCE}' }} }} }}\nroutes:\n  r: {{ match: {{ methods: [POST], path: /invitations }}, backend: b, allow: [{{ tenants: [contoso], apps: [{names}], roles: [Guests.Invite] }}], rateLimit: {{ requests: 100000000, per: 1s, by: [tenant, app] }} }}\n"
+    );
+    for route in 1..routes {
+        let _ = writeln!(
+            text,
+            "  r{route}: {{ match: {{ methods: [GET, POST], path: '/r{route}/{{id}}/{{*rest}}' }}, backend: b, allow: [{{ tenants: [contoso], apps: [portal], roles: [Guests.Invite] }}] }}"
+        );
+    }
+    text
+}
+
 impl Proxy {
     pub(crate) fn gateway(
         folder: &Path,
         ca: &Ca,
         entra: &Entra,
         identity: &IdentityEndpoint,
-        backend: SocketAddr,
+        policy: &str,
     ) -> Self {
         let (cert, key) = certificate(folder, ca, "gateway");
         fs::write(folder.join("ca.crt"), ca.pem()).expect("written");
         let authority = entra.authority();
-        fs::write(
-            folder.join("policy.yaml"),
-            format!(
-                "tenants: {{ contoso: {CONTOSO} }}\napps: {{ portal: {MARKETING_PORTAL} }}\naudiences: ['{AUDIENCE}']\nbackends:\n  b: {{ http: 'http://{backend}', credential: {{ managedIdentity: {{ resource: '{LOGIC_APP_RESOURCE}' }} }} }}\nroutes:\n  r: {{ match: {{ methods: [POST], path: /invitations }}, backend: b, allow: [{{ tenants: [contoso], apps: [portal], roles: [Guests.Invite] }}], rateLimit: {{ requests: 100000000, per: 1s, by: [tenant, app] }} }}\n"
-            ),
-        )
-        .expect("written");
+        fs::write(folder.join("policy.yaml"), policy).expect("written");
         let config = folder.join("gateway.yaml");
         fs::write(
             &config,

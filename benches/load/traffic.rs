@@ -9,7 +9,7 @@ use http::Request;
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
-use portcullis::clock::{Clock, SystemClock};
+use portcullis::clock::{Clock, SystemClock, pause};
 use portcullis::demo::ca::Ca;
 use portcullis::net::tls::{Roots, client_config};
 use rustls::ClientConfig;
@@ -45,6 +45,17 @@ impl Round {
 
     pub(crate) fn rate(&self) -> f64 {
         self.requests as f64 / self.seconds
+    }
+
+    /// Both rounds together.
+    #[allow(dead_code, reason = "not every benchmark puts rounds together")]
+    pub(crate) fn join(mut self, other: &Self) -> Self {
+        self.requests += other.requests;
+        self.seconds += other.seconds;
+        self.cpu += other.cpu;
+        self.latencies.extend(&other.latencies);
+        self.latencies.sort_by(f64::total_cmp);
+        self
     }
 
     pub(crate) fn percentile(&self, percent: usize) -> f64 {
@@ -101,8 +112,13 @@ impl Traffic {
             .as_u16()
     }
 
-    /// All connections for a while.
+    /// All connections for a while, as fast as they can.
     pub(crate) async fn run(&self, duration: Duration) -> Round {
+        self.paced(duration, Duration::ZERO).await
+    }
+
+    /// All connections for a while, each with a rest after every answer.
+    pub(crate) async fn paced(&self, duration: Duration, rest: Duration) -> Round {
         let mut senders = Vec::new();
         for _ in 0..CONNECTIONS {
             senders.push(self.connect().await);
@@ -110,7 +126,7 @@ impl Traffic {
         let begun = SystemClock.now().instant;
         let callers = senders
             .into_iter()
-            .map(|sender| self.call(sender, duration));
+            .map(|sender| self.call(sender, duration, rest));
         let latencies = futures_util::future::join_all(callers).await;
         let seconds = SystemClock
             .now()
@@ -127,11 +143,20 @@ impl Traffic {
         }
     }
 
-    async fn call(&self, mut sender: SendRequest<Full<Bytes>>, duration: Duration) -> Vec<f64> {
+    async fn call(
+        &self,
+        mut sender: SendRequest<Full<Bytes>>,
+        duration: Duration,
+        rest: Duration,
+    ) -> Vec<f64> {
         let mut latencies = Vec::new();
         let begun = SystemClock.now().instant;
         let mut before = begun;
         while before.duration_since(begun) < duration {
+            if !rest.is_zero() {
+                pause(rest).await;
+                before = SystemClock.now().instant;
+            }
             sender.ready().await.expect("an open connection");
             let answer = sender
                 .send_request(self.request(&self.token))
