@@ -3,6 +3,7 @@
 
 mod check;
 mod diff;
+mod fmt;
 mod junit;
 mod policies;
 mod revision;
@@ -51,6 +52,15 @@ enum Command {
     },
     /// Run the tests of a policy, and say which rules no test reaches.
     Test(test::Options),
+    /// Write files in their canonical form; comments stay.
+    Fmt {
+        /// Files, or folders of them; `-` for standard input.
+        #[arg(value_name = "PATH", default_value = "policies")]
+        paths: Vec<PathBuf>,
+        /// Write nothing, show what differs, and fail if anything does.
+        #[arg(long)]
+        check: bool,
+    },
     /// Everybody whom the policies let through.
     WhoCan(who_can::Options),
     /// Every route that lets an app in.
@@ -87,6 +97,7 @@ pub fn main() -> ExitCode {
         Command::Run { config } => run::run(&config),
         Command::Check { path, format } => check::check(&path, format),
         Command::Test(options) => test::test(&options),
+        Command::Fmt { paths, check } => fmt::fmt(&paths, check),
         Command::WhoCan(options) => who_can::who_can(&options),
         Command::WhatCan(options) => what_can::what_can(&options),
         Command::Diff(options) => diff::diff(&options),

@@ -7,6 +7,7 @@ mod credential;
 mod decode;
 mod diagnostics;
 mod entra;
+mod format;
 mod gateway;
 mod load;
 mod look;
@@ -28,6 +29,7 @@ pub use backend::{Backend, BackendKind, Protocol, Timeouts};
 pub use credential::{Credential, Identity, SecretSource};
 pub use diagnostics::{Diagnostic, Diagnostics, Label, Severity};
 pub use entra::{Algorithm, Entra, TokenVersions};
+pub use format::format;
 pub use gateway::{
     CertificatePair, Drain, GatewayDocument, Listen, ListenTls, RequestLog, State, Telemetry,
 };

@@ -362,3 +362,29 @@ fn who_can_names_everybody_and_says_when_nobody_can() {
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("did you mean `portal`?"));
 }
+
+#[test]
+fn fmt_writes_the_one_form_and_check_only_tells() {
+    let place = Place::new(READ);
+    place.write(
+        "policies/a.test.yaml",
+        "- {request: {path: /a, method: GET}, name: 'one', expect: deny} # x\n",
+    );
+    let (said, code) = place.ask("fmt --check policies");
+    assert_eq!(code, Some(1));
+    assert!(
+        said.contains(
+            "+- { name: \"one\", request: { path: /a, method: GET }, expect: deny }  # x"
+        ),
+        "{said}"
+    );
+    let (said, code) = place.ask("fmt policies");
+    assert_eq!(code, Some(0));
+    assert!(said.contains("policies/a.test.yaml\n"), "{said}");
+    assert_eq!(place.ask("fmt --check policies"), (String::new(), Some(0)));
+    place.write("policies/broken.yaml", "a: [b\n");
+    let (said, code) = place.ask("fmt policies");
+    assert_eq!(code, Some(1));
+    assert!(said.contains("policies/broken.yaml:1:"), "{said}");
+    assert_eq!(place.ask("fmt nowhere").1, Some(2));
+}

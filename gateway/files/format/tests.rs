@@ -1,0 +1,184 @@
+//! Texts in, canonical texts out.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn formatted(text: &str) -> String {
+    let mut diagnostics = Diagnostics::new();
+    let formatted = format(Path::new("a.yaml"), text, &mut diagnostics);
+    formatted.unwrap_or_else(|| panic!("{}\n{text}", diagnostics.render()))
+}
+
+#[test]
+fn a_file_gets_one_form_and_keeps_its_comments() {
+    let text = "\
+# head
+routes:   # all of them
+    read:
+
+        # who
+        allow:   [ {apps: [ b,a ], tenants: [c]} ] # end of line
+        match: {path: '/a b', methods: [GET]}
+        # deeper, at the end
+        backend: b
+
+
+    # the next
+    other:
+      backend: b
+tenants:
+  c: 1   # one
+# foot
+";
+    let expected = "\
+# head
+tenants:
+  c: 1  # one
+routes:  # all of them
+  read:
+    match: { methods: [GET], path: \"/a b\" }
+    # deeper, at the end
+    backend: b
+
+    # who
+    allow: [{ tenants: [c], apps: [b, a] }]  # end of line
+
+  # the next
+  other:
+    backend: b
+# foot
+";
+    assert_eq!(formatted(text), expected);
+    assert_eq!(formatted(expected), expected);
+}
+
+#[test]
+fn long_collections_and_those_with_comments_are_written_on_several_lines() {
+    let name = "a".repeat(60);
+    let text = format!("apps: [{name}, {name}]\nnetworks: [a, # first\n  b]\n");
+    let expected = format!("apps:\n  - {name}\n  - {name}\nnetworks:\n  - a  # first\n  - b\n");
+    assert_eq!(formatted(&text), expected);
+}
+
+#[test]
+fn scalars_keep_what_they_are() {
+    for (text, expected) in [
+        ("a: 'x'\n", "a: \"x\"\n"),
+        ("a: \"tr\\tue\"\n", "a: \"tr\\tue\"\n"),
+        ("a: true\n", "a: true\n"),
+        ("a: 'true'\n", "a: \"true\"\n"),
+        ("a: ~\n", "a: null\n"),
+        ("a:\n", "a:\n"),
+        ("a: |\n   one\n   two\n", "a: |\n  one\n  two\n"),
+        ("a: >-\n   one\n   two\n", "a: |-\n  one two\n"),
+        ("a: one\n  two\n", "a: one two\n"),
+        ("'a b': 1\n", "\"a b\": 1\n"),
+        ("- a\n-   b: 1\n    c: 2\n", "- a\n- b: 1\n  c: 2\n"),
+        ("a: []\nb: {}\n", "a: []\nb: {}\n"),
+        ("a: b#c\n", "a: b#c\n"),
+        ("a: 'b # c' # d\r\n", "a: \"b # c\"  # d\n"),
+    ] {
+        assert_eq!(formatted(text), expected, "{text:?}");
+    }
+}
+
+#[test]
+fn what_is_no_yaml_is_not_formatted() {
+    for text in ["a: [b\n", "a: 1\na: 2\n", "a: &x 1\n", ""] {
+        let mut diagnostics = Diagnostics::new();
+        assert_eq!(
+            format(Path::new("a.yaml"), text, &mut diagnostics),
+            None,
+            "{text:?}"
+        );
+        assert!(diagnostics.has_errors(), "{text:?}");
+    }
+}
+
+#[test]
+fn the_files_of_this_repository_are_formatted() {
+    for (name, text) in [
+        (
+            "contoso.yaml",
+            include_str!("../../../policies/contoso.yaml"),
+        ),
+        (
+            "contoso.test.yaml",
+            include_str!("../../../policies/contoso.test.yaml"),
+        ),
+        ("gateway.yaml", include_str!("../../../deploy/gateway.yaml")),
+    ] {
+        assert_eq!(formatted(text), text, "{name}");
+    }
+}
+
+/// Random YAML in random styles, with comments.
+fn yaml() -> impl Strategy<Value = String> {
+    let word = proptest::sample::select(vec![
+        "a",
+        "b1",
+        "\"q # r\"",
+        "'it''s'",
+        "x y",
+        "1.5",
+        "true",
+        "~",
+        "http://h/p?q=1#f",
+        "\"\\n\"",
+    ]);
+    let comment = proptest::sample::select(vec!["", "", "", " # beside", "   #tight", "  # two  "]);
+    let flow = proptest::collection::vec(word.clone(), 0..4)
+        .prop_map(|words| format!("[ {} ]", words.join(" , ")));
+    let mapping = proptest::collection::vec(word.clone(), 0..3).prop_map(|words| {
+        let parts = words
+            .iter()
+            .enumerate()
+            .map(|(at, word)| format!("k{at}: {word}"));
+        format!("{{{}}}", parts.collect::<Vec<_>>().join(","))
+    });
+    let value = prop_oneof![word.prop_map(str::to_owned), flow, mapping];
+    let above = proptest::sample::select(vec![
+        "",
+        "",
+        "\n",
+        "# above\n",
+        "\n# above\n\n",
+        "  # odd\n",
+        "      # deep\n",
+    ]);
+    let line = (above, value, comment);
+    let block = proptest::collection::vec(line, 1..5);
+    proptest::collection::vec((block, 0..3_u8), 1..4).prop_map(|blocks| {
+        let mut text = String::new();
+        for (at, (lines, style)) in blocks.iter().enumerate() {
+            text += &format!("key{at}:\n");
+            for (number, (above, value, comment)) in lines.iter().enumerate() {
+                let indent = if *style == 2 { "     " } else { "  " };
+                text += above;
+                match style {
+                    0 => text += &format!("{indent}- {value}{comment}\n"),
+                    1 => {
+                        text +=
+                            &format!("{indent}- n{number}: {value}{comment}\n{indent}  more: x\n")
+                    }
+                    _ => text += &format!("{indent}n{number}:   {value}{comment}\n"),
+                }
+            }
+        }
+        text
+    })
+}
+
+proptest! {
+    #[test]
+    fn formatting_keeps_meaning_and_comments_and_is_done_at_once(text in yaml()) {
+        let mut diagnostics = Diagnostics::new();
+        let source = Source::new(Path::new("a.yaml"), text.clone());
+        prop_assume!(tree::parse(&source, &mut diagnostics).is_some() && !diagnostics.has_errors());
+        // That it comes out at all says that meaning and comments are those that went in.
+        let once = formatted(&text);
+        prop_assert_eq!(formatted(&once), once.clone(), "{}", text);
+        prop_assert!(once.lines().all(|line| line.trim_end() == line), "{}", once);
+    }
+}
