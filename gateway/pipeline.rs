@@ -19,7 +19,7 @@ use crate::denial::{Denial, Reason};
 use crate::entra::{Entra, Principal, TokenRules};
 use crate::ids::RequestId;
 use crate::net::address::Resolver;
-use crate::policy::{Circumstances, Decision};
+use crate::policy::{Circumstances, Decision, Unrouted};
 use crate::snapshot::{Rules, Snapshot};
 use crate::telemetry::{AnswerBody, Record, RecordedBody, Ride, Sink};
 use crate::trace::Trace;
@@ -114,10 +114,11 @@ async fn forward(
         let other = decide(worker, candidate, &request, now).now_or_never();
         ride.note(|record| record.rehearsed(&decision, other.as_ref()));
     }
-    if let Some(fields) = &snapshot.recorded_fields {
-        ride.note(|record| record.keep_fields(&request, fields));
+    if let Some(recorded) = &snapshot.recorded {
+        ride.note(|record| record.keep(&request, recorded));
     }
-    let authorized = decision?.enforce()?;
+    let decision = decision.map_err(|unrouted| unrouted.denial)?;
+    let authorized = decision.enforce()?;
     let slot = snapshot.limits.admit(&authorized, arrival.client.ip())?;
     let backend = snapshot.backends.of(&authorized);
     let credential = backend.credential().present(now, CREDENTIAL_WAIT).await?;
@@ -148,7 +149,7 @@ async fn decide<'s>(
     rules: &'s Rules,
     request: &canonical::Request,
     now: &Now,
-) -> Result<Decision<'s>, Denial> {
+) -> Result<Decision<'s>, Unrouted> {
     let (host, method, path) = (request.host(), request.method(), request.path());
     let matched = rules.policy.find(host, method, path);
     let caller = match &matched {
@@ -157,8 +158,7 @@ async fn decide<'s>(
     };
     match matched {
         Ok(matched) => Ok(matched.decide(caller, &Circumstances::of(request, now.unix))),
-        // A stranger learns nothing of what is published: the token's denial goes first.
-        Err(unmatched) => Err(caller.err().unwrap_or_else(|| unmatched.denial())),
+        Err(unmatched) => Err(unmatched.unrouted(caller)),
     }
 }
 

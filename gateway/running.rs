@@ -23,7 +23,7 @@ use crate::pipeline::Worker;
 use crate::reload::{Apply, Documents, Reloader, Reloads};
 use crate::server::{self, Certificates, Drain, ListenSettings, Phase, Security, Workers};
 use crate::snapshot::{Lasting, Snapshot};
-use crate::telemetry::{Level, Log, Metrics, RequestLog, Sink, event};
+use crate::telemetry::{DecisionLog, Level, Log, Metrics, RequestLog, Sink, event};
 use crate::upstream::{Endpoints, Pools};
 
 /// What tests and the demo replace.
@@ -249,11 +249,21 @@ impl Start {
             workers(gateway, &options, &lasting, &snapshot, security, &drain)?;
         let metrics = Arc::new(Metrics::default());
         let clock = Arc::clone(&options.clock);
+        let decisions = match &gateway.telemetry.decision_log {
+            None => None,
+            Some(path) => Some(
+                DecisionLog::open(path.value.clone()).map_err(machine(format!(
+                    "opening telemetry.decisionLog.path {}",
+                    path.value.display()
+                )))?,
+            ),
+        };
         let log = Log::start(
             request_log(gateway),
             sinks,
             Arc::clone(&metrics),
             options.log,
+            decisions,
         )
         .map_err(machine("starting the log"))?;
         let readiness = || Readiness {

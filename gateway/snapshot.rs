@@ -10,6 +10,7 @@ use crate::entra::{ClaimRules, Entra, Rhythm, TokenRules, Version};
 use crate::files::{Diagnostics, GatewayDocument, PolicyDocument, PolicyFile, TokenVersions};
 use crate::limits::{LimitStore, Limits};
 use crate::policy::{self, Policy};
+use crate::telemetry::Recorded;
 use crate::upstream::{Backends, Endpoints};
 
 /// What is in force.
@@ -24,8 +25,8 @@ pub struct Snapshot {
     pub candidate_origin: Option<Origin>,
     /// Why there is no candidate although one is configured, as text for people.
     pub candidate_fault: Option<String>,
-    /// The fields that a recorded decision is made by, where decisions are recorded.
-    pub recorded_fields: Option<Vec<Box<str>>>,
+    /// What of a request is kept for its decision, where decisions are recorded.
+    pub recorded: Option<Arc<Recorded>>,
     /// The rate limits.
     pub limits: Limits,
     /// The backends and their credentials.
@@ -80,10 +81,13 @@ impl Snapshot {
     pub fn with_candidate(mut self, candidate: Result<(Rules, Origin), String>) -> Self {
         match candidate {
             Ok((candidate, origin)) => {
-                if let Some(fields) = &mut self.recorded_fields {
-                    fields.extend(candidate.policy.fields_read());
-                    fields.sort_unstable();
-                    fields.dedup();
+                if let Some(recorded) = &self.recorded {
+                    self.recorded = Some(Arc::new(Recorded {
+                        fields: both(&recorded.fields, candidate.policy.fields_read()),
+                        claims: both(&recorded.claims, candidate.policy.claims_read()),
+                        policy: recorded.policy.clone(),
+                        trust: recorded.trust.clone(),
+                    }));
                 }
                 self.candidate = Some(candidate);
                 self.candidate_origin = Some(origin);
@@ -92,6 +96,14 @@ impl Snapshot {
         }
         self
     }
+}
+
+/// The names of two lists, each once.
+fn both(one: &[Box<str>], mut other: Vec<Box<str>>) -> Vec<Box<str>> {
+    other.extend(one.iter().cloned());
+    other.sort_unstable();
+    other.dedup();
+    other
 }
 
 impl Lasting {
@@ -108,11 +120,14 @@ impl Lasting {
         let rules = self.rules(gateway, policy);
         Some(Snapshot {
             limits: self.limits.compile(policies),
-            recorded_fields: gateway
-                .telemetry
-                .decision_log
-                .is_some()
-                .then(|| rules.policy.fields_read()),
+            recorded: gateway.telemetry.decision_log.is_some().then(|| {
+                Arc::new(Recorded {
+                    fields: rules.policy.fields_read(),
+                    claims: rules.policy.claims_read(),
+                    policy: policies.digest(),
+                    trust: rules.policy.trust(),
+                })
+            }),
             rules,
             origin: Origin::of(policies),
             candidate: None,

@@ -6,6 +6,7 @@ mod diff;
 mod fmt;
 mod junit;
 mod policies;
+mod replay;
 mod revision;
 mod run;
 mod table;
@@ -67,6 +68,8 @@ enum Command {
     WhatCan(what_can::Options),
     /// Who gains and who loses access by a change.
     Diff(diff::Options),
+    /// Which recorded requests other policies would decide otherwise.
+    Replay(replay::Options),
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -101,6 +104,7 @@ pub fn main() -> ExitCode {
         Command::WhoCan(options) => who_can::who_can(&options),
         Command::WhatCan(options) => what_can::what_can(&options),
         Command::Diff(options) => diff::diff(&options),
+        Command::Replay(options) => replay::replay(&options),
     }
 }
 

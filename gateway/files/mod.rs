@@ -38,7 +38,7 @@ pub use load::{
     parse_tests, test_files,
 };
 pub use nearest::nearest;
-pub use policy::{Defaults, Faulty, Named, PolicyDocument, PolicyFile};
+pub use policy::{Defaults, Faulty, Named, PolicyDocument, PolicyFile, hexadecimal};
 pub use route::{LimitKey, RateLimit, Route, RouteMatch};
 pub use rule::{Mode, Network, Rule, Wanted, point_in_time};
 pub use source::{Position, Source, Span, Spanned};

@@ -67,7 +67,8 @@ impl PolicyFile {
     }
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
+/// The SHA-256 of some bytes, in hexadecimal digits.
+pub fn hexadecimal(bytes: &[u8]) -> String {
     let digest = digest::digest(&digest::SHA256, bytes);
     digest
         .as_ref()

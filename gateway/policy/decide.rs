@@ -225,6 +225,15 @@ impl<'p> Decision<'p> {
         self.verdict.as_ref().copied()
     }
 
+    /// The rule that let in or kept out, or that came closest.
+    pub fn rule(&self) -> Option<RuleId> {
+        match &self.verdict {
+            Ok(Grounds::Rule(rule)) => Some(*rule),
+            Ok(Grounds::Public | Grounds::ReportOnly) => None,
+            Err(refusal) => refusal.rule,
+        }
+    }
+
     /// What would have been otherwise, if every rule and the route acted.
     pub fn rehearsed(&self) -> Option<Rehearsed> {
         match (&self.verdict, self.route().mode) {

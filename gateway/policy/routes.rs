@@ -16,7 +16,7 @@ use super::rule_set::RuleSet;
 use crate::canonical::{KeptParameters, canonical_path};
 use crate::denial::{Denial, Reason, allow_field};
 use crate::entra::Principal;
-use crate::files::{Mode, Span};
+use crate::files::{Mode, Span, hexadecimal};
 use crate::ids::{AppId, ObjectId, TenantId};
 
 /// The place of a route in its policy.
@@ -219,6 +219,32 @@ impl Unmatched {
     }
 }
 
+/// A request that no route took, and who made it, if a token proved that.
+#[derive(Debug)]
+pub struct Unrouted {
+    /// What the caller is told.
+    pub denial: Denial,
+    /// Who calls.
+    pub principal: Option<Arc<Principal>>,
+}
+
+impl Unmatched {
+    /// What comes of it, by the outcome of authentication: a stranger learns nothing of what is
+    /// published, so the token's denial goes first.
+    pub fn unrouted(self, caller: Result<Arc<Principal>, Denial>) -> Unrouted {
+        match caller {
+            Ok(principal) => Unrouted {
+                denial: self.0,
+                principal: Some(principal),
+            },
+            Err(denial) => Unrouted {
+                denial,
+                principal: None,
+            },
+        }
+    }
+}
+
 impl Policy {
     /// The route for a request in canonical form.
     ///
@@ -289,6 +315,16 @@ impl Policy {
     /// The audiences that tokens may be meant for.
     pub fn audiences(&self) -> &[Box<str>] {
         &self.audiences
+    }
+
+    /// One digest for whose tokens count and whom they must be meant for. While it stays, verification
+    /// refuses the same tokens.
+    pub fn trust(&self) -> String {
+        let mut lines: Vec<String> = self.tenants.iter().map(ToString::to_string).collect();
+        lines.sort();
+        let mut audiences: Vec<&str> = self.audiences.iter().map(|text| &**text).collect();
+        audiences.sort_unstable();
+        hexadecimal(format!("{}\n\n{}", lines.join("\n"), audiences.join("\n")).as_bytes())
     }
 
     /// The audiences of routes that name none of their own.

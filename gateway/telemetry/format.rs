@@ -198,7 +198,7 @@ pub(super) fn human(record: &Record, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-fn protocol(version: http::Version) -> &'static str {
+pub(super) fn protocol(version: http::Version) -> &'static str {
     match version {
         http::Version::HTTP_2 => "HTTP/2",
         http::Version::HTTP_10 => "HTTP/1.0",

@@ -7,6 +7,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::decision::DecisionLog;
 use super::format;
 use super::metrics::Metrics;
 use super::record::Record;
@@ -65,7 +66,7 @@ pub struct Log {
 }
 
 impl Log {
-    /// Begins to write what the sinks hold to `out`.
+    /// Begins to write what the sinks hold to `out`, and decisions to their own file.
     ///
     /// # Errors
     /// When the thread cannot be started.
@@ -74,6 +75,7 @@ impl Log {
         sinks: Vec<Arc<Sink>>,
         metrics: Arc<Metrics>,
         out: Box<dyn Write + Send>,
+        decisions: Option<DecisionLog>,
     ) -> std::io::Result<Self> {
         let (end, told) = mpsc::channel::<()>();
         let (over, ended) = mpsc::channel();
@@ -82,6 +84,7 @@ impl Log {
             sinks,
             metrics,
             out,
+            decisions,
         };
         std::thread::Builder::new()
             .name("log".to_owned())
@@ -114,6 +117,7 @@ struct Writer {
     sinks: Vec<Arc<Sink>>,
     metrics: Arc<Metrics>,
     out: Box<dyn Write + Send>,
+    decisions: Option<DecisionLog>,
 }
 
 impl Writer {
@@ -126,7 +130,11 @@ impl Writer {
         if records.is_empty() && lost == 0 {
             return;
         }
-        self.metrics.count(&records, lost);
+        let decisions_lost = match &mut self.decisions {
+            Some(decisions) => decisions.write(&records) + lost,
+            None => 0,
+        };
+        self.metrics.count(&records, lost, decisions_lost);
         let mut text = Vec::new();
         for record in &records {
             match self.form {

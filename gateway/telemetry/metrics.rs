@@ -20,6 +20,7 @@ struct Counted {
     candidate_undecided: u64,
     stripped: BTreeMap<&'static str, u64>,
     lost: u64,
+    decisions_lost: u64,
 }
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,10 +53,12 @@ impl Disagreed {
 }
 
 impl Metrics {
-    /// Counts records, and how many were lost because the queue was full.
-    pub(super) fn count(&self, records: &[Record], lost: u64) {
+    /// Counts records, and how many were lost because the queue was full or the decision log could not
+    /// be written.
+    pub(super) fn count(&self, records: &[Record], lost: u64, decisions_lost: u64) {
         let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         counted.lost += lost;
+        counted.decisions_lost += decisions_lost;
         for record in records {
             let labels = Labels {
                 route: record.route.clone(),
@@ -140,8 +143,11 @@ impl Metrics {
             text,
             "# HELP portcullis_records_lost_total Records that were dropped because the log was too slow.\n\
              # TYPE portcullis_records_lost_total counter\n\
-             portcullis_records_lost_total {}\n",
-            counted.lost
+             portcullis_records_lost_total {}\n\
+             # HELP portcullis_decisions_lost_total Decisions that are not in the decision log although they should be.\n\
+             # TYPE portcullis_decisions_lost_total counter\n\
+             portcullis_decisions_lost_total {}\n",
+            counted.lost, counted.decisions_lost
         );
         text
     }

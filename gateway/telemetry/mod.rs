@@ -1,5 +1,6 @@
 //! What happened, told to operators: the record of each request, the log, the counters.
 
+mod decision;
 mod event;
 mod format;
 mod log;
@@ -7,6 +8,7 @@ mod metrics;
 mod record;
 mod ride;
 
+pub use decision::{DECISION_VERSION, DecisionLog, Recorded};
 pub use event::{Level, event};
 
 pub use log::{Log, RequestLog, Sink};

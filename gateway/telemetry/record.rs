@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use http::{Method, Request, StatusCode, Version};
 
+use super::decision::Recorded;
 use crate::canonical::{self, KeyHeaders, KeyParameters, Refused};
 use crate::clock::Now;
 use crate::denial::{Denial, Note, Reason};
 use crate::entra::Principal;
 use crate::ids::RequestId;
-use crate::policy::{Authorized, Decision, Grounds, Policy, Rehearsed, RuleId};
+use crate::policy::{Authorized, Decision, Grounds, Policy, Rehearsed, RuleId, Unrouted};
 use crate::trace::Trace;
 
 /// How a request ended.
@@ -112,6 +113,12 @@ pub struct Record {
     pub candidate_undecided: bool,
     /// The fields that conditions may read, with their values. Empty unless decisions are recorded.
     pub fields: Vec<(Box<str>, Vec<Box<str>>)>,
+    /// What else is kept for the decision log; `None` where decisions are not recorded.
+    pub recorded: Option<Arc<Recorded>>,
+    /// Why the token was refused, if it was.
+    pub authentication: Option<Reason>,
+    /// What the policy decided, whatever came of the request afterwards.
+    pub decided: Outcome,
     /// How it ended.
     pub outcome: Outcome,
     granted: Option<Outcome>,
@@ -154,6 +161,9 @@ impl Record {
             candidate: None,
             candidate_undecided: false,
             fields: Vec::new(),
+            recorded: None,
+            authentication: None,
+            decided: Outcome::Denied(Reason::CallerLeft),
             // Until something else is known: whoever leaves before that was not answered.
             outcome: Outcome::Denied(Reason::CallerLeft),
             granted: None,
@@ -188,31 +198,54 @@ impl Record {
 
     /// Notes what the policy decided, whether that acts or not, and for whom, with the names that the
     /// policy gives.
-    pub fn decided(&mut self, decision: &Result<Decision<'_>, Denial>, policy: &Policy) {
-        let Ok(decision) = decision else {
-            return;
+    pub fn decided(&mut self, decision: &Result<Decision<'_>, Unrouted>, policy: &Policy) {
+        let principal = match decision {
+            Ok(decision) => decision.principal(),
+            Err(unrouted) => unrouted.principal.as_ref(),
         };
-        self.route = Some(Arc::clone(decision.route().name()));
-        if let Some(caller) = decision.principal() {
+        if let Some(caller) = principal {
             self.app_name = policy.names().app(caller.app()).cloned();
             self.tenant_name = policy.names().tenant(caller.tenant()).cloned();
             self.principal = Some(Arc::clone(caller));
         }
-        self.rule = rule(decision);
-        if let Err(refusal) = decision.verdict() {
-            self.note = refusal.denial().note().cloned();
-        }
+        let decision = match decision {
+            Ok(decision) => decision,
+            Err(unrouted) => {
+                let reason = unrouted.denial.reason();
+                self.decided = Outcome::Denied(reason);
+                self.authentication = principal.is_none().then_some(reason);
+                return;
+            }
+        };
+        self.route = Some(Arc::clone(decision.route().name()));
+        self.rule = decision.rule();
         self.rehearsed = decision.rehearsed();
+        self.decided = match decision.verdict() {
+            Ok(Grounds::Public) => Outcome::Public,
+            Ok(Grounds::Rule(_)) => Outcome::Allowed,
+            Ok(Grounds::ReportOnly) => Outcome::ReportOnly,
+            Err(refusal) => {
+                let denial = refusal.denial();
+                self.note = denial.note().cloned();
+                if principal.is_none() && !decision.route().is_public() {
+                    self.authentication = Some(denial.reason());
+                }
+                match decision.lets_in() {
+                    true => Outcome::ReportOnly,
+                    false => Outcome::Denied(denial.reason()),
+                }
+            }
+        };
     }
 
     /// Notes what the candidate decided, where that is something else. `None` if it could not decide
     /// without waiting.
     pub fn rehearsed(
         &mut self,
-        decision: &Result<Decision<'_>, Denial>,
-        candidate: Option<&Result<Decision<'_>, Denial>>,
+        decision: &Result<Decision<'_>, Unrouted>,
+        candidate: Option<&Result<Decision<'_>, Unrouted>>,
     ) {
-        let lets_in = |decision: &Result<Decision<'_>, Denial>| {
+        let lets_in = |decision: &Result<Decision<'_>, Unrouted>| {
             decision.as_ref().is_ok_and(Decision::lets_in)
         };
         let Some(candidate) = candidate else {
@@ -223,8 +256,8 @@ impl Record {
             return;
         }
         self.candidate = Some(match candidate {
-            Err(denial) => Disagreement {
-                denial: Some(denial.reason()),
+            Err(unrouted) => Disagreement {
+                denial: Some(unrouted.denial.reason()),
                 route: None,
                 rule: None,
             },
@@ -234,18 +267,20 @@ impl Record {
                     Ok(_) | Err(_) => None,
                 },
                 route: Some(Arc::clone(candidate.route().name())),
-                rule: rule(candidate),
+                rule: candidate.rule(),
             },
         });
     }
 
-    /// Keeps the fields that conditions may read, so that the decision can be made again.
-    pub fn keep_fields(&mut self, request: &canonical::Request, names: &[Box<str>]) {
+    /// Keeps what conditions may read, so that the decision can be made again.
+    pub fn keep(&mut self, request: &canonical::Request, recorded: &Arc<Recorded>) {
+        self.recorded = Some(Arc::clone(recorded));
         let values = |name: &str| {
             let values = request.headers().get_all(name).iter();
             values.map(|value| shortened(&String::from_utf8_lossy(value.as_bytes())))
         };
-        self.fields = names
+        self.fields = recorded
+            .fields
             .iter()
             .map(|name| (name.clone(), values(name).collect()))
             .collect();
@@ -277,15 +312,6 @@ impl Record {
     pub fn denied(&mut self, denial: &Denial) {
         self.outcome = Outcome::Denied(denial.reason());
         self.note = denial.note().cloned();
-    }
-}
-
-/// The rule that let in or kept out, or that came closest.
-fn rule(decision: &Decision<'_>) -> Option<RuleId> {
-    match decision.verdict() {
-        Ok(Grounds::Rule(rule)) => Some(rule),
-        Ok(Grounds::Public | Grounds::ReportOnly) => None,
-        Err(refusal) => refusal.rule(),
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod attack;
 mod example;
+mod record;
 mod suite;
 mod token;
 
@@ -21,10 +22,11 @@ use serde_json::{Map, Value};
 use crate::canonical;
 use crate::denial::{Denial, Reason};
 use crate::entra::{self, ClaimRules, Principal};
-use crate::policy::{Circumstances, Decision, Known, Policy, Route, RuleId, Unmatched};
+use crate::policy::{Circumstances, Decision, Grounds, Known, Policy, Route, RuleId, Unmatched};
 
 pub use attack::{Attack, Strike, attack};
 pub use example::{example, spec};
+pub use record::{Recorded, Unreadable};
 pub use suite::{Coverage, Suite, Tested, Unreached};
 pub use token::TokenSpec;
 
@@ -77,6 +79,19 @@ impl Answer<'_> {
     /// Whether the request would be let in.
     pub fn lets_in(&self) -> bool {
         self.decision.as_ref().is_ok_and(Decision::lets_in)
+    }
+
+    /// The reason code, as the request log would write it.
+    pub fn reason(&self) -> &'static str {
+        match (&self.decision, self.denial()) {
+            (_, Some(denial)) => denial.reason().code(),
+            (Ok(decision), None) => match decision.verdict() {
+                Ok(Grounds::Public) => "public",
+                Ok(Grounds::Rule(_) | Grounds::ReportOnly) => "rule",
+                Err(_) => "report-only",
+            },
+            (Err(denial), None) => denial.reason().code(),
+        }
     }
 
     /// Why it would not be. `None` if it would.

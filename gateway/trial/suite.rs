@@ -382,7 +382,7 @@ fn expect(expected: &Expectation, answer: &Answer<'_>, failures: &mut Vec<String
     if let Some(allow) = allow.filter(|allow| *allow != lets_in) {
         failures.push(format!("expected {}, came {came}", word(allow)));
     }
-    let code = reason_of(answer);
+    let code = answer.reason();
     if let Some(reason) = reason.as_ref().filter(|reason| reason.value != code) {
         failures.push(format!("expected the reason {}, came {came}", reason.value));
     }
@@ -390,7 +390,7 @@ fn expect(expected: &Expectation, answer: &Answer<'_>, failures: &mut Vec<String
     if let Some(route) = route.as_ref().filter(|route| route.value != name) {
         failures.push(format!("expected the route {}, came {name}", route.value));
     }
-    let held = decision.and_then(rule_of);
+    let held = decision.and_then(crate::policy::Decision::rule);
     let held = held.map_or_else(|| "none".to_owned(), |rule| rule.to_string());
     if let Some(rule) = rule.as_ref().filter(|rule| rule.value != held) {
         failures.push(format!("expected the rule {}, came {held}", rule.value));
@@ -409,35 +409,13 @@ fn expect(expected: &Expectation, answer: &Answer<'_>, failures: &mut Vec<String
     }
 }
 
-/// The rule that let in or kept out, or that came closest.
-fn rule_of(decision: &crate::policy::Decision<'_>) -> Option<RuleId> {
-    match decision.verdict() {
-        Ok(crate::policy::Grounds::Rule(rule)) => Some(rule),
-        Ok(_) => None,
-        Err(refusal) => refusal.rule(),
-    }
-}
-
-/// The reason code, as the request log would write it.
-fn reason_of(answer: &Answer<'_>) -> &'static str {
-    match (&answer.decision, answer.denial()) {
-        (_, Some(denial)) => denial.reason().code(),
-        (Ok(decision), None) => match decision.verdict() {
-            Ok(crate::policy::Grounds::Public) => "public",
-            Ok(_) => "rule",
-            Err(_) => "report-only",
-        },
-        (Err(denial), None) => denial.reason().code(),
-    }
-}
-
 /// What came, in words for who reads a failed test.
 fn came(answer: &Answer<'_>) -> String {
-    let reason = reason_of(answer);
+    let reason = answer.reason();
     let note = answer.denial().and_then(|denial| denial.note());
     let decision = if answer.lets_in() { "allow" } else { "deny" };
     let place = answer.decision.as_ref().ok().map(|decision| {
-        let rule = rule_of(decision).map(|rule| format!(", {rule}"));
+        let rule = decision.rule().map(|rule| format!(", {rule}"));
         format!(" ({}{})", decision.route().name(), rule.unwrap_or_default())
     });
     let place = place.unwrap_or_default();

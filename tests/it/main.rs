@@ -19,6 +19,7 @@ mod limits;
 mod log;
 mod policy;
 mod questions;
+mod replay;
 mod server;
 mod stalls;
 mod support;

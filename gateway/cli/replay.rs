@@ -1,0 +1,319 @@
+//! `portcullis replay`: which recorded requests other policies would decide otherwise.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::policies::{self, Read};
+use super::{Form, out, talk};
+use crate::clock::{Clock as _, SystemClock};
+use crate::denial::Reason;
+use crate::files::Diagnostics;
+use crate::trial::{Answer, Caller, Recorded, Trial, Unreadable};
+
+/// The options of the command.
+#[derive(Args)]
+pub(super) struct Options {
+    /// The policies to decide by: a folder, a file, or a gateway.yaml that names them.
+    #[arg(long, value_name = "NEW")]
+    policies: PathBuf,
+    /// Decide as if the requests came now, not when they did: shows what rules that end will change.
+    #[arg(long)]
+    now: bool,
+    /// How to write the answer.
+    #[arg(long, value_enum, default_value_t = Form::Human)]
+    format: Form,
+    /// Decision logs; `-` for standard input.
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+}
+
+/// What becomes of a recorded request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Becomes {
+    Refused,
+    LetIn,
+    CannotTell,
+}
+
+impl Becomes {
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Refused => "would be refused",
+            Self::LetIn => "would be let in",
+            Self::CannotTell => "cannot be told",
+        }
+    }
+}
+
+/// Requests that change alike.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Group {
+    becomes: Becomes,
+    app: String,
+    route: String,
+    was: String,
+    is: String,
+}
+
+#[derive(Default)]
+struct Members {
+    count: u64,
+    first: String,
+    last: String,
+    examples: Vec<String>,
+}
+
+/// Request IDs that are shown of each group.
+const EXAMPLES: usize = 3;
+
+#[derive(Default)]
+struct Replayed {
+    same: u64,
+    unreadable: u64,
+    unknown_version: u64,
+    groups: BTreeMap<Group, Members>,
+}
+
+pub(super) fn replay(options: &Options) -> ExitCode {
+    let mut diagnostics = Diagnostics::new();
+    let Some(read) = policies::read(&options.policies, &mut diagnostics) else {
+        out(&diagnostics.render());
+        return ExitCode::from(2);
+    };
+    let now = options.now.then(|| SystemClock.now().unix);
+    let mut replayed = Replayed::default();
+    for file in &options.files {
+        if let Err(error) = replayed.file(file, &read, now) {
+            talk(&format!("error: {}: {error}\n", file.display()));
+            return ExitCode::from(2);
+        }
+    }
+    out(&match options.format {
+        Form::Human => replayed.human(),
+        Form::Json => format!("{:#}\n", replayed.json()),
+    });
+    match replayed.groups.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::from(1),
+    }
+}
+
+impl Replayed {
+    fn file(&mut self, file: &PathBuf, read: &Read, now: Option<Duration>) -> io::Result<()> {
+        let lines: Box<dyn BufRead> = match file.as_os_str() == "-" {
+            true => Box::new(io::stdin().lock()),
+            false => Box::new(BufReader::new(File::open(file)?)),
+        };
+        for line in lines.split(b'\n') {
+            let line = line?;
+            if line.is_empty() {
+                continue;
+            }
+            match Recorded::read(&String::from_utf8_lossy(&line)) {
+                Ok(recorded) => self.one(recorded, read, now),
+                Err(Unreadable::Broken) => self.unreadable += 1,
+                Err(Unreadable::Version) => self.unknown_version += 1,
+            }
+        }
+        Ok(())
+    }
+
+    fn one(&mut self, mut recorded: Recorded, read: &Read, now: Option<Duration>) {
+        if let Some(now) = now {
+            at(&mut recorded, now);
+        }
+        let Some((becomes, is)) = becomes(&recorded, read) else {
+            self.same += 1;
+            return;
+        };
+        let group = Group {
+            becomes,
+            app: app(&recorded, read),
+            route: recorded
+                .route
+                .clone()
+                .unwrap_or_else(|| "no route".to_owned()),
+            was: was(&recorded),
+            is,
+        };
+        let members = self.groups.entry(group).or_default();
+        members.count += 1;
+        if members.first.is_empty() || recorded.time < members.first {
+            members.first.clone_from(&recorded.time);
+        }
+        if recorded.time > members.last {
+            members.last.clone_from(&recorded.time);
+        }
+        if members.examples.len() < EXAMPLES {
+            members.examples.push(recorded.id);
+        }
+    }
+
+    fn sum(&self, becomes: Becomes) -> u64 {
+        let groups = self.groups.iter();
+        let groups = groups.filter(|(group, _)| group.becomes == becomes);
+        groups.map(|(_, members)| members.count).sum()
+    }
+
+    /// The largest groups first.
+    fn sorted(&self) -> Vec<(&Group, &Members)> {
+        let mut groups: Vec<_> = self.groups.iter().collect();
+        groups.sort_by_key(|(_, members)| std::cmp::Reverse(members.count));
+        groups
+    }
+
+    fn human(&self) -> String {
+        let mut text = format!(
+            "{} decided as before, {} would be refused, {} would be let in, {} cannot be told\n",
+            self.same,
+            self.sum(Becomes::Refused),
+            self.sum(Becomes::LetIn),
+            self.sum(Becomes::CannotTell),
+        );
+        if self.unreadable > 0 {
+            text += &format!("{} lines are torn or no decisions\n", self.unreadable);
+        }
+        if self.unknown_version > 0 {
+            text += &format!(
+                "{} lines are of a version that this one does not know\n",
+                self.unknown_version
+            );
+        }
+        for (group, members) in self.sorted() {
+            text += &format!(
+                "\n{} {}: {} on {}\n  was {}, {} {}\n  from {} to {}, for example {}\n",
+                members.count,
+                group.becomes.words(),
+                group.app,
+                group.route,
+                group.was,
+                match group.becomes {
+                    Becomes::CannotTell => "and now",
+                    Becomes::Refused | Becomes::LetIn => "would be",
+                },
+                group.is,
+                members.first,
+                members.last,
+                members.examples.join(", "),
+            );
+        }
+        text
+    }
+
+    fn json(&self) -> Value {
+        let groups = self.sorted().into_iter().map(|(group, members)| {
+            json!({
+                "becomes": match group.becomes {
+                    Becomes::Refused => "refused",
+                    Becomes::LetIn => "letIn",
+                    Becomes::CannotTell => "cannotBeTold",
+                },
+                "app": group.app,
+                "route": group.route,
+                "was": group.was,
+                "is": group.is,
+                "count": members.count,
+                "first": members.first,
+                "last": members.last,
+                "examples": members.examples,
+            })
+        });
+        json!({
+            "same": self.same,
+            "refused": self.sum(Becomes::Refused),
+            "letIn": self.sum(Becomes::LetIn),
+            "cannotBeTold": self.sum(Becomes::CannotTell),
+            "unreadable": self.unreadable + self.unknown_version,
+            "groups": groups.collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// Moves a request to another time, with a token that is as fresh then.
+fn at(recorded: &mut Recorded, now: Duration) {
+    recorded.question.now = now;
+    if let Caller::Claims(claims) = &mut recorded.question.caller {
+        claims.insert("nbf".to_owned(), now.as_secs().into());
+        claims.insert("exp".to_owned(), now.as_secs().saturating_add(3600).into());
+    }
+}
+
+/// What becomes of a request, and why. `None` if it is decided as before.
+fn becomes(recorded: &Recorded, read: &Read) -> Option<(Becomes, String)> {
+    let trial = |assumed| {
+        let mut known = recorded.known.clone();
+        known.assumed = assumed;
+        Trial::new(&read.policy)
+            .knowing(known)
+            .ask(&recorded.question)
+    };
+    let (pessimist, optimist) = (trial(false), trial(true));
+    if pessimist.lets_in() != optimist.lets_in() {
+        let why = "hangs on a field or claim that was not recorded";
+        return Some((Becomes::CannotTell, why.to_owned()));
+    }
+    let asks_for_a_token = || {
+        let decision = pessimist.decision.as_ref();
+        decision.map_or(true, |decision| !decision.route().is_public())
+    };
+    if !pessimist.lets_in() && asks_for_a_token() {
+        if !recorded.token_looked_at {
+            let why = "asks for a token, and nobody looked for one";
+            return Some((Becomes::CannotTell, why.to_owned()));
+        }
+        let by_trust = matches!(
+            recorded.refused,
+            Some(Reason::IssuerNotTrusted | Reason::AudienceMismatch | Reason::AudienceForm)
+        );
+        if by_trust && recorded.trust != read.policy.trust() {
+            let why = "trusts other tenants or audiences, and the token was never verified";
+            return Some((Becomes::CannotTell, why.to_owned()));
+        }
+    }
+    match (recorded.allowed, pessimist.lets_in()) {
+        (true, false) => Some((Becomes::Refused, is(&pessimist))),
+        (false, true) => Some((Becomes::LetIn, is(&pessimist))),
+        (true, true) | (false, false) => None,
+    }
+}
+
+fn was(recorded: &Recorded) -> String {
+    let decision = if recorded.allowed { "allow" } else { "deny" };
+    let rule = recorded.rule.as_ref().map(|rule| format!(" ({rule})"));
+    format!(
+        "{decision}: {}{}",
+        recorded.reason,
+        rule.unwrap_or_default()
+    )
+}
+
+fn is(answer: &Answer<'_>) -> String {
+    let place = answer.decision.as_ref().ok().map(|decision| {
+        let rule = decision.rule().map(|rule| format!(" {rule}"));
+        format!(" ({}{})", decision.route().name(), rule.unwrap_or_default())
+    });
+    format!(
+        "{}: {}{}",
+        if answer.lets_in() { "allow" } else { "deny" },
+        answer.reason(),
+        place.unwrap_or_default()
+    )
+}
+
+/// The app by its name in the policies, or by its ID.
+fn app(recorded: &Recorded, read: &Read) -> String {
+    let Caller::Claims(claims) = &recorded.question.caller else {
+        return "nobody known".to_owned();
+    };
+    let id = claims.get("azp").or_else(|| claims.get("appid"));
+    let id = id.and_then(Value::as_str).unwrap_or_default();
+    let name = id.parse().ok().and_then(|app| read.policy.names().app(app));
+    name.map_or_else(|| id.to_owned(), |name| name.to_string())
+}

@@ -1,0 +1,198 @@
+//! Lines of the decision log, read back as requests to decide on again.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use http::header::{HeaderName, HeaderValue};
+use http::{HeaderMap, Method, Version};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::token::TokenSpec;
+use super::{Caller, Question};
+use crate::denial::Reason;
+use crate::entra;
+use crate::files::point_in_time;
+use crate::policy::Known;
+use crate::telemetry::DECISION_VERSION;
+use crate::token::{AuthStrength, TokenKind};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Line {
+    time: String,
+    id: String,
+    client: IpAddr,
+    method: String,
+    host: String,
+    path: String,
+    protocol: String,
+    #[serde(default)]
+    fields: BTreeMap<String, Vec<String>>,
+    token: Option<Token>,
+    authentication: Option<String>,
+    decision: String,
+    reason: String,
+    route: Option<String>,
+    rule: Option<String>,
+    trust: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Token {
+    tenant: String,
+    version: String,
+    app: String,
+    principal: Option<String>,
+    kind: String,
+    strength: String,
+    audience: String,
+    roles: Vec<String>,
+    scopes: Vec<String>,
+    #[serde(default)]
+    groups: Vec<String>,
+    group_overage: bool,
+    #[serde(default)]
+    claims: Map<String, Value>,
+}
+
+/// A recorded decision.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    /// The request ID.
+    pub id: String,
+    /// When it came, as it was written.
+    pub time: String,
+    /// Whether it was let in.
+    pub allowed: bool,
+    /// The reason code.
+    pub reason: String,
+    /// The route that took it.
+    pub route: Option<String>,
+    /// The rule that decided, or came closest.
+    pub rule: Option<String>,
+    /// The request, to decide on again.
+    pub question: Question,
+    /// What is known of it.
+    pub known: Known,
+    /// Why its token was refused, if it was.
+    pub refused: Option<Reason>,
+    /// Whether anybody looked for a token: a public route does not.
+    pub token_looked_at: bool,
+    /// The digest of whose tokens counted then.
+    pub trust: String,
+}
+
+/// Why a line cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// It is torn, or no line of a decision log.
+    Broken,
+    /// It was written by a version that this one does not know.
+    Version,
+}
+
+impl Recorded {
+    /// Reads one line.
+    ///
+    /// # Errors
+    /// When it is none that this version writes.
+    pub fn read(line: &str) -> Result<Self, Unreadable> {
+        let value: Value = serde_json::from_str(line).map_err(|_| Unreadable::Broken)?;
+        let version = value.get("v").and_then(Value::as_u64);
+        match version.ok_or(Unreadable::Broken)? {
+            version if version == u64::from(DECISION_VERSION) => {}
+            _ => return Err(Unreadable::Version),
+        }
+        let line: Line = serde_json::from_value(value).map_err(|_| Unreadable::Broken)?;
+        line.recorded().ok_or(Unreadable::Broken)
+    }
+}
+
+/// Claims that every record holds in other words.
+const ALWAYS_KNOWN: [&str; 3] = ["tid", "aud", "ver"];
+
+impl Line {
+    fn recorded(self) -> Option<Recorded> {
+        let now = point_in_time(&self.time)?;
+        let refused = match &self.authentication {
+            None => None,
+            Some(code) => Some(*Reason::ALL.iter().find(|reason| reason.code() == code)?),
+        };
+        let mut known = Known::default();
+        let mut headers = HeaderMap::new();
+        for (name, values) in &self.fields {
+            known.headers.insert(name.as_str().into());
+            let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+            for value in values {
+                headers.append(name.clone(), HeaderValue::from_str(value).ok()?);
+            }
+        }
+        let token_looked_at = self.token.is_some() || refused.is_some();
+        let caller = match (&self.token, refused) {
+            (Some(token), _) => {
+                let recorded = token.claims.keys().map(String::as_str);
+                let names = recorded.chain(ALWAYS_KNOWN);
+                known.claims.extend(names.map(Into::into));
+                Caller::Claims(token.spec(now)?.claims())
+            }
+            (None, Some(reason)) => Caller::Refused(reason.into()),
+            (None, None) => Caller::Nobody,
+        };
+        Some(Recorded {
+            question: Question {
+                method: Method::from_bytes(self.method.as_bytes()).ok()?,
+                host: self.host,
+                target: self.path,
+                headers,
+                client: self.client,
+                now,
+                version: match self.protocol.as_str() {
+                    "HTTP/2" => Version::HTTP_2,
+                    _ => Version::HTTP_11,
+                },
+                caller,
+            },
+            id: self.id,
+            time: self.time,
+            allowed: match self.decision.as_str() {
+                "allow" => true,
+                "deny" => false,
+                _ => return None,
+            },
+            reason: self.reason,
+            route: self.route,
+            rule: self.rule,
+            known,
+            refused,
+            token_looked_at,
+            trust: self.trust,
+        })
+    }
+}
+
+impl Token {
+    fn spec(&self, now: Duration) -> Option<TokenSpec> {
+        let tenant = self.tenant.parse().ok()?;
+        let app = self.app.parse().ok()?;
+        let version = entra::Version::ALL.into_iter();
+        let mut version = version.filter(|version| version.claim() == self.version);
+        Some(TokenSpec {
+            version: version.next()?,
+            principal: match &self.principal {
+                None => None,
+                Some(principal) => Some(principal.parse().ok()?),
+            },
+            kind: TokenKind::of_word(&self.kind)?,
+            strength: AuthStrength::of_word(&self.strength)?,
+            roles: self.roles.clone(),
+            scopes: self.scopes.clone(),
+            groups: self.groups.clone(),
+            group_overage: self.group_overage,
+            claims: self.claims.clone(),
+            ..TokenSpec::new(tenant, app, &self.audience, now)
+        })
+    }
+}

@@ -1,0 +1,325 @@
+//! The decision log, and what `replay` makes of it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::support::{RawBackend, Scene, Stage};
+
+const PORTCULLIS: &str = env!("CARGO_BIN_EXE_portcullis");
+
+const ALLOW: &str =
+    "allow: [{ tenants: [contoso], apps: [marketing-portal], tokenKinds: [appOnly] }]";
+
+/// A gateway that records decisions, with routes of several kinds.
+fn stage(raw: &RawBackend, scene: Scene) -> Stage {
+    let mut scene = scene
+        .raw("raw", raw)
+        .route("read", &format!("match: {{ methods: [GET], path: '/read/{{id}}' }}, backend: raw, {ALLOW}"))
+        .route("open", "match: { methods: [GET], path: /open }, backend: raw, public: true")
+        .route(
+            "watched",
+            &format!("match: {{ methods: [GET], path: /watched }}, backend: raw, mode: reportOnly, {ALLOW}"),
+        )
+        .route(
+            "asked",
+            "match: { methods: [GET], path: /asked }, backend: raw, allow: [{ tenants: [contoso], apps: [marketing-portal], tokenKinds: [appOnly], when: \"request.headers['x-case'] == 'a' && has(token.uti)\" }]",
+        );
+    scene.more += "telemetry: { decisionLog: { path: decisions.jsonl } }\n";
+    scene.start()
+}
+
+/// A dozen requests of all kinds; how many of them a decision log holds.
+fn send(stage: &Stage) -> usize {
+    for (target, expected) in [
+        ("/read/1?sig=planted-sig", "200"),
+        ("/read/2", "200"),
+        ("/nothing", "404 route-not-found"),
+        ("/open", "200"),
+        ("/watched", "200"),
+        ("/asked", "403 condition-failed"),
+    ] {
+        assert_eq!(
+            stage.call("GET", target).portal().send().verdict(),
+            expected,
+            "{target}"
+        );
+    }
+    for (value, expected) in [("a", "200"), ("b", "403 condition-not-met")] {
+        let answer = stage
+            .call("GET", "/asked")
+            .header("x-case", value)
+            .portal()
+            .send();
+        assert_eq!(answer.verdict(), expected);
+    }
+    for (target, expected) in [
+        ("/open", "200"),
+        ("/watched", "200"),
+        ("/read/1", "401 token-missing"),
+    ] {
+        assert_eq!(
+            stage.call("GET", target).send().verdict(),
+            expected,
+            "{target}"
+        );
+    }
+    let late = stage.portal().claim("exp", stage.world.entra.now() - 3600);
+    let late = stage.world.entra.sign(&late).expect("signed");
+    assert_eq!(
+        stage.call("GET", "/read/1").bearer(&late).send().verdict(),
+        "401 token-expired"
+    );
+    let other = stage.portal().claim("aud", "api://another");
+    let other = stage.world.entra.sign(&other).expect("signed");
+    assert_eq!(
+        stage.call("GET", "/read/1").bearer(&other).send().verdict(),
+        "401 audience-mismatch"
+    );
+    // What has no canonical form is refused whatever the policy, and is no decision.
+    assert_eq!(
+        stage.call("GET", "/read/%2F").portal().send().verdict(),
+        "400 ambiguous-path"
+    );
+    13
+}
+
+fn lines(stage: &Stage) -> Vec<Value> {
+    let text = fs::read_to_string(stage.folder.path().join("decisions.jsonl")).unwrap_or_default();
+    text.lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect()
+}
+
+/// The fields that the README names.
+fn documented() -> BTreeSet<String> {
+    let readme = include_str!("../../README.md");
+    let table = readme.split("<!-- decisions -->").nth(1).expect("a table");
+    let table = table.split("<!-- /decisions -->").next().expect("its end");
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| `"));
+    let names = rows.filter_map(|row| Some(row.split_once('`')?.0.to_owned()));
+    // Only a candidate that disagrees leaves its field.
+    names.filter(|name| name != "candidate").collect()
+}
+
+/// The fields that lines hold, those of the token among them.
+fn written(lines: &[Value]) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for line in lines {
+        let object = line.as_object().expect("an object");
+        names.extend(object.keys().cloned());
+        let token = line.get("token").and_then(Value::as_object);
+        names.extend(
+            token
+                .into_iter()
+                .flat_map(|token| token.keys().map(|name| format!("token.{name}"))),
+        );
+    }
+    names
+}
+
+fn replay(folder: &Path, arguments: &[&str]) -> (Value, Option<i32>) {
+    let output = Command::new(PORTCULLIS)
+        .current_dir(folder)
+        .args(["replay", "--format", "json"])
+        .args(arguments)
+        .output()
+        .expect("it runs");
+    let told = serde_json::from_slice(&output.stdout);
+    let told = told.unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+    (told, output.status.code())
+}
+
+#[test]
+fn what_was_recorded_is_decided_alike_by_the_same_policy_and_otherwise_by_another() {
+    let scene = Scene::new();
+    let raw = RawBackend::ok(&scene, "fine");
+    let stage = stage(&raw, scene);
+    let sent = send(&stage);
+    stage.until("all decisions", |stage| lines(stage).len() == sent);
+    let folder = stage.folder.path();
+    assert_eq!(documented(), written(&lines(&stage)));
+
+    let (told, code) = replay(folder, &["--policies", "policy.yaml", "decisions.jsonl"]);
+    assert_eq!(
+        (&told["same"], &told["groups"], code),
+        (&json!(sent), &json!([]), Some(0))
+    );
+
+    // Nobody may read any more, everybody must be known to enter, and the watched route acts.
+    let policy = fs::read_to_string(folder.join("policy.yaml")).expect("the policy");
+    let changed = policy
+        .replace("path: '/read/{id}'", "path: '/elsewhere/{id}'")
+        .replace("public: true", ALLOW)
+        .replace("mode: reportOnly, ", "")
+        .replace("== 'a'", "== 'b'");
+    fs::write(folder.join("new.yaml"), changed).expect("written");
+    let (told, code) = replay(folder, &["--policies", "new.yaml", "decisions.jsonl"]);
+    assert_eq!(code, Some(1));
+    let groups: Vec<_> = told["groups"]
+        .as_array()
+        .expect("groups")
+        .iter()
+        .map(|group| {
+            let text = |name: &str| group[name].as_str().expect(name).to_owned();
+            (
+                text("becomes"),
+                text("route"),
+                text("was"),
+                text("is"),
+                group["count"].as_u64().expect("a count"),
+            )
+        })
+        .collect();
+    let expected = |becomes: &str, route: &str, was: &str, is: &str, count: u64| {
+        (
+            becomes.to_owned(),
+            route.to_owned(),
+            was.to_owned(),
+            is.to_owned(),
+            count,
+        )
+    };
+    let mut sorted = groups.clone();
+    sorted.sort();
+    assert_eq!(
+        sorted,
+        [
+            expected(
+                "cannotBeTold",
+                "open",
+                "allow: public",
+                "asks for a token, and nobody looked for one",
+                2
+            ),
+            expected(
+                "letIn",
+                "asked",
+                "deny: condition-not-met (allow[0])",
+                "allow: rule (asked allow[0])",
+                1
+            ),
+            expected(
+                "refused",
+                "asked",
+                "allow: rule (allow[0])",
+                "deny: condition-not-met (asked allow[0])",
+                1
+            ),
+            expected(
+                "refused",
+                "read",
+                "allow: rule (allow[0])",
+                "deny: route-not-found",
+                2
+            ),
+            expected(
+                "refused",
+                "watched",
+                "allow: report-only",
+                "deny: token-missing (watched)",
+                1
+            ),
+        ]
+    );
+
+    // A condition on what nobody recorded, and trust in another audience, cannot be told.
+    let asks = policy
+        .replace(
+            "request.headers['x-case'] == 'a'",
+            "request.headers['x-other'] == 'a'",
+        )
+        .replace(
+            "audiences: [api://contoso-gateway",
+            "audiences: [api://another, api://contoso-gateway",
+        );
+    fs::write(folder.join("new.yaml"), asks).expect("written");
+    let (told, _) = replay(folder, &["--policies", "new.yaml", "decisions.jsonl"]);
+    let cannot: Vec<_> = told["groups"]
+        .as_array()
+        .expect("groups")
+        .iter()
+        .map(|group| {
+            (
+                group["is"].as_str().expect("why"),
+                group["count"].as_u64().expect("a count"),
+            )
+        })
+        .collect();
+    assert_eq!(told["cannotBeTold"], 4, "{cannot:?}");
+    assert!(
+        cannot.contains(&(
+            "trusts other tenants or audiences, and the token was never verified",
+            1
+        )),
+        "{cannot:?}"
+    );
+
+    // A torn line and one of a later version are passed over and counted.
+    let text = fs::read_to_string(folder.join("decisions.jsonl")).expect("the log");
+    let torn = format!("{}{{\"v\":99}}\n{}", text, &text[..40]);
+    fs::write(folder.join("torn.jsonl"), torn).expect("written");
+    let (told, code) = replay(folder, &["--policies", "policy.yaml", "torn.jsonl"]);
+    assert_eq!(
+        (&told["same"], &told["unreadable"], code),
+        (&json!(sent), &json!(2), Some(0))
+    );
+}
+
+#[test]
+fn the_decision_log_holds_what_decides_and_no_secret_and_is_followed_when_it_is_moved() {
+    let scene = Scene::new();
+    let raw = RawBackend::ok(&scene, "fine");
+    let stage = stage(&raw, scene);
+    let sent = send(&stage);
+    stage.until("all decisions", |stage| lines(stage).len() == sent);
+    let path = stage.folder.path().join("decisions.jsonl");
+    let text = fs::read_to_string(&path).expect("the log");
+    let token = stage.portal_token();
+    let signature = token.rsplit('.').next().expect("a signature");
+    for secret in ["planted", "sig=", signature, "Bearer", "eyJ"] {
+        assert!(!text.contains(secret), "{secret}");
+    }
+    let asked = lines(&stage)
+        .into_iter()
+        .find(|line| line["fields"]["x-case"] == json!(["a"]));
+    let asked = asked.expect("the field is kept");
+    assert_eq!(asked["token"]["kind"], "appOnly");
+    assert!(asked["token"]["claims"]["uti"].is_string());
+    let mode = std::os::unix::fs::MetadataExt::mode(&fs::metadata(&path).expect("there"));
+    assert_eq!(mode & 0o777, 0o600);
+
+    fs::rename(&path, stage.folder.path().join("decisions.1")).expect("moved");
+    stage.until("a new file", |stage| {
+        stage.call("GET", "/open").send();
+        !lines(stage).is_empty()
+    });
+}
+
+#[test]
+fn a_decision_log_that_cannot_be_opened_ends_the_start() {
+    let mut scene = Scene::new();
+    scene.more += "telemetry: { decisionLog: { path: nowhere/decisions.jsonl } }\n";
+    let folder = tempfile::tempdir().expect("a folder");
+    let scene = scene
+        .route(
+            "open",
+            "match: { methods: [GET], path: /open }, backend: b, public: true",
+        )
+        .backend("b", "http: 'http://127.0.0.1:9', credential: none");
+    let config = scene.write(folder.path());
+    let output = Command::new(PORTCULLIS)
+        .args(["run", "--config"])
+        .arg(config)
+        .output()
+        .expect("it ends");
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("telemetry.decisionLog.path") && said.contains("nowhere"),
+        "{said}"
+    );
+}
