@@ -3,6 +3,7 @@
 
 mod check;
 mod diff;
+mod explain;
 mod fmt;
 mod junit;
 mod policies;
@@ -53,6 +54,8 @@ enum Command {
     },
     /// Run the tests of a policy, and say which rules no test reaches.
     Test(test::Options),
+    /// Why a request is let in or refused, stage by stage.
+    Explain(explain::Options),
     /// Write files in their canonical form; comments stay.
     Fmt {
         /// Files, or folders of them; `-` for standard input.
@@ -100,6 +103,7 @@ pub fn main() -> ExitCode {
         Command::Run { config } => run::run(&config),
         Command::Check { path, format } => check::check(&path, format),
         Command::Test(options) => test::test(&options),
+        Command::Explain(options) => explain::explain(&options),
         Command::Fmt { paths, check } => fmt::fmt(&paths, check),
         Command::WhoCan(options) => who_can::who_can(&options),
         Command::WhatCan(options) => what_can::what_can(&options),

@@ -10,6 +10,7 @@ mod circumstances;
 mod compile;
 mod decide;
 mod difference;
+pub mod explain;
 mod method;
 mod names;
 mod path;

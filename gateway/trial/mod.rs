@@ -22,7 +22,10 @@ use serde_json::{Map, Value};
 use crate::canonical;
 use crate::denial::{Denial, Reason};
 use crate::entra::{self, ClaimRules, Principal};
-use crate::policy::{Circumstances, Decision, Grounds, Known, Policy, Route, RuleId, Unmatched};
+use crate::policy::explain::ExplainedRule;
+use crate::policy::{
+    Circumstances, Decision, Grounds, Known, Matched, Policy, Route, RuleId, Unmatched,
+};
 
 pub use attack::{Attack, Strike, attack};
 pub use example::{example, spec};
@@ -155,24 +158,16 @@ impl<'p> Trial<'p> {
         let matched = match self.policy.find(host, method, path) {
             Ok(matched) => matched,
             Err(unmatched) => {
-                let denial = caller.as_ref().err().cloned();
                 return Answer {
-                    decision: Err(denial.unwrap_or_else(|| unmatched.denial())),
+                    decision: Err(unmatched.unrouted(caller.clone()).denial),
                     request: Some(request),
                     caller,
                     holding: Vec::new(),
                 };
             }
         };
-        let caller = match matched.is_public() {
-            true => Err(Reason::TokenMissing.into()),
-            false => caller,
-        };
-        let circumstances = Circumstances {
-            version: question.version,
-            known: self.known.as_ref(),
-            ..Circumstances::of(&request, question.now)
-        };
+        let caller = asked(&matched, caller);
+        let circumstances = self.circumstances(&request, question);
         let principal = caller.as_deref().ok();
         let holding = matched.holding(principal, &circumstances);
         let decision = matched.decide(caller.clone(), &circumstances);
@@ -181,6 +176,32 @@ impl<'p> Trial<'p> {
             request: Some(request),
             caller,
             holding,
+        }
+    }
+
+    /// Every rule of the route that takes a request, explained. None if no route does.
+    pub fn explain(&self, question: &Question) -> Vec<ExplainedRule> {
+        let Ok(request) = request(question) else {
+            return Vec::new();
+        };
+        let (host, method, path) = (request.host(), request.method(), request.path());
+        let Ok(matched) = self.policy.find(host, method, path) else {
+            return Vec::new();
+        };
+        let caller = asked(&matched, self.caller(question));
+        let circumstances = self.circumstances(&request, question);
+        matched.explain(caller.as_deref().ok(), &circumstances, self.policy.names())
+    }
+
+    fn circumstances<'r>(
+        &'r self,
+        request: &'r canonical::Request,
+        question: &Question,
+    ) -> Circumstances<'r> {
+        Circumstances {
+            version: question.version,
+            known: self.known.as_ref(),
+            ..Circumstances::of(request, question.now)
         }
     }
 
@@ -206,6 +227,17 @@ impl<'p> Trial<'p> {
                 entra::simulate(claims, trusted, &self.claims, question.now.as_secs())
             }
         }
+    }
+}
+
+/// Who calls, as far as the route asks: a public one does not look at tokens.
+fn asked(
+    matched: &Matched<'_>,
+    caller: Result<Arc<Principal>, Denial>,
+) -> Result<Arc<Principal>, Denial> {
+    match matched.is_public() {
+        true => Err(Reason::TokenMissing.into()),
+        false => caller,
     }
 }
 

@@ -185,7 +185,7 @@ impl<'p> Suite<'p> {
     }
 
     /// What the backend would get, and its name. `None` if nothing.
-    pub(super) fn preview(&self, answer: &mut Answer<'p>) -> Option<(String, Request<()>)> {
+    pub fn preview(&self, answer: &mut Answer<'p>) -> Option<(String, Request<()>)> {
         let request = answer.request.take()?;
         let denied = || Err(Reason::Internal.into());
         let decision = std::mem::replace(&mut answer.decision, denied());

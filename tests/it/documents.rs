@@ -291,8 +291,8 @@ fn the_faults_of_the_faulty_example_are_told_as_documented() {
 }
 
 /// Every command that there is.
-const COMMANDS: [&str; 7] = [
-    "run", "check", "demo", "test", "who-can", "what-can", "diff",
+const COMMANDS: [&str; 10] = [
+    "run", "check", "demo", "test", "who-can", "what-can", "diff", "fmt", "explain", "replay",
 ];
 
 /// Every `portcullis ..` that somebody could paste, as arguments.

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use serde_json::Value;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
 
 const PORTCULLIS: &str = env!("CARGO_BIN_EXE_portcullis");
 
@@ -387,4 +389,78 @@ fn fmt_writes_the_one_form_and_check_only_tells() {
     assert_eq!(code, Some(1));
     assert!(said.contains("policies/broken.yaml:1:"), "{said}");
     assert_eq!(place.ask("fmt nowhere").1, Some(2));
+}
+
+/// A token as Entra would write it, with a signature that nobody has checked.
+fn token(claims: &Value) -> String {
+    let encode = |text: String| URL_SAFE_NO_PAD.encode(text);
+    let header = json!({ "typ": "JWT", "alg": "RS256", "kid": "k" });
+    format!(
+        "{}.{}.{}",
+        encode(header.to_string()),
+        encode(claims.to_string()),
+        encode("planted-signature".to_owned())
+    )
+}
+
+#[test]
+fn explain_says_why_and_never_prints_a_signature() {
+    let place = Place::new(&rule(
+        "allow: [{ tenants: [contoso], apps: [portal], tokenKinds: [appOnly], roles: [A, B], owner: ada }], deny: [{ from: [203.0.113.0/24] }]",
+    ));
+    let claims = json!({
+        "aud": "api://gateway",
+        "iss": "https://login.microsoftonline.com/11111111-1111-1111-1111-111111111111/v2.0",
+        "tid": "11111111-1111-1111-1111-111111111111",
+        "ver": "2.0",
+        "azp": "aaaaaaaa-0000-0000-0000-000000000001",
+        "idtyp": "app",
+        "roles": ["C"],
+        "exp": 1_900_000_000,
+    });
+    let token = token(&claims);
+    place.write("token.txt", &format!("Bearer {token}\n"));
+    place.write("claims.json", &claims.to_string());
+    let (said, code) = place.ask("explain POST https://localhost/other?sig=planted-sas --token token.txt --at 2027-01-15T12:00:00Z");
+    assert_eq!(code, Some(1));
+    let expected = "\
+request   POST localhost/other from 127.0.0.1
+          taken out: sig
+route     other (policies/policy.yaml:7:3), /other
+token     v2 appOnly of contoso (11111111-1111-1111-1111-111111111111) by portal (aaaaaaaa-0000-0000-0000-000000000001); the signature is not looked at here
+          principal none, audience api://gateway
+rule      deny[0] (policies/policy.yaml:7:172) does not hold
+        - from: 203.0.113.0/24; got 127.0.0.1
+rule      allow[0] (policies/policy.yaml:7:74) does not hold
+          owner: ada
+        + tenants: contoso (11111111-1111-1111-1111-111111111111); got contoso (11111111-1111-1111-1111-111111111111)
+        + apps: portal (aaaaaaaa-0000-0000-0000-000000000001); got portal (aaaaaaaa-0000-0000-0000-000000000001)
+        + tokenKinds: appOnly; got appOnly
+        - roles: any of A, B; got C
+decision  deny, 403: role-missing: A role is missing (expected one of the roles: A B, got none of them); closest allow[0]
+";
+    assert_eq!(said, expected);
+    let (by_claims, _) = place
+        .ask("explain POST /other?sig=planted-sas --claims claims.json --at 2027-01-15T12:00:00Z");
+    assert_eq!(by_claims, expected);
+    let (said, code) = place.ask("explain POST /other --token token.txt --at 2027-01-15T12:00:00Z --client 203.0.113.9 --format json");
+    let told: Value = serde_json::from_str(&said).expect("JSON");
+    assert_eq!(
+        (told["decision"]["reason"].as_str(), code),
+        (Some("denied-by-rule"), Some(1))
+    );
+    assert_eq!(told["rules"][0]["holds"], true);
+    let (said, _) = place.ask("explain POST /other --token token.txt");
+    let signature = token.rsplit('.').next().expect("a signature");
+    assert!(
+        !said.contains(signature) && !said.contains("planted") && !said.contains("eyJ"),
+        "{said}"
+    );
+    let (said, code) = place.ask("explain GET /guests/1");
+    assert_eq!(code, Some(1));
+    assert!(said.contains("deny, 401: token-missing"), "{said}");
+    place.write("token.txt", "not-a-token");
+    let (said, _) = place.ask("explain GET /guests/1 --token token.txt");
+    assert!(said.contains("token     token-malformed"), "{said}");
+    assert!(!said.contains("not-a-token"), "{said}");
 }

@@ -292,6 +292,28 @@ fn the_decision_log_holds_what_decides_and_no_secret_and_is_followed_when_it_is_
     let mode = std::os::unix::fs::MetadataExt::mode(&fs::metadata(&path).expect("there"));
     assert_eq!(mode & 0o777, 0o600);
 
+    let id = asked["id"].as_str().expect("an ID");
+    let output = Command::new(PORTCULLIS)
+        .current_dir(stage.folder.path())
+        .args([
+            "explain",
+            "--policies",
+            "policy.yaml",
+            "--log",
+            "decisions.jsonl",
+            "--decision",
+            id,
+        ])
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(
+        said.contains("request.headers['x-case'] is \"a\""),
+        "{said}"
+    );
+    assert!(said.contains("decision  allow: rule by allow[0]"), "{said}");
+
     fs::rename(&path, stage.folder.path().join("decisions.1")).expect("moved");
     stage.until("a new file", |stage| {
         stage.call("GET", "/open").send();
