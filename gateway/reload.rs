@@ -66,7 +66,7 @@ impl Documents {
             Some((rules, Origin::of(document)))
         });
         let compiled = compiled.filter(|_| !faults.has_errors());
-        Some(snapshot.with_candidate(compiled.ok_or_else(|| faults.render())))
+        Some(snapshot.with_candidate(compiled.ok_or(faults)))
     }
 
     /// Every file that has a say: those named in the documents too.
@@ -228,7 +228,8 @@ impl Reloader {
                     Some(fault) => (
                         Level::Error,
                         format!(
-                            "the changed files are in force, and the candidate is at fault\n{fault}"
+                            "the changed files are in force, and the candidate is at fault\n{}",
+                            fault.render()
                         ),
                     ),
                 };

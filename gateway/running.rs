@@ -229,7 +229,7 @@ impl Start {
         }
         if let Some(fault) = &snapshot.candidate_fault {
             let now = options.clock.now().unix;
-            event(now, Level::Error, "candidate-refused", fault);
+            event(now, Level::Error, "candidate-refused", &fault.render());
         }
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let certificates = certificates.flatten();
@@ -271,17 +271,18 @@ impl Start {
             drain: drain.clone(),
             clock: Arc::clone(&clock),
         };
+        let settings = gateway.drain;
+        let apply = apply(gateway.clone(), certificates, Arc::clone(&clock));
+        let reloader = Reloader::new(&path, Arc::clone(&lasting), Arc::clone(&snapshot), apply);
         let admin = Arc::new(Admin {
             readiness: readiness(),
             metrics,
+            reloads: reloader.reloads(),
         });
         let admin = match gateway.admin {
             None => None,
             Some(address) => Some(serve_admin(&control, admin, address)?),
         };
-        let settings = gateway.drain;
-        let apply = apply(gateway.clone(), certificates, Arc::clone(&clock));
-        let reloader = Reloader::new(&path, Arc::clone(&lasting), Arc::clone(&snapshot), apply);
         control.spawn(Arc::clone(&reloader).watch(documents));
         control.spawn(tidy(Arc::clone(&lasting)));
         control.spawn(tell(readiness(), Arc::clone(&clock)));

@@ -23,8 +23,8 @@ pub struct Snapshot {
     pub candidate: Option<Rules>,
     /// Where that comes from.
     pub candidate_origin: Option<Origin>,
-    /// Why there is no candidate although one is configured, as text for people.
-    pub candidate_fault: Option<String>,
+    /// Why there is no candidate although one is configured.
+    pub candidate_fault: Option<Diagnostics>,
     /// What of a request is kept for its decision, where decisions are recorded.
     pub recorded: Option<Arc<Recorded>>,
     /// The rate limits.
@@ -78,7 +78,7 @@ impl Origin {
 
 impl Snapshot {
     /// Lets a candidate decide beside it, or says why there is none.
-    pub fn with_candidate(mut self, candidate: Result<(Rules, Origin), String>) -> Self {
+    pub fn with_candidate(mut self, candidate: Result<(Rules, Origin), Diagnostics>) -> Self {
         match candidate {
             Ok((candidate, origin)) => {
                 if let Some(recorded) = &self.recorded {

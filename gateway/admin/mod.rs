@@ -1,6 +1,7 @@
 //! The admin address: health, readiness and metrics, for platforms and operators. Read only, and apart
 //! from the callers' listener.
 
+mod policies;
 mod readiness;
 
 use std::convert::Infallible;
@@ -14,10 +15,11 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::body::Reply;
 use crate::clock::{pause, within};
+use crate::reload::Reloads;
 use crate::telemetry::Metrics;
 
 pub use readiness::{Check, Readiness, SERVING};
@@ -34,6 +36,8 @@ pub struct Admin {
     pub readiness: Readiness,
     /// The counters.
     pub metrics: Arc<Metrics>,
+    /// How reloads went.
+    pub reloads: watch::Receiver<Reloads>,
 }
 
 impl Admin {
@@ -89,10 +93,14 @@ impl Admin {
         match path {
             "/livez" => text(StatusCode::OK, "ok\n".to_owned()),
             "/readyz" | "/healthz" => self.ready(query == Some("verbose")),
+            "/policies" => json(&policies::page(
+                &self.readiness.snapshot.load(),
+                &self.reloads.borrow(),
+            )),
             "/metrics" => text(StatusCode::OK, self.metrics.text()),
             _ => text(
                 StatusCode::NOT_FOUND,
-                "there are /livez, /readyz (?verbose) and /metrics\n".to_owned(),
+                "there are /livez, /readyz (?verbose), /policies and /metrics\n".to_owned(),
             ),
         }
     }
@@ -112,6 +120,13 @@ impl Admin {
         }
         text(status, body + word + "\n")
     }
+}
+
+fn json(page: &serde_json::Value) -> Response<Reply> {
+    let mut response = text(StatusCode::OK, format!("{page:#}\n"));
+    let kind = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
 }
 
 fn text(status: StatusCode, body: String) -> Response<Reply> {

@@ -20,6 +20,7 @@ mod log;
 mod policy;
 mod questions;
 mod replay;
+mod rules;
 mod server;
 mod stalls;
 mod support;

@@ -216,13 +216,25 @@ impl Scene {
         stage
     }
 
+    /// Starts the gateway by a gateway.yaml that a test has written itself.
+    pub fn start_at(self, config: &std::path::Path) -> Stage {
+        let folder = tempfile::tempdir().expect("a folder");
+        let stage = self.run(config, folder);
+        stage.until("keys and credentials", |stage| stage.ready());
+        stage
+    }
+
     /// Starts the gateway in this process, whatever it still waits for.
     pub fn start_unready(self) -> Stage {
         let folder = tempfile::tempdir().expect("a folder");
         let config = self.write(folder.path());
+        self.run(&config, folder)
+    }
+
+    fn run(self, config: &std::path::Path, folder: tempfile::TempDir) -> Stage {
         let log = LogBuffer::default();
         let options = options(&self.world, &self.clock, &log, self.resolver);
-        let gateway = match Gateway::start(&config, options) {
+        let gateway = match Gateway::start(config, options) {
             Ok(gateway) => gateway,
             Err(error) => panic!("{error}"),
         };

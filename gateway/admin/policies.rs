@@ -1,0 +1,51 @@
+//! What is in force, and the last reload that was refused: `/policies`.
+
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::reload::Reloads;
+use crate::snapshot::{Origin, Snapshot};
+
+/// The page, as JSON. No text of a file is in it, for that may hold a secret.
+pub(super) fn page(snapshot: &Snapshot, reloads: &Reloads) -> Value {
+    let candidate = match (&snapshot.candidate, &snapshot.candidate_origin) {
+        (Some(rules), Some(from)) => origin(from, rules.policy.routes().len()),
+        _ => match &snapshot.candidate_fault {
+            Some(faults) => json!({ "diagnostics": faults.to_json() }),
+            None => Value::Null,
+        },
+    };
+    let mut in_force = origin(&snapshot.origin, snapshot.rules.policy.routes().len());
+    if let Some(page) = in_force.as_object_mut() {
+        page.insert("since".to_owned(), timestamp(snapshot.compiled.unix).into());
+    }
+    let refused = reloads.last_refused.as_ref();
+    json!({
+        "inForce": in_force,
+        "candidate": candidate,
+        "reloads": { "taken": reloads.taken, "refused": reloads.refused },
+        "lastRefused": refused.map(|refused| json!({
+            "time": timestamp(refused.at),
+            "diagnostics": refused.diagnostics,
+        })),
+    })
+}
+
+fn origin(origin: &Origin, routes: usize) -> Value {
+    let files = origin.files.iter();
+    let files = files.map(|file| json!({ "file": file.name, "sha256": file.digest }));
+    json!({
+        "digest": origin.digest,
+        "files": files.collect::<Vec<_>>(),
+        "routes": routes,
+    })
+}
+
+/// RFC 3339, UTC, whole seconds.
+fn timestamp(unix: std::time::Duration) -> String {
+    let seconds = i64::try_from(unix.as_secs()).unwrap_or(i64::MAX);
+    let time = OffsetDateTime::from_unix_timestamp(seconds).ok();
+    time.and_then(|time| time.format(&Rfc3339).ok())
+        .unwrap_or_default()
+}
