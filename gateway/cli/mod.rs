@@ -21,6 +21,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::files::{SchemaOf, schema};
+
 /// A TLS gateway in front of Azure Functions and Logic Apps: an Entra caller in, a managed identity out.
 #[derive(Parser)]
 #[command(name = "portcullis", version)]
@@ -56,6 +58,12 @@ enum Command {
     Test(test::Options),
     /// Why a request is let in or refused, stage by stage.
     Explain(explain::Options),
+    /// The JSON schema of a kind of file, for editors.
+    Schema {
+        /// Which kind.
+        #[arg(value_enum, default_value_t = Kind::Policy)]
+        kind: Kind,
+    },
     /// Write files in their canonical form; comments stay.
     Fmt {
         /// Files, or folders of them; `-` for standard input.
@@ -85,6 +93,17 @@ enum Format {
     Sarif,
 }
 
+/// A kind of file.
+#[derive(Clone, Copy, ValueEnum)]
+enum Kind {
+    /// gateway.yaml.
+    Gateway,
+    /// A policy file.
+    Policy,
+    /// A `*.test.yaml`.
+    Test,
+}
+
 /// How a command writes its answer.
 #[derive(Clone, Copy, ValueEnum)]
 enum Form {
@@ -104,6 +123,17 @@ pub fn main() -> ExitCode {
         Command::Check { path, format } => check::check(&path, format),
         Command::Test(options) => test::test(&options),
         Command::Explain(options) => explain::explain(&options),
+        Command::Schema { kind } => {
+            out(&format!(
+                "{:#}\n",
+                schema(match kind {
+                    Kind::Gateway => SchemaOf::Gateway,
+                    Kind::Policy => SchemaOf::Policy,
+                    Kind::Test => SchemaOf::Test,
+                })
+            ));
+            ExitCode::SUCCESS
+        }
         Command::Fmt { paths, check } => fmt::fmt(&paths, check),
         Command::WhoCan(options) => who_can::who_can(&options),
         Command::WhatCan(options) => what_can::what_can(&options),

@@ -19,6 +19,7 @@ mod render;
 mod route;
 mod rule;
 mod sarif;
+mod schema;
 mod source;
 mod syntax;
 mod test_document;
@@ -41,6 +42,7 @@ pub use nearest::nearest;
 pub use policy::{Defaults, Faulty, Named, PolicyDocument, PolicyFile, hexadecimal};
 pub use route::{LimitKey, RateLimit, Route, RouteMatch};
 pub use rule::{Mode, Network, Rule, Wanted, point_in_time};
+pub use schema::{SchemaOf, schema};
 pub use source::{Position, Source, Span, Spanned};
 pub use test_document::{
     Expectation, ExpectedBackend, TestCase, TestDocument, TestRequest, TestToken,

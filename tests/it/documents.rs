@@ -291,8 +291,9 @@ fn the_faults_of_the_faulty_example_are_told_as_documented() {
 }
 
 /// Every command that there is.
-const COMMANDS: [&str; 10] = [
+const COMMANDS: [&str; 11] = [
     "run", "check", "demo", "test", "who-can", "what-can", "diff", "fmt", "explain", "replay",
+    "schema",
 ];
 
 /// Every `portcullis ..` that somebody could paste, as arguments.
@@ -470,7 +471,7 @@ fn discover(
     }
 }
 
-fn known_keys(parse: fn(&str) -> Diagnostics) -> Vec<String> {
+pub(crate) fn known_keys(parse: fn(&str) -> Diagnostics) -> Vec<String> {
     let mut known = BTreeSet::new();
     discover(parse, &[], &mut known);
     known.into_iter().collect()
@@ -492,19 +493,19 @@ fn documented_keys(rows: &[Vec<String>]) -> Vec<String> {
     keys
 }
 
-fn gateway_faults(document: &str) -> Diagnostics {
+pub(crate) fn gateway_faults(document: &str) -> Diagnostics {
     let mut diagnostics = Diagnostics::new();
     parse_gateway(Path::new("gateway.yaml"), document, &mut diagnostics);
     diagnostics
 }
 
-fn policy_faults(document: &str) -> Diagnostics {
+pub(crate) fn policy_faults(document: &str) -> Diagnostics {
     let mut diagnostics = Diagnostics::new();
     parse_policies(&[(Path::new("policy.yaml"), document)], &mut diagnostics);
     diagnostics
 }
 
-fn test_faults(document: &str) -> Diagnostics {
+pub(crate) fn test_faults(document: &str) -> Diagnostics {
     let mut diagnostics = Diagnostics::new();
     let list = format!("[\n{document}\n]");
     parse_tests(Path::new("policy.test.yaml"), &list, &mut diagnostics);

@@ -21,6 +21,7 @@ mod policy;
 mod questions;
 mod replay;
 mod rules;
+mod schema;
 mod server;
 mod stalls;
 mod support;

@@ -71,7 +71,8 @@ fn a_rule_asks_for_what_its_keys_say_in_tokens_of_both_versions() {
         } else {
             "azpacr"
         };
-        let rows: Vec<(&str, Vec<(&str, Value)>, &str)> = vec![
+        type Claims = Vec<(&'static str, Value)>;
+        let rows: Vec<(&str, Claims, &str)> = vec![
             (
                 "/0",
                 vec![("oid", json!("CCCCCCCC-0000-0000-0000-000000000001"))],
@@ -153,7 +154,11 @@ fn a_rule_asks_for_what_its_keys_say_in_tokens_of_both_versions() {
                 "403 denied-by-rule",
             ),
             ("/10", vec![], "200"),
-            ("/11", vec![("_claim_names", overage.clone())], "403 group-overage"),
+            (
+                "/11",
+                vec![("_claim_names", overage.clone())],
+                "403 group-overage",
+            ),
             ("/11", vec![("groups", json!([]))], "403 condition-not-met"),
         ];
         for (target, claims, expected) in rows {
@@ -338,11 +343,7 @@ fn a_route_that_only_reports_lets_in_whom_it_would_refuse_and_says_so() {
     );
     // The backend gets the gateway's credential, not the caller's.
     assert_eq!(
-        stage
-            .call("GET", "/signed")
-            .bearer(&damaged)
-            .send()
-            .status,
+        stage.call("GET", "/signed").bearer(&damaged).send().status,
         200
     );
     let metrics = stage.admin("/metrics");
