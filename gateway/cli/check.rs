@@ -131,7 +131,12 @@ fn stale_table(folder: &Path, policy: &Policy, diagnostics: &mut Diagnostics) {
 
 /// A folder holds policies, and a file does unless it says where to listen.
 pub(super) fn is_gateway(path: &Path) -> bool {
-    let text = std::fs::read_to_string(path);
+    // To read a pipe would wait for its writer; what is no file says so when it is loaded.
+    let is_file = std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
+    let text = match is_file {
+        true => std::fs::read_to_string(path),
+        false => Ok(String::new()),
+    };
     let listens = |text: String| text.lines().any(|line| line.starts_with("listen:"));
     !path.is_dir() && (text.is_ok_and(listens) || path.ends_with("gateway.yaml"))
 }

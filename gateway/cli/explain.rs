@@ -14,11 +14,10 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::policies::{self, Read};
-use super::{Form, out, talk};
-use crate::clock::{Clock as _, SystemClock};
+use super::{Form, moment, out, talk};
 use crate::denial::Denial;
 use crate::entra;
-use crate::files::{Diagnostics, Mode, point_in_time};
+use crate::files::{Diagnostics, Mode};
 use crate::policy::explain::{ExplainedRule, app, tenant};
 use crate::policy::{Known, Rehearsed};
 use crate::trial::{Answer, Caller, Question, Recorded, Suite, Trial};
@@ -223,11 +222,7 @@ fn question(options: &Options) -> Result<(Question, Option<Known>), String> {
             _ => return Err("this is no header field: write `name: value`".to_owned()),
         }
     }
-    let now = match &options.at {
-        None => SystemClock.now().unix,
-        Some(at) => point_in_time(at)
-            .ok_or_else(|| format!("`{at}` is no point in time: write `2027-03-31T00:00:00Z`"))?,
-    };
+    let now = moment(options.at.as_deref())?;
     let question = Question {
         method: method.clone(),
         host: host.unwrap_or_else(|| options.host.clone()),

@@ -63,8 +63,12 @@ fn standard_input() -> ExitCode {
 
 /// The file, or the YAML files of the folder, tests among them.
 fn listed(path: &Path) -> io::Result<Vec<PathBuf>> {
-    if !fs::metadata(path)?.is_dir() {
+    let metadata = fs::metadata(path)?;
+    if metadata.is_file() {
         return Ok(vec![path.to_owned()]);
+    }
+    if !metadata.is_dir() {
+        return Err(io::Error::other("this is neither a file nor a folder"));
     }
     let mut files = Vec::new();
     for entry in fs::read_dir(path)? {

@@ -18,10 +18,12 @@ mod who_can;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::files::{SchemaOf, schema};
+use crate::clock::{Clock as _, SystemClock};
+use crate::files::{SchemaOf, point_in_time, schema};
 
 /// A TLS gateway in front of Azure Functions and Logic Apps: an Entra caller in, a managed identity out.
 #[derive(Parser)]
@@ -139,6 +141,15 @@ pub fn main() -> ExitCode {
         Command::WhatCan(options) => what_can::what_can(&options),
         Command::Diff(options) => diff::diff(&options),
         Command::Replay(options) => replay::replay(&options),
+    }
+}
+
+/// The point in time that an option names (RFC 3339), since the Unix epoch; now, if it is left out.
+fn moment(at: Option<&str>) -> Result<Duration, String> {
+    match at {
+        None => Ok(SystemClock.now().unix),
+        Some(at) => point_in_time(at)
+            .ok_or_else(|| format!("`{at}` is no point in time: write `2027-03-31T00:00:00Z`")),
     }
 }
 

@@ -9,9 +9,8 @@ use http::{HeaderMap, Method, Version};
 use serde_json::{Value, json};
 
 use super::policies::{self, Read};
-use super::{Form, out, table, talk};
-use crate::clock::{Clock as _, SystemClock};
-use crate::files::{Diagnostics, Mode, point_in_time};
+use super::{Form, moment, out, table, talk};
+use crate::files::{Diagnostics, Mode};
 use crate::policy::access::{Cube, Ranges, Region, TooComplex};
 use crate::policy::words::{COLUMNS, Naming, Row, rows};
 use crate::policy::{Policy, Route};
@@ -66,11 +65,7 @@ pub(super) fn who_can(options: &Options) -> ExitCode {
 }
 
 fn one(options: &Options, read: &Read, method: &Method, path: &str) -> Result<String, String> {
-    let now = match &options.at {
-        None => SystemClock.now().unix,
-        Some(at) => point_in_time(at)
-            .ok_or_else(|| format!("`{at}` is no point in time: write `2027-03-31T00:00:00Z`"))?,
-    };
+    let now = moment(options.at.as_deref())?;
     let question = Question {
         method: method.clone(),
         host: options.host.clone(),
@@ -88,21 +83,21 @@ fn one(options: &Options, read: &Read, method: &Method, path: &str) -> Result<St
             denial.reason()
         )
     })?;
-    let later = Cube {
-        times: Ranges::of([(now.as_secs(), u64::MAX)]),
-        ..Cube::any()
+    let since = |reach: Region| {
+        let later = Cube {
+            times: Ranges::of([(now.as_secs(), u64::MAX)]),
+            ..Cube::any()
+        };
+        // Who is let in from now on is let in always, as far as anybody who asks now is concerned.
+        forgetting_the_past(
+            reach.intersection(&Region::from(vec![later])),
+            now.as_secs(),
+        )
     };
-    let reach = read
-        .policy
-        .reach(route)
-        .map_err(|error| error.to_string())?;
-    let reach = reach.intersection(&Region::from(vec![later]));
-    // Who is let in from now on is let in always, as far as anybody who asks now is concerned.
-    let reach = forgetting_the_past(reach, now.as_secs());
-    let found = rows_of(&read.policy, route, &reach);
+    let answer = Who::of(&read.policy, route, since).map_err(|error| error.to_string())?;
     Ok(match options.format {
-        Form::Json => format!("{:#}\n", as_json(&read.policy, route, &found)),
-        Form::Human => as_text(&read.policy, route, &found),
+        Form::Json => format!("{:#}\n", answer.json()),
+        Form::Human => answer.text(),
     })
 }
 
@@ -135,49 +130,80 @@ pub(super) fn requests(route: &Route) -> String {
     format!("{} {host}{}", methods.join(","), taken.path)
 }
 
-fn heading(policy: &Policy, route: &Route) -> String {
-    let backend = policy.names().backend(route.backend());
-    let backend = backend.map(|backend| format!(" to {backend}"));
-    let mode = match route.mode() {
-        Mode::Enforce => "",
-        Mode::ReportOnly => " (report only: refuses nobody)",
-    };
-    format!(
-        "{}: {}{}{mode}\n",
-        route.name(),
-        requests(route),
-        backend.unwrap_or_default()
-    )
+/// Whom a route lets in.
+struct Who<'p> {
+    policy: &'p Policy,
+    route: &'p Route,
+    rows: Vec<Row>,
+    /// Whom it will let in once its refusals act, where they do not.
+    once_enforced: Option<Vec<Row>>,
 }
 
-fn as_text(policy: &Policy, route: &Route, rows: &[Row]) -> String {
-    let heading = heading(policy, route);
+impl<'p> Who<'p> {
+    fn of(
+        policy: &'p Policy,
+        route: &'p Route,
+        of_interest: impl Fn(Region) -> Region,
+    ) -> Result<Self, TooComplex> {
+        let rows = |reach: Region| rows_of(policy, route, &of_interest(reach));
+        Ok(Self {
+            policy,
+            route,
+            rows: rows(policy.reach(route)?),
+            once_enforced: match route.mode() {
+                Mode::Enforce => None,
+                Mode::ReportOnly => Some(rows(policy.reach_by_rules(route)?)),
+            },
+        })
+    }
+
+    fn text(&self) -> String {
+        let route = self.route;
+        let backend = self.policy.names().backend(route.backend());
+        let backend = backend.map(|backend| format!(" to {backend}"));
+        let mut text = format!(
+            "{}: {}{}\n{}",
+            route.name(),
+            requests(route),
+            backend.unwrap_or_default(),
+            table_of(&self.rows)
+        );
+        if let Some(rows) = &self.once_enforced {
+            text += "  It only reports. Once it refuses:\n";
+            text += &table_of(rows);
+        }
+        text
+    }
+
+    fn json(&self) -> Value {
+        let taken = self.route.taken();
+        let methods: Vec<String> = taken.methods.methods().map(|m| m.to_string()).collect();
+        let backend = self.policy.names().backend(self.route.backend());
+        json!({
+            "route": **self.route.name(),
+            "host": taken.host,
+            "methods": methods,
+            "path": taken.path,
+            "backend": backend.map(|name| name.to_string()),
+            "audiences": self.policy.audiences_of(self.route),
+            "callers": self.rows,
+            "reportOnly": self.once_enforced.is_some(),
+            "callersOnceEnforced": self.once_enforced,
+        })
+    }
+}
+
+fn table_of(rows: &[Row]) -> String {
     if rows.is_empty() {
-        return format!("{heading}  nobody\n");
+        return "  nobody\n".to_owned();
     }
     let cells: Vec<Vec<String>> = rows.iter().map(cells).collect();
     let table = table::plain(&COLUMNS, &cells);
-    let indented = table.lines().map(|line| format!("  {line}\n"));
-    heading + &indented.collect::<String>()
+    table.lines().map(|line| format!("  {line}\n")).collect()
 }
 
 pub(super) fn cells(row: &Row) -> Vec<String> {
     row.cells().iter().map(|cell| (*cell).to_owned()).collect()
-}
-
-fn as_json(policy: &Policy, route: &Route, rows: &[Row]) -> Value {
-    let taken = route.taken();
-    let methods: Vec<String> = taken.methods.methods().map(|m| m.to_string()).collect();
-    json!({
-        "route": **route.name(),
-        "host": taken.host,
-        "methods": methods,
-        "path": taken.path,
-        "backend": policy.names().backend(route.backend()).map(|name| name.to_string()),
-        "reportOnly": route.mode() == Mode::ReportOnly,
-        "audiences": policy.audiences_of(route),
-        "callers": rows,
-    })
 }
 
 fn all(policy: &Policy, format: Form) -> Result<String, TooComplex> {
@@ -186,8 +212,7 @@ fn all(policy: &Policy, format: Form) -> Result<String, TooComplex> {
         Form::Json => {
             let mut routes = Vec::new();
             for route in by_name(policy) {
-                let rows = rows_of(policy, route, &policy.reach(route)?);
-                routes.push(as_json(policy, route, &rows));
+                routes.push(Who::of(policy, route, |reach| reach)?.json());
             }
             format!("{:#}\n", Value::from(routes))
         }
@@ -205,8 +230,8 @@ pub(super) fn access_table(policy: &Policy) -> Result<String, TooComplex> {
          # sees who gains and who loses access. `portcullis check` finds it stale.\n",
     );
     for route in by_name(policy) {
-        let rows = rows_of(policy, route, &policy.reach(route)?);
-        text += &format!("\n{}", as_text(policy, route, &rows));
+        let who = Who::of(policy, route, |reach| reach)?;
+        text += &format!("\n{}", who.text());
     }
     Ok(text)
 }

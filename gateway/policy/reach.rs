@@ -16,10 +16,18 @@ impl Policy {
     /// # Errors
     /// When the answer would be too long to be worked out.
     pub fn reach(&self, route: &Route) -> Result<Region, TooComplex> {
-        // What only reports refuses nobody.
-        if route.mode() == Mode::ReportOnly {
-            return Ok(Region::from(vec![Cube::any()]));
+        match route.mode() {
+            // What only reports refuses nobody.
+            Mode::ReportOnly => Ok(Region::from(vec![Cube::any()])),
+            Mode::Enforce => self.reach_by_rules(route),
         }
+    }
+
+    /// Everybody whom the rules of a route let in, whether or not its refusals act.
+    ///
+    /// # Errors
+    /// When the answer would be too long to be worked out.
+    pub fn reach_by_rules(&self, route: &Route) -> Result<Region, TooComplex> {
         let denied = self.region(route, route.deny(), Effect::Deny);
         let allowed = match route.is_public() {
             true => Region::from(vec![Cube::any()]),
