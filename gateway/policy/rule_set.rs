@@ -22,7 +22,7 @@ struct Index {
     by_app: HashMap<AppId, Vec<usize>>,
     /// The rules that name none.
     any_app: Vec<usize>,
-    /// The tenants of all rules.
+    /// The tenants of all rules that act.
     tenants: HashSet<TenantId>,
 }
 
@@ -30,6 +30,12 @@ impl RuleSet {
     pub(super) fn new(rules: Vec<Rule>) -> Self {
         let index = (rules.len() >= WORTH_AN_INDEX).then(|| Index::of(&rules));
         Self { rules, index }
+    }
+
+    /// The same rules, looked at one after the other: what the index must agree with.
+    #[cfg(test)]
+    pub(super) fn forget_index(&mut self) -> bool {
+        self.index.take().is_some()
     }
 
     /// All of them.
@@ -79,7 +85,9 @@ impl Index {
             let mut names_apps = false;
             for clause in &rule.clauses {
                 match clause {
-                    Clause::Tenants(ids) => index.tenants.extend(ids.iter()),
+                    // A rule that only reports says nothing to callers.
+                    Clause::Tenants(ids) if rule.enforced() => index.tenants.extend(ids.iter()),
+                    Clause::Tenants(_) => {}
                     Clause::Apps(ids) => {
                         names_apps = true;
                         for app in ids.iter() {

@@ -1,11 +1,15 @@
 //! Compiling and finding, from texts as people write them.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use http::Method;
+use proptest::prelude::*;
 
 use super::*;
 use crate::denial::Reason;
+use crate::entra::{ClaimRules, Version, simulate};
 use crate::files::{Diagnostics, parse_policies};
 
 const NAMES: &str = "
@@ -212,4 +216,82 @@ fn a_policy_without_an_audience_or_for_personal_accounts_is_refused() {
     let faults = diagnostics.render();
     assert!(faults.contains("no audience is named"), "{faults}");
     assert!(faults.contains("personal Microsoft accounts"), "{faults}");
+}
+
+/// A rule over a few tenants, apps and roles.
+fn rule() -> impl Strategy<Value = String> {
+    let tenants = proptest::sample::select(vec!["contoso", "fabrikam", "contoso, fabrikam"]);
+    let apps = proptest::sample::select(vec![
+        "",
+        "apps: [portal], ",
+        "apps: [batch], ",
+        "apps: [portal, batch], ",
+    ]);
+    let more = proptest::sample::select(vec![
+        "roles: [A], ",
+        "roles: [B], ",
+        "tokenKinds: [delegated], ",
+        "mode: reportOnly, ",
+    ]);
+    (tenants, apps, more)
+        .prop_map(|(tenants, apps, more)| format!("{{ {apps}{more}tenants: [{tenants}] }}"))
+}
+
+proptest! {
+    /// Many rules are found by app. Nothing but speed may come of that.
+    #[test]
+    fn rules_found_by_app_decide_as_rules_looked_at_one_by_one(
+        allow in proptest::collection::vec(rule(), 16..24),
+        deny in proptest::collection::vec(rule(), 0..20),
+        tenant in 1..4_u8,
+        app in 1..4_u8,
+        role in proptest::sample::select(vec!["A", "B", "C"]),
+    ) {
+        let deny = if deny.is_empty() { String::new() } else { format!(", deny: [{}]", deny.join(", ")) };
+        let names = NAMES
+            .replace("tenants: {", "tenants: { fabrikam: 11111111-1111-1111-1111-111111111112,")
+            .replace("apps: {", "apps: { batch: aaaaaaaa-0000-0000-0000-000000000002,");
+        let text = format!("{names}  r: {{ match: {{ methods: [GET], path: /a }}, backend: b, allow: [{}]{deny} }}\n", allow.join(", "));
+        let compiled = || {
+            let mut diagnostics = Diagnostics::new();
+            let document = parse_policies(&[(Path::new("p.yaml"), &text)], &mut diagnostics);
+            compile(&document, &mut diagnostics).expect("sound")
+        };
+        let indexed = compiled();
+        let mut plain = compiled();
+        prop_assert!(plain.routes[0].allow.forget_index());
+        plain.routes[0].deny.forget_index();
+        let tid = format!("11111111-1111-1111-1111-11111111111{tenant}");
+        let claims = serde_json::json!({
+            "iss": format!("https://login.microsoftonline.com/{tid}/v2.0"),
+            "tid": tid, "ver": "2.0", "aud": "api://gateway", "exp": 4_000_000_000_u64,
+            "azp": format!("aaaaaaaa-0000-0000-0000-00000000000{app}"), "roles": [role], "idtyp": "app",
+        });
+        let rules = ClaimRules {
+            audiences: vec!["api://gateway".into()],
+            versions: Version::ALL.to_vec(),
+            clock_skew: Duration::ZERO,
+        };
+        let claims = claims.as_object().expect("an object");
+        let caller = simulate(claims, |_| true, &rules, 1).expect("a principal");
+        let headers = http::HeaderMap::new();
+        let circumstances = Circumstances {
+            now: Duration::from_secs(1),
+            client: std::net::Ipv4Addr::LOCALHOST.into(),
+            method: &Method::GET,
+            host: "h",
+            path: "/a",
+            headers: &headers,
+            version: http::Version::HTTP_11,
+            parameters: &[],
+            known: None,
+        };
+        let decide = |policy: &Policy| {
+            let matched = policy.find("h", &Method::GET, "/a").expect("matched");
+            let decision = matched.decide(Ok(Arc::clone(&caller)), &circumstances);
+            let reason = decision.verdict().err().map(|refusal| refusal.denial().reason());
+            (decision.lets_in(), decision.rehearsed(), reason, decision.rule().filter(|_| reason.is_none()))
+        };
+        prop_assert_eq!(decide(&indexed), decide(&plain), "{}", text);
+    }
 }
