@@ -281,6 +281,20 @@ impl Writer<'_> {
                 is_entry: false,
             };
             self.open(anchor, indent, at == 0);
+            // An entry that has become the first of its item has no line of its own to stand above.
+            if let Value::Mapping(entries) = &item.value
+                && let Some(first) = sorted(entries, kind).first()
+            {
+                for comment in self
+                    .comments
+                    .before
+                    .get(&entry_anchor(first))
+                    .into_iter()
+                    .flatten()
+                {
+                    self.line(indent, comment);
+                }
+            }
             self.out.push_str(&" ".repeat(indent));
             self.out.push('-');
             match &item.value {
@@ -288,9 +302,6 @@ impl Writer<'_> {
                     if !entries.is_empty() && self.is_block(item, indent + 2) =>
                 {
                     self.out.push(' ');
-                    let mut first = sorted(entries, kind);
-                    // What stood before the first entry stands before the item.
-                    first.truncate(1);
                     self.mapping(entries, indent + 2, kind, false);
                 }
                 _ => self.value(item, anchor, indent, kind, indent + 2),

@@ -273,22 +273,8 @@ fn when(cube: &Cube) -> String {
         .atoms
         .iter()
         .filter_map(|(atom, mask)| match atom {
-            Atom::When(condition) if *mask == masks::TRUE => Some(format!("if {condition}")),
-            Atom::When(condition) if *mask == masks::FALSE => Some(format!("if not ({condition})")),
-            Atom::When(condition) if *mask == masks::FAILED => {
-                Some(format!("if it cannot be evaluated: {condition}"))
-            }
-            Atom::When(condition) => match mask.covers(masks::TRUE) {
-                true => Some(format!(
-                    "unless ({condition}) is plainly {}",
-                    match mask.covers(masks::FALSE) {
-                        true => "impossible to evaluate",
-                        false => "false",
-                    }
-                )),
-                false => Some(format!("unless {condition}")),
-            },
-            _ => None,
+            Atom::When(condition) => Some(hanging_on(condition, *mask)),
+            Atom::Role(_) | Atom::Scope(_) | Atom::Group(_) | Atom::GroupOverage => None,
         })
         .collect();
     if !cube.times.is_any() {
@@ -306,6 +292,20 @@ fn when(cube: &Cube) -> String {
     match phrases.is_empty() {
         true => "always".to_owned(),
         false => phrases.join("; "),
+    }
+}
+
+/// What a condition must come to. One that may come to anything is not asked about.
+fn hanging_on(condition: &str, mask: Mask) -> String {
+    let [can_hold, can_be_false, can_fail] =
+        [masks::TRUE, masks::FALSE, masks::FAILED].map(|value| mask.covers(value));
+    match (can_hold, can_be_false, can_fail) {
+        (true, false, false) => format!("if {condition}"),
+        (false, true, false) => format!("if not ({condition})"),
+        (false, false, _) => format!("if ({condition}) cannot be evaluated"),
+        (false, true, true) => format!("unless {condition}"),
+        (true, false, true) => format!("unless ({condition}) is false"),
+        (true, true, _) => format!("if ({condition}) can be evaluated"),
     }
 }
 

@@ -62,6 +62,16 @@ fn long_collections_and_those_with_comments_are_written_on_several_lines() {
 }
 
 #[test]
+fn a_comment_of_an_entry_that_becomes_the_first_of_its_item_stands_above_the_item() {
+    let text =
+        "routes:\n  r:\n    allow:\n      - apps: [a]\n        # whose\n        tenants: [t]\n";
+    let expected =
+        "routes:\n  r:\n    allow:\n      # whose\n      - tenants: [t]\n        apps: [a]\n";
+    assert_eq!(formatted(text), expected);
+    assert_eq!(formatted(expected), expected);
+}
+
+#[test]
 fn scalars_keep_what_they_are() {
     for (text, expected) in [
         ("a: 'x'\n", "a: \"x\"\n"),
