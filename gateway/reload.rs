@@ -3,8 +3,8 @@
 //! loudly. Looking is simple and misses nothing: editors that rename, ConfigMaps that swap a symbolic
 //! link, and file systems without notifications all look alike to it.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
+mod look;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,9 +12,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
 
-use crate::files::{
-    self, Credential, Diagnostics, GatewayDocument, ListenTls, PolicyDocument, SecretSource,
-};
+use self::look::Look;
+use crate::files::{self, Diagnostics, GatewayDocument, PolicyDocument};
 use crate::snapshot::{Lasting, Origin, Snapshot};
 use crate::telemetry::{Level, event};
 
@@ -31,14 +30,25 @@ pub struct Documents {
     pub candidate: Option<(Option<PolicyDocument>, Diagnostics)>,
     /// Whether gateway.yaml by itself is without fault, whatever the policies are.
     pub gateway_is_sound: bool,
+    /// What the files looked like just before they were read.
+    look: Look,
 }
 
 impl Documents {
     /// Reads gateway.yaml and the policies that it names. `None` when the diagnostics hold an error.
     pub fn read(path: &Path, diagnostics: &mut Diagnostics) -> Option<Self> {
+        Self::read_looking(path, &mut Look::default(), diagnostics)
+    }
+
+    /// The same. `look` is what the files looked like, those that are missing or at fault too.
+    fn read_looking(path: &Path, look: &mut Look, diagnostics: &mut Diagnostics) -> Option<Self> {
+        // Each file is looked at before it is read: what is written from then on looks otherwise.
+        look.at_file(path);
         let gateway = files::load_gateway(path, diagnostics)?;
+        look.at_gateway(&gateway);
         let gateway_is_sound = !diagnostics.has_errors();
         let policies = files::load_policies(&gateway.policies.value, diagnostics)?;
+        look.at_secrets(&policies);
         let candidate = gateway.candidate.as_ref().map(|candidate| {
             let mut faults = Diagnostics::new();
             let read = files::load_policies(&candidate.value, &mut faults);
@@ -49,6 +59,7 @@ impl Documents {
             policies,
             candidate,
             gateway_is_sound,
+            look: look.clone(),
         })
     }
 
@@ -67,64 +78,6 @@ impl Documents {
         });
         let compiled = compiled.filter(|_| !faults.has_errors());
         Some(snapshot.with_candidate(compiled.ok_or(faults)))
-    }
-
-    /// Every file that has a say: those named in the documents too.
-    fn paths(&self, path: &Path) -> Vec<PathBuf> {
-        let mut paths = vec![path.to_owned()];
-        let candidate = self.gateway.candidate.as_ref();
-        let policies = [Some(&self.gateway.policies), candidate];
-        for policies in policies.into_iter().flatten() {
-            paths.push(policies.value.clone());
-            if let Ok(folder) = fs::read_dir(&policies.value) {
-                paths.extend(folder.flatten().map(|entry| entry.path()));
-            }
-        }
-        if let ListenTls::Certificates(pairs) = &self.gateway.listen.tls {
-            for pair in pairs {
-                paths.extend([pair.cert.value.clone(), pair.key.value.clone()]);
-            }
-        }
-        for backend in &self.policies.backends {
-            paths.extend(backend.value.ca.as_ref().map(|ca| ca.value.clone()));
-            let source = match &backend.value.credential.value {
-                Credential::FunctionKey { value } | Credential::Header { value, .. } => value,
-                Credential::None | Credential::ManagedIdentity { .. } => continue,
-            };
-            if let SecretSource::File(file) = source {
-                paths.push(file.clone());
-            }
-        }
-        paths.sort();
-        paths
-    }
-}
-
-/// What the files look like from outside; it changes when any of them does.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Look(Vec<(PathBuf, Option<Seen>)>);
-
-/// Size, time in seconds and nanoseconds, and place of a file.
-type Seen = (u64, i64, i64, u64);
-
-impl Look {
-    fn at(paths: Vec<PathBuf>) -> Self {
-        let seen = |path: &Path| {
-            let metadata = fs::metadata(path).ok()?;
-            Some((
-                metadata.size(),
-                metadata.mtime(),
-                metadata.mtime_nsec(),
-                metadata.ino(),
-            ))
-        };
-        Self(
-            paths
-                .into_iter()
-                .map(|path| (seen(&path), path))
-                .map(|(seen, path)| (path, seen))
-                .collect(),
-        )
     }
 }
 
@@ -193,36 +146,40 @@ impl Reloader {
     }
 
     /// Watches for ever, from the state that `documents` were read in.
-    pub async fn watch(self: Arc<Self>, mut documents: Documents) {
-        let mut taken = Look::at(documents.paths(&self.path));
-        let mut before = taken.clone();
+    pub async fn watch(self: Arc<Self>, documents: Documents) {
+        let mut taken = documents.look;
+        let mut before = taken.again();
         loop {
             let asked = tokio::select! {
                 () = self.lasting.clock.sleep(LOOK_EVERY) => false,
                 () = self.asked.notified() => true,
             };
-            let look = Look::at(documents.paths(&self.path));
+            let look = taken.again();
             // Files that still change are in somebody's hands: they are taken once, and whole.
             let settled = look == before;
-            before = look.clone();
-            if asked || (settled && look != taken) {
-                taken = look;
-                if let Some(read) = self.reload().await {
-                    documents = read;
-                    // Files that were written while they were read, or that have a say only now, look
-                    // otherwise than what was taken, and are taken at the next look that finds them still.
-                    before = Look::at(documents.paths(&self.path));
-                }
+            before = look;
+            if asked || (settled && before != taken) {
+                taken = self.reload().await.unwrap_or_else(|| before.clone());
+                // Files that were written while they were read look otherwise than what was taken, and
+                // are taken at the next look that finds them still.
+                before = taken.again();
             }
         }
     }
 
-    async fn reload(self: &Arc<Self>) -> Option<Documents> {
+    /// Reads the files and takes them, or says why not. What they looked like either way, so that it is
+    /// the files named now that are watched for a repair; `None` if nobody knows.
+    async fn reload(self: &Arc<Self>) -> Option<Look> {
         let reloader = Arc::clone(self);
-        let compiled = tokio::task::spawn_blocking(move || reloader.compile()).await;
+        let compiled = tokio::task::spawn_blocking(move || {
+            let mut look = Look::default();
+            let compiled = reloader.compile(&mut look);
+            (look, compiled)
+        });
+        let compiled = compiled.await;
         let now = self.lasting.clock.now().unix;
         match compiled {
-            Ok(Ok((documents, snapshot))) => {
+            Ok((look, Ok(snapshot))) => {
                 let (level, detail) = match &snapshot.candidate_fault {
                     None => (Level::Info, "the changed files are in force".to_owned()),
                     Some(fault) => (
@@ -239,11 +196,11 @@ impl Reloader {
                     reloads.taken += 1;
                     reloads.fault = None;
                 });
-                Some(documents)
+                Some(look)
             }
-            Ok(Err(diagnostics)) => {
+            Ok((look, Err(diagnostics))) => {
                 self.refuse(now, diagnostics.render(), diagnostics.to_json());
-                None
+                Some(look)
             }
             Err(_) => {
                 let why = "the reload failed unexpectedly";
@@ -274,18 +231,19 @@ impl Reloader {
         });
     }
 
-    fn compile(&self) -> Result<(Documents, Snapshot), Diagnostics> {
+    fn compile(&self, look: &mut Look) -> Result<Snapshot, Diagnostics> {
         let mut diagnostics = Diagnostics::new();
-        let documents = Documents::read(&self.path, &mut diagnostics);
+        let documents = Documents::read_looking(&self.path, look, &mut diagnostics);
         // A fault in a policy must not keep a certificate from being renewed before it expires.
         if let Some(documents) = documents.as_ref().filter(|read| read.gateway_is_sound) {
             (self.apply)(documents, &mut diagnostics);
         }
-        let compiled = documents.and_then(|documents| {
-            let snapshot = documents.compile(&self.lasting, &mut diagnostics)?;
-            Some((documents, snapshot))
-        });
+        let compiled =
+            documents.and_then(|documents| documents.compile(&self.lasting, &mut diagnostics));
         let compiled = compiled.filter(|_| !diagnostics.has_errors());
         compiled.ok_or(diagnostics)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,95 @@
+//! What files look like from outside. It costs a `stat` each, and changes when any of them does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::files::{Credential, GatewayDocument, ListenTls, PolicyDocument, SecretSource};
+
+/// Every file that has a say, those named in the documents too, and what each looked like. A file that is
+/// missing looks like nothing, until it is there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Look {
+    seen: BTreeMap<PathBuf, Option<Seen>>,
+    /// Those that have a say by their names.
+    named: BTreeSet<PathBuf>,
+    /// Whose files have a say, whichever they are.
+    folders: BTreeSet<PathBuf>,
+}
+
+/// Size, time in seconds and nanoseconds, and place of a file.
+type Seen = (u64, i64, i64, u64);
+
+impl Look {
+    /// Looks at a file, be it there or not.
+    pub(super) fn at_file(&mut self, path: &Path) {
+        self.named.insert(path.to_owned());
+        self.see(path);
+    }
+
+    fn see(&mut self, path: &Path) {
+        let metadata = fs::metadata(path).ok();
+        let seen = metadata.map(|metadata| {
+            (
+                metadata.size(),
+                metadata.mtime(),
+                metadata.mtime_nsec(),
+                metadata.ino(),
+            )
+        });
+        self.seen.insert(path.to_owned(), seen);
+    }
+
+    /// Looks at a folder and all that is in it; at a file, if it is one.
+    fn at_folder(&mut self, path: &Path) {
+        self.see(path);
+        self.folders.insert(path.to_owned());
+        for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+            self.see(&entry.path());
+        }
+    }
+
+    /// Looks at the files that gateway.yaml names.
+    pub(super) fn at_gateway(&mut self, gateway: &GatewayDocument) {
+        let candidate = gateway.candidate.as_ref();
+        for policies in [Some(&gateway.policies), candidate].into_iter().flatten() {
+            self.at_folder(&policies.value);
+        }
+        if let ListenTls::Certificates(pairs) = &gateway.listen.tls {
+            for pair in pairs {
+                self.at_file(&pair.cert.value);
+                self.at_file(&pair.key.value);
+            }
+        }
+    }
+
+    /// Looks at the files that policies name: CA certificates and secrets.
+    pub(super) fn at_secrets(&mut self, policies: &PolicyDocument) {
+        for backend in policies.backends.iter().map(|backend| &backend.value) {
+            if let Some(ca) = &backend.ca {
+                self.at_file(&ca.value);
+            }
+            match &backend.credential.value {
+                Credential::FunctionKey { value } | Credential::Header { value, .. } => {
+                    if let SecretSource::File(file) = value {
+                        self.at_file(file);
+                    }
+                }
+                Credential::None | Credential::ManagedIdentity { .. } => {}
+            }
+        }
+    }
+
+    /// Looks at the same files and folders once more.
+    pub(super) fn again(&self) -> Self {
+        let mut look = Self::default();
+        for folder in &self.folders {
+            look.at_folder(folder);
+        }
+        for file in &self.named {
+            look.at_file(file);
+        }
+        look
+    }
+}
