@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 use self::look::Look;
 use crate::files::{self, Diagnostics, GatewayDocument, PolicyDocument};
@@ -171,7 +171,7 @@ impl Reloader {
     /// the files named now that are watched for a repair; `None` if nobody knows.
     async fn reload(self: &Arc<Self>) -> Option<Look> {
         let reloader = Arc::clone(self);
-        let compiled = tokio::task::spawn_blocking(move || {
+        let compiled = giving_way(move || {
             let mut look = Look::default();
             let compiled = reloader.compile(&mut look);
             (look, compiled)
@@ -179,7 +179,7 @@ impl Reloader {
         let compiled = compiled.await;
         let now = self.lasting.clock.now().unix;
         match compiled {
-            Ok((look, Ok(snapshot))) => {
+            Some((look, Ok(snapshot))) => {
                 let (level, detail) = match &snapshot.candidate_fault {
                     None => (Level::Info, "the changed files are in force".to_owned()),
                     Some(fault) => (
@@ -198,11 +198,11 @@ impl Reloader {
                 });
                 Some(look)
             }
-            Ok((look, Err(diagnostics))) => {
+            Some((look, Err(diagnostics))) => {
                 self.refuse(now, diagnostics.render(), diagnostics.to_json());
                 Some(look)
             }
-            Err(_) => {
+            None => {
                 let why = "the reload failed unexpectedly";
                 self.refuse(
                     now,
@@ -243,6 +243,24 @@ impl Reloader {
         let compiled = compiled.filter(|_| !diagnostics.has_errors());
         compiled.ok_or(diagnostics)
     }
+}
+
+/// How much a reload gives way to requests: about a tenth of a core that is fully used is left to it.
+const NICENESS: i32 = 10;
+
+/// Runs something long on a thread of its own that gives way to requests. `None` if it panicked or the
+/// thread could not be had.
+async fn giving_way<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (done, result) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("reload".to_owned());
+    let spawned = thread.spawn(move || {
+        // On Linux niceness is a thread's own. Where it cannot be had, the work is merely less polite.
+        let _ = rustix::process::nice(NICENESS);
+        // Nobody waits any more when the gateway ends.
+        let _ = done.send(work());
+    });
+    spawned.ok()?;
+    result.await.ok()
 }
 
 #[cfg(test)]

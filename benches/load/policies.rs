@@ -37,12 +37,17 @@ use peers::Proxy;
 use traffic::{Round, Traffic};
 
 const TARGET: &str = "/invitations?api-version=2016-10-01&sp=%2Ftriggers%2Fmanual%2Frun&sv=1.0&sig=planted-sas-signature";
-const ROUNDS: usize = 5;
 const SECONDS: u64 = 8;
 /// Between two requests of one connection: the gateway is busy for some part of the time alone.
 const REST: Duration = Duration::from_millis(10);
 /// How often the policy is written anew: each write is taken once it has stood still for a second.
 const RELOAD_EVERY: Duration = Duration::from_millis(2_500);
+
+/// Rounds that count: RELOAD_ROUNDS, or five.
+fn rounds() -> usize {
+    let set = std::env::var("RELOAD_ROUNDS").ok();
+    set.and_then(|text| text.parse().ok()).unwrap_or(5)
+}
 
 fn main() {
     if !std::env::args().any(|argument| argument == "--bench") {
@@ -88,9 +93,10 @@ fn main() {
     };
     let gateways = [start("small", 10), start("large", 10_000)];
 
-    println!("{ROUNDS} rounds of {SECONDS} s each, interleaved\n");
+    let rounds = rounds();
+    println!("{rounds} rounds of {SECONDS} s each, interleaved\n");
     let mut cost = [Vec::new(), Vec::new()];
-    for round in 0..=ROUNDS {
+    for round in 0..=rounds {
         for ((proxy, traffic, ..), cost) in gateways.iter().zip(&mut cost) {
             let before = proxy.cpu();
             let mut measured = runtime.block_on(traffic.run(Duration::from_secs(SECONDS / 2)));
@@ -109,7 +115,7 @@ fn main() {
     for (name, (_, traffic, path, policy)) in ["10 routes", "10,000 routes"].iter().zip(&gateways) {
         let (mut calm, mut busy) = (Round::default(), Round::default());
         let mut reloads = 0;
-        for round in 0..=ROUNDS {
+        for round in 0..=rounds {
             let length = Duration::from_secs(SECONDS);
             let quiet = runtime.block_on(traffic.paced(length, REST));
             let (stirred, taken) = runtime.block_on(async {
