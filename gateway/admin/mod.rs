@@ -93,16 +93,19 @@ impl Admin {
         match path {
             "/livez" => text(StatusCode::OK, "ok\n".to_owned()),
             "/readyz" | "/healthz" => self.ready(query == Some("verbose")),
-            "/policies" => json(&policies::page(
-                &self.readiness.snapshot.load(),
-                &self.reloads.borrow(),
-            )),
+            "/policies" => self.policies(),
             "/metrics" => text(StatusCode::OK, self.metrics.text()),
             _ => text(
                 StatusCode::NOT_FOUND,
                 "there are /livez, /readyz (?verbose), /policies and /metrics\n".to_owned(),
             ),
         }
+    }
+
+    fn policies(&self) -> Response<Reply> {
+        // In this order, a reload that counts as taken is never missing from what is in force.
+        let reloads = self.reloads.borrow().clone();
+        json(&policies::page(&self.readiness.snapshot.load(), &reloads))
     }
 
     fn ready(&self, verbose: bool) -> Response<Reply> {

@@ -19,6 +19,7 @@ mod limits;
 mod log;
 mod policy;
 mod questions;
+mod reload;
 mod replay;
 mod rules;
 mod schema;
