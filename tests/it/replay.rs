@@ -87,9 +87,11 @@ fn send(stage: &Stage) -> usize {
     13
 }
 
+/// The lines that are whole: a reader may see the first pages of what is being written and not the last.
 fn lines(stage: &Stage) -> Vec<Value> {
     let text = fs::read_to_string(stage.folder.path().join("decisions.jsonl")).unwrap_or_default();
-    text.lines()
+    text.split_inclusive('\n')
+        .filter(|line| line.ends_with('\n'))
         .map(|line| serde_json::from_str(line).expect("JSON"))
         .collect()
 }
