@@ -13,7 +13,15 @@ use super::nearest::nearest;
 use super::node::{Entry, Node, Value};
 
 /// The mappings at the top of a policy file whose keys are names that people choose.
-const NAMED: [&str; 4] = ["tenants", "apps", "backends", "routes"];
+const NAMED: [&str; 7] = [
+    "tenants",
+    "apps",
+    "principals",
+    "groups",
+    "networks",
+    "backends",
+    "routes",
+];
 
 /// What a value may be, by the keys that lead to it.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -89,6 +89,17 @@ fn a_secret_in_a_file_is_never_printed() {
     }
 }
 
+#[test]
+fn a_name_that_people_chose_hides_no_guid_whatever_it_is() {
+    for names in ["tenants", "apps", "principals", "groups"] {
+        let text = format!(
+            "{names}: {{ secret-rotator: dddddddd-0000-0000-0000-000000000001, other: nobody }}\n"
+        );
+        let rendered = policies(&[("names.yaml", &text)]).1.render();
+        assert!(rendered.contains("dddddddd-0000"), "{rendered}");
+    }
+}
+
 /// A slip anywhere in a file does not make its secrets show.
 #[test]
 fn a_secret_is_not_printed_whichever_letter_of_the_file_is_wrong() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::circumstances::Circumstances;
 use super::refusal;
 use super::routes::{Matched, Route};
-use super::rule::{Rule, RuleId};
+use super::rule::{Rule, RuleId, Verdict};
 use crate::denial::{Denial, Reason};
 use crate::entra::Principal;
 use crate::files::Mode;
@@ -122,7 +122,7 @@ impl Matched<'_> {
         let allow = self.route.allow.rules().iter();
         let allow = allow.filter(|rule| rule.allows(principal, &circumstances));
         let deny = self.route.deny.rules().iter();
-        let deny = deny.filter(|rule| rule.denies(principal, &circumstances));
+        let deny = deny.filter(|rule| rule.denies(principal, &circumstances) != Verdict::Fails);
         allow.chain(deny).map(|rule| rule.id).collect()
     }
 }
@@ -139,23 +139,25 @@ fn judge(
     if let Some(Err(denial)) = audience {
         return (Err(Refusal { denial, rule: None }), None);
     }
-    let denies = |rule: &&Rule| rule.denies(caller, circumstances);
-    let deny = route.deny.candidates(caller);
     let (mut acting, mut rehearsed) = (None, None);
-    for rule in deny.filter(denies) {
+    for rule in route.deny.candidates(caller) {
+        let verdict = rule.denies(caller, circumstances);
+        if verdict == Verdict::Fails {
+            continue;
+        }
         let place = match rule.enforced() {
             true => &mut acting,
             false => &mut rehearsed,
         };
-        earliest(place, rule.id);
+        surest(place, (rule, verdict));
     }
-    if let Some(rule) = acting {
-        let denial = Denial::from(Reason::DeniedByRule)
-            .expected("a caller whom no deny rule names", rule.to_string());
-        let rule = Some(rule);
-        return (Err(Refusal { denial, rule }), None);
+    if let Some((rule, verdict)) = acting {
+        return (Err(refusal::denied(rule, &verdict)), None);
     }
-    let rehearsed = rehearsed.map(|rule| Rehearsed::Denial(Reason::DeniedByRule, Some(rule)));
+    let rehearsed = rehearsed.map(|(rule, verdict)| {
+        let refusal = refusal::denied(rule, &verdict);
+        Rehearsed::Denial(refusal.denial.reason(), refusal.rule)
+    });
     if route.public {
         return (Ok(Grounds::Public), rehearsed);
     }
@@ -175,6 +177,18 @@ fn judge(
             let rehearsed = would_allow.map(Rehearsed::Allow);
             (Err(refusal), rehearsed)
         }
+    }
+}
+
+/// Of several deny rules, one that holds is named before one of which nobody can tell, and then the first
+/// in the file, whatever the order of evaluation.
+fn surest<'r>(named: &mut Option<(&'r Rule, Verdict)>, other: (&'r Rule, Verdict)) {
+    let order = |(rule, verdict): &(&Rule, Verdict)| (*verdict != Verdict::Holds, rule.id);
+    if named
+        .as_ref()
+        .is_none_or(|held| order(&other) < order(held))
+    {
+        *named = Some(other);
     }
 }
 

@@ -83,7 +83,7 @@ fn explained(
         reason: rule.reason().map(str::to_owned),
         holds: match rule.id().effect {
             Effect::Allow => rule.allows(principal, circumstances),
-            Effect::Deny => rule.denies(principal, circumstances),
+            Effect::Deny => rule.denies(principal, circumstances) != Verdict::Fails,
         },
         clauses: rule.clauses().iter().map(clause).collect(),
     }

@@ -75,6 +75,18 @@ pub(super) fn closest(
     }
 }
 
+/// The refusal of a deny rule, which says so if the rule was not known to hold.
+pub(super) fn denied(rule: &Rule, verdict: &Verdict) -> Refusal {
+    let denial = match verdict {
+        Verdict::Undecided(Undecided::GroupOverage) => overage(),
+        Verdict::Undecided(Undecided::Condition(failure)) => Denial::from(Reason::ConditionFailed)
+            .expected("a condition that can be evaluated", failure.to_string()),
+        Verdict::Holds | Verdict::Fails => Denial::from(Reason::DeniedByRule)
+            .expected("a caller whom no deny rule names", rule.id.to_string()),
+    };
+    Refusal::new(denial, Some(rule.id))
+}
+
 fn tenant(caller: &Principal) -> Denial {
     Denial::from(Reason::TenantNotAllowed)
         .expected("a tenant of a rule", caller.tenant().to_string())

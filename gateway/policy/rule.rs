@@ -305,15 +305,23 @@ impl Rule {
         self.falls_short(principal, circumstances).is_none()
     }
 
-    /// Whether a deny rule keeps a caller out: none of its clauses is known not to hold. What cannot be
-    /// evaluated must not let in whom the rule is about.
+    /// What a deny rule says of a caller. It keeps out unless a clause is known not to hold: what cannot
+    /// be evaluated must not let in whom the rule is about.
     pub(super) fn denies(
         &self,
         principal: Option<&Principal>,
         circumstances: &Circumstances<'_>,
-    ) -> bool {
-        let fails = |clause: &Clause| clause.judge(principal, circumstances) == Verdict::Fails;
-        !self.clauses.iter().any(fails)
+    ) -> Verdict {
+        let mut unless = Verdict::Holds;
+        for clause in &self.clauses {
+            match clause.judge(principal, circumstances) {
+                Verdict::Fails => return Verdict::Fails,
+                Verdict::Holds => {}
+                undecided @ Verdict::Undecided(_) if unless == Verdict::Holds => unless = undecided,
+                Verdict::Undecided(_) => {}
+            }
+        }
+        unless
     }
 
     pub(super) fn enforced(&self) -> bool {

@@ -156,7 +156,7 @@ fn a_rule_asks_for_what_its_keys_say_in_tokens_of_both_versions() {
             (
                 "/10",
                 vec![("_claim_names", overage.clone())],
-                "403 denied-by-rule",
+                "403 group-overage",
             ),
             ("/10", vec![], "200"),
             (
@@ -235,6 +235,8 @@ fn deny_wins_in_any_order_and_guards_public_routes_too() {
         "allow: [{ tenants: [contoso] }], deny: [{ apps: [nightly-batch] }, { apps: [marketing-portal] }]",
         "public: true, deny: [{ from: [here] }]",
         "public: true, deny: [{ from: [elsewhere] }]",
+        // What cannot be evaluated keeps out whom the rule may be about, and says so.
+        "allow: [{ tenants: [contoso] }], deny: [{ when: \"token.upn == 'eve'\" }]",
     ]);
     let portal = token(&stage, Version::V2);
     for (target, expected, rule) in [
@@ -242,6 +244,7 @@ fn deny_wins_in_any_order_and_guards_public_routes_too() {
         ("/1", "403 denied-by-rule", json!("deny[1]")),
         ("/2", "403 denied-by-rule", json!("deny[0]")),
         ("/3", "200", Value::Null),
+        ("/4", "403 condition-failed", json!("deny[0]")),
     ] {
         let answer = send(&stage, target, &portal);
         assert_eq!(answer.verdict(), expected, "{target}");

@@ -253,6 +253,7 @@ fn a_deny_rule_for_a_group_keeps_out_whose_groups_nobody_knows() {
     let (_raw, stage) = stage(&[
         "allow: [{ tenants: [contoso] }], deny: [{ groups: [desk] }]",
         "allow: [{ tenants: [contoso] }], deny: [{ groups: [desk], tenants: [fabrikam] }]",
+        "allow: [{ tenants: [contoso] }], deny: [{ groups: [desk] }, { tenants: [contoso] }]",
     ]);
     let overage = json!({ "groups": "src1" });
     for version in Version::ALL {
@@ -274,14 +275,21 @@ fn a_deny_rule_for_a_group_keeps_out_whose_groups_nobody_knows() {
             (
                 "/0",
                 plain.clone().claim("_claim_names", overage.clone()),
-                "403 denied-by-rule",
+                "403 group-overage",
                 "deny[0]",
             ),
             (
                 "/0",
                 plain.clone().claim("hasgroups", true),
-                "403 denied-by-rule",
+                "403 group-overage",
                 "deny[0]",
+            ),
+            // A rule that holds is the reason before one of which nobody can tell.
+            (
+                "/2",
+                plain.clone().claim("hasgroups", true),
+                "403 denied-by-rule",
+                "deny[1]",
             ),
             // Another clause of the rule is known not to hold.
             (
