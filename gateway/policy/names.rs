@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use uuid::Uuid;
 
+use super::condition::Field;
 use super::routes::{BackendId, Named};
 use crate::files::{self, Diagnostics, Faulty, PolicyDocument, Spanned, nearest};
 use crate::ids::{AppId, ObjectId, PERSONAL_ACCOUNTS, TenantId};
@@ -124,6 +126,17 @@ impl<'d> Names<'d> {
     /// The tenants, in no order.
     pub(super) fn tenant_ids(&self) -> impl Iterator<Item = TenantId> {
         self.tenants.known.values().copied()
+    }
+
+    /// The GUID that a name stands for, where a condition compares a field with it.
+    pub(super) fn guid(&self, field: &Field, name: &str) -> Option<Uuid> {
+        match field {
+            Field::Tenant => self.tenants.known.get(name).map(|id| id.uuid()),
+            Field::App => self.apps.known.get(name).map(|id| id.uuid()),
+            Field::Principal => self.principals.known.get(name).map(|id| id.uuid()),
+            Field::Groups => self.groups.known.get(name).map(|id| id.uuid()),
+            _ => None,
+        }
     }
 
     /// What to call things by their IDs.

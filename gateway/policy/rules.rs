@@ -74,7 +74,7 @@ fn compile_one(
         networks(from, names, diagnostics).map(Clause::From),
     ));
     if let Some(when) = when {
-        clauses.push(condition(when, diagnostics).map(Clause::When));
+        clauses.push(condition(when, names, diagnostics).map(Clause::When));
     }
     let seconds = |time: &Option<Spanned<std::time::Duration>>| {
         time.as_ref().map(|time| time.value.as_secs())
@@ -156,8 +156,12 @@ fn networks(
     Some(networks.into())
 }
 
-fn condition(written: &Spanned<String>, diagnostics: &mut Diagnostics) -> Option<Condition> {
-    match Condition::compile(&written.value) {
+fn condition(
+    written: &Spanned<String>,
+    names: &Names<'_>,
+    diagnostics: &mut Diagnostics,
+) -> Option<Condition> {
+    match Condition::compile(&written.value, &|field, name| names.guid(field, name)) {
         Ok(condition) => Some(condition),
         Err(faults) => {
             for fault in faults {

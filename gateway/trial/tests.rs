@@ -314,7 +314,10 @@ fn point(question: &Question, answer: &Answer<'_>) -> Point {
 /// The fields that conditions of the random policies read, each with the condition as regions name it.
 fn read_fields() -> [(&'static str, Box<str>); 2] {
     ["x-a", "x-b"].map(|field| {
-        let condition = Condition::compile(&format!("request.headers['{field}'] == 'yes'"));
+        let condition =
+            Condition::compile(&format!("request.headers['{field}'] == 'yes'"), &|_, _| {
+                None
+            });
         (field, condition.expect("a condition").normal().into())
     })
 }

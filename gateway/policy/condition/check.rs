@@ -4,12 +4,13 @@
 use cel::common::ast::{CallExpr, Expr, IdedExpr, LiteralValue, operators};
 
 use super::Fault;
-use super::field::{Field, is_guid, values_of};
+use super::field::Field;
+use super::impossible::{Impossible, Names, impossible};
 use super::node::{Comparison, Literal, Node, Sum};
 use super::paths::Path;
+use super::print::quoted;
 use super::syntax::Parsed;
 use super::types::{Element, Type};
-use crate::files::nearest;
 
 /// A part and its type.
 pub(super) type Typed = (Node, Type);
@@ -19,9 +20,10 @@ pub(super) type Typed = (Node, Type);
 /// # Errors
 ///
 /// Every fault, in the order of the text.
-pub(super) fn check(parsed: &Parsed) -> Result<(Node, Vec<Field>), Vec<Fault>> {
+pub(super) fn check(parsed: &Parsed, names: &Names<'_>) -> Result<(Node, Vec<Field>), Vec<Fault>> {
     let mut checker = Checker {
         parsed,
+        names,
         faults: Vec::new(),
         fields: Vec::new(),
         variables: Vec::new(),
@@ -47,6 +49,7 @@ pub(super) fn check(parsed: &Parsed) -> Result<(Node, Vec<Field>), Vec<Fault>> {
 pub(super) struct Checker<'p> {
     /// The tree and its places.
     pub(super) parsed: &'p Parsed,
+    names: &'p Names<'p>,
     /// The variables of the macros around, the outermost first.
     pub(super) variables: Vec<(Box<str>, Type)>,
     /// The fields that are read, in the order of the text.
@@ -261,6 +264,9 @@ impl Checker<'_> {
                 self.possible(field, literal);
             }
         }
+        if let Node::Read(field @ Field::Groups, _) = &list_node {
+            self.possible(field, what);
+        }
         (Node::In(Box::new([what_node, list_node])), Type::Bool)
     }
 
@@ -304,18 +310,13 @@ impl Checker<'_> {
         let Some(text) = literal_text(other) else {
             return;
         };
-        let values = values_of(field);
-        let message = format!("{field} is never {}", super::print::quoted(text));
+        let Some(Impossible { near, help }) = impossible(field, text, self.names) else {
+            return;
+        };
+        let message = format!("{field} is never {}", quoted(text));
         let fault = Fault::new(self.parsed.span(other), message);
-        if !values.is_empty() && !values.contains(&text) {
-            let near = nearest(text, values.iter().copied());
-            let near = near.map(super::print::quoted);
-            let help = format!("it is one of {}", values.join(", "));
-            self.fault(fault.near(near.as_deref()).help(help));
-        } else if is_guid(field) && text.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            let near = super::print::quoted(&text.to_ascii_lowercase());
-            self.fault(fault.near(Some(&near)).help("GUIDs are in lower case"));
-        }
+        let near = near.as_deref().map(quoted);
+        self.fault(fault.near(near.as_deref()).help(help));
     }
 
     fn reckon(&mut self, expr: &IdedExpr, sum: Sum, left: &IdedExpr, right: &IdedExpr) -> Typed {

@@ -219,34 +219,6 @@ pub(super) fn names_in(room: &str) -> impl Iterator<Item = &'static str> {
         .map(|(_, name)| name)
 }
 
-/// The only values that a field can have, where there are few of them.
-pub(super) fn values_of(field: &Field) -> &'static [&'static str] {
-    match field {
-        Field::Kind => &["appOnly", "delegated", "unknown"],
-        Field::Version => &["1.0", "2.0"],
-        Field::Protocol => &["HTTP/1.1", "HTTP/2"],
-        Field::Tenant
-        | Field::App
-        | Field::Principal
-        | Field::Roles
-        | Field::Scopes
-        | Field::Groups
-        | Field::Claim(_)
-        | Field::Method
-        | Field::Host
-        | Field::Path
-        | Field::Header(_)
-        | Field::Parameter(_)
-        | Field::Time
-        | Field::Address => &[],
-    }
-}
-
-/// Whether the field's value is a GUID that the gateway has put into lower case.
-pub(super) fn is_guid(field: &Field) -> bool {
-    matches!(field, Field::Tenant | Field::App | Field::Principal)
-}
-
 /// What is wrong with a name in a map, and what to do about it.
 pub(super) type Refused = (String, &'static str);
 

@@ -35,6 +35,7 @@ mod check;
 mod evaluate;
 mod field;
 mod functions;
+mod impossible;
 mod macros;
 mod node;
 mod operate;
@@ -54,6 +55,7 @@ use std::ops::Range;
 pub use field::{Fact, Facts, Field, Value};
 
 use evaluate::Evaluation;
+use impossible::Names;
 use node::Node;
 
 /// A compiled condition.
@@ -106,15 +108,15 @@ pub struct Fault {
 }
 
 impl Condition {
-    /// Compiles the text of a condition.
+    /// Compiles the text of a condition, in a policy that gives names to GUIDs.
     ///
     /// # Errors
     ///
     /// What is wrong with it, in the order of the text: one fault where it is no CEL, else every
-    /// unknown name and every clash of types.
-    pub fn compile(text: &str) -> Result<Condition, Vec<Fault>> {
+    /// unknown name, every clash of types and every comparison with what a field can never be.
+    pub fn compile(text: &str, names: &Names<'_>) -> Result<Condition, Vec<Fault>> {
         let parsed = syntax::parse(text)?;
-        let (root, fields) = check::check(&parsed)?;
+        let (root, fields) = check::check(&parsed, names)?;
         let mut condition = Condition {
             text: text.into(),
             normal: root.to_string().into(),

@@ -14,8 +14,8 @@ audiences: [api://gateway]
 backends: { b: { http: 'http://127.0.0.1:9', credential: none } }
 ";
 
-/// The messages of the errors that these files have.
-fn faults(files: &[&str]) -> Vec<String> {
+/// What these files are told.
+fn told(files: &[&str]) -> Diagnostics {
     let names: Vec<String> = (0..files.len()).map(|at| format!("{at}.yaml")).collect();
     let files: Vec<(&Path, &str)> = names
         .iter()
@@ -31,7 +31,12 @@ fn faults(files: &[&str]) -> Vec<String> {
         "{}",
         faults.render()
     );
-    let told = faults.to_json();
+    faults
+}
+
+/// The messages of the errors that these files have.
+fn faults(files: &[&str]) -> Vec<String> {
+    let told = told(files).to_json();
     let told = told.as_array().expect("a list").iter();
     let errors = told.filter(|fault| fault["severity"] == "error");
     errors
@@ -43,6 +48,47 @@ fn route(rest: &str) -> String {
     format!(
         "{NAMES}routes:\n  r: {{ match: {{ methods: [GET], path: /a }}, backend: b, {rest} }}\n"
     )
+}
+
+/// A deny rule that compares a GUID with a name would keep nobody out.
+#[test]
+fn a_condition_compares_with_guids_and_is_told_which_a_name_stands_for() {
+    const OTHERS: &str = "apps: { shop: aaaaaaaa-0000-0000-0000-000000000001 }
+principals: { ada: cccccccc-0000-0000-0000-000000000001 }
+groups: { desk: dddddddd-0000-0000-0000-000000000001 }
+";
+    for (when, meant) in [
+        (
+            "token.tenant == 'contoso'",
+            Some("11111111-1111-1111-1111-111111111111"),
+        ),
+        (
+            "token.app in ['shop']",
+            Some("aaaaaaaa-0000-0000-0000-000000000001"),
+        ),
+        (
+            "'ada' != token.principal",
+            Some("cccccccc-0000-0000-0000-000000000001"),
+        ),
+        (
+            "'desk' in token.groups",
+            Some("dddddddd-0000-0000-0000-000000000001"),
+        ),
+        // What Entra calls a group, if it is told to, is no name of the policy.
+        ("'Service Desk' in token.groups", None),
+    ] {
+        let text = route(&format!(
+            "allow: [{{ tenants: [contoso] }}], deny: [{{ when: \"{when}\" }}]"
+        ));
+        let told = told(&[&format!("{text}{OTHERS}")]).render();
+        match meant {
+            Some(guid) => assert!(
+                told.contains(&format!("did you mean `'{guid}'`?")),
+                "{told}"
+            ),
+            None => assert!(!told.contains("error"), "{told}"),
+        }
+    }
 }
 
 #[test]
@@ -62,7 +108,7 @@ fn a_deny_rule_of_a_public_route_asks_for_no_token() {
         ("{ roles: [A] }", vec![asks]),
         ("{ scopes: { allOf: [A] } }", vec![asks]),
         ("{ authStrength: [public] }", vec![asks]),
-        ("{ when: \"token.app == 'x'\" }", vec![asks]),
+        ("{ when: \"token.version == '1.0'\" }", vec![asks]),
         ("{ when: \"request.method == 'GET'\" }", vec![]),
         (
             "{ from: [127.0.0.0/8] }, { roles: [A] }, { roles: [B] }",

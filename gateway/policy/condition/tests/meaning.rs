@@ -27,7 +27,7 @@ fn conditions_hold_or_do_not_hold_as_cel_has_it() {
             true,
         ),
         (
-            "connection.protocol != 'HTTP/1.1' && connection.address != ''",
+            "connection.protocol != 'HTTP/1.1' && connection.address != '192.0.2.99'",
             true,
         ),
         // Presence.

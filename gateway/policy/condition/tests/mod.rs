@@ -92,11 +92,11 @@ impl Facts for World {
 }
 
 fn compiled(text: &str) -> Condition {
-    Condition::compile(text).unwrap_or_else(|faults| panic!("{text}: {faults:?}"))
+    Condition::compile(text, &|_, _| None).unwrap_or_else(|faults| panic!("{text}: {faults:?}"))
 }
 
 fn faults(text: &str) -> Vec<Fault> {
-    match Condition::compile(text) {
+    match Condition::compile(text, &|_, _| None) {
         Ok(_) => panic!("{text} compiles"),
         Err(faults) => faults,
     }

@@ -10,7 +10,7 @@ type Wrong = (
     Option<&'static str>,
 );
 
-const WRONG: [Wrong; 66] = [
+const WRONG: [Wrong; 74] = [
     // Names.
     (
         "token.tenent == 'a'",
@@ -248,10 +248,58 @@ const WRONG: [Wrong; 66] = [
         None,
     ),
     (
-        "token.app != 'ABC'",
-        "'ABC'",
-        "token.app is never 'ABC'",
-        Some("'abc'"),
+        "token.app != 'AAAAAAAA-0000-0000-0000-000000000001'",
+        "'AAAAAAAA-0000-0000-0000-000000000001'",
+        "token.app is never 'AAAAAAAA-0000-0000-0000-000000000001'",
+        Some("'aaaaaaaa-0000-0000-0000-000000000001'"),
+    ),
+    (
+        "token.tenant == 'contoso.onmicrosoft.com'",
+        "'contoso.onmicrosoft.com'",
+        "token.tenant is never 'contoso.onmicrosoft.com'",
+        None,
+    ),
+    (
+        "'aaaaaaaa00000000000000000000000A' in token.groups",
+        "'aaaaaaaa00000000000000000000000A'",
+        "token.groups is never 'aaaaaaaa00000000000000000000000A'",
+        Some("'aaaaaaaa-0000-0000-0000-00000000000a'"),
+    ),
+    (
+        "request.method in ['GET', 'post']",
+        "'post'",
+        "request.method is never 'post'",
+        Some("'POST'"),
+    ),
+    (
+        "'API.contoso.com' != request.host",
+        "'API.contoso.com'",
+        "request.host is never 'API.contoso.com'",
+        Some("'api.contoso.com'"),
+    ),
+    (
+        "request.host == 'https://api.contoso.com'",
+        "'https://api.contoso.com'",
+        "request.host is never 'https://api.contoso.com'",
+        None,
+    ),
+    (
+        "request.path == 'guests'",
+        "'guests'",
+        "request.path is never 'guests'",
+        None,
+    ),
+    (
+        "connection.address == '10.0.0.0/8'",
+        "'10.0.0.0/8'",
+        "connection.address is never '10.0.0.0/8'",
+        None,
+    ),
+    (
+        "connection.address == '::ffff:192.0.2.1'",
+        "'::ffff:192.0.2.1'",
+        "connection.address is never '::ffff:192.0.2.1'",
+        Some("'192.0.2.1'"),
     ),
     // Functions and macros.
     (
