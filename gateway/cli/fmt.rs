@@ -113,11 +113,16 @@ fn replace(file: &Path, text: &str) -> io::Result<()> {
     fs::rename(&fresh, &file).inspect_err(|_| drop(fs::remove_file(&fresh)))
 }
 
-/// The lines that differ, as `diff -u` shows them.
+/// The lines that differ, as `diff -u` shows them, without what may be a secret.
 fn difference(file: &Path, old: &str, new: &str) -> String {
     let name = file.display().to_string();
-    similar::TextDiff::from_lines(old, new)
+    let (old, new) = (files::masked(file, old), files::masked(file, new));
+    let lines = similar::TextDiff::from_lines(&old, &new)
         .unified_diff()
         .header(&name, &name)
-        .to_string()
+        .to_string();
+    match lines.is_empty() {
+        true => format!("{name}: differs in what is not shown here\n"),
+        false => lines,
+    }
 }

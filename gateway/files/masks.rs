@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use http::HeaderName;
 use uuid::Uuid;
 
 use super::look::{holds_a_promise, is_secretive, is_variable, promises, telling};
@@ -143,6 +144,17 @@ fn member(entry: &Entry, place: Place, hidden: &mut Vec<Range<usize>>) {
         // A key that slipped out of its mapping: what has a name here is a GUID or a mapping.
         (Place::Names, Value::Plain(text) | Value::Quoted(text))
             if promises(&entry.key) && Uuid::try_parse(text).is_err() =>
+        {
+            Place::Secret
+        }
+        // A whole field where its name belongs, and a credential that is no mapping.
+        (Place::Header, Value::Plain(text) | Value::Quoted(text))
+            if entry.key == "name" && HeaderName::from_bytes(text.as_bytes()).is_err() =>
+        {
+            Place::Secret
+        }
+        (Place::Credential, Value::Plain(_) | Value::Quoted(_))
+            if entry.key == "managedIdentity" =>
         {
             Place::Secret
         }

@@ -47,6 +47,7 @@ pub use source::{Position, Source, Span, Spanned};
 pub use test_document::{
     Expectation, ExpectedBackend, TestCase, TestDocument, TestRequest, TestToken,
 };
+pub use tree::masked;
 
 #[cfg(test)]
 mod tests;

@@ -71,6 +71,19 @@ impl Source {
         mask.contains(&offset).then_some(mask)
     }
 
+    /// The text with `***` for what is never printed.
+    pub(super) fn masked(&self) -> String {
+        let mut masked = String::with_capacity(self.text.len());
+        let mut shown = 0;
+        for mask in self.masks() {
+            masked.push_str(self.text.get(shown..mask.start).unwrap_or_default());
+            masked.push_str("***");
+            shown = mask.end;
+        }
+        masked.push_str(self.text.get(shown..).unwrap_or_default());
+        masked
+    }
+
     /// The line (from 0) on which an offset lies.
     pub(super) fn line_of(&self, offset: usize) -> usize {
         self.lines

@@ -90,6 +90,26 @@ fn a_secret_in_a_file_is_never_printed() {
 }
 
 #[test]
+fn a_secret_in_the_place_of_something_else_is_not_printed() {
+    for credential in [
+        "header: { name: 'x-key: hunter2', value: { env: KEY } }",
+        "header: { name: X-Key:hunter2, value: { env: KEY } }",
+        "header: { name: hunter2==, value: { env: KEY } }",
+        "managedIdentity: hunter2",
+    ] {
+        let text = format!(
+            "backends: {{ b: {{ http: 'https://b.example', credential: {{ {credential} }} }} }}\n"
+        );
+        let (_, diagnostics) = policies(&[("a.yaml", &text)]);
+        let rendered = diagnostics.render();
+        assert!(
+            diagnostics.has_errors() && !rendered.contains("hunter2"),
+            "{rendered}"
+        );
+    }
+}
+
+#[test]
 fn a_name_that_people_chose_hides_no_guid_whatever_it_is() {
     for names in ["tenants", "apps", "principals", "groups"] {
         let text = format!(

@@ -10,6 +10,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
 use granit_parser::{Event, Parser, ScalarStyle, ScanError};
@@ -46,6 +47,13 @@ pub(super) fn parse(source: &Arc<Source>, diagnostics: &mut Diagnostics) -> Opti
     source.mask(hidden);
     root.title = Span::whole(source);
     Some(root)
+}
+
+/// A text as it may be shown: `***` stands for what may be a secret.
+pub fn masked(path: &Path, text: &str) -> String {
+    let source = Source::new(path, text.to_owned());
+    parse(&source, &mut Diagnostics::new());
+    source.masked()
 }
 
 /// What one step of the parser brought: the end of a list or mapping, or a node.

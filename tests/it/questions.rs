@@ -376,8 +376,26 @@ fn fmt_writes_the_one_form_and_check_only_tells() {
     assert_eq!(code, Some(1));
     assert!(
         said.contains(
-            "+- { name: \"one\", request: { path: /a, method: GET }, expect: deny }  # x"
+            "+- { name: \"one\", request: { path: /a, method: GET }, expect: deny }  #***"
         ),
+        "{said}"
+    );
+    // What may be a secret shows in no build log.
+    place.write(
+        "policies/b.yaml",
+        "backends: { b: { http: https://b.example,   credential: {functionKey: hunter2} } }\n",
+    );
+    let (said, code) = place.ask("fmt --check policies/b.yaml");
+    assert_eq!(code, Some(1));
+    assert!(
+        said.contains("functionKey: ***") && !said.contains("hunter2"),
+        "{said}"
+    );
+    place.write("policies/b.yaml", "backends: {} # hunter2\n");
+    let (said, code) = place.ask("fmt --check policies/b.yaml");
+    assert_eq!(code, Some(1));
+    assert!(
+        said.contains("+backends: {}  #***") && !said.contains("hunter2"),
         "{said}"
     );
     let (said, code) = place.ask("fmt policies");

@@ -74,6 +74,8 @@ impl Comments {
                     let first = places.first_on(&range);
                     if let Some(first) = first {
                         comments.settle(&places, first, range.start, blank, &mut pending);
+                    } else if let Some(key) = places.key_above(&range) {
+                        comments.above(&places, key, &mut pending);
                     }
                     if let Some(at) = found {
                         comments.starts.push(range.start + at);
@@ -82,7 +84,8 @@ impl Comments {
                             Some(anchor) => {
                                 comments.beside.entry(anchor).or_default().push(body(at));
                             }
-                            None => comments.last.push(body(at)),
+                            // Behind a dash or a bracket alone: it is about what follows.
+                            None => pending.push((0, body(at))),
                         }
                     }
                 }
@@ -136,6 +139,16 @@ impl Comments {
         }
     }
 
+    /// Gives the comments between a key and its value, which stands on a line of its own, to the key.
+    fn above(&mut self, places: &Places, key: Anchor, pending: &mut Vec<(usize, String)>) {
+        let texts = pending.drain(..).map(|(_, text)| text);
+        let texts = texts.filter(|text| !text.is_empty());
+        match places.is_first(key) {
+            true => self.first.extend(texts),
+            false => self.before.entry(key).or_default().extend(texts),
+        }
+    }
+
     fn finish(&mut self, places: &Places, pending: Vec<(usize, String)>) {
         for (indent, text) in pending {
             let like = places
@@ -165,6 +178,8 @@ struct Places {
     scalars: Vec<Range<usize>>,
     /// Where the key or value of an anchor ends.
     ends: Vec<(usize, Anchor)>,
+    /// Where the plain or quoted value of a key begins.
+    values: Vec<(usize, Anchor)>,
 }
 
 impl Places {
@@ -177,6 +192,9 @@ impl Places {
                     self.scalars.push(entry.span.range());
                     self.ends.push((entry.span.range().end, anchor));
                     self.end(&entry.value, anchor);
+                    if matches!(entry.value.value, Value::Plain(_) | Value::Quoted(_)) {
+                        self.values.push((entry.value.span.range().start, anchor));
+                    }
                     self.add(text, &entry.value, inside);
                 }
             }
@@ -236,6 +254,13 @@ impl Places {
             .partition_point(|place| place.anchor.start < line.start);
         let first = self.anchors.get(at)?.anchor;
         (first.start < line.end).then_some(first)
+    }
+
+    /// The key on a line above whose value this line begins with.
+    fn key_above(&self, line: &Range<usize>) -> Option<Anchor> {
+        let values = self.values.iter();
+        let mut keys = values.filter(|(start, key)| line.contains(start) && key.start < line.start);
+        keys.next().map(|(_, key)| *key)
     }
 
     /// What ends last on a line before a comment, the innermost of several.

@@ -72,6 +72,24 @@ fn a_comment_of_an_entry_that_becomes_the_first_of_its_item_stands_above_the_ite
 }
 
 #[test]
+fn a_comment_behind_a_dash_or_above_a_value_stands_above_what_it_is_about() {
+    for (text, expected) in [
+        (
+            "allow:\n  - # shop\n    t: x\n  - # bot\n    t: y\nz: 1\n",
+            "allow:\n  # shop\n  - t: x\n  # bot\n  - t: y\nz: 1\n",
+        ),
+        (
+            "a: 1\nwhen:\n  # hours only\n  'x == 1'\nreason: r\n",
+            "a: 1\n# hours only\nwhen: \"x == 1\"\nreason: r\n",
+        ),
+        ("when:\n  # hours only\n\n  x\n", "# hours only\nwhen: x\n"),
+    ] {
+        assert_eq!(formatted(text), expected, "{text:?}");
+        assert_eq!(formatted(expected), expected);
+    }
+}
+
+#[test]
 fn scalars_keep_what_they_are() {
     for (text, expected) in [
         ("a: 'x'\n", "a: \"x\"\n"),
