@@ -294,21 +294,45 @@ fn insert(
                 .help("parameters are `{name}` for one segment and `{*rest}` at the end for all that follows");
         }
         Err(Refused::Taken(other)) => {
-            // Whichever was written later is named first, in whatever order they were put in.
-            let first = document.routes.get(index.min(other)).unwrap_or(written);
-            let second = document.routes.get(index.max(other)).unwrap_or(written);
-            let error = diagnostics.error(
-                &second.value.r#match.path.span,
-                format!(
-                    "route `{}` takes requests of another route",
-                    second.name.value
-                ),
-            );
-            let text = format!("route `{}` takes them too", first.name.value);
-            error.also(&first.value.r#match.path.span, text);
-            error.help("two routes may not share host, path and method: no order would say which rules apply");
+            let (first, second) = earlier_first(document, index, other, written);
+            let name = &second.name.value;
+            diagnostics
+                .error(
+                    &second.value.r#match.path.span,
+                    format!("route `{name}` takes requests of another route"),
+                )
+                .also(
+                    &first.value.r#match.path.span,
+                    format!("route `{}` takes them too", first.name.value),
+                )
+                .help("two routes may not share host, path and method: no order would say which rules apply");
+        }
+        Err(Refused::OtherKind(other)) => {
+            let (first, second) = earlier_first(document, index, other, written);
+            let name = &second.name.value;
+            diagnostics
+                .error(
+                    &second.value.r#match.path.span,
+                    format!("route `{name}` has another kind of parameter in the place where a route has one already"),
+                )
+                .also(
+                    &first.value.r#match.path.span,
+                    format!("this is the place in route `{}`", first.name.value),
+                )
+                .help("`{name}` and `{*name}` cannot stand in the same place, whatever the methods: `/guests/{id}` goes with `/guests/{id}/{*rest}`");
         }
     }
+}
+
+/// Two routes as they were written: the later one is at fault, in whatever order they were put in.
+fn earlier_first<'d>(
+    document: &'d PolicyDocument,
+    one: usize,
+    other: usize,
+    written: &'d Named<files::Route>,
+) -> (&'d Named<files::Route>, &'d Named<files::Route>) {
+    let route = |index| document.routes.get(index).unwrap_or(written);
+    (route(one.min(other)), route(one.max(other)))
 }
 
 /// The pattern with something plain in place of its parameters.

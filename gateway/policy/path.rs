@@ -35,6 +35,8 @@ pub(super) enum Clash {
     Same(usize),
     /// It takes paths of this entry, and no order between the two says whose they are.
     Overlaps(usize),
+    /// Where this entry has a parameter it has one of another kind: `{name}` and `{*name}`.
+    OtherKind(usize),
     /// It is no pattern.
     Invalid(String),
 }
@@ -52,13 +54,8 @@ impl Paths {
         }
         // Whatever clashes exactly clashes when it is folded too, so this comes first.
         if let Err(error) = self.folded.insert(folded.as_str(), entry) {
-            let taken = self
-                .folded
-                .at(&sample(&folded))
-                .ok()
-                .map(|found| *found.value);
-            return Err(match (error, taken) {
-                (InsertError::Conflict { .. }, Some(entry)) => Clash::Overlaps(entry),
+            return Err(match (error, self.of_other_kind(&folded)) {
+                (InsertError::Conflict { .. }, Some(entry)) => Clash::OtherKind(entry),
                 (error, _) => Clash::Invalid(error.to_string()),
             });
         }
@@ -66,6 +63,18 @@ impl Paths {
         let inserted = self.exact.insert(pattern.as_str(), entry);
         self.known.insert(folded, (pattern, entry));
         inserted.map_err(|error| Clash::Invalid(error.to_string()))
+    }
+
+    /// The first entry that has a parameter where this pattern has a different one, and the same before.
+    fn of_other_kind(&self, folded: &str) -> Option<usize> {
+        let clashes = |known: &str| {
+            let mut segments = known.split('/').zip(folded.split('/'));
+            let differ = segments.find(|(one, other)| one != other);
+            differ.is_some_and(|(one, other)| one.contains('{') && other.contains('{'))
+        };
+        let known = self.known.iter();
+        let others = known.filter(|(known, _)| clashes(known));
+        others.map(|(_, (_, entry))| *entry).min()
     }
 
     /// Looks a canonical path up.
@@ -180,20 +189,6 @@ pub(super) fn by_position(pattern: &str) -> String {
     text + rest
 }
 
-/// A path that the pattern matches, to find what it clashes with.
-fn sample(pattern: &str) -> String {
-    let segments = pattern
-        .split('/')
-        .map(|segment| match segment.split_once('{') {
-            Some((before, parameter)) => {
-                let after = parameter.split_once('}').map_or("", |(_, after)| after);
-                format!("{before}x{after}")
-            }
-            None => segment.to_owned(),
-        });
-    segments.collect::<Vec<_>>().join("/")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -269,8 +264,6 @@ mod tests {
             ("/a/{x}/b", "/a/{x}/b", true),
             ("/Reports", "/reports", false),
             ("/a", "/a/", false),
-            ("/g/{*rest}", "/g/{id}", false),
-            ("/g/{id}", "/g/{*rest}", false),
         ] {
             let mut paths = paths(&[first]);
             match paths.insert(second, 1) {
@@ -278,6 +271,20 @@ mod tests {
                 Err(Clash::Overlaps(0)) => assert!(!same, "{first} {second}"),
                 _ => panic!("{first} {second}"),
             }
+        }
+        for (first, second) in [
+            ("/g/{*rest}", "/g/{id}"),
+            ("/g/{id}", "/g/{*rest}"),
+            ("/g/{id}/photos/{*rest}", "/g/{*rest}"),
+            ("/g/{*rest}", "/g/{id}/photos"),
+            ("/G/a{id}", "/g/a{*rest}"),
+        ] {
+            let mut paths = paths(&["/g/other", first]);
+            let clash = paths.insert(second, 2);
+            assert!(
+                matches!(clash, Err(Clash::OtherKind(1))),
+                "{first} {second}"
+            );
         }
     }
 }

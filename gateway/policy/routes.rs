@@ -436,6 +436,33 @@ impl Named {
             .map(|(principal, _)| *principal)
     }
 
+    /// Every kind of name, by the key that it stands under, with what each name stands for; in the order of
+    /// the alphabet.
+    pub fn meanings(&self) -> [(&'static str, Vec<(Arc<str>, String)>); 5] {
+        fn of<T: ToString>(names: &HashMap<T, Arc<str>>) -> Vec<(Arc<str>, String)> {
+            let named = names.iter();
+            let mut named: Vec<_> = named
+                .map(|(id, name)| (Arc::clone(name), id.to_string()))
+                .collect();
+            named.sort();
+            named
+        }
+        let networks = self.networks.iter().map(|(name, networks)| {
+            let mut networks: Vec<String> = networks.iter().map(IpNet::to_string).collect();
+            networks.sort();
+            (Arc::clone(name), networks.join(", "))
+        });
+        let mut networks: Vec<_> = networks.collect();
+        networks.sort();
+        [
+            ("tenants", of(&self.tenants)),
+            ("apps", of(&self.apps)),
+            ("principals", of(&self.principals)),
+            ("groups", of(&self.groups)),
+            ("networks", networks),
+        ]
+    }
+
     /// The networks that have names, by name.
     pub fn networks(&self) -> impl Iterator<Item = (&Arc<str>, &[IpNet])> {
         let networks = self.networks.iter();
@@ -465,6 +492,8 @@ impl Named {
 pub(super) enum Refused {
     /// Another route, by its index, takes the same requests.
     Taken(usize),
+    /// Another route, by its index, has a parameter of another kind in the same place.
+    OtherKind(usize),
     /// The pattern is not one.
     Pattern(String),
 }
@@ -529,9 +558,9 @@ impl Hosts {
                 next
             }
             Err(Clash::Same(entry)) => entry,
-            Err(Clash::Overlaps(entry)) => {
-                let other = table.entries.get(entry).and_then(Entry::any_route);
-                return Err(Refused::Taken(other.unwrap_or(route)));
+            Err(Clash::Overlaps(entry)) => return Err(Refused::Taken(table.route(entry, route))),
+            Err(Clash::OtherKind(entry)) => {
+                return Err(Refused::OtherKind(table.route(entry, route)));
             }
             Err(Clash::Invalid(why)) => return Err(Refused::Pattern(why)),
         };
@@ -544,12 +573,16 @@ impl Hosts {
     }
 }
 
-impl Entry {
-    /// One of its routes.
-    fn any_route(&self) -> Option<usize> {
-        self.by_method.iter().flatten().next().copied()
+impl Table {
+    /// One of the routes of an entry.
+    fn route(&self, entry: usize, otherwise: usize) -> usize {
+        let entry = self.entries.get(entry);
+        let mut routes = entry.into_iter().flat_map(|entry| &entry.by_method);
+        routes.find_map(|route| *route).unwrap_or(otherwise)
     }
+}
 
+impl Entry {
     fn insert(&mut self, methods: MethodSet, route: usize) -> Result<(), Refused> {
         for (slot, method) in methods
             .methods()
