@@ -101,6 +101,8 @@ fn stale_table(folder: &Path, policy: &Policy, diagnostics: &mut Diagnostics) {
     let Ok(written) = std::fs::read_to_string(&path) else {
         return;
     };
+    // Git may have given it the line ends of the machine.
+    let written = written.replace("\r\n", "\n");
     let now = match who_can::access_table(policy) {
         Ok(now) => now,
         Err(error) => {
@@ -117,9 +119,10 @@ fn stale_table(folder: &Path, policy: &Policy, diagnostics: &mut Diagnostics) {
         .zip(now.lines())
         .take_while(|both| !differs(both));
     let line = same.count();
+    let last = written.lines().count().saturating_sub(1);
     diagnostics
         .error(
-            &Span::line_in(&path, &written, line),
+            &Span::line_in(&path, &written, line.min(last)),
             "this table of who can call what is not what the policies say",
         )
         .help(format!(

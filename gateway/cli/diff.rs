@@ -6,20 +6,23 @@ use clap::{Args, ValueEnum};
 use http::Method;
 use serde_json::{Value, json};
 
+use super::destination::Changed;
 use super::policies::Read;
+use super::revision::{self, Sides};
 use super::who_can::cells;
-use super::{out, revision, table, talk};
+use super::{destination, out, table, talk};
 use crate::clock::{Clock as _, SystemClock};
 use crate::files::Diagnostics;
 use crate::policy::access::{Cube, Ranges, Region};
 use crate::policy::words::{COLUMNS, Naming, Row, address, rows, timestamp};
-use crate::policy::{Change, MethodSet, Route, Witness, difference};
+use crate::policy::{Change, Kept, MethodSet, Route, RouteId, Witness, difference};
 use crate::trial::spec;
 
 /// The options of the command.
 #[derive(Args)]
 pub(super) struct Options {
-    /// The policies as they were: a folder, a file, a git revision, or `REVISION:PATH`.
+    /// The policies as they were: a folder, a file, a git revision (for the folder of NEW there), or
+    /// `REVISION:PATH`.
     #[arg(value_name = "OLD")]
     old: String,
     /// The policies as they would be.
@@ -53,12 +56,25 @@ enum FailOn {
     Any,
 }
 
-/// A change in words.
+/// All of it in words.
 struct Said {
+    access: Vec<SaidOfAccess>,
+    otherwise: Vec<SaidOtherwise>,
+}
+
+/// A change of access in words.
+struct SaidOfAccess {
     requests: Vec<String>,
     routes: String,
     gained: Side,
     lost: Side,
+}
+
+/// What becomes of requests otherwise, whoever may send them.
+struct SaidOtherwise {
+    requests: Vec<String>,
+    routes: String,
+    changes: Vec<Changed>,
 }
 
 /// Who gains or loses, and one of them as an example.
@@ -71,8 +87,16 @@ struct Side {
 
 pub(super) fn diff(options: &Options) -> ExitCode {
     let mut diagnostics = Diagnostics::new();
-    let mut read = |place: &str| revision::read(place, &mut diagnostics);
-    let (old, new) = match (read(&options.old), read(&options.new)) {
+    let mut read = |place, other, may_be_empty| {
+        let sides = Sides {
+            place,
+            other,
+            may_be_empty,
+        };
+        revision::read(&sides, &mut diagnostics)
+    };
+    let old = read(&options.old, &options.new, true);
+    let (old, new) = match (old, read(&options.new, &options.old, false)) {
         (Ok(old), Ok(new)) => (old, new),
         (Err(why), _) | (_, Err(why)) => {
             talk(&format!("error: {why}\n"));
@@ -83,23 +107,35 @@ pub(super) fn diff(options: &Options) -> ExitCode {
         out(&diagnostics.render());
         return ExitCode::from(1);
     };
-    let changes = match difference(&old.policy, &new.policy) {
-        Ok(changes) => changes,
+    let difference = match difference(&old.policy, &new.policy) {
+        Ok(difference) => difference,
         Err(error) => {
             talk(&format!("error: {error}\n"));
             return ExitCode::from(1);
         }
     };
-    let gained = changes.iter().any(|change| !change.gained.is_empty());
-    let lost = changes.iter().any(|change| !change.lost.is_empty());
-    let said: Vec<Said> = changes
-        .iter()
-        .map(|change| say(change, &old, &new))
-        .collect();
+    let both = Both {
+        old: &old,
+        new: &new,
+    };
+    let said = Said {
+        access: difference
+            .access
+            .iter()
+            .map(|change| both.access(change))
+            .collect(),
+        otherwise: difference
+            .kept
+            .iter()
+            .filter_map(|kept| both.otherwise(kept))
+            .collect(),
+    };
+    let gained = said.access.iter().any(|change| !change.gained.is_empty());
+    let lost = said.access.iter().any(|change| !change.lost.is_empty());
     out(&match options.format {
-        Format::Human => human(&said),
-        Format::Markdown => markdown(&said),
-        Format::Json => format!("{:#}\n", said.iter().map(Said::json).collect::<Value>()),
+        Format::Human => said.human(),
+        Format::Markdown => said.markdown(),
+        Format::Json => format!("{:#}\n", said.json()),
     });
     let fails = match options.fail_on {
         None => false,
@@ -113,79 +149,133 @@ pub(super) fn diff(options: &Options) -> ExitCode {
     }
 }
 
-fn say(change: &Change<'_>, old: &Read, new: &Read) -> Said {
-    let names = [new.policy.names(), old.policy.names()];
-    let naming = Naming(&names);
-    // What every caller of the route needs before and after goes without saying.
-    let audiences = match (change.old, change.new) {
-        (Some(before), Some(after))
-            if old.policy.audiences_of(before) == new.policy.audiences_of(after) =>
-        {
-            new.policy.audiences_of(after)
+/// The two sides, which give names to everything.
+struct Both<'r> {
+    old: &'r Read,
+    new: &'r Read,
+}
+
+/// Which requests, by what stands for them.
+type Requests = [(Witness, MethodSet)];
+
+impl Both<'_> {
+    fn access(&self, change: &Change<'_>) -> SaidOfAccess {
+        let Self { old, new } = self;
+        let names = [new.policy.names(), old.policy.names()];
+        let naming = Naming(&names);
+        // What every caller of the route needs before and after goes without saying.
+        let audiences = match (change.old, change.new) {
+            (Some(before), Some(after))
+                if old.policy.audiences_of(before) == new.policy.audiences_of(after) =>
+            {
+                new.policy.audiences_of(after)
+            }
+            (Some(before), None) => old.policy.audiences_of(before),
+            (None, Some(after)) => new.policy.audiences_of(after),
+            _ => &[],
+        };
+        let side = |region: &Region| Side {
+            rows: rows(region, naming, audiences),
+            example: region
+                .cubes()
+                .first()
+                .and_then(|cube| example(cube, change)),
+            timed: region
+                .cubes()
+                .first()
+                .is_some_and(|cube| !cube.times.is_any()),
+        };
+        SaidOfAccess {
+            requests: self.requests(change.old, change.new, &change.requests),
+            routes: self.routes(change.old, change.new),
+            gained: side(&change.gained),
+            lost: side(&change.lost),
         }
-        (Some(before), None) => old.policy.audiences_of(before),
-        (None, Some(after)) => new.policy.audiences_of(after),
-        _ => &[],
-    };
-    let side = |region: &Region| Side {
-        rows: rows(region, naming, audiences),
-        example: region
-            .cubes()
-            .first()
-            .and_then(|cube| example(cube, change)),
-        timed: region
-            .cubes()
-            .first()
-            .is_some_and(|cube| !cube.times.is_any()),
-    };
-    Said {
-        requests: requests(change),
-        routes: routes(change.old, change.new),
-        gained: side(&change.gained),
-        lost: side(&change.lost),
+    }
+
+    /// `None` where the same becomes of them.
+    fn otherwise(&self, kept: &Kept<'_>) -> Option<SaidOtherwise> {
+        let (RouteId(before), RouteId(after)) = (kept.old.id(), kept.new.id());
+        let changes =
+            destination::changes((&self.old.document, before), (&self.new.document, after));
+        (!changes.is_empty()).then(|| SaidOtherwise {
+            requests: self.requests(Some(kept.old), Some(kept.new), &kept.requests),
+            routes: self.routes(Some(kept.old), Some(kept.new)),
+            changes,
+        })
+    }
+
+    /// The requests in the words of the routes: their patterns, where all of their requests are meant.
+    fn requests(
+        &self,
+        old: Option<&Route>,
+        new: Option<&Route>,
+        requests: &Requests,
+    ) -> Vec<String> {
+        let said = |route: &Route, methods: MethodSet| {
+            let taken = route.taken();
+            let host = taken.host.as_deref().unwrap_or_default();
+            format!("{} {host}{}", list(methods), taken.path)
+        };
+        let methods = requests
+            .iter()
+            .fold(MethodSet::default(), |all, (_, methods)| {
+                all.union(*methods)
+            });
+        let is_whole = |route: &Route, other: &Read| {
+            is_plain(requests, route)
+                && !other.policy.routes().iter().any(|other| akin(route, other))
+        };
+        match (old, new) {
+            (Some(old), Some(new)) if same_place(old, new) => vec![said(new, methods)],
+            (Some(old), None) if is_whole(old, self.new) => vec![said(old, methods)],
+            (None, Some(new)) if is_whole(new, self.old) => vec![said(new, methods)],
+            // Only some of the requests of either: by what stands for them.
+            _ => requests
+                .iter()
+                .map(|(witness, methods)| {
+                    let host = witness.pattern.as_deref().unwrap_or_default();
+                    format!("{} {host}{}", list(*methods), witness.path)
+                })
+                .collect(),
+        }
+    }
+
+    fn routes(&self, old: Option<&Route>, new: Option<&Route>) -> String {
+        let has = |read: &Read, route: &Route| {
+            let mut routes = read.policy.routes().iter();
+            routes.any(|other| other.name() == route.name())
+        };
+        match (old, new) {
+            (Some(old), Some(new)) if old.name() == new.name() => format!("route {}", new.name()),
+            (Some(old), Some(new)) => format!("route {} in place of {}", new.name(), old.name()),
+            (Some(old), None) if has(self.new, old) => {
+                format!("route {} takes them no more", old.name())
+            }
+            (Some(old), None) => format!("route {} is gone", old.name()),
+            (None, Some(new)) if has(self.old, new) => {
+                format!("route {} takes them now", new.name())
+            }
+            (None, Some(new)) => format!("route {} is new", new.name()),
+            (None, None) => "no route".to_owned(),
+        }
     }
 }
 
-/// The requests in the words of the routes: their patterns, where both routes say the same.
-fn requests(change: &Change<'_>) -> Vec<String> {
-    let said = |route: &Route, methods: MethodSet| {
-        let taken = route.taken();
-        let host = taken.host.as_deref().unwrap_or_default();
-        format!("{} {host}{}", list(methods), taken.path)
-    };
-    let methods = change
-        .requests
-        .iter()
-        .fold(MethodSet::default(), |all, (_, methods)| {
-            all.union(*methods)
-        });
-    match (change.old, change.new) {
-        (Some(old), Some(new))
-            if old.taken().host == new.taken().host && old.taken().path == new.taken().path =>
-        {
-            vec![said(new, methods)]
-        }
-        (Some(route), None) | (None, Some(route)) if is_plain(change, route) => {
-            vec![said(route, methods)]
-        }
-        // Only some of the requests of either: by what stands for them.
-        _ => change
-            .requests
-            .iter()
-            .map(|(witness, methods)| {
-                let host = witness.pattern.as_deref().unwrap_or_default();
-                format!("{} {host}{}", list(*methods), witness.path)
-            })
-            .collect(),
-    }
+fn same_place(one: &Route, other: &Route) -> bool {
+    one.taken().host == other.taken().host && one.taken().path == other.taken().path
+}
+
+/// Whether some of the requests of a route may be taken by another still.
+fn akin(route: &Route, other: &Route) -> bool {
+    route.name() == other.name() || same_place(route, other)
 }
 
 /// Whether all requests of the route are meant, in their plain spelling at least.
-fn is_plain(change: &Change<'_>, route: &Route) -> bool {
+fn is_plain(requests: &Requests, route: &Route) -> bool {
     let loose = |witness: &Witness| witness.path.contains(';') || witness.path.ends_with('/');
     let same_host = |witness: &Witness| witness.pattern == route.taken().host;
-    change
-        .requests
+    requests
         .iter()
         .any(|(witness, _)| !loose(witness) && same_host(witness))
 }
@@ -193,16 +283,6 @@ fn is_plain(change: &Change<'_>, route: &Route) -> bool {
 fn list(methods: MethodSet) -> String {
     let methods: Vec<String> = methods.methods().map(|method| method.to_string()).collect();
     methods.join(",")
-}
-
-fn routes(old: Option<&Route>, new: Option<&Route>) -> String {
-    match (old, new) {
-        (Some(old), Some(new)) if old.name() == new.name() => format!("route {}", new.name()),
-        (Some(old), Some(new)) => format!("route {} in place of {}", new.name(), old.name()),
-        (Some(old), None) => format!("route {} is gone", old.name()),
-        (None, Some(new)) => format!("route {} is new", new.name()),
-        (None, None) => "no route".to_owned(),
-    }
 }
 
 /// A request that is decided otherwise, as a test could write it.
@@ -246,7 +326,7 @@ fn moment(times: &Ranges<u64>) -> u64 {
     }
 }
 
-impl Said {
+impl SaidOfAccess {
     fn json(&self) -> Value {
         let side = |side: &Side| json!({ "callers": side.rows, "example": side.example });
         json!({
@@ -259,11 +339,33 @@ impl Said {
 
     fn sides(&self) -> impl Iterator<Item = (&'static str, &Side)> {
         let sides = [("gained by", &self.gained), ("lost by", &self.lost)];
-        sides.into_iter().filter(|(_, side)| !side.rows.is_empty())
+        sides.into_iter().filter(|(_, side)| !side.is_empty())
+    }
+}
+
+impl SaidOtherwise {
+    fn json(&self) -> Value {
+        let change = |(what, old, new): &Changed| json!({ "what": what, "old": old, "new": new });
+        json!({
+            "requests": self.requests,
+            "routes": self.routes,
+            "changes": self.changes.iter().map(change).collect::<Value>(),
+        })
+    }
+
+    fn cells(&self) -> Vec<Vec<String>> {
+        let changes = self.changes.iter();
+        changes
+            .map(|(what, old, new)| vec![(*what).to_owned(), old.clone(), new.clone()])
+            .collect()
     }
 }
 
 impl Side {
+    fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     fn cells(&self) -> Vec<Vec<String>> {
         self.rows.iter().map(cells).collect()
     }
@@ -279,7 +381,9 @@ impl Side {
         };
         let token = match example.get("claims") {
             Some(Value::Object(claims)) => {
-                let shown = ["tid", "azp", "idtyp", "roles", "scp", "groups", "oid"];
+                let shown = [
+                    "aud", "tid", "azp", "azpacr", "idtyp", "roles", "scp", "groups", "oid",
+                ];
                 let shown = shown.iter().filter_map(|name| {
                     Some(format!(
                         "{name}={}",
@@ -294,72 +398,115 @@ impl Side {
             true => format!(" at {}", text("at")),
             false => String::new(),
         };
+        let conditions = example.get("conditions").and_then(Value::as_object);
+        let conditions = conditions.into_iter().flatten().map(|(condition, truth)| {
+            let truth = truth.as_str().unwrap_or_default();
+            format!(", where `{condition}` is {truth}")
+        });
         Some(format!(
-            "{} {}{} from {}{at}, {token}",
+            "{} {}{} from {}{at}, {token}{}",
             text("method"),
             text("host"),
             text("path"),
             text("client"),
+            conditions.collect::<String>(),
         ))
     }
 }
 
 const UNCHANGED: &str = "Nobody gains or loses access.\n";
+const OTHERWISE: &str = "What becomes of these requests changes, whoever may send them:";
+const OTHERWISE_COLUMNS: [&str; 3] = ["what", "as it was", "as it would be"];
 
-fn human(said: &[Said]) -> String {
-    if said.is_empty() {
-        return UNCHANGED.to_owned();
+impl Said {
+    fn json(&self) -> Value {
+        json!({
+            "access": self.access.iter().map(SaidOfAccess::json).collect::<Value>(),
+            "otherwise": self.otherwise.iter().map(SaidOtherwise::json).collect::<Value>(),
+        })
     }
-    let mut text = String::new();
-    for change in said {
-        text += &format!("{} ({})\n", change.requests.join(", "), change.routes);
-        for (title, side) in change.sides() {
-            text += &format!("  {title}\n");
-            for line in table::plain(&COLUMNS, &side.cells()).lines() {
-                text += &format!("    {line}\n");
+
+    fn human(&self) -> String {
+        let mut text = String::new();
+        if self.access.is_empty() {
+            text += UNCHANGED;
+            text.push('\n');
+        }
+        let indented = |table: String| -> String {
+            table.lines().map(|line| format!("    {line}\n")).collect()
+        };
+        for change in &self.access {
+            text += &format!("{} ({})\n", change.requests.join(", "), change.routes);
+            for (title, side) in change.sides() {
+                text += &format!("  {title}\n");
+                text += &indented(table::plain(&COLUMNS, &side.cells()));
+                if let Some(line) = side.line() {
+                    text += &format!("    for example {line}\n");
+                }
             }
-            if let Some(line) = side.line() {
-                text += &format!("    for example {line}\n");
+            text.push('\n');
+        }
+        if !self.otherwise.is_empty() {
+            text += &format!("{OTHERWISE}\n\n");
+        }
+        for change in &self.otherwise {
+            text += &format!("{} ({})\n", change.requests.join(", "), change.routes);
+            text += &indented(table::plain(&OTHERWISE_COLUMNS, &change.cells()));
+            text.push('\n');
+        }
+        text.truncate(text.trim_end().len() + 1);
+        text
+    }
+
+    fn markdown(&self) -> String {
+        let mut text = match self.access.is_empty() {
+            true => format!("**Access:** {UNCHANGED}"),
+            false => {
+                let count = |side: fn(&SaidOfAccess) -> &Side| {
+                    let changes = self.access.iter();
+                    changes.filter(|change| !side(change).is_empty()).count()
+                };
+                let gained = count(|change| &change.gained);
+                let lost = count(|change| &change.lost);
+                format!("**Access changes:** gained on {gained}, lost on {lost}.\n")
+            }
+        };
+        for change in &self.access {
+            text += &heading(&change.requests, &change.routes);
+            for (title, side) in change.sides() {
+                let mark = if title.starts_with("gained") {
+                    "➕"
+                } else {
+                    "➖"
+                };
+                text += &format!("\n{mark} **{title}**\n\n");
+                text += &table::markdown(&COLUMNS, &side.cells());
+                if let Some(line) = side.line() {
+                    text += &format!("\nFor example {}\n", code(&line));
+                }
             }
         }
-        text.push('\n');
+        if !self.otherwise.is_empty() {
+            text += &format!("\n**{OTHERWISE}**\n");
+        }
+        for change in &self.otherwise {
+            text += &heading(&change.requests, &change.routes);
+            text.push('\n');
+            text += &table::markdown(&OTHERWISE_COLUMNS, &change.cells());
+        }
+        text
     }
-    text.truncate(text.trim_end().len() + 1);
-    text
 }
 
-fn markdown(said: &[Said]) -> String {
-    if said.is_empty() {
-        return format!("**Access:** {UNCHANGED}");
+fn heading(requests: &[String], routes: &str) -> String {
+    let requests: Vec<String> = requests.iter().map(|request| code(request)).collect();
+    format!("\n### {} ({routes})\n", requests.join(", "))
+}
+
+/// Text as code in Markdown: between more backticks than it holds itself.
+fn code(text: &str) -> String {
+    match text.contains('`') {
+        true => format!("`` {text} ``"),
+        false => format!("`{text}`"),
     }
-    let gained = said
-        .iter()
-        .filter(|change| !change.gained.rows.is_empty())
-        .count();
-    let lost = said
-        .iter()
-        .filter(|change| !change.lost.rows.is_empty())
-        .count();
-    let mut text = format!("**Access changes:** gained on {gained}, lost on {lost}.\n");
-    for change in said {
-        let requests: Vec<String> = change
-            .requests
-            .iter()
-            .map(|request| format!("`{request}`"))
-            .collect();
-        text += &format!("\n### {} ({})\n", requests.join(", "), change.routes);
-        for (title, side) in change.sides() {
-            let mark = if title.starts_with("gained") {
-                "➕"
-            } else {
-                "➖"
-            };
-            text += &format!("\n{mark} **{title}**\n\n");
-            text += &table::markdown(&COLUMNS, &side.cells());
-            if let Some(line) = side.line() {
-                text += &format!("\nFor example `{line}`\n");
-            }
-        }
-    }
-    text
 }

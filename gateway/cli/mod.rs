@@ -2,6 +2,7 @@
 //! codes: 0 good, 1 the thing checked is at fault, 2 the command was used wrongly.
 
 mod check;
+mod destination;
 mod diff;
 mod explain;
 mod fmt;

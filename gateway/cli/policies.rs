@@ -6,7 +6,8 @@ use super::check::is_gateway;
 use crate::files::{self, Diagnostics, PolicyDocument};
 use crate::policy::{self, Policy};
 
-/// A policy and the document that it was compiled from.
+/// A policy and the document that it was compiled from. By default, one that lets nobody in.
+#[derive(Default)]
 pub(super) struct Read {
     pub(super) policy: Policy,
     pub(super) document: PolicyDocument,

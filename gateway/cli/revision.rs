@@ -4,24 +4,55 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::policies::{self, Read};
+use super::talk;
 use crate::files::{self, Diagnostics};
 use crate::policy;
 
-/// Where policies stand in a revision for which no path is named.
+/// Where policies stand in a revision, if nothing tells.
 const USUAL_PLACE: &str = "policies";
 
-/// Reads the policies of `place`: a path that exists, `REVISION`, or `REVISION:PATH`.
+/// The sides of a comparison.
+pub(super) struct Sides<'p> {
+    /// A path that exists, `REVISION`, or `REVISION:PATH`.
+    pub(super) place: &'p str,
+    /// What it is compared with. A revision without a path means the same folder there.
+    pub(super) other: &'p str,
+    /// Whether a revision in which nothing is there yet is a policy that lets nobody in.
+    pub(super) may_be_empty: bool,
+}
+
+/// Reads the policies of one side.
 ///
 /// # Errors
-/// Why it is neither, in a sentence. Faults of the policies are in the diagnostics, and the answer is
+/// Why it cannot, in a sentence. Faults of the policies are in the diagnostics, and the answer is
 /// `Ok(None)`.
-pub(super) fn read(place: &str, diagnostics: &mut Diagnostics) -> Result<Option<Read>, String> {
-    let path = Path::new(place);
+pub(super) fn read(
+    sides: &Sides<'_>,
+    diagnostics: &mut Diagnostics,
+) -> Result<Option<Read>, String> {
+    let path = Path::new(sides.place);
     if path.exists() {
         return Ok(policies::read(path, diagnostics));
     }
-    let (revision, folder) = place.split_once(':').unwrap_or((place, USUAL_PLACE));
-    let files = in_git(revision, folder)?;
+    let (revision, folder) = match sides.place.split_once(':') {
+        Some((revision, folder)) => (revision, folder.trim_end_matches('/').to_owned()),
+        None => (sides.place, same_place(Path::new(sides.other))),
+    };
+    let commit = commit(revision)?;
+    let files = match in_git(revision, &commit, &folder)? {
+        Some(files) => files,
+        None if sides.may_be_empty && !sides.place.contains(':') => {
+            talk(&format!(
+                "note: the revision `{revision}` has no policies in `{folder}`, so nobody is let in there\n"
+            ));
+            return Ok(Some(Read::default()));
+        }
+        None => {
+            return Err(format!(
+                "the revision `{revision}` has no policy file in `{folder}`"
+            ));
+        }
+    };
     let texts: Vec<(&Path, &str)> = files
         .iter()
         .map(|(name, text)| (name.as_path(), text.as_str()))
@@ -32,43 +63,84 @@ pub(super) fn read(place: &str, diagnostics: &mut Diagnostics) -> Result<Option<
     Ok(policy.map(|policy| Read { policy, document }))
 }
 
-/// The policy files of a folder, or the one file, under a revision.
-fn in_git(revision: &str, folder: &str) -> Result<Vec<(PathBuf, String)>, String> {
-    let folder = folder.trim_end_matches('/');
-    let commit = format!("{revision}^{{commit}}");
+/// Where a path stands in its repository, from the root of that.
+fn same_place(path: &Path) -> String {
+    let (folder, file) = match path.is_file() {
+        true => (path.parent(), path.file_name()),
+        false => (Some(path), None),
+    };
+    let here = Path::new(".");
+    let folder = folder.map(|folder| {
+        if folder.as_os_str().is_empty() {
+            here
+        } else {
+            folder
+        }
+    });
+    let folder = folder.filter(|folder| folder.is_dir());
+    let folder = folder.map(|folder| folder.to_string_lossy());
+    let prefix = folder.and_then(|folder| git(&["-C", &folder, "rev-parse", "--show-prefix"]).ok());
+    match prefix {
+        Some(prefix) => {
+            let file = file.unwrap_or_default().to_string_lossy();
+            let place = format!("{}{file}", prefix.trim_end_matches('\n'));
+            place.trim_end_matches('/').to_owned()
+        }
+        None => USUAL_PLACE.to_owned(),
+    }
+}
+
+fn commit(revision: &str) -> Result<String, String> {
+    let name = format!("{revision}^{{commit}}");
     let verify = [
         "rev-parse",
         "--verify",
         "--quiet",
         "--end-of-options",
-        &commit,
+        &name,
     ];
     let commit = git(&verify).map_err(|_| {
         format!("`{revision}` is no file or folder here, and no revision that git knows")
     })?;
-    let commit = commit.trim();
+    Ok(commit.trim().to_owned())
+}
+
+/// The policy files of a folder, or the one file, under a revision. The place is one from the root of
+/// the repository, whatever the current folder. `None` where there are none.
+fn in_git(
+    revision: &str,
+    commit: &str,
+    folder: &str,
+) -> Result<Option<Vec<(PathBuf, String)>>, String> {
     let place = format!("{commit}:{folder}");
-    let kind = git(&["cat-file", "-t", &place])
-        .map_err(|_| format!("there is no `{folder}` in the revision `{revision}`"))?;
+    let Ok(kind) = git(&["cat-file", "-t", &place]) else {
+        return Ok(None);
+    };
     let names = match kind.trim() {
         "blob" => vec![folder.to_owned()],
         _ => {
-            let listed = git(&["ls-tree", "-z", "--name-only", &place])?;
+            let listed = git(&["ls-tree", "-z", "--full-tree", "--name-only", &place])?;
             let names = listed.split('\0').filter(|name| !name.is_empty());
             let policies = names.filter(|name| files::is_policy_file(name.as_ref()));
-            policies.map(|name| format!("{folder}/{name}")).collect()
+            let within = |name: &str| match folder {
+                "" => name.to_owned(),
+                folder => format!("{folder}/{name}"),
+            };
+            policies.map(within).collect()
         }
     };
     if names.is_empty() {
-        return Err(format!(
-            "there is no policy file in `{folder}` of the revision `{revision}`"
-        ));
+        return Ok(None);
     }
     let read = |name: String| {
         let text = git(&["cat-file", "blob", &format!("{commit}:{name}")])?;
         Ok((PathBuf::from(format!("{revision}:{name}")), text))
     };
-    names.into_iter().map(read).collect()
+    names
+        .into_iter()
+        .map(read)
+        .collect::<Result<_, String>>()
+        .map(Some)
 }
 
 /// What git says.

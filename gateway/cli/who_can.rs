@@ -1,6 +1,7 @@
 //! `portcullis who-can`: everybody whom the policies let through, exactly; for one request, or as a table
 //! of all routes that is kept beside the policies and reviewed with them.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -79,8 +80,10 @@ fn one(options: &Options, read: &Read, method: &Method, path: &str) -> Result<St
     let trial = Trial::new(&read.policy);
     let route = trial.route(&question).map_err(|denial| {
         format!(
-            "nobody can: no route takes {method} {path} ({})",
-            denial.reason()
+            "nobody can: no route takes {method} {path} on the host {} ({}){}",
+            options.host,
+            denial.reason(),
+            elsewhere(&read.policy, &question)
         )
     })?;
     let since = |reach: Region| {
@@ -99,6 +102,32 @@ fn one(options: &Options, read: &Read, method: &Method, path: &str) -> Result<St
         Form::Json => format!("{:#}\n", answer.json()),
         Form::Human => answer.text(),
     })
+}
+
+/// On which other hosts a route takes the request.
+fn elsewhere(policy: &Policy, question: &Question) -> String {
+    let hosts: BTreeSet<&str> = policy
+        .routes()
+        .iter()
+        .filter_map(|route| route.taken().host.as_deref())
+        .collect();
+    let trial = Trial::new(policy);
+    let taken = hosts.into_iter().filter(|host| {
+        let host = match host.strip_prefix('*') {
+            Some(suffix) => format!("any{suffix}"),
+            None => (*host).to_owned(),
+        };
+        let question = Question {
+            host,
+            ..question.clone()
+        };
+        trial.route(&question).is_ok()
+    });
+    let taken: Vec<&str> = taken.collect();
+    match taken.is_empty() {
+        true => String::new(),
+        false => format!("; a route does on {}: say --host", taken.join(", ")),
+    }
 }
 
 /// Times that begin now begin at the beginning: the past is over.
@@ -162,17 +191,25 @@ impl<'p> Who<'p> {
         let backend = self.policy.names().backend(route.backend());
         let backend = backend.map(|backend| format!(" to {backend}"));
         let mut text = format!(
-            "{}: {}{}\n{}",
+            "{}: {}{}\n",
             route.name(),
             requests(route),
             backend.unwrap_or_default(),
-            table_of(&self.rows)
         );
+        if !route.is_public() {
+            let audiences: Vec<&str> = self.audiences().iter().map(|text| &**text).collect();
+            text += &format!("  by tokens for {}\n", audiences.join(", "));
+        }
+        text += &table_of(&self.rows);
         if let Some(rows) = &self.once_enforced {
             text += "  It only reports. Once it refuses:\n";
             text += &table_of(rows);
         }
         text
+    }
+
+    fn audiences(&self) -> &'p [Box<str>] {
+        self.policy.audiences_of(self.route)
     }
 
     fn json(&self) -> Value {
@@ -185,7 +222,7 @@ impl<'p> Who<'p> {
             "methods": methods,
             "path": taken.path,
             "backend": backend.map(|name| name.to_string()),
-            "audiences": self.policy.audiences_of(self.route),
+            "audiences": self.audiences(),
             "callers": self.rows,
             "reportOnly": self.once_enforced.is_some(),
             "callersOnceEnforced": self.once_enforced,
@@ -232,6 +269,16 @@ pub(super) fn access_table(policy: &Policy) -> Result<String, TooComplex> {
     for route in by_name(policy) {
         let who = Who::of(policy, route, |reach| reach)?;
         text += &format!("\n{}", who.text());
+    }
+    text += "\n# What the names stand for.\n";
+    for (key, names) in policy.names().meanings() {
+        let rows: Vec<Vec<String>> = names
+            .into_iter()
+            .map(|(name, meaning)| vec![format!("  {name}"), meaning])
+            .collect();
+        if !rows.is_empty() {
+            text += &table::plain(&[key, ""], &rows);
+        }
     }
     Ok(text)
 }

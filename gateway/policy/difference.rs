@@ -23,12 +23,31 @@ pub struct Change<'p> {
     pub lost: Region,
 }
 
-/// Compares two policies. Nothing at all means that they let the same callers in everywhere; conditions
-/// in CEL count as unknowns, the same where they are written alike.
+/// What a change of policy changes.
+#[derive(Debug)]
+pub struct Difference<'p> {
+    /// Who gains and who loses access. Nothing at all means that both let the same callers in everywhere.
+    pub access: Vec<Change<'p>>,
+    /// The routes that take the same requests before and after, and let somebody in.
+    pub kept: Vec<Kept<'p>>,
+}
+
+/// Two routes that take the same requests, in the old policy and in the new one.
+#[derive(Debug)]
+pub struct Kept<'p> {
+    /// The route that took them.
+    pub old: &'p Route,
+    /// The route that takes them.
+    pub new: &'p Route,
+    /// Which requests.
+    pub requests: Vec<(Witness, MethodSet)>,
+}
+
+/// Compares two policies. Conditions in CEL count as unknowns, the same where they are written alike.
 ///
 /// # Errors
 /// When the answer would be too long to be worked out.
-pub fn difference<'p>(old: &'p Policy, new: &'p Policy) -> Result<Vec<Change<'p>>, TooComplex> {
+pub fn difference<'p>(old: &'p Policy, new: &'p Policy) -> Result<Difference<'p>, TooComplex> {
     type Pair = (Option<usize>, Option<usize>);
     let mut pairs: BTreeMap<Pair, BTreeMap<Witness, MethodSet>> = BTreeMap::new();
     for witness in witnesses(old, new) {
@@ -46,24 +65,37 @@ pub fn difference<'p>(old: &'p Policy, new: &'p Policy) -> Result<Vec<Change<'p>
         }
     }
     let (mut reached_old, mut reached_new) = (Reached::new(old), Reached::new(new));
-    let mut changes = Vec::new();
+    let mut difference = Difference {
+        access: Vec::new(),
+        kept: Vec::new(),
+    };
     for ((before, after), requests) in pairs {
         let before_reach = reached_old.reach(before)?;
         let after_reach = reached_new.reach(after)?;
+        let before = before.and_then(|route| old.routes().get(route));
+        let after = after.and_then(|route| new.routes().get(route));
+        let requests: Vec<_> = requests.into_iter().collect();
+        if let (Some(old), Some(new)) = (before, after)
+            && !before_reach.is_empty()
+            && !after_reach.is_empty()
+        {
+            let requests = requests.clone();
+            difference.kept.push(Kept { old, new, requests });
+        }
         let gained = after_reach.minus(&before_reach)?;
         let lost = before_reach.minus(&after_reach)?;
         if gained.is_empty() && lost.is_empty() {
             continue;
         }
-        changes.push(Change {
-            old: before.and_then(|route| old.routes().get(route)),
-            new: after.and_then(|route| new.routes().get(route)),
-            requests: requests.into_iter().collect(),
+        difference.access.push(Change {
+            old: before,
+            new: after,
+            requests,
             gained: gained.simplified(),
             lost: lost.simplified(),
         });
     }
-    Ok(changes)
+    Ok(difference)
 }
 
 /// Whom each route lets in, worked out once.

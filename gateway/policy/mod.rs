@@ -31,7 +31,7 @@ mod tests;
 pub use circumstances::{Circumstances, Known};
 pub use compile::compile;
 pub use decide::{Authorized, Decision, Grounds, Refusal, Rehearsed};
-pub use difference::{Change, difference};
+pub use difference::{Change, Difference, Kept, difference};
 pub use method::MethodSet;
 pub use review::review;
 pub use routes::{BackendId, Matched, Named, Policy, Route, RouteId, Taken, Unmatched, Unrouted};

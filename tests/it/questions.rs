@@ -185,8 +185,12 @@ fn a_condition_is_checked_with_the_file_and_its_part_is_underlined() {
 #[test]
 fn a_route_without_a_test_and_a_stale_table_are_found() {
     let place = Place::new(&rule(
-        "allow: [{ tenants: [contoso], apps: [portal], tokenKinds: [appOnly] }]",
+        "allow: [{ tenants: [contoso], apps: [portal], tokenKinds: [appOnly], from: [office] }]",
     ));
+    place.write(
+        "policies/networks.yaml",
+        "networks: { office: 203.0.113.0/24 }\n",
+    );
     place.write(
         "policies/a.test.yaml",
         "- { name: one, request: { method: GET, path: /guests/1 }, token: { tenant: contoso, app: portal }, expect: allow }\n",
@@ -195,6 +199,40 @@ fn a_route_without_a_test_and_a_stale_table_are_found() {
     let (table, _) = place.ask("who-can --all --policies policies");
     place.write("policies/access.expected", &table);
     assert_eq!(place.warnings(), ["no test reaches this route"]);
+    place.write("policies/access.expected", &table.replace('\n', "\r\n"));
+    assert_eq!(place.warnings(), ["no test reaches this route"]);
+    place.write("policies/access.expected", &table);
+    // Whatever changes who may call makes it stale, though no rule is written otherwise.
+    let policy = fs::read_to_string(place.0.path().join("policies/policy.yaml")).expect("it");
+    for (old, new) in [
+        ("[api://gateway]", "[api://gateway, api://other]"),
+        ("22222222-2222", "33333333-3333"),
+        ("000000000001", "000000000009"),
+        (
+            "backend: b, allow",
+            "backend: b, audiences: [api://own], allow",
+        ),
+    ] {
+        let changed = policy.replace(old, new);
+        assert_ne!(changed, policy, "{old}");
+        place.write("policies/policy.yaml", &changed);
+        let (said, _) = place.ask("check policies");
+        assert!(
+            said.contains("is not what the policies say"),
+            "{new}\n{said}"
+        );
+    }
+    place.write("policies/policy.yaml", &policy);
+    place.write(
+        "policies/networks.yaml",
+        "networks: { office: 203.0.0.0/8 }\n",
+    );
+    let (said, _) = place.ask("check policies");
+    assert!(said.contains("is not what the policies say"), "{said}");
+    place.write(
+        "policies/networks.yaml",
+        "networks: { office: 203.0.113.0/24 }\n",
+    );
     place.write(
         "policies/access.expected",
         &table.replace("portal", "batch"),
@@ -323,21 +361,180 @@ fn diff_compares_what_git_keeps_with_what_lies_there() {
     let (said, code) = place.ask("diff main policies --fail-on gained --format json");
     assert_eq!(code, Some(1));
     let told: Value = serde_json::from_str(&said).expect("JSON");
-    assert_eq!(told[0]["requests"][0], "GET /guests/{id}");
-    assert_eq!(told[0]["gained"]["callers"][0]["tenants"], "fabrikam");
-    assert_eq!(told[0]["lost"]["callers"], serde_json::json!([]));
-    assert_eq!(told[0]["gained"]["example"]["claims"]["idtyp"], "app");
+    assert_eq!(told["access"][0]["requests"][0], "GET /guests/{id}");
+    assert_eq!(
+        told["access"][0]["gained"]["callers"][0]["tenants"],
+        "fabrikam"
+    );
+    assert_eq!(told["access"][0]["lost"]["callers"], serde_json::json!([]));
+    assert_eq!(
+        told["access"][0]["gained"]["example"]["claims"]["idtyp"],
+        "app"
+    );
     assert_eq!(place.ask("diff main policies --fail-on lost").1, Some(0));
     let (said, _) = place.ask("diff main policies --format markdown");
     assert!(
         said.contains("| fabrikam | batch, portal | appOnly |"),
         "{said}"
     );
+    // From within the folder, and from one beside it.
+    for (folder, arguments) in [
+        ("policies", ["diff", "main", ".", "--fail-on", "gained"]),
+        (
+            "policies",
+            [
+                "diff",
+                "main:policies",
+                "policy.yaml",
+                "--fail-on",
+                "gained",
+            ],
+        ),
+        (
+            "policies",
+            ["diff", "HEAD", "policy.yaml", "--fail-on", "gained"],
+        ),
+        (
+            "other",
+            ["diff", "main", "../policies", "--fail-on", "gained"],
+        ),
+    ] {
+        fs::create_dir_all(place.0.path().join(folder)).expect("a folder");
+        let output = command(&place.0.path().join(folder), PORTCULLIS, &arguments);
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            said.starts_with("GET /guests/{id} (route read)\n  gained by\n"),
+            "{output:?}"
+        );
+        assert_eq!(output.status.code(), Some(1));
+    }
+    // The first policies of all: everything is gained, and said so.
+    place.write("fresh/policy.yaml", &format!("{NAMES}{READ}"));
+    let output = place.run("diff main fresh --fail-on gained");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("(route read is new)"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("the revision `main` has no policies in `fresh`"),
+        "{said}"
+    );
+    for (arguments, why) in [
+        (
+            "diff main:fresh policies",
+            "the revision `main` has no policy file in `fresh`",
+        ),
+        (
+            "diff policies main:fresh",
+            "the revision `main` has no policy file in `fresh`",
+        ),
+    ] {
+        let output = place.run(arguments);
+        assert_eq!(output.status.code(), Some(2));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains(why), "{said}");
+    }
     let output = place.run("diff nowhere policies");
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(
         said.contains("`nowhere` is no file or folder here, and no revision"),
+        "{said}"
+    );
+}
+
+/// Who may call is only half of what they reach.
+#[test]
+fn diff_tells_what_becomes_of_requests_beside_who_may_send_them() {
+    let place = Place::new(READ);
+    place.write("old/policy.yaml", &format!("{NAMES}{READ}"));
+    let reached = |changed: &str| {
+        place.write("policies/policy.yaml", changed);
+        let (said, code) = place.ask("diff old policies --fail-on any --format json");
+        assert_eq!(code, Some(0), "{said}");
+        let told: Value = serde_json::from_str(&said).expect("JSON");
+        assert_eq!(told["access"], serde_json::json!([]), "{said}");
+        told["otherwise"].clone()
+    };
+    let same = format!("{NAMES}{READ}");
+    assert_eq!(reached(&same), serde_json::json!([]));
+    let changed = |what: &str, old: &str, new: &str| {
+        serde_json::json!([{
+            "requests": ["GET /guests/{id}"],
+            "routes": "route read",
+            "changes": [{ "what": what, "old": old, "new": new }],
+        }])
+    };
+    let url = "http http://127.0.0.1:9/";
+    assert_eq!(
+        reached(&same.replace("127.0.0.1:9", "127.0.0.1:10")),
+        changed("goes to", url, "http http://127.0.0.1:10/")
+    );
+    assert_eq!(
+        reached(&same.replace(
+            "credential: none",
+            "credential: { functionKey: { env: KEY } }"
+        )),
+        changed("credential", "none", "function key from the variable KEY")
+    );
+    let with = |more: &str| same.replace("backend: b,", &format!("backend: b, {more},"));
+    assert_eq!(
+        reached(&with("rewrite: '/admin/{id}'")),
+        changed("rewrite", "none", "/admin/{id}")
+    );
+    assert_eq!(
+        reached(&with("rateLimit: { requests: 5, per: 1m, by: [app] }")),
+        changed("rateLimit", "none", "5 per 60s, by app")
+    );
+    place.write("policies/policy.yaml", &with("keepParameters: [sp]"));
+    for (format, expected) in [
+        (
+            "human",
+            "Nobody gains or loses access.\n\nWhat becomes of these requests changes, whoever may send them:\n\nGET /guests/{id} (route read)\n    what            as it was  as it would be\n    keepParameters  none       sp\n",
+        ),
+        (
+            "markdown",
+            "**Access:** Nobody gains or loses access.\n\n**What becomes of these requests changes, whoever may send them:**\n\n### `GET /guests/{id}` (route read)\n\n| what | as it was | as it would be |\n| --- | --- | --- |\n| keepParameters | none | sp |\n",
+        ),
+    ] {
+        let (said, _) = place.ask(&format!("diff old policies --format {format}"));
+        assert_eq!(said, expected);
+    }
+}
+
+/// A route that leaves some of its requests to another is not gone.
+#[test]
+fn diff_names_the_requests_that_change_and_no_more() {
+    let place = Place::new(READ);
+    place.write("old/policy.yaml", &format!("{NAMES}{READ}"));
+    let special = "  special: { match: { methods: [PUT], path: /guests/special }, backend: b, allow: [{ tenants: [contoso] }] }\n";
+    place.write("policies/policy.yaml", &format!("{NAMES}{READ}{special}"));
+    let (said, _) = place.ask("diff old policies");
+    assert!(
+        said.contains("GET /guests/special, GET /guests/special;x (route read takes them no more)\n  lost by\n"),
+        "{said}"
+    );
+    assert!(
+        said.contains("PUT /guests/special (route special is new)\n  gained by\n"),
+        "{said}"
+    );
+    let wide = READ.replace("/guests/{id}", "/guests/{*rest}");
+    place.write("old/policy.yaml", &format!("{NAMES}{wide}"));
+    place.write("policies/policy.yaml", &format!("{NAMES}{READ}"));
+    let (said, _) = place.ask("diff old policies");
+    assert!(
+        said.contains("(route read takes them no more)\n  lost by\n"),
+        "{said}"
+    );
+    assert!(!said.contains("GET /guests/{*rest}"), "{said}");
+    // What a condition must be is said with the request that shows the change.
+    let asked = READ.replace(
+        "apps: [",
+        "when: \"request.headers['x-case'] == 'a'\", apps: [",
+    );
+    place.write("old/policy.yaml", &format!("{NAMES}{asked}"));
+    let (said, _) = place.ask("diff old policies");
+    assert!(
+        said.contains(", where `request.headers['x-case'] == 'a'` is "),
         "{said}"
     );
 }
@@ -359,7 +556,26 @@ fn who_can_names_everybody_and_says_when_nobody_can() {
     assert!(said.contains("until 2020-01-01T00:00:00Z"), "{said}");
     let output = place.run("who-can POST /nothing --policies policies");
     assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("nobody can"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.ends_with("on the host localhost (route-not-found)\n"),
+        "{said}"
+    );
+    place.write(
+        "policies/more.yaml",
+        "routes:\n  far: { match: { host: '*.b.example', methods: [GET], path: /far }, backend: b, public: true }\n",
+    );
+    let output = place.run("who-can GET /far --policies policies");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("; a route does on *.b.example: say --host"),
+        "{said}"
+    );
+    let (said, _) = place.ask("who-can GET /far --host a.b.example --policies policies");
+    assert!(
+        said.starts_with("far: GET *.b.example/far to b\n"),
+        "{said}"
+    );
     let output = place.run("what-can --app portl --policies policies");
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("did you mean `portal`?"));

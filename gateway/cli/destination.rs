@@ -1,0 +1,147 @@
+//! What becomes of a request that is let in: where it goes, with which credential, how often. `diff` tells
+//! a change of it beside changes of access, for who may call is only half of what they reach.
+
+use crate::files::{
+    Backend, BackendKind, Credential, Identity, LimitKey, PolicyDocument, Protocol, RateLimit,
+    Route, SecretSource, Spanned,
+};
+
+/// One thing that is otherwise: what, as it was, as it would be.
+pub(super) type Changed = (&'static str, String, String);
+
+/// What is otherwise for the requests of a route that another takes, or the same one changed. Routes are
+/// given by their places in the documents.
+pub(super) fn changes(
+    (old, before): (&PolicyDocument, usize),
+    (new, after): (&PolicyDocument, usize),
+) -> Vec<Changed> {
+    let (Some(before), Some(after)) = (described(old, before), described(new, after)) else {
+        return Vec::new();
+    };
+    let both = before.into_iter().zip(after);
+    both.filter(|((_, before), (_, after))| before != after)
+        .map(|((what, before), (_, after))| (what, before, after))
+        .collect()
+}
+
+type Described = [(&'static str, String); 8];
+
+fn described(document: &PolicyDocument, route: usize) -> Option<Described> {
+    let route = &document.routes.get(route)?.value;
+    let mut backends = document.backends.iter();
+    let backend = &backends
+        .find(|backend| backend.name == route.backend)?
+        .value;
+    Some([
+        ("goes to", place(backend)),
+        ("rewrite", or_none(route.rewrite.as_ref())),
+        ("credential", credential(&backend.credential.value)),
+        ("trusts", trusted(backend)),
+        ("protocol", protocol(backend.protocol).to_owned()),
+        ("timeouts", timeouts(backend)),
+        ("keepParameters", kept(route)),
+        (
+            "rateLimit",
+            route.rate_limit.as_ref().map_or_else(none, limit),
+        ),
+    ])
+}
+
+fn none() -> String {
+    "none".to_owned()
+}
+
+fn or_none(text: Option<&Spanned<String>>) -> String {
+    text.map_or_else(none, |text| text.value.clone())
+}
+
+fn place(backend: &Backend) -> String {
+    let kind = match backend.kind {
+        BackendKind::Function => "function",
+        BackendKind::LogicApp => "logicApp",
+        BackendKind::Http => "http",
+    };
+    format!("{kind} {}", backend.url.value)
+}
+
+fn credential(credential: &Credential) -> String {
+    match credential {
+        Credential::None => none(),
+        Credential::ManagedIdentity { resource, identity } => {
+            let identity = match identity {
+                Identity::System => "the system-assigned identity".to_owned(),
+                Identity::ClientId(id) => format!("the identity of client ID {id}"),
+                Identity::ObjectId(id) => format!("the identity of object ID {id}"),
+                Identity::ResourceId(id) => format!("the identity {id}"),
+            };
+            format!("token of {identity} for {}", resource.value)
+        }
+        Credential::FunctionKey { value } => format!("function key from {}", source(value)),
+        Credential::Header { name, value } => format!("{} from {}", name.value, source(value)),
+    }
+}
+
+fn source(source: &SecretSource) -> String {
+    match source {
+        SecretSource::Env(name) => format!("the variable {name}"),
+        SecretSource::File(path) => format!("the file {}", path.display()),
+    }
+}
+
+fn trusted(backend: &Backend) -> String {
+    match &backend.ca {
+        Some(path) => path.value.display().to_string(),
+        None => "the platform's roots".to_owned(),
+    }
+}
+
+fn protocol(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Http1 => "http1",
+        Protocol::Http2 => "http2",
+    }
+}
+
+fn timeouts(backend: &Backend) -> String {
+    let timeouts = backend.timeouts;
+    format!(
+        "connect {:?}, firstByte {:?}, idle {:?}",
+        timeouts.connect, timeouts.first_byte, timeouts.idle
+    )
+}
+
+fn kept(route: &Route) -> String {
+    let mut names: Vec<&str> = route
+        .keep_parameters
+        .iter()
+        .map(|name| &*name.value)
+        .collect();
+    names.sort_unstable();
+    match names.is_empty() {
+        true => none(),
+        false => names.join(", "),
+    }
+}
+
+fn limit(limit: &Spanned<RateLimit>) -> String {
+    let RateLimit {
+        requests,
+        per,
+        burst,
+        by,
+    } = &limit.value;
+    let mut keys: Vec<&str> = by.iter().map(|key| key_word(key.value)).collect();
+    keys.sort_unstable();
+    let burst = burst.map_or_else(String::new, |burst| format!(", {burst} at once"));
+    format!("{requests} per {per:?}{burst}, by {}", keys.join(" and "))
+}
+
+fn key_word(key: LimitKey) -> &'static str {
+    match key {
+        LimitKey::Tenant => "tenant",
+        LimitKey::App => "app",
+        LimitKey::Principal => "principal",
+        LimitKey::ClientAddress => "clientAddress",
+        LimitKey::Route => "route",
+    }
+}
