@@ -34,7 +34,9 @@ pub use decide::{Authorized, Decision, Grounds, Refusal, Rehearsed};
 pub use difference::{Change, Difference, Kept, difference};
 pub use method::MethodSet;
 pub use review::review;
-pub use routes::{BackendId, Matched, Named, Policy, Route, RouteId, Taken, Unmatched, Unrouted};
+pub use routes::{
+    BackendId, Matched, Meanings, Named, Policy, Route, RouteId, Taken, Unmatched, Unrouted,
+};
 pub use rule::{Clause, Effect, Ids, Network, Rule, RuleId, Undecided, Verdict, Wanted};
 pub use rule_set::RuleSet;
 pub use witness::{Witness, witnesses};

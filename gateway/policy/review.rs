@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::access::Cube;
 use super::routes::{Policy, Route};
 use super::rule::{Clause, Effect, Rule};
-use crate::files::{Diagnostics, PolicyDocument};
+use crate::files::{Diagnostics, PolicyDocument, Spanned};
 use crate::ids::AppId;
 
 /// A rule that ends sooner than this is told ahead, in seconds: 30 days.
@@ -35,8 +35,16 @@ pub fn review(policy: &Policy, document: &PolicyDocument, now: u64, diagnostics:
             Effect::Deny,
             diagnostics,
         );
+        closed(policy, route, diagnostics);
     }
     idle_apps(policy, document, diagnostics);
+    for route in &document.routes {
+        foreign_pattern(&route.value.r#match.path, diagnostics);
+    }
+    let own = document.routes.iter().map(|route| &route.value.audiences);
+    for audience in own.chain([&document.audiences]).flatten() {
+        scope_for_audience(audience, diagnostics);
+    }
 }
 
 /// What the clauses of a rule speak of.
@@ -100,23 +108,76 @@ fn ending(rule: &Rule, now: u64, diagnostics: &mut Diagnostics) {
     };
 }
 
+/// What its condition always is, if it hangs on nothing.
+fn constant_of(rule: &Rule) -> Option<bool> {
+    rule.clauses().iter().find_map(|clause| match clause {
+        Clause::When(condition) => condition.constant(),
+        _ => None,
+    })
+}
+
 fn constant(rule: &Rule, diagnostics: &mut Diagnostics) {
-    for clause in rule.clauses() {
-        if let Clause::When(condition) = clause
-            && let Some(value) = condition.constant()
-        {
-            let holds = match (rule.id().effect, value) {
-                (_, true) => "asks for nothing",
-                (Effect::Allow, false) => "lets nobody in",
-                (Effect::Deny, false) => "refuses nobody",
-            };
-            diagnostics
-                .warning(
-                    rule.span(),
-                    format!("`when` is always {value}, so this rule {holds}"),
-                )
-                .help("remove the condition or the rule, or mend the condition");
-        }
+    let Some(value) = constant_of(rule) else {
+        return;
+    };
+    let holds = match (rule.id().effect, value) {
+        (_, true) => "asks for nothing",
+        (Effect::Allow, false) => "lets nobody in",
+        (Effect::Deny, false) => "refuses nobody",
+    };
+    diagnostics
+        .warning(
+            rule.span(),
+            format!("`when` is always {value}, so this rule {holds}"),
+        )
+        .help("remove the condition or the rule, or mend the condition");
+}
+
+/// Routes whose deny rules leave nobody of those whom the allow rules let in.
+fn closed(policy: &Policy, route: &Route, diagnostics: &mut Diagnostics) {
+    let lets_in =
+        |rule: &Rule| rule.enforced() && !policy.cubes(route, rule, Effect::Allow).is_empty();
+    let is_meant_to = route.allow().rules().iter().any(lets_in);
+    if route.is_public() || route.deny().rules().is_empty() || !is_meant_to {
+        return;
+    }
+    if policy
+        .reach_by_rules(route)
+        .is_ok_and(|reach| reach.is_empty())
+    {
+        diagnostics
+            .warning(
+                route.span(),
+                "the deny rules of this route keep out everybody whom its allow rules let in",
+            )
+            .help("narrow a deny rule, or remove the route");
+    }
+}
+
+/// Wildcards as others write them, which are plain text here.
+fn foreign_pattern(path: &Spanned<String>, diagnostics: &mut Diagnostics) {
+    let foreign = |segment: &&str| segment.starts_with(':') || matches!(*segment, "*" | "**");
+    if let Some(segment) = path.value.split('/').find(foreign) {
+        diagnostics
+            .warning(
+                &path.span,
+                format!("`{segment}` is no wildcard, but plain text"),
+            )
+            .help("write `{name}` for one segment and `{*name}` at the end for all that follows");
+    }
+}
+
+/// What clients ask for, where what stands in tokens belongs.
+fn scope_for_audience(audience: &Spanned<String>, diagnostics: &mut Diagnostics) {
+    if let Some(resource) = audience.value.strip_suffix("/.default") {
+        diagnostics
+            .warning(
+                &audience.span,
+                "this is a scope that clients ask for; no token names it as its audience",
+            )
+            .help(format!(
+                "write `{resource}`, or the API's client ID: what stands in `aud`"
+            ));
     }
 }
 
@@ -151,7 +212,11 @@ fn covered(
         let others = known.like(rule);
         let cover = others.into_iter().filter(mode).find(covers);
         let cover = cover.and_then(|other| rules.get(other));
-        if let Some(cover) = cover.filter(|_| !own.is_empty()) {
+        if own.is_empty() && constant_of(rule).is_none() {
+            diagnostics
+                .warning(rule.span(), "no caller can meet all that this rule asks for")
+                .help("an app's own token has roles and no scopes, a user's has scopes; `explain` and `who-can` show what a rule needs");
+        } else if let Some(cover) = cover.filter(|_| !own.is_empty()) {
             diagnostics
                 .warning(rule.span(), "another rule says all that this one says")
                 .also(cover.span(), "this one")

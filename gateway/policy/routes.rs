@@ -148,6 +148,9 @@ pub struct Policy {
     pub(super) hosts: Hosts,
 }
 
+/// Names and what they stand for.
+pub type Meanings = Vec<(Arc<str>, String)>;
+
 /// What the policy calls people and things, for those who read.
 #[derive(Debug, Default)]
 pub struct Named {
@@ -438,8 +441,8 @@ impl Named {
 
     /// Every kind of name, by the key that it stands under, with what each name stands for; in the order of
     /// the alphabet.
-    pub fn meanings(&self) -> [(&'static str, Vec<(Arc<str>, String)>); 5] {
-        fn of<T: ToString>(names: &HashMap<T, Arc<str>>) -> Vec<(Arc<str>, String)> {
+    pub fn meanings(&self) -> [(&'static str, Meanings); 5] {
+        fn of<T: ToString>(names: &HashMap<T, Arc<str>>) -> Meanings {
             let named = names.iter();
             let mut named: Vec<_> = named
                 .map(|(id, name)| (Arc::clone(name), id.to_string()))

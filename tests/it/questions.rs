@@ -129,6 +129,34 @@ fn what_smells_is_told() {
             ),
             vec!["`public: true` lets everybody in, so the allow rules say nothing"],
         ),
+        (
+            allow("{ tenants: [contoso], apps: [portal], tokenKinds: [appOnly], scopes: [A] }"),
+            vec!["no caller can meet all that this rule asks for"],
+        ),
+        (
+            rule(&format!(
+                "allow: [{usual}], deny: [{{ roles: [A], scopes: [B], tokenKinds: [appOnly] }}]"
+            )),
+            vec!["no caller can meet all that this rule asks for"],
+        ),
+        (
+            rule(&format!("allow: [{usual}], deny: [{{ apps: [portal] }}]")),
+            vec!["the deny rules of this route keep out everybody whom its allow rules let in"],
+        ),
+        (
+            rule(&format!(
+                "allow: [{usual}], audiences: [api://gateway/.default]"
+            )),
+            vec!["this is a scope that clients ask for; no token names it as its audience"],
+        ),
+        (
+            rule(&format!("allow: [{usual}]")).replace("/other", "/other/:id"),
+            vec!["`:id` is no wildcard, but plain text"],
+        ),
+        (
+            rule(&format!("allow: [{usual}]")).replace("/other", "/other/*"),
+            vec!["`*` is no wildcard, but plain text"],
+        ),
     ] {
         assert_eq!(Place::new(&policy).warnings(), expected, "{policy}");
     }
