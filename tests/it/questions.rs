@@ -287,6 +287,69 @@ fn coverage_and_attack_fail_when_they_should() {
 }
 
 #[test]
+fn what_ci_reads_says_why_a_test_run_failed() {
+    let place = Place::new(&rule("allow: [{ tenants: [contoso], apps: [portal] }]"));
+    let good = "- { name: one, request: { method: GET, path: /guests/1 }, token: { tenant: contoso, app: portal }, expect: allow }\n";
+    place.write("policies/a.test.yaml", good);
+    let (said, code) = place.ask("test policies --format junit --min-coverage 99.5");
+    assert_eq!(code, Some(1));
+    assert!(
+        said.contains("<testsuites name=\"portcullis\" tests=\"2\" failures=\"1\">")
+            && said.contains("name=\"rule coverage is at least 99.5 %\">")
+            && said.contains(
+                "<failure message=\"no test reaches other allow[0] (policies/policy.yaml:7:"
+            ),
+        "{said}"
+    );
+    let (said, code) = place.ask("test policies --format junit --min-coverage 50");
+    assert!(said.contains("at least 50 %\"/>"), "{said}");
+    assert_eq!(code, Some(0));
+    for percent in ["101", "-1", "NaN", "all"] {
+        let output = place.run(&format!("test policies --min-coverage={percent}"));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{percent}");
+        assert!(said.contains("a number from 0 to 100"), "{said}");
+    }
+
+    let faults = |text: &str, message: &str| {
+        place.write("policies/a.test.yaml", text);
+        let output = place.run("test policies --format junit");
+        let xml = String::from_utf8_lossy(&output.stdout);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(
+            xml.starts_with("<?xml") && xml.ends_with("</testsuites>\n"),
+            "{xml}"
+        );
+        assert!(
+            xml.contains(&format!(
+                "<error message=\"{message}\">policies/a.test.yaml:1:"
+            )),
+            "{xml}"
+        );
+        assert!(said.starts_with(&format!("error: {message}\n")), "{said}");
+        let (said, code) = place.ask("test policies --format json");
+        let told: Value = serde_json::from_str(&said).expect("JSON");
+        assert_eq!(
+            (&told["diagnostics"][0]["message"], code),
+            (&json!(message), Some(1))
+        );
+    };
+    faults(
+        &good.replace("contoso", "contso"),
+        "no tenant is named `contso`",
+    );
+    faults("a: [b\n", "`[` is opened and never closed");
+    fs::remove_file(place.0.path().join("policies/a.test.yaml")).expect("removed");
+    let (said, code) = place.ask("test policies --format junit");
+    assert!(
+        said.contains("<error message=\"there are no tests\">policies:1:1<"),
+        "{said}"
+    );
+    assert_eq!(code, Some(1));
+}
+
+#[test]
 fn diff_compares_what_git_keeps_with_what_lies_there() {
     let place = Place::new(READ);
     let git = |arguments: &[&str]| {
