@@ -260,15 +260,57 @@ fn what_was_recorded_is_decided_alike_by_the_same_policy_and_otherwise_by_anothe
         "{cannot:?}"
     );
 
-    // A torn line and one of a later version are passed over and counted.
+    // A torn line and one of a later version are passed over and counted; one that is being written
+    // is no fault.
     let text = fs::read_to_string(folder.join("decisions.jsonl")).expect("the log");
-    let torn = format!("{}{{\"v\":99}}\n{}", text, &text[..40]);
+    let half = &text[..40];
+    let torn = format!("{half}\n{text}{{\"v\":99}}\n{half}");
     fs::write(folder.join("torn.jsonl"), torn).expect("written");
     let (told, code) = replay(folder, &["--policies", "policy.yaml", "torn.jsonl"]);
     assert_eq!(
         (&told["same"], &told["unreadable"], code),
         (&json!(sent), &json!(2), Some(0))
     );
+}
+
+#[test]
+fn a_file_that_is_no_decision_log_is_not_taken_for_one_in_which_nothing_changes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write =
+        |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("written");
+    write(
+        "policy.yaml",
+        "audiences: [api://gateway]\nbackends: { b: { http: 'http://127.0.0.1:9', credential: none } }\nroutes: { open: { match: { methods: [GET], path: /open }, backend: b, public: true } }\n",
+    );
+    let none = "none of its lines is a decision; name a file that the gateway wrote by `telemetry.decisionLog` of gateway.yaml";
+    for (text, expected) in [
+        ("", None),
+        ("\n\n", None),
+        ("one\ntwo\n", Some(none)),
+        ("{\"level\":\"info\"}\n{\"lev", Some(none)),
+        ("{}", Some(none)),
+        (
+            "{\"v\":99}\n",
+            Some("its decisions are of a version that this one does not know"),
+        ),
+    ] {
+        write("log.jsonl", text);
+        let output = Command::new(PORTCULLIS)
+            .current_dir(folder.path())
+            .args(["replay", "--policies", "policy.yaml", "log.jsonl"])
+            .output()
+            .expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let (error, code) = match expected {
+            Some(why) => (format!("error: log.jsonl: {why}\n"), 2),
+            None => (String::new(), 0),
+        };
+        assert_eq!(
+            (said, output.status.code()),
+            (error, Some(code)),
+            "{text:?}"
+        );
+    }
 }
 
 #[test]
