@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use http::header::{HeaderName, HeaderValue};
+use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Uri, Version};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -218,6 +218,11 @@ fn question(options: &Options) -> Result<(Question, Option<Known>), String> {
         let name = HeaderName::from_bytes(name.trim().as_bytes());
         let value = HeaderValue::from_str(value.trim());
         match (name, value) {
+            (Ok(AUTHORIZATION), _) => {
+                return Err("`Authorization` is not asked for as a field: \
+                     put the token into a file and name it by `--token`, or its claims by `--claims`"
+                    .to_owned());
+            }
             (Ok(name), Ok(value)) => drop(headers.append(name, value)),
             _ => return Err("this is no header field: write `name: value`".to_owned()),
         }

@@ -179,7 +179,9 @@ fn below(place: Place, key: &str) -> Place {
     match (place, key) {
         (Place::Names, _) => Place::Open,
         (Place::Open, "credential") => Place::Credential,
-        (Place::Open, _) if is_secretive(key) => Place::Secret,
+        (Place::Open, _) if is_secretive(key) || key.eq_ignore_ascii_case("authorization") => {
+            Place::Secret
+        }
         (Place::Open, _) if nearest(key, ["credential"]).is_some() => Place::Credential,
         (Place::Open, _) | (Place::Credential, "managedIdentity") | (Place::Header, "name") => {
             Place::Open

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use http::header::{HeaderName, HeaderValue};
+use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use http::{Method, Version};
 use serde_json::{Map, Value as Json};
 
@@ -221,6 +221,11 @@ fn headers(node: &Node, d: &mut Diagnostics) -> Option<Vec<(HeaderName, HeaderVa
     let mut headers = Vec::new();
     for entry in entries.iter().filter(|entry| !entry.refused) {
         let name = header_name(&entry.key, &entry.span, d)?;
+        if name == AUTHORIZATION {
+            d.error(&entry.span, "a token is not written as a field")
+                .help("say beside `request` what it holds: `token: { tenant: .., app: .. }`");
+            return None;
+        }
         let values = match &entry.value.value {
             Value::List(_) => list(&entry.value, "leave the field out", d, header_value)?,
             _ => vec![header_value(&entry.value, d)?],

@@ -527,3 +527,39 @@ decision  deny, 403: role-missing: A role is missing (expected one of the roles:
     assert!(said.contains("token     token-malformed"), "{said}");
     assert!(!said.contains("not-a-token"), "{said}");
 }
+
+#[test]
+fn a_token_in_a_field_is_refused_and_not_dropped() {
+    let place = Place::new(READ);
+    for value in ["Bearer planted", "planted", "\u{1}planted"] {
+        for name in ["Authorization", "authorization "] {
+            let field = format!("{name}: {value}");
+            let arguments = ["explain", "GET", "/guests/1", "--header", &field];
+            let output = command(place.0.path(), PORTCULLIS, &arguments);
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{field}");
+            assert!(
+                said.contains("`--token`") && said.contains("`--claims`"),
+                "{said}"
+            );
+            assert!(
+                !said.contains("planted") && output.stdout.is_empty(),
+                "{said}"
+            );
+        }
+    }
+    for value in ["Bearer planted", "planted", "[planted]", "'planted'"] {
+        place.write(
+            "policies/a.test.yaml",
+            &format!("- {{ name: one, request: {{ method: GET, path: /guests/1, headers: {{ authorization: {value} }} }}, expect: deny }}\n"),
+        );
+        let (said, code) = place.ask("test policies");
+        assert_eq!(code, Some(1));
+        assert!(
+            said.starts_with("error: a token is not written as a field\n"),
+            "{said}"
+        );
+        assert!(said.contains("`token: { tenant: .., app: .. }`"), "{said}");
+        assert!(!said.contains("planted"), "{said}");
+    }
+}
