@@ -563,3 +563,56 @@ fn a_token_in_a_field_is_refused_and_not_dropped() {
         assert!(!said.contains("planted"), "{said}");
     }
 }
+
+#[test]
+fn explain_does_not_say_that_no_token_came_when_one_was_refused() {
+    let place = Place::new(&rule(
+        "allow: [{ tenants: [contoso], roles: [A], when: \"'A' in token.roles || request.method == 'PUT'\" }]",
+    ));
+    let claims = |name: &str, value: Value| {
+        let mut claims = json!({
+            "aud": "api://gateway",
+            "iss": "https://login.microsoftonline.com/11111111-1111-1111-1111-111111111111/v2.0",
+            "tid": "11111111-1111-1111-1111-111111111111",
+            "ver": "2.0",
+            "azp": "aaaaaaaa-0000-0000-0000-000000000001",
+            "idtyp": "app",
+            "roles": ["A"],
+            "exp": 1_900_000_000,
+        });
+        claims[name] = value;
+        place.write("claims.json", &claims.to_string());
+    };
+    let ask = |more: &str| {
+        place
+            .ask(&format!(
+                "explain POST /other --at 2027-01-15T12:00:00Z {more}"
+            ))
+            .0
+    };
+    for (name, value, reason) in [
+        ("exp", json!(1_700_000_000), "token-expired"),
+        ("aud", json!("api://another"), "audience-mismatch"),
+    ] {
+        claims(name, value);
+        let said = ask("--claims claims.json");
+        assert!(
+            said.contains(&format!("decision  deny, 401: {reason}")),
+            "{said}"
+        );
+        assert!(!said.contains("no token"), "{said}");
+        for expected in [
+            "- tenants: contoso (11111111-1111-1111-1111-111111111111); got a token that was refused\n",
+            "- roles: any of A; got a token that was refused\n",
+            "; got a token that was refused, and so token.roles is absent, request.method is \"POST\"",
+        ] {
+            assert!(
+                said.contains(expected),
+                "{expected:?} is missing in:\n{said}"
+            );
+        }
+    }
+    let said = ask("--format human");
+    assert!(said.contains("roles: any of A; got no token\n"), "{said}");
+    assert!(!said.contains("that was refused"), "{said}");
+}
