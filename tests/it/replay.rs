@@ -337,26 +337,68 @@ fn the_decision_log_holds_what_decides_and_no_secret_and_is_followed_when_it_is_
     assert_eq!(mode & 0o777, 0o600);
 
     let id = asked["id"].as_str().expect("an ID");
-    let output = Command::new(PORTCULLIS)
-        .current_dir(stage.folder.path())
-        .args([
-            "explain",
-            "--policies",
-            "policy.yaml",
-            "--log",
-            "decisions.jsonl",
-            "--decision",
-            id,
-        ])
-        .output()
-        .expect("it runs");
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(output.status.code(), Some(0), "{said}");
+    let explain = |policy: &str, more: &[&str]| {
+        let recorded = ["--log", "decisions.jsonl", "--decision", id];
+        let output = Command::new(PORTCULLIS)
+            .current_dir(stage.folder.path())
+            .args(["explain", "--policies", policy])
+            .args(recorded)
+            .args(more)
+            .output()
+            .expect("it runs");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        (said, output.status.code())
+    };
+    let (said, code) = explain("policy.yaml", &[]);
+    assert_eq!(code, Some(0), "{said}");
     assert!(
         said.contains("request.headers['x-case'] is \"a\""),
         "{said}"
     );
-    assert!(said.contains("decision  allow: rule by allow[0]"), "{said}");
+    let time = asked["time"].as_str().expect("a time");
+    let recorded = format!(
+        "recorded  allow: rule (asked allow[0]) at {time}; the rest is what these policies say\n"
+    );
+    let decision = "decision  allow: rule by allow[0]\n";
+    assert!(said.contains(&format!("{recorded}{decision}")), "{said}");
+
+    // Other policies decide otherwise, and what was recorded stays what it was.
+    let policy = fs::read_to_string(stage.folder.path().join("policy.yaml")).expect("the policy");
+    fs::write(
+        stage.folder.path().join("new.yaml"),
+        policy.replace("== 'a'", "== 'b'"),
+    )
+    .expect("written");
+    let (said, code) = explain("new.yaml", &[]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains(&format!(
+            "{recorded}decision  deny, 403: condition-not-met:"
+        )),
+        "{said}"
+    );
+    let (said, _) = explain("new.yaml", &["--format", "json"]);
+    let told: Value = serde_json::from_str(&said).expect("JSON");
+    assert_eq!(
+        (&told["recorded"], &told["decision"]["reason"]),
+        (
+            &json!({ "time": time, "decision": "allow", "reason": "rule", "route": "asked", "rule": "allow[0]" }),
+            &json!("condition-not-met")
+        )
+    );
+    // What the record says cannot be said otherwise.
+    for option in [
+        "--at=2027-01-15T12:00:00Z",
+        "--client=127.0.0.1",
+        "--host=x",
+        "--header=a: b",
+    ] {
+        assert_eq!(
+            explain("policy.yaml", &[option]),
+            (String::new(), Some(2)),
+            "{option}"
+        );
+    }
 
     fs::rename(&path, stage.folder.path().join("decisions.1")).expect("moved");
     stage.until("a new file", |stage| {
