@@ -262,6 +262,79 @@ fn a_test_that_names_what_there_is_not_is_a_fault_with_its_place() {
 }
 
 #[test]
+fn a_slip_in_a_request_is_no_refusal_by_the_policy() {
+    let place = Place::new(READ);
+    let ask = |method: &str, path: &str, expect: &str| {
+        place.write(
+            "policies/a.test.yaml",
+            &format!("- {{ name: one, request: {{ method: {method}, path: {path} }}, expect: {expect} }}\n"),
+        );
+        place.ask("test policies")
+    };
+    for (method, path, expect, faults) in [
+        (
+            "get",
+            "/guests/1",
+            "deny",
+            &["a method that can be routed", "  ^^^ did you mean `GET`?\n"][..],
+        ),
+        (
+            "GTE",
+            "/guests/1",
+            "{ deny: token-missing }",
+            &["  ^^^ did you mean `GET`?\n"],
+        ),
+        (
+            "PROPFIND",
+            "/guests/1",
+            "allow",
+            &["  ^^^^^^^^\n", "`expect: { deny: method-not-supported }`"],
+        ),
+        (
+            "GET",
+            "guests/1",
+            "deny",
+            &[
+                "a path begins with `/`",
+                "  ^^^^^^^^\n",
+                "`expect: { deny: ambiguous-path }`",
+            ],
+        ),
+        (
+            "GET",
+            "guests/1",
+            "{ deny: method-not-supported }",
+            &["a path begins with `/`"],
+        ),
+        (
+            "get",
+            "guests/1",
+            "deny",
+            &["can be routed", "begins with `/`"],
+        ),
+    ] {
+        let (said, code) = ask(method, path, expect);
+        assert_eq!(code, Some(1), "{said}");
+        for fault in faults {
+            assert!(said.contains(fault), "{fault:?} is missing in:\n{said}");
+        }
+    }
+    for (method, path, expect) in [
+        ("get", "/guests/1", "{ deny: method-not-supported }"),
+        (
+            "TRACE",
+            "/guests/1",
+            "{ decision: deny, reason: method-not-supported }",
+        ),
+        ("GET", "guests/1", "{ deny: ambiguous-path }"),
+        ("GET", "/guests/1", "deny"),
+    ] {
+        let (said, code) = ask(method, path, expect);
+        assert_eq!(code, Some(0), "{said}");
+    }
+}
+
+#[test]
 fn coverage_and_attack_fail_when_they_should() {
     let place = Place::new(&rule("allow: [{ tenants: [contoso], apps: [portal] }]"));
     place.write(
