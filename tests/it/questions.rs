@@ -502,6 +502,41 @@ fn who_can_names_everybody_and_says_when_nobody_can() {
 }
 
 #[test]
+fn what_can_says_which_routes_only_report() {
+    let watched = |app: &str| {
+        let policy = rule(&format!(
+            "mode: reportOnly, allow: [{{ tenants: [contoso], apps: [{app}], tokenKinds: [appOnly] }}]"
+        ));
+        Place::new(&policy)
+    };
+    let (said, _) = watched("portal").ask("what-can --app portal --policies policies");
+    let (_, once) = said
+        .split_once("\nother only reports. Once it refuses:\n")
+        .expect("it is said");
+    assert_eq!(
+        once,
+        "  TENANTS  APPS    TOKENS   NEEDS         FROM      WHEN\n  contoso  portal  appOnly  nothing more  anywhere  always\n"
+    );
+    let place = watched("batch");
+    let (said, _) = place.ask("what-can --app portal --policies policies");
+    assert!(
+        said.ends_with("\n\nother only reports. Once it refuses:\n  nothing\n"),
+        "{said}"
+    );
+    let (said, _) = place.ask("what-can --app portal --policies policies --format json");
+    let told: Value = serde_json::from_str(&said).expect("JSON");
+    let reports = |at: usize| {
+        (
+            &told[at]["route"],
+            &told[at]["reportOnly"],
+            &told[at]["callersOnceEnforced"],
+        )
+    };
+    assert_eq!(reports(0), (&json!("read"), &json!(false), &Value::Null));
+    assert_eq!(reports(1), (&json!("other"), &json!(true), &json!([])));
+}
+
+#[test]
 fn fmt_writes_the_one_form_and_check_only_tells() {
     let place = Place::new(READ);
     place.write(
