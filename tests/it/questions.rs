@@ -262,6 +262,50 @@ fn a_test_that_names_what_there_is_not_is_a_fault_with_its_place() {
 }
 
 #[test]
+fn a_test_shows_what_its_token_says_and_hides_a_token() {
+    let place = Place::new(READ);
+    let ask = |token: &str| {
+        let test =
+            "- { name: one, request: { method: GET, path: /guests/1 }, expect: deny, token: ";
+        place.write("policies/a.test.yaml", &format!("{test}{token} }}\n"));
+        let (said, code) = place.ask("test policies");
+        assert_eq!(code, Some(1), "{said}");
+        said
+    };
+    let said = ask("{ tenant: contoso, app: portal, knd: appOnly, roles: [A] }");
+    assert!(said.starts_with("error: unknown key `knd`\n"), "{said}");
+    assert!(
+        said.contains("token: { tenant: contoso, app: portal, knd: appOnly, roles: [A] } }\n"),
+        "{said}"
+    );
+    assert!(said.contains("^^^ did you mean `kind`?"), "{said}");
+    let said = ask("{ tenant: contso, app: portal, claims: { acrs: [c1], password: planted } }");
+    assert!(said.contains("no tenant is named `contso`"), "{said}");
+    assert!(
+        said.contains(
+            "token: { tenant: contso, app: portal, claims: { acrs: [c1], password: *** } } }\n"
+        ),
+        "{said}"
+    );
+    for token in [
+        "planted",
+        "'planted'",
+        "[planted]",
+        "{ planted }",
+        "{ tenant: contoso, app: portal, secret: planted }",
+        "{ tenant: contoso, app: portal, jwt: planted }",
+        "{ tenant: contoso, app: portal, token: { tenant: planted } }",
+        "{ tenant: contoso, app: portal, value: { tenant: planted }, kidn: appOnly }",
+    ] {
+        let said = ask(token);
+        assert!(
+            said.contains("***") && !said.contains("planted"),
+            "{token}\n{said}"
+        );
+    }
+}
+
+#[test]
 fn a_slip_in_a_request_is_no_refusal_by_the_policy() {
     let place = Place::new(READ);
     let ask = |method: &str, path: &str, expect: &str| {
