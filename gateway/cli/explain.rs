@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use http::header::{HeaderName, HeaderValue};
+use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Uri, Version};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -53,10 +53,15 @@ pub(super) struct Options {
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
     /// Explain a recorded decision: its request ID.
-    #[arg(long, value_name = "ID", requires = "log", conflicts_with_all = ["method", "url", "token", "claims"])]
+    #[arg(
+        long,
+        value_name = "ID",
+        requires = "log",
+        conflicts_with_all = ["method", "url", "token", "claims", "header", "host", "client", "at"]
+    )]
     decision: Option<String>,
     /// The decision log that holds it.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "decision")]
     log: Option<PathBuf>,
     /// How to write the answer.
     #[arg(long, value_enum, default_value_t = Form::Human)]
@@ -71,6 +76,8 @@ struct Explanation {
     route: Option<RouteSaid>,
     token: TokenSaid,
     rules: Vec<ExplainedRule>,
+    /// What was decided when the request came, where a recorded decision is explained.
+    recorded: Option<RecordedSaid>,
     decision: DecisionSaid,
     backend: Option<BackendSaid>,
 }
@@ -147,6 +154,16 @@ impl Refused {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
+struct RecordedSaid {
+    time: String,
+    decision: &'static str,
+    reason: String,
+    route: Option<String>,
+    rule: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct DecisionSaid {
     decision: &'static str,
     reason: &'static str,
@@ -173,14 +190,14 @@ pub(super) fn explain(options: &Options) -> ExitCode {
         out(&diagnostics.render());
         return ExitCode::from(2);
     };
-    let (question, known) = match question(options) {
-        Ok(question) => question,
+    let asked = match asked(options) {
+        Ok(asked) => asked,
         Err(why) => {
             talk(&format!("error: {why}\n"));
             return ExitCode::from(2);
         }
     };
-    let explanation = explained(&question, known, &read);
+    let explanation = explained(asked, &read);
     out(&match options.format {
         Form::Human => explanation.human(),
         Form::Json => match serde_json::to_string_pretty(&explanation) {
@@ -194,12 +211,43 @@ pub(super) fn explain(options: &Options) -> ExitCode {
     }
 }
 
-/// The request that is asked about, and what is known of it where that is not everything.
-fn question(options: &Options) -> Result<(Question, Option<Known>), String> {
+/// What is asked about.
+struct Asked {
+    question: Question,
+    /// What is known of the request, where that is not everything.
+    known: Option<Known>,
+    recorded: Option<RecordedSaid>,
+}
+
+fn asked(options: &Options) -> Result<Asked, String> {
     if let (Some(id), Some(log)) = (&options.decision, &options.log) {
-        let recorded = find(log, id)?;
-        return Ok((recorded.question, Some(recorded.known)));
+        return Ok(Asked::again(find(log, id)?));
     }
+    Ok(Asked {
+        question: question(options)?,
+        known: None,
+        recorded: None,
+    })
+}
+
+impl Asked {
+    fn again(recorded: Recorded) -> Self {
+        Self {
+            question: recorded.question,
+            known: Some(recorded.known),
+            recorded: Some(RecordedSaid {
+                time: recorded.time,
+                decision: if recorded.allowed { "allow" } else { "deny" },
+                reason: recorded.reason,
+                route: recorded.route,
+                rule: recorded.rule,
+            }),
+        }
+    }
+}
+
+/// The request that the options describe.
+fn question(options: &Options) -> Result<Question, String> {
     let (Some(method), Some(url)) = (&options.method, &options.url) else {
         return Err("name a method and a URL, or a recorded decision".to_owned());
     };
@@ -218,12 +266,17 @@ fn question(options: &Options) -> Result<(Question, Option<Known>), String> {
         let name = HeaderName::from_bytes(name.trim().as_bytes());
         let value = HeaderValue::from_str(value.trim());
         match (name, value) {
+            (Ok(AUTHORIZATION), _) => {
+                return Err("`Authorization` is not asked for as a field: \
+                     put the token into a file and name it by `--token`, or its claims by `--claims`"
+                    .to_owned());
+            }
             (Ok(name), Ok(value)) => drop(headers.append(name, value)),
             _ => return Err("this is no header field: write `name: value`".to_owned()),
         }
     }
     let now = moment(options.at.as_deref())?;
-    let question = Question {
+    Ok(Question {
         method: method.clone(),
         host: host.unwrap_or_else(|| options.host.clone()),
         target: target.to_owned(),
@@ -232,8 +285,7 @@ fn question(options: &Options) -> Result<(Question, Option<Known>), String> {
         now,
         version: Version::HTTP_11,
         caller: caller(options)?,
-    };
-    Ok((question, None))
+    })
 }
 
 fn caller(options: &Options) -> Result<Caller, String> {
@@ -277,7 +329,13 @@ fn find(log: &Path, id: &str) -> Result<Recorded, String> {
     recorded.ok_or_else(|| format!("no decision of the ID `{id}` is in {}", log.display()))
 }
 
-fn explained(question: &Question, known: Option<Known>, read: &Read) -> Explanation {
+fn explained(asked: Asked, read: &Read) -> Explanation {
+    let Asked {
+        question,
+        known,
+        recorded,
+    } = asked;
+    let question = &question;
     let trial = Trial::new(&read.policy);
     let trial = match known {
         Some(known) => trial.knowing(known),
@@ -338,6 +396,7 @@ fn explained(question: &Question, known: Option<Known>, read: &Read) -> Explanat
         route,
         token,
         rules,
+        recorded,
         decision,
         backend,
     }
@@ -396,6 +455,9 @@ impl Explanation {
         };
         for rule in &self.rules {
             text += &rule_text(rule);
+        }
+        if let Some(recorded) = &self.recorded {
+            text += &recorded.text();
         }
         text += &self.decision.text();
         if let Some(backend) = &self.backend {
@@ -489,6 +551,25 @@ fn rule_text(rule: &ExplainedRule) -> String {
         );
     }
     text
+}
+
+impl RecordedSaid {
+    fn text(&self) -> String {
+        let place: Vec<&str> = [&self.route, &self.rule]
+            .into_iter()
+            .filter_map(|name| name.as_deref())
+            .collect();
+        format!(
+            "recorded  {}: {} ({}) at {}; the rest is what these policies say\n",
+            self.decision,
+            self.reason,
+            match place.is_empty() {
+                true => "no route".to_owned(),
+                false => place.join(" "),
+            },
+            self.time,
+        )
+    }
 }
 
 impl DecisionSaid {

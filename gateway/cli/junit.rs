@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::test::Ran;
+use crate::files::{Diagnostics, Severity};
 
 /// The tests as one XML document, a suite a file.
 pub(super) fn xml(ran: &[Ran]) -> String {
@@ -32,6 +33,28 @@ pub(super) fn xml(ran: &[Ran]) -> String {
         xml.push_str("  </testsuite>\n");
     }
     xml.push_str("</testsuites>\n");
+    xml
+}
+
+/// What is wrong with policies and tests as one XML document: an error each, as no test could be run.
+pub(super) fn faults(diagnostics: &Diagnostics) -> String {
+    let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
+    let errors = diagnostics.sorted();
+    let errors = errors
+        .into_iter()
+        .filter(|fault| fault.severity() == Severity::Error);
+    let _ = writeln!(
+        xml,
+        "<testsuites name=\"portcullis\" tests=\"1\" failures=\"0\" errors=\"1\">\n  \
+         <testsuite name=\"files\" tests=\"1\" failures=\"0\" errors=\"1\">\n    \
+         <testcase classname=\"files\" name=\"policies and tests can be read\">"
+    );
+    for fault in errors {
+        let message = escaped(fault.message());
+        let place = escaped(&fault.primary().span.to_string());
+        let _ = writeln!(xml, "      <error message=\"{message}\">{place}</error>");
+    }
+    xml.push_str("    </testcase>\n  </testsuite>\n</testsuites>\n");
     xml
 }
 

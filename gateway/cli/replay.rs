@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -90,8 +90,8 @@ pub(super) fn replay(options: &Options) -> ExitCode {
     let now = options.now.then(|| SystemClock.now().unix);
     let mut replayed = Replayed::default();
     for file in &options.files {
-        if let Err(error) = replayed.file(file, &read, now) {
-            talk(&format!("error: {}: {error}\n", file.display()));
+        if let Err(why) = replayed.file(file, &read, now) {
+            talk(&format!("error: {}: {why}\n", file.display()));
             return ExitCode::from(2);
         }
     }
@@ -105,24 +105,59 @@ pub(super) fn replay(options: &Options) -> ExitCode {
     }
 }
 
+/// What to say of a file that holds lines and no decision.
+const fn no_decision(why: Unreadable) -> &'static str {
+    match why {
+        Unreadable::Broken => {
+            "none of its lines is a decision; name a file that the gateway wrote by \
+             `telemetry.decisionLog` of gateway.yaml"
+        }
+        Unreadable::Version => "its decisions are of a version that this one does not know",
+    }
+}
+
+fn open(file: &Path) -> io::Result<Box<dyn BufRead>> {
+    Ok(match file.as_os_str() == "-" {
+        true => Box::new(io::stdin().lock()),
+        false => Box::new(BufReader::new(File::open(file)?)),
+    })
+}
+
 impl Replayed {
-    fn file(&mut self, file: &PathBuf, read: &Read, now: Option<Duration>) -> io::Result<()> {
-        let lines: Box<dyn BufRead> = match file.as_os_str() == "-" {
-            true => Box::new(io::stdin().lock()),
-            false => Box::new(BufReader::new(File::open(file)?)),
-        };
-        for line in lines.split(b'\n') {
-            let line = line?;
-            if line.is_empty() {
+    fn file(&mut self, file: &Path, read: &Read, now: Option<Duration>) -> Result<(), String> {
+        let mut lines = open(file).map_err(|error| error.to_string())?;
+        let mut line = Vec::new();
+        let (mut decisions, mut strange) = (0_u64, None);
+        loop {
+            line.clear();
+            let length = lines.read_until(b'\n', &mut line);
+            if length.map_err(|error| error.to_string())? == 0 {
+                break;
+            }
+            let text = String::from_utf8_lossy(&line);
+            if text.trim().is_empty() {
                 continue;
             }
-            match Recorded::read(&String::from_utf8_lossy(&line)) {
-                Ok(recorded) => self.one(recorded, read, now),
-                Err(Unreadable::Broken) => self.unreadable += 1,
-                Err(Unreadable::Version) => self.unknown_version += 1,
+            match Recorded::read(&text) {
+                Ok(recorded) => {
+                    decisions += 1;
+                    self.one(recorded, read, now);
+                }
+                Err(why) => {
+                    strange = Some(why);
+                    match why {
+                        Unreadable::Broken if text.ends_with('\n') => self.unreadable += 1,
+                        // The last line, which the gateway may be writing.
+                        Unreadable::Broken => {}
+                        Unreadable::Version => self.unknown_version += 1,
+                    }
+                }
             }
         }
-        Ok(())
+        match strange {
+            Some(why) if decisions == 0 => Err(no_decision(why).to_owned()),
+            _ => Ok(()),
+        }
     }
 
     fn one(&mut self, mut recorded: Recorded, read: &Read, now: Option<Duration>) {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{junit, out, policies, talk};
 use crate::clock::{Clock as _, SystemClock};
-use crate::files::{self, Diagnostics, TestCase};
+use crate::files::{self, Diagnostics, Span, TestCase};
 use crate::trial::{Attack, Coverage, Strike, Suite, Tested, attack};
 
 /// The options of the command.
@@ -21,9 +21,9 @@ pub(super) struct Options {
     /// Try the near misses of every allow rule, and fail if one is let in.
     #[arg(long)]
     attack: bool,
-    /// Fail if the tests reach less than this many percent of the rules.
-    #[arg(long, value_name = "PERCENT", default_value_t = 0.0)]
-    min_coverage: f64,
+    /// Fail if the tests reach less than this many percent of the rules: 0 to 100.
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    min_coverage: Option<f64>,
     /// How to write what came of it.
     #[arg(long, value_enum, default_value_t = Format::Human)]
     format: Format,
@@ -37,6 +37,13 @@ enum Format {
     Json,
     /// For CI systems, as XML.
     Junit,
+}
+
+fn percent(text: &str) -> Result<f64, &'static str> {
+    let percent = text.parse().ok();
+    percent
+        .filter(|percent| (0.0..=100.0).contains(percent))
+        .ok_or("write a number from 0 to 100")
 }
 
 /// A test that was run, with the file that it stands in.
@@ -64,17 +71,15 @@ struct Attacked {
 pub(super) fn test(options: &Options) -> ExitCode {
     let mut diagnostics = Diagnostics::new();
     let report = run(options, &mut diagnostics);
-    if diagnostics.has_errors() {
-        out(&diagnostics.render());
-    }
     let Some(report) = report.filter(|_| !diagnostics.has_errors()) else {
+        tell_faults(&diagnostics, options.format);
         return ExitCode::from(1);
     };
     let good = report.good(options.min_coverage);
     match options.format {
         Format::Human => out(&report.human(options.min_coverage)),
         Format::Json => out(&format!("{:#}\n", report.json())),
-        Format::Junit => out(&junit::xml(&report.cases())),
+        Format::Junit => out(&junit::xml(&report.cases(options.min_coverage))),
     }
     match good {
         true => ExitCode::SUCCESS,
@@ -82,13 +87,27 @@ pub(super) fn test(options: &Options) -> ExitCode {
     }
 }
 
+/// Nothing could be run. Whoever asked for a form that programs read gets that form all the same.
+fn tell_faults(diagnostics: &Diagnostics, format: Format) {
+    match format {
+        Format::Human => out(&diagnostics.render()),
+        Format::Json => {
+            let told = json!({ "diagnostics": diagnostics.to_json() });
+            out(&format!("{told:#}\n"));
+        }
+        Format::Junit => {
+            talk(&diagnostics.render());
+            out(&junit::faults(diagnostics));
+        }
+    }
+}
+
 fn run(options: &Options, diagnostics: &mut Diagnostics) -> Option<Report> {
     let (place, tests) = find(&options.path, diagnostics)?;
     if tests.is_empty() {
-        talk(&format!(
-            "{}: there are no tests; write some into a file `*.test.yaml` beside the policies\n",
-            place.display()
-        ));
+        diagnostics
+            .error(&Span::nowhere_in(&place), "there are no tests")
+            .help("write some into a file `*.test.yaml` beside the policies");
         return None;
     }
     let read = policies::read(&place, diagnostics);
@@ -190,14 +209,19 @@ impl Report {
             .count()
     }
 
-    fn good(&self, min_coverage: f64) -> bool {
+    fn good(&self, min_coverage: Option<f64>) -> bool {
         let attacked = self.attacked.as_ref();
         self.failed() == 0
-            && self.coverage.percent() >= min_coverage
+            && self.lacks(min_coverage).is_none()
             && attacked.is_none_or(|a| a.breaches.is_empty() && a.unattacked.is_empty())
     }
 
-    fn human(&self, min_coverage: f64) -> String {
+    /// How much was asked for, if less was reached.
+    fn lacks(&self, min_coverage: Option<f64>) -> Option<f64> {
+        min_coverage.filter(|asked| self.coverage.percent() < *asked)
+    }
+
+    fn human(&self, min_coverage: Option<f64>) -> String {
         let mut text = String::new();
         let mut file = "";
         for ran in &self.ran {
@@ -221,8 +245,8 @@ impl Report {
         for place in &self.unreached {
             text += &format!("  not reached: {place}\n");
         }
-        if percent < min_coverage {
-            text += &format!("  at least {min_coverage} % are asked for\n");
+        if let Some(asked) = self.lacks(min_coverage) {
+            text += &format!("  at least {asked} % are asked for\n");
         }
         if let Some(attacked) = &self.attacked {
             text += &attacked.human();
@@ -256,13 +280,24 @@ impl Report {
         })
     }
 
-    /// Everything as tests: those of the files, and the attack as one.
-    fn cases(&self) -> Vec<Ran> {
+    /// Everything as tests: those of the files, the coverage that was asked for as one, and the attack.
+    fn cases(&self, min_coverage: Option<f64>) -> Vec<Ran> {
         let ran = self.ran.iter().map(|ran| Ran {
             file: ran.file.clone(),
             name: ran.name.clone(),
             place: ran.place.clone(),
             failures: ran.failures.clone(),
+        });
+        let unreached = self.unreached.iter();
+        let unreached = unreached.map(|place| format!("no test reaches {place}"));
+        let coverage = min_coverage.map(|asked| Ran {
+            file: "coverage".to_owned(),
+            name: format!("rule coverage is at least {asked} %"),
+            place: String::new(),
+            failures: match self.lacks(min_coverage) {
+                Some(_) => unreached.collect(),
+                None => Vec::new(),
+            },
         });
         let attack = self.attacked.as_ref().map(|attacked| Ran {
             file: "attack".to_owned(),
@@ -270,7 +305,7 @@ impl Report {
             place: String::new(),
             failures: attacked.problems().collect(),
         });
-        ran.chain(attack).collect()
+        ran.chain(coverage).chain(attack).collect()
     }
 }
 

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use super::who_can::{cells, requests, rows_of};
 use super::{Form, out, policies, table, talk};
-use crate::files::{Diagnostics, nearest};
+use crate::files::{Diagnostics, Mode, nearest};
 use crate::ids::{AppId, TenantId};
-use crate::policy::access::{Cube, Region, Set, masks};
+use crate::policy::access::{Cube, Region, Set, TooComplex, masks};
 use crate::policy::words::{COLUMNS, Row};
 use crate::policy::{Named, Policy, Route};
 
@@ -60,43 +60,91 @@ fn answer(options: &Options, policy: &Policy) -> Result<String, String> {
         asked.tenants = Set::only([tenant(names, name)?]);
     }
     let asked = Region::from(vec![asked]);
-    let mut found: Vec<(&Route, Vec<Row>)> = Vec::new();
+    let mut found = Vec::new();
     for route in policy.routes() {
-        let reach = policy.reach(route).map_err(|error| error.to_string())?;
-        let reach = reach.intersection(&asked);
-        if !reach.is_empty() {
-            found.push((route, rows_of(policy, route, &reach)));
-        }
+        let one = Found::of(policy, route, &asked).map_err(|error| error.to_string())?;
+        found.extend(one);
     }
     Ok(match options.format {
         Form::Human => as_text(&found),
         Form::Json => {
-            let routes = found.iter().map(|(route, rows)| {
-                json!({
-                    "route": **route.name(),
-                    "requests": requests(route),
-                    "public": route.is_public(),
-                    "callers": rows,
-                })
-            });
+            let routes = found.iter().map(Found::json);
             format!("{:#}\n", routes.collect::<Value>())
         }
     })
 }
 
-fn as_text(found: &[(&Route, Vec<Row>)]) -> String {
+/// A route that lets the app in.
+struct Found<'p> {
+    route: &'p Route,
+    rows: Vec<Row>,
+    /// How it will let the app in once its refusals act, where they do not.
+    once_enforced: Option<Vec<Row>>,
+}
+
+impl<'p> Found<'p> {
+    /// `None` if the route does not let the app in.
+    fn of(
+        policy: &'p Policy,
+        route: &'p Route,
+        asked: &Region,
+    ) -> Result<Option<Self>, TooComplex> {
+        let rows = |reach: Region| rows_of(policy, route, &reach.intersection(asked));
+        let found = Self {
+            route,
+            rows: rows(policy.reach(route)?),
+            once_enforced: match route.mode() {
+                Mode::Enforce => None,
+                Mode::ReportOnly => Some(rows(policy.reach_by_rules(route)?)),
+            },
+        };
+        Ok(Some(found).filter(|found| !found.rows.is_empty()))
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "route": **self.route.name(),
+            "requests": requests(self.route),
+            "public": self.route.is_public(),
+            "callers": self.rows,
+            "reportOnly": self.once_enforced.is_some(),
+            "callersOnceEnforced": self.once_enforced,
+        })
+    }
+
+    fn lines(&self) -> impl Iterator<Item = Vec<String>> {
+        let start = [self.route.name().to_string(), requests(self.route)];
+        let rows = self.rows.iter();
+        rows.map(move |row| start.iter().cloned().chain(cells(row)).collect())
+    }
+
+    fn once_enforced_text(&self, rows: &[Row]) -> String {
+        let mut text = format!("\n{} only reports. Once it refuses:\n", self.route.name());
+        if rows.is_empty() {
+            text += "  nothing\n";
+            return text;
+        }
+        let rows: Vec<_> = rows.iter().map(cells).collect();
+        for line in table::plain(&COLUMNS, &rows).lines() {
+            text += &format!("  {line}\n");
+        }
+        text
+    }
+}
+
+fn as_text(found: &[Found<'_>]) -> String {
     if found.is_empty() {
         return "nothing\n".to_owned();
     }
-    let lines = found.iter().flat_map(|(route, rows)| {
-        rows.iter().map(|row| {
-            let mut line = vec![route.name().to_string(), requests(route)];
-            line.extend(cells(row));
-            line
-        })
-    });
     let head: Vec<&str> = ["ROUTE", "REQUESTS"].into_iter().chain(COLUMNS).collect();
-    table::plain(&head, &lines.collect::<Vec<_>>())
+    let lines: Vec<_> = found.iter().flat_map(Found::lines).collect();
+    let mut text = table::plain(&head, &lines);
+    for one in found {
+        if let Some(rows) = &one.once_enforced {
+            text += &one.once_enforced_text(rows);
+        }
+    }
+    text
 }
 
 fn app(names: &Named, name: &str) -> Result<AppId, String> {

@@ -24,12 +24,34 @@ const NAMED: [&str; 7] = [
     "routes",
 ];
 
+/// The keys of a test's `token`.
+const TOKEN_KEYS: [&str; 14] = [
+    "version",
+    "tenant",
+    "app",
+    "principal",
+    "kind",
+    "authStrength",
+    "audience",
+    "roles",
+    "scopes",
+    "groups",
+    "groupOverage",
+    "notBefore",
+    "expires",
+    "claims",
+];
+
 /// What a value may be, by the keys that lead to it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
     Open,
     /// The mapping's keys are names, not words of ours.
     Names,
+    /// A test, in a list of tests.
+    Test,
+    /// Below the `token` of a test: claims in the words of a policy, no token.
+    Token,
     /// Below `credential`.
     Credential,
     /// Below `header`, in a credential.
@@ -42,7 +64,8 @@ impl Place {
     /// The keys that belong here; another key may be a secret itself.
     const fn known(self) -> &'static [&'static str] {
         match self {
-            Self::Open | Self::Names => &[],
+            Self::Open | Self::Names | Self::Test => &[],
+            Self::Token => &TOKEN_KEYS,
             Self::Credential => &["managedIdentity", "functionKey", "header"],
             Self::Header => &["name", "value"],
             Self::Secret => &["env", "file", "keyVault"],
@@ -65,7 +88,8 @@ pub(super) fn by_place(root: &Node) -> Vec<Range<usize>> {
                 walk(&entry.value, place, &mut hidden);
             }
         }
-        _ => walk(root, Place::Open, &mut hidden),
+        // A list is one of tests.
+        _ => walk(root, Place::Test, &mut hidden),
     }
     comments(root, &mut hidden);
     hidden
@@ -158,6 +182,7 @@ fn member(entry: &Entry, place: Place, hidden: &mut Vec<Range<usize>>) {
         {
             Place::Secret
         }
+        (Place::Test, Value::Mapping(_)) if entry.key == "token" => Place::Token,
         _ if entry.key.is_empty() || holds_a_promise(&entry.key) => Place::Secret,
         _ => below(place, &entry.key),
     };
@@ -190,22 +215,26 @@ fn after_colon(entry: &Entry) -> usize {
 fn below(place: Place, key: &str) -> Place {
     match (place, key) {
         (Place::Names, _) => Place::Open,
+        (Place::Test, _) => below(Place::Open, key),
+        (Place::Token, _) if nearest(key, TOKEN_KEYS).is_some() => Place::Open,
         (Place::Open, "credential") => Place::Credential,
-        (Place::Open, _) if is_secretive(key) => Place::Secret,
+        (Place::Open, _) if is_secretive(key) || key.eq_ignore_ascii_case("authorization") => {
+            Place::Secret
+        }
         (Place::Open, _) if nearest(key, ["credential"]).is_some() => Place::Credential,
         (Place::Open, _) | (Place::Credential, "managedIdentity") | (Place::Header, "name") => {
             Place::Open
         }
         (Place::Credential, "header") => Place::Header,
         (Place::Secret, "file" | "keyVault") => Place::Open,
-        (Place::Credential | Place::Header | Place::Secret, _) => Place::Secret,
+        (Place::Credential | Place::Header | Place::Token | Place::Secret, _) => Place::Secret,
     }
 }
 
 fn scalar(node: &Node, text: &str, place: Place, hidden: &mut Vec<Range<usize>>) {
     let written = node.span.range();
     match place {
-        Place::Open | Place::Names => {}
+        Place::Open | Place::Names | Place::Test | Place::Token => {}
         Place::Credential if text == "none" => return,
         Place::Credential | Place::Header | Place::Secret => return hidden.push(written),
     }

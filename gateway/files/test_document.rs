@@ -4,17 +4,22 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use http::header::{HeaderName, HeaderValue};
+use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use http::{Method, Version};
 use serde_json::{Map, Value as Json};
 
 use super::decode::{Table, expected, list, scalar, spanned};
 use super::diagnostics::Diagnostics;
+use super::nearest::nearest;
 use super::node::{Node, Value};
 use super::rule::instant;
 use super::source::{Span, Spanned};
 use super::values::{choice, text, token};
+use crate::denial::Reason;
 use crate::token::{AuthStrength, TokenKind};
+
+/// The methods that a route can take.
+const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 /// The tests of one file, in its order.
 #[derive(Clone, Debug, Default)]
@@ -41,9 +46,10 @@ pub struct TestCase {
 /// `request`.
 #[derive(Clone, Debug)]
 pub struct TestRequest {
-    /// `method`.
-    pub method: Method,
-    /// `path`: path and query as a caller would send them.
+    /// `method`. One that is never routed stands here only where the test expects that it is refused.
+    pub method: Spanned<Method>,
+    /// `path`: path and query as a caller would send them. It begins with `/`, unless the test expects
+    /// that it is refused.
     pub path: Spanned<String>,
     /// `host`: what `Host` says.
     pub host: Option<String>,
@@ -155,20 +161,45 @@ fn case(node: &Node, d: &mut Diagnostics) -> Option<TestCase> {
     let help = "write `expect: allow`, or `expect: { deny: app-not-allowed }`";
     let expect = table.required("expect", help, d, spanned(expectation));
     table.finish(d);
+    let (request, expect) = (request?, expect?);
+    reaches_the_policy(&request, expect.value.reason.as_ref(), d)?;
     Some(TestCase {
         name: name?,
-        request: request?,
+        request,
         token: token_is_sound.then_some(token)?,
         at,
-        expect: expect?,
+        expect,
     })
+}
+
+/// A slip in the request is refused before a policy is asked: `expect: deny` would pass whatever the
+/// policy says. Whoever means it names the reason.
+fn reaches_the_policy(
+    request: &TestRequest,
+    expected: Option<&Spanned<String>>,
+    d: &mut Diagnostics,
+) -> Option<()> {
+    let before = d.errors();
+    let meant = |reason: Reason| expected.is_some_and(|expected| expected.value == reason.code());
+    let method = &request.method;
+    if !METHODS.contains(&method.value.as_str()) && !meant(Reason::MethodNotSupported) {
+        d.error(&method.span, "this is not a method that can be routed")
+            .did_you_mean(nearest(method.value.as_str(), METHODS))
+            .help("to test that it is refused, write `expect: { deny: method-not-supported }`");
+    }
+    let path = &request.path;
+    if !path.value.starts_with('/') && !meant(Reason::AmbiguousPath) {
+        d.error(&path.span, "a path begins with `/`")
+            .help("to test that it is refused, write `expect: { deny: ambiguous-path }`");
+    }
+    (d.errors() == before).then_some(())
 }
 
 fn request(node: &Node, d: &mut Diagnostics) -> Option<TestRequest> {
     const PROTOCOLS: [(&str, Version); 2] =
         [("http1", Version::HTTP_11), ("http2", Version::HTTP_2)];
     let mut table = Table::of(node, "`{ method: .., path: .. }`", d)?;
-    let method = table.required("method", "write `method: GET`", d, method);
+    let method = table.required("method", "write `method: GET`", d, spanned(method));
     let help = "write `path: /guests?top=3`";
     let path = table.required("path", help, d, spanned(|n, d| token(n, "a path", d)));
     let host = table.optional("host", d, |node, d| token(node, "a host", d));
@@ -221,6 +252,11 @@ fn headers(node: &Node, d: &mut Diagnostics) -> Option<Vec<(HeaderName, HeaderVa
     let mut headers = Vec::new();
     for entry in entries.iter().filter(|entry| !entry.refused) {
         let name = header_name(&entry.key, &entry.span, d)?;
+        if name == AUTHORIZATION {
+            d.error(&entry.span, "a token is not written as a field")
+                .help("say beside `request` what it holds: `token: { tenant: .., app: .. }`");
+            return None;
+        }
         let values = match &entry.value.value {
             Value::List(_) => list(&entry.value, "leave the field out", d, header_value)?,
             _ => vec![header_value(&entry.value, d)?],

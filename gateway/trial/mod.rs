@@ -22,7 +22,7 @@ use serde_json::{Map, Value};
 use crate::canonical;
 use crate::denial::{Denial, Reason};
 use crate::entra::{self, ClaimRules, Principal};
-use crate::policy::explain::ExplainedRule;
+use crate::policy::explain::{ExplainedClause, ExplainedRule};
 use crate::policy::{
     Circumstances, Decision, Grounds, Known, Matched, Policy, Route, RuleId, Unmatched,
 };
@@ -190,7 +190,13 @@ impl<'p> Trial<'p> {
         };
         let caller = asked(&matched, self.caller(question));
         let circumstances = self.circumstances(&request, question);
-        matched.explain(caller.as_deref().ok(), &circumstances, self.policy.names())
+        let principal = caller.as_deref().ok();
+        let mut rules = matched.explain(principal, &circumstances, self.policy.names());
+        if caller.is_err_and(|denial| denial.reason() != Reason::TokenMissing) {
+            let clauses = rules.iter_mut().flat_map(|rule| &mut rule.clauses);
+            clauses.for_each(tell_refused);
+        }
+        rules
     }
 
     fn circumstances<'r>(
@@ -227,6 +233,17 @@ impl<'p> Trial<'p> {
                 entra::simulate(claims, trusted, &self.claims, question.now.as_secs())
             }
         }
+    }
+}
+
+/// Rules are asked only after the token was accepted: one that was refused is as good as none to them,
+/// and who reads that it is not there should know that one came.
+fn tell_refused(clause: &mut ExplainedClause) {
+    const REFUSED: &str = "a token that was refused";
+    if clause.got == "no token" {
+        REFUSED.clone_into(&mut clause.got);
+    } else if clause.key == "when" && clause.asked.contains("token.") {
+        clause.got = format!("{REFUSED}, and so {}", clause.got);
     }
 }
 

@@ -208,7 +208,7 @@ impl<'p> Suite<'p> {
             protocol,
         } = &case.request;
         let mut question = Question {
-            method: method.clone(),
+            method: method.value.clone(),
             host: host.clone().unwrap_or_else(|| HOST.to_owned()),
             target: path.value.clone(),
             headers: HeaderMap::new(),

@@ -328,6 +328,123 @@ fn a_test_that_names_what_there_is_not_is_a_fault_with_its_place() {
 }
 
 #[test]
+fn a_test_shows_what_its_token_says_and_hides_a_token() {
+    let place = Place::new(READ);
+    let ask = |token: &str| {
+        let test =
+            "- { name: one, request: { method: GET, path: /guests/1 }, expect: deny, token: ";
+        place.write("policies/a.test.yaml", &format!("{test}{token} }}\n"));
+        let (said, code) = place.ask("test policies");
+        assert_eq!(code, Some(1), "{said}");
+        said
+    };
+    let said = ask("{ tenant: contoso, app: portal, knd: appOnly, roles: [A] }");
+    assert!(said.starts_with("error: unknown key `knd`\n"), "{said}");
+    assert!(
+        said.contains("token: { tenant: contoso, app: portal, knd: appOnly, roles: [A] } }\n"),
+        "{said}"
+    );
+    assert!(said.contains("^^^ did you mean `kind`?"), "{said}");
+    let said = ask("{ tenant: contso, app: portal, claims: { acrs: [c1], password: planted } }");
+    assert!(said.contains("no tenant is named `contso`"), "{said}");
+    assert!(
+        said.contains(
+            "token: { tenant: contso, app: portal, claims: { acrs: [c1], password: *** } } }\n"
+        ),
+        "{said}"
+    );
+    for token in [
+        "planted",
+        "'planted'",
+        "[planted]",
+        "{ planted }",
+        "{ tenant: contoso, app: portal, secret: planted }",
+        "{ tenant: contoso, app: portal, jwt: planted }",
+        "{ tenant: contoso, app: portal, token: { tenant: planted } }",
+        "{ tenant: contoso, app: portal, value: { tenant: planted }, kidn: appOnly }",
+    ] {
+        let said = ask(token);
+        assert!(
+            said.contains("***") && !said.contains("planted"),
+            "{token}\n{said}"
+        );
+    }
+}
+
+#[test]
+fn a_slip_in_a_request_is_no_refusal_by_the_policy() {
+    let place = Place::new(READ);
+    let ask = |method: &str, path: &str, expect: &str| {
+        place.write(
+            "policies/a.test.yaml",
+            &format!("- {{ name: one, request: {{ method: {method}, path: {path} }}, expect: {expect} }}\n"),
+        );
+        place.ask("test policies")
+    };
+    for (method, path, expect, faults) in [
+        (
+            "get",
+            "/guests/1",
+            "deny",
+            &["a method that can be routed", "  ^^^ did you mean `GET`?\n"][..],
+        ),
+        (
+            "GTE",
+            "/guests/1",
+            "{ deny: token-missing }",
+            &["  ^^^ did you mean `GET`?\n"],
+        ),
+        (
+            "PROPFIND",
+            "/guests/1",
+            "allow",
+            &["  ^^^^^^^^\n", "`expect: { deny: method-not-supported }`"],
+        ),
+        (
+            "GET",
+            "guests/1",
+            "deny",
+            &[
+                "a path begins with `/`",
+                "  ^^^^^^^^\n",
+                "`expect: { deny: ambiguous-path }`",
+            ],
+        ),
+        (
+            "GET",
+            "guests/1",
+            "{ deny: method-not-supported }",
+            &["a path begins with `/`"],
+        ),
+        (
+            "get",
+            "guests/1",
+            "deny",
+            &["can be routed", "begins with `/`"],
+        ),
+    ] {
+        let (said, code) = ask(method, path, expect);
+        assert_eq!(code, Some(1), "{said}");
+        for fault in faults {
+            assert!(said.contains(fault), "{fault:?} is missing in:\n{said}");
+        }
+    }
+    for (method, path, expect) in [
+        ("get", "/guests/1", "{ deny: method-not-supported }"),
+        (
+            "TRACE",
+            "/guests/1",
+            "{ decision: deny, reason: method-not-supported }",
+        ),
+        ("GET", "guests/1", "{ deny: ambiguous-path }"),
+        ("GET", "/guests/1", "deny"),
+    ] {
+        let (said, code) = ask(method, path, expect);
+        assert_eq!(code, Some(0), "{said}");
+    }
+}
+
+#[test]
 fn coverage_and_attack_fail_when_they_should() {
     let place = Place::new(&rule("allow: [{ tenants: [contoso], apps: [portal] }]"));
     place.write(
@@ -350,6 +467,69 @@ fn coverage_and_attack_fail_when_they_should() {
         ),
         "{said}"
     );
+}
+
+#[test]
+fn what_ci_reads_says_why_a_test_run_failed() {
+    let place = Place::new(&rule("allow: [{ tenants: [contoso], apps: [portal] }]"));
+    let good = "- { name: one, request: { method: GET, path: /guests/1 }, token: { tenant: contoso, app: portal }, expect: allow }\n";
+    place.write("policies/a.test.yaml", good);
+    let (said, code) = place.ask("test policies --format junit --min-coverage 99.5");
+    assert_eq!(code, Some(1));
+    assert!(
+        said.contains("<testsuites name=\"portcullis\" tests=\"2\" failures=\"1\">")
+            && said.contains("name=\"rule coverage is at least 99.5 %\">")
+            && said.contains(
+                "<failure message=\"no test reaches other allow[0] (policies/policy.yaml:7:"
+            ),
+        "{said}"
+    );
+    let (said, code) = place.ask("test policies --format junit --min-coverage 50");
+    assert!(said.contains("at least 50 %\"/>"), "{said}");
+    assert_eq!(code, Some(0));
+    for percent in ["101", "-1", "NaN", "all"] {
+        let output = place.run(&format!("test policies --min-coverage={percent}"));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{percent}");
+        assert!(said.contains("a number from 0 to 100"), "{said}");
+    }
+
+    let faults = |text: &str, message: &str| {
+        place.write("policies/a.test.yaml", text);
+        let output = place.run("test policies --format junit");
+        let xml = String::from_utf8_lossy(&output.stdout);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(
+            xml.starts_with("<?xml") && xml.ends_with("</testsuites>\n"),
+            "{xml}"
+        );
+        assert!(
+            xml.contains(&format!(
+                "<error message=\"{message}\">policies/a.test.yaml:1:"
+            )),
+            "{xml}"
+        );
+        assert!(said.starts_with(&format!("error: {message}\n")), "{said}");
+        let (said, code) = place.ask("test policies --format json");
+        let told: Value = serde_json::from_str(&said).expect("JSON");
+        assert_eq!(
+            (&told["diagnostics"][0]["message"], code),
+            (&json!(message), Some(1))
+        );
+    };
+    faults(
+        &good.replace("contoso", "contso"),
+        "no tenant is named `contso`",
+    );
+    faults("a: [b\n", "`[` is opened and never closed");
+    fs::remove_file(place.0.path().join("policies/a.test.yaml")).expect("removed");
+    let (said, code) = place.ask("test policies --format junit");
+    assert!(
+        said.contains("<error message=\"there are no tests\">policies:1:1<"),
+        "{said}"
+    );
+    assert_eq!(code, Some(1));
 }
 
 #[test]
@@ -610,6 +790,41 @@ fn who_can_names_everybody_and_says_when_nobody_can() {
 }
 
 #[test]
+fn what_can_says_which_routes_only_report() {
+    let watched = |app: &str| {
+        let policy = rule(&format!(
+            "mode: reportOnly, allow: [{{ tenants: [contoso], apps: [{app}], tokenKinds: [appOnly] }}]"
+        ));
+        Place::new(&policy)
+    };
+    let (said, _) = watched("portal").ask("what-can --app portal --policies policies");
+    let (_, once) = said
+        .split_once("\nother only reports. Once it refuses:\n")
+        .expect("it is said");
+    assert_eq!(
+        once,
+        "  TENANTS  APPS    TOKENS   NEEDS         FROM      WHEN\n  contoso  portal  appOnly  nothing more  anywhere  always\n"
+    );
+    let place = watched("batch");
+    let (said, _) = place.ask("what-can --app portal --policies policies");
+    assert!(
+        said.ends_with("\n\nother only reports. Once it refuses:\n  nothing\n"),
+        "{said}"
+    );
+    let (said, _) = place.ask("what-can --app portal --policies policies --format json");
+    let told: Value = serde_json::from_str(&said).expect("JSON");
+    let reports = |at: usize| {
+        (
+            &told[at]["route"],
+            &told[at]["reportOnly"],
+            &told[at]["callersOnceEnforced"],
+        )
+    };
+    assert_eq!(reports(0), (&json!("read"), &json!(false), &Value::Null));
+    assert_eq!(reports(1), (&json!("other"), &json!(true), &json!([])));
+}
+
+#[test]
 fn fmt_writes_the_one_form_and_check_only_tells() {
     let place = Place::new(READ);
     place.write(
@@ -725,4 +940,93 @@ decision  deny, 403: role-missing: A role is missing (expected one of the roles:
     let (said, _) = place.ask("explain GET /guests/1 --token token.txt");
     assert!(said.contains("token     token-malformed"), "{said}");
     assert!(!said.contains("not-a-token"), "{said}");
+}
+
+#[test]
+fn a_token_in_a_field_is_refused_and_not_dropped() {
+    let place = Place::new(READ);
+    for value in ["Bearer planted", "planted", "\u{1}planted"] {
+        for name in ["Authorization", "authorization "] {
+            let field = format!("{name}: {value}");
+            let arguments = ["explain", "GET", "/guests/1", "--header", &field];
+            let output = command(place.0.path(), PORTCULLIS, &arguments);
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{field}");
+            assert!(
+                said.contains("`--token`") && said.contains("`--claims`"),
+                "{said}"
+            );
+            assert!(
+                !said.contains("planted") && output.stdout.is_empty(),
+                "{said}"
+            );
+        }
+    }
+    for value in ["Bearer planted", "planted", "[planted]", "'planted'"] {
+        place.write(
+            "policies/a.test.yaml",
+            &format!("- {{ name: one, request: {{ method: GET, path: /guests/1, headers: {{ authorization: {value} }} }}, expect: deny }}\n"),
+        );
+        let (said, code) = place.ask("test policies");
+        assert_eq!(code, Some(1));
+        assert!(
+            said.starts_with("error: a token is not written as a field\n"),
+            "{said}"
+        );
+        assert!(said.contains("`token: { tenant: .., app: .. }`"), "{said}");
+        assert!(!said.contains("planted"), "{said}");
+    }
+}
+
+#[test]
+fn explain_does_not_say_that_no_token_came_when_one_was_refused() {
+    let place = Place::new(&rule(
+        "allow: [{ tenants: [contoso], roles: [A], when: \"'A' in token.roles || request.method == 'PUT'\" }]",
+    ));
+    let claims = |name: &str, value: Value| {
+        let mut claims = json!({
+            "aud": "api://gateway",
+            "iss": "https://login.microsoftonline.com/11111111-1111-1111-1111-111111111111/v2.0",
+            "tid": "11111111-1111-1111-1111-111111111111",
+            "ver": "2.0",
+            "azp": "aaaaaaaa-0000-0000-0000-000000000001",
+            "idtyp": "app",
+            "roles": ["A"],
+            "exp": 1_900_000_000,
+        });
+        claims[name] = value;
+        place.write("claims.json", &claims.to_string());
+    };
+    let ask = |more: &str| {
+        place
+            .ask(&format!(
+                "explain POST /other --at 2027-01-15T12:00:00Z {more}"
+            ))
+            .0
+    };
+    for (name, value, reason) in [
+        ("exp", json!(1_700_000_000), "token-expired"),
+        ("aud", json!("api://another"), "audience-mismatch"),
+    ] {
+        claims(name, value);
+        let said = ask("--claims claims.json");
+        assert!(
+            said.contains(&format!("decision  deny, 401: {reason}")),
+            "{said}"
+        );
+        assert!(!said.contains("no token"), "{said}");
+        for expected in [
+            "- tenants: contoso (11111111-1111-1111-1111-111111111111); got a token that was refused\n",
+            "- roles: any of A; got a token that was refused\n",
+            "; got a token that was refused, and so token.roles is absent, request.method is \"POST\"",
+        ] {
+            assert!(
+                said.contains(expected),
+                "{expected:?} is missing in:\n{said}"
+            );
+        }
+    }
+    let said = ask("--format human");
+    assert!(said.contains("roles: any of A; got no token\n"), "{said}");
+    assert!(!said.contains("that was refused"), "{said}");
 }

@@ -260,15 +260,57 @@ fn what_was_recorded_is_decided_alike_by_the_same_policy_and_otherwise_by_anothe
         "{cannot:?}"
     );
 
-    // A torn line and one of a later version are passed over and counted.
+    // A torn line and one of a later version are passed over and counted; one that is being written
+    // is no fault.
     let text = fs::read_to_string(folder.join("decisions.jsonl")).expect("the log");
-    let torn = format!("{}{{\"v\":99}}\n{}", text, &text[..40]);
+    let half = &text[..40];
+    let torn = format!("{half}\n{text}{{\"v\":99}}\n{half}");
     fs::write(folder.join("torn.jsonl"), torn).expect("written");
     let (told, code) = replay(folder, &["--policies", "policy.yaml", "torn.jsonl"]);
     assert_eq!(
         (&told["same"], &told["unreadable"], code),
         (&json!(sent), &json!(2), Some(0))
     );
+}
+
+#[test]
+fn a_file_that_is_no_decision_log_is_not_taken_for_one_in_which_nothing_changes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write =
+        |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("written");
+    write(
+        "policy.yaml",
+        "audiences: [api://gateway]\nbackends: { b: { http: 'http://127.0.0.1:9', credential: none } }\nroutes: { open: { match: { methods: [GET], path: /open }, backend: b, public: true } }\n",
+    );
+    let none = "none of its lines is a decision; name a file that the gateway wrote by `telemetry.decisionLog` of gateway.yaml";
+    for (text, expected) in [
+        ("", None),
+        ("\n\n", None),
+        ("one\ntwo\n", Some(none)),
+        ("{\"level\":\"info\"}\n{\"lev", Some(none)),
+        ("{}", Some(none)),
+        (
+            "{\"v\":99}\n",
+            Some("its decisions are of a version that this one does not know"),
+        ),
+    ] {
+        write("log.jsonl", text);
+        let output = Command::new(PORTCULLIS)
+            .current_dir(folder.path())
+            .args(["replay", "--policies", "policy.yaml", "log.jsonl"])
+            .output()
+            .expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let (error, code) = match expected {
+            Some(why) => (format!("error: log.jsonl: {why}\n"), 2),
+            None => (String::new(), 0),
+        };
+        assert_eq!(
+            (said, output.status.code()),
+            (error, Some(code)),
+            "{text:?}"
+        );
+    }
 }
 
 #[test]
@@ -295,26 +337,68 @@ fn the_decision_log_holds_what_decides_and_no_secret_and_is_followed_when_it_is_
     assert_eq!(mode & 0o777, 0o600);
 
     let id = asked["id"].as_str().expect("an ID");
-    let output = Command::new(PORTCULLIS)
-        .current_dir(stage.folder.path())
-        .args([
-            "explain",
-            "--policies",
-            "policy.yaml",
-            "--log",
-            "decisions.jsonl",
-            "--decision",
-            id,
-        ])
-        .output()
-        .expect("it runs");
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(output.status.code(), Some(0), "{said}");
+    let explain = |policy: &str, more: &[&str]| {
+        let recorded = ["--log", "decisions.jsonl", "--decision", id];
+        let output = Command::new(PORTCULLIS)
+            .current_dir(stage.folder.path())
+            .args(["explain", "--policies", policy])
+            .args(recorded)
+            .args(more)
+            .output()
+            .expect("it runs");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        (said, output.status.code())
+    };
+    let (said, code) = explain("policy.yaml", &[]);
+    assert_eq!(code, Some(0), "{said}");
     assert!(
         said.contains("request.headers['x-case'] is \"a\""),
         "{said}"
     );
-    assert!(said.contains("decision  allow: rule by allow[0]"), "{said}");
+    let time = asked["time"].as_str().expect("a time");
+    let recorded = format!(
+        "recorded  allow: rule (asked allow[0]) at {time}; the rest is what these policies say\n"
+    );
+    let decision = "decision  allow: rule by allow[0]\n";
+    assert!(said.contains(&format!("{recorded}{decision}")), "{said}");
+
+    // Other policies decide otherwise, and what was recorded stays what it was.
+    let policy = fs::read_to_string(stage.folder.path().join("policy.yaml")).expect("the policy");
+    fs::write(
+        stage.folder.path().join("new.yaml"),
+        policy.replace("== 'a'", "== 'b'"),
+    )
+    .expect("written");
+    let (said, code) = explain("new.yaml", &[]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains(&format!(
+            "{recorded}decision  deny, 403: condition-not-met:"
+        )),
+        "{said}"
+    );
+    let (said, _) = explain("new.yaml", &["--format", "json"]);
+    let told: Value = serde_json::from_str(&said).expect("JSON");
+    assert_eq!(
+        (&told["recorded"], &told["decision"]["reason"]),
+        (
+            &json!({ "time": time, "decision": "allow", "reason": "rule", "route": "asked", "rule": "allow[0]" }),
+            &json!("condition-not-met")
+        )
+    );
+    // What the record says cannot be said otherwise.
+    for option in [
+        "--at=2027-01-15T12:00:00Z",
+        "--client=127.0.0.1",
+        "--host=x",
+        "--header=a: b",
+    ] {
+        assert_eq!(
+            explain("policy.yaml", &[option]),
+            (String::new(), Some(2)),
+            "{option}"
+        );
+    }
 
     fs::rename(&path, stage.folder.path().join("decisions.1")).expect("moved");
     stage.until("a new file", |stage| {
