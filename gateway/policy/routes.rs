@@ -130,7 +130,7 @@ impl Route {
         match &self.audiences {
             Some(own) if !own.iter().any(|own| **own == *caller.audience()) => {
                 Err(Denial::from(Reason::AudienceMismatch)
-                    .expected(own.join(", "), "another audience of the policy"))
+                    .expected(own.join(", "), caller.audience()))
             }
             Some(_) | None => Ok(()),
         }
