@@ -2,9 +2,11 @@
 //! of request that they tell apart.
 
 use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
 
 use super::access::{Region, TooComplex};
 use super::method::MethodSet;
+use super::reach::Reach;
 use super::routes::{Policy, Route, RouteId};
 use super::witness::{Witness, witnesses};
 
@@ -70,20 +72,19 @@ pub fn difference<'p>(old: &'p Policy, new: &'p Policy) -> Result<Difference<'p>
         kept: Vec::new(),
     };
     for ((before, after), requests) in pairs {
-        let before_reach = reached_old.reach(before)?;
-        let after_reach = reached_new.reach(after)?;
+        let (before_reach, after_reach) = (reached_old.by(before), reached_new.by(after));
         let before = before.and_then(|route| old.routes().get(route));
         let after = after.and_then(|route| new.routes().get(route));
         let requests: Vec<_> = requests.into_iter().collect();
         if let (Some(old), Some(new)) = (before, after)
-            && !before_reach.is_empty()
-            && !after_reach.is_empty()
+            && before_reach.lets_somebody_in
+            && after_reach.lets_somebody_in
         {
             let requests = requests.clone();
             difference.kept.push(Kept { old, new, requests });
         }
-        let gained = after_reach.minus(&before_reach)?;
-        let lost = before_reach.minus(&after_reach)?;
+        let gained = after_reach.parts.minus(&before_reach.parts)?;
+        let lost = before_reach.parts.minus(&after_reach.parts)?;
         if gained.is_empty() && lost.is_empty() {
             continue;
         }
@@ -101,7 +102,13 @@ pub fn difference<'p>(old: &'p Policy, new: &'p Policy) -> Result<Difference<'p>
 /// Whom each route lets in, worked out once.
 struct Reached<'p> {
     policy: &'p Policy,
-    known: HashMap<usize, Region>,
+    known: HashMap<Option<usize>, Rc<ByOne>>,
+}
+
+/// Whom one route lets in.
+struct ByOne {
+    parts: Reach,
+    lets_somebody_in: bool,
 }
 
 impl<'p> Reached<'p> {
@@ -112,16 +119,18 @@ impl<'p> Reached<'p> {
         }
     }
 
-    fn reach(&mut self, route: Option<usize>) -> Result<Region, TooComplex> {
-        let Some((at, route)) = route.and_then(|at| Some((at, self.policy.routes().get(at)?)))
-        else {
-            return Ok(Region::none());
-        };
-        if let Some(known) = self.known.get(&at) {
-            return Ok(known.clone());
-        }
-        let reach = self.policy.reach(route)?;
-        self.known.insert(at, reach.clone());
-        Ok(reach)
+    /// Nobody is let in by no route.
+    fn by(&mut self, route: Option<usize>) -> Rc<ByOne> {
+        let known = self.known.entry(route).or_insert_with(|| {
+            let route = route.and_then(|route| self.policy.routes().get(route));
+            let parts = route.map_or(Reach::none(), |route| self.policy.parts(route));
+            // What is too much to be said is not nobody.
+            let lets_somebody_in = parts.region().map_or(true, |region| !region.is_empty());
+            Rc::new(ByOne {
+                parts,
+                lets_somebody_in,
+            })
+        });
+        Rc::clone(known)
     }
 }

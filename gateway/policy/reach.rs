@@ -10,17 +10,52 @@ use super::rule::{Clause, Effect, Network, Rule, Wanted};
 use super::rule_set::RuleSet;
 use crate::files::Mode;
 
+/// Whom a route lets in, in two parts: those of the first who are not in the second.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Reach {
+    /// Whom its allow rules are for.
+    pub(super) allowed: Region,
+    /// Whom its deny rules keep out.
+    pub(super) denied: Region,
+}
+
+impl Reach {
+    /// Nobody.
+    pub(super) fn none() -> Self {
+        Self {
+            allowed: Region::none(),
+            denied: Region::none(),
+        }
+    }
+
+    fn everybody() -> Self {
+        Self {
+            allowed: Region::from(vec![Cube::any()]),
+            denied: Region::none(),
+        }
+    }
+
+    /// The one without the other.
+    pub(super) fn region(&self) -> Result<Region, TooComplex> {
+        self.allowed.minus(&self.denied)
+    }
+
+    /// Who is in this, and not in the other. Worked out without the whole of either, so that rules that stay
+    /// as they are cost nothing, however many there are.
+    pub(super) fn minus(&self, other: &Self) -> Result<Region, TooComplex> {
+        let not_allowed = self.allowed.minus(&other.allowed)?;
+        let kept_out = self.allowed.intersection(&other.denied);
+        not_allowed.union(kept_out).minus(&self.denied)
+    }
+}
+
 impl Policy {
     /// Everybody whom a route lets in, whenever.
     ///
     /// # Errors
     /// When the answer would be too long to be worked out.
     pub fn reach(&self, route: &Route) -> Result<Region, TooComplex> {
-        match route.mode() {
-            // What only reports refuses nobody.
-            Mode::ReportOnly => Ok(Region::from(vec![Cube::any()])),
-            Mode::Enforce => self.reach_by_rules(route),
-        }
+        self.parts(route).region()
     }
 
     /// Everybody whom the rules of a route let in, whether or not its refusals act.
@@ -28,12 +63,29 @@ impl Policy {
     /// # Errors
     /// When the answer would be too long to be worked out.
     pub fn reach_by_rules(&self, route: &Route) -> Result<Region, TooComplex> {
+        self.parts_by_rules(route).region()
+    }
+
+    pub(super) fn parts(&self, route: &Route) -> Reach {
+        match route.mode() {
+            // What only reports refuses nobody.
+            Mode::ReportOnly => Reach::everybody(),
+            Mode::Enforce => self.parts_by_rules(route),
+        }
+    }
+
+    fn parts_by_rules(&self, route: &Route) -> Reach {
         let denied = self.region(route, route.deny(), Effect::Deny);
-        let allowed = match route.is_public() {
-            true => Region::from(vec![Cube::any()]),
-            false => self.region(route, route.allow(), Effect::Allow),
-        };
-        allowed.minus(&denied)
+        match route.is_public() {
+            true => Reach {
+                denied,
+                ..Reach::everybody()
+            },
+            false => Reach {
+                allowed: self.region(route, route.allow(), Effect::Allow),
+                denied,
+            },
+        }
     }
 
     /// Whom the acting rules of a list hold for.
@@ -172,10 +224,12 @@ fn ranges(networks: &[Network]) -> Ranges<u128> {
     ranges_of(networks.iter().map(|network| &network.addresses))
 }
 
+/// Where IPv4 stands among the numbers of addresses: `::ffff:0:0/96`, first and last.
+pub(super) const MAPPED: (u128, u128) = (0xffff_0000_0000, 0xffff_ffff_ffff);
+
 /// The addresses of networks, as IPv6 numbers: IPv4 stands at `::ffff:0:0/96`, and belongs to no IPv6
 /// network, however wide.
 pub(super) fn ranges_of<'n>(networks: impl Iterator<Item = &'n IpNet>) -> Ranges<u128> {
-    const MAPPED: (u128, u128) = (0xffff_0000_0000, 0xffff_ffff_ffff);
     let mut all = Ranges::none();
     for network in networks {
         let own = Ranges::of([(number(network.network()), number(network.broadcast()))]);

@@ -67,6 +67,15 @@ pub struct Cube {
     pub atoms: BTreeMap<Atom, Mask>,
 }
 
+/// How what is left of a cube is cut into cubes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pieces {
+    /// They overlap, and each is as large as it can be: that is what people read best, while it is little.
+    Largest,
+    /// None overlaps another: fewer where much is cut out.
+    Apart,
+}
+
 /// One caller at one time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Point {
@@ -198,54 +207,40 @@ impl Cube {
     }
 
     /// Who is in this and not in the other: a cube for each property by which somebody can be outside.
-    /// They overlap, and each is as large as it can be, for that is what people read best.
-    pub fn minus(&self, other: &Self) -> Vec<Self> {
+    pub fn minus(&self, other: &Self, pieces: Pieces) -> Vec<Self> {
         if self.intersection(other).is_none() {
             return vec![self.clone()];
         }
-        let mut left = vec![
-            Self {
-                callers: self.callers.minus(other.callers),
-                ..self.clone()
-            },
-            Self {
-                tenants: self.tenants.minus(&other.tenants),
-                ..self.clone()
-            },
-            Self {
-                apps: self.apps.minus(&other.apps),
-                ..self.clone()
-            },
-            Self {
-                principals: self.principals.minus(&other.principals),
-                ..self.clone()
-            },
-            Self {
-                kinds: self.kinds.minus(other.kinds),
-                ..self.clone()
-            },
-            Self {
-                strengths: self.strengths.minus(other.strengths),
-                ..self.clone()
-            },
-            Self {
-                audiences: self.audiences.minus(&other.audiences),
-                ..self.clone()
-            },
-            Self {
-                addresses: self.addresses.minus(&other.addresses),
-                ..self.clone()
-            },
-            Self {
-                times: self.times.minus(&other.times),
-                ..self.clone()
-            },
-        ];
+        let mut left = Vec::new();
+        let mut rest = self.clone();
+        macro_rules! cut {
+            ($field:ident, $theirs:expr) => {
+                left.push(Self {
+                    $field: rest.$field.minus($theirs),
+                    ..rest.clone()
+                });
+                if pieces == Pieces::Apart {
+                    rest.$field = rest.$field.intersection($theirs);
+                }
+            };
+        }
+        cut!(callers, other.callers);
+        cut!(tenants, &other.tenants);
+        cut!(apps, &other.apps);
+        cut!(principals, &other.principals);
+        cut!(kinds, other.kinds);
+        cut!(strengths, other.strengths);
+        cut!(audiences, &other.audiences);
+        cut!(addresses, &other.addresses);
+        cut!(times, &other.times);
         for (atom, mask) in &other.atoms {
             let own = self.atoms.get(atom).copied().unwrap_or(atom.domain());
-            let mut without = self.clone();
+            let mut without = rest.clone();
             without.atoms.insert(atom.clone(), own.minus(*mask));
             left.push(without);
+            if pieces == Pieces::Apart {
+                rest.atoms.insert(atom.clone(), own.intersection(*mask));
+            }
         }
         left.into_iter().filter_map(Self::normal).collect()
     }

@@ -9,7 +9,7 @@ mod set;
 #[cfg(test)]
 mod tests;
 
-pub use cube::{Atom, Cube, Point, TokenPoint};
+pub use cube::{Atom, Cube, Pieces, Point, TokenPoint};
 pub use ranges::{Number, Ranges};
 pub use region::{Region, TooComplex};
 pub use set::{Mask, Set, masks};

@@ -3,13 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
-use super::cube::{Atom, Cube, Point};
+use super::cube::{Atom, Cube, Pieces, Point};
 use super::set::Set;
 use crate::ids::AppId;
 
-/// How many cubes an answer may have on the way. Far more than people write or read, far less than
-/// would take long.
-const MOST_CUBES: usize = 50_000;
+/// How many cubes an answer may have beyond those that it is made from. More than people read, and few
+/// enough to be compared with one another.
+const MOST_CUBES: usize = 2_000;
+
+/// How many overlapping pieces may be left of one cube. Each thing that is cut out can double their number,
+/// where it adds one to pieces that are apart.
+const MOST_OVERLAPPING: usize = 64;
 
 /// The answer would be too long to be worked out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,21 +92,10 @@ impl Region {
         let index = Index::of(&other.0);
         let mut left = Vec::new();
         for cube in &self.0 {
-            let mut pieces = vec![cube.clone()];
-            for theirs in index.meeting(cube) {
-                if pieces.iter().all(|piece| piece.is_apart_from(theirs)) {
-                    continue;
-                }
-                let cut = pieces.iter().flat_map(|piece| piece.minus(theirs));
-                pieces = without_covered(cut.collect());
-                if pieces.len() > MOST_CUBES {
-                    return Err(TooComplex);
-                }
-            }
+            let most = (self.0.len() + MOST_CUBES).saturating_sub(left.len());
+            let overlapping = index.minus(cube, Pieces::Largest, MOST_OVERLAPPING.min(most));
+            let pieces = overlapping.or_else(|_| index.minus(cube, Pieces::Apart, most))?;
             left.extend(pieces);
-            if left.len() > MOST_CUBES {
-                return Err(TooComplex);
-            }
         }
         Ok(Self(left))
     }
@@ -156,6 +149,30 @@ impl<'c> Index<'c> {
             }
         }
         index
+    }
+
+    /// What is left of a cube without any of these.
+    fn minus(&self, cube: &Cube, pieces: Pieces, most: usize) -> Result<Vec<Cube>, TooComplex> {
+        let meeting: Vec<&Cube> = self.meeting(cube).collect();
+        let covered = |piece: &Cube| meeting.iter().any(|theirs| theirs.covers(piece));
+        if covered(cube) {
+            return Ok(Vec::new());
+        }
+        let mut left = vec![cube.clone()];
+        for theirs in &meeting {
+            if left.iter().all(|piece| piece.is_apart_from(theirs)) {
+                continue;
+            }
+            let cut = left.iter().flat_map(|piece| piece.minus(theirs, pieces));
+            left = cut.filter(|piece| !covered(piece)).collect();
+            if pieces == Pieces::Largest {
+                left = without_covered(left);
+            }
+            if left.len() > most {
+                return Err(TooComplex);
+            }
+        }
+        Ok(left)
     }
 
     /// The cubes that may share somebody with this one; all that do are among them.

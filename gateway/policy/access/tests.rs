@@ -150,6 +150,10 @@ fn cube() -> impl Strategy<Value = Cube> {
         )
 }
 
+fn normal() -> impl Strategy<Value = Cube> {
+    cube().prop_filter_map("nobody is in it", Cube::normal)
+}
+
 fn region() -> impl Strategy<Value = Region> {
     vec(cube(), 0..4).prop_map(Region::from)
 }
@@ -178,6 +182,16 @@ proptest! {
         prop_assert!(!both.is_empty() || !any_both);
         prop_assert!(simpler.cubes().len() <= either.cubes().len());
         prop_assert_eq!(b.covers(&a).unwrap(), minus.is_empty());
+    }
+
+    #[test]
+    fn a_cube_can_be_cut_into_pieces_that_overlap_and_into_ones_that_do_not(a in normal(), b in normal()) {
+        for point in points() {
+            let left = a.contains(&point) && !b.contains(&point);
+            let pieces = |how| a.minus(&b, how).iter().filter(|piece| piece.contains(&point)).count();
+            prop_assert_eq!(pieces(Pieces::Largest) > 0, left, "{:?}", point);
+            prop_assert_eq!(pieces(Pieces::Apart), usize::from(left), "{:?}", point);
+        }
     }
 
     #[test]
@@ -223,6 +237,36 @@ fn cubes_that_differ_in_one_property_become_one() {
             ..Cube::any()
         }]
     );
+}
+
+#[test]
+fn each_of_many_exceptions_adds_one_piece() {
+    let exception = |number| Cube {
+        apps: Set::only([app(number)]),
+        addresses: Ranges::of([(number, number)]),
+        ..Cube::any()
+    };
+    let everybody = Region::from(vec![Cube::any()]);
+    let exceptions = Region::from((1..=200).map(exception).collect::<Vec<_>>());
+    let left = everybody.minus(&exceptions).unwrap();
+    // Nobody's token, any other app, and each of these from elsewhere.
+    assert_eq!(left.cubes().len(), 202);
+}
+
+#[test]
+fn what_is_too_much_to_say_is_told_and_what_is_covered_at_once_is_not_worked_out() {
+    let both = |number| Cube {
+        atoms: BTreeMap::from([
+            (Atom::Role(format!("R{number}").into()), masks::TRUE),
+            (Atom::Role(format!("Q{number}").into()), masks::TRUE),
+        ]),
+        ..Cube::any()
+    };
+    let exceptions: Vec<Cube> = (1..=40).map(both).collect();
+    let everybody = Region::from(vec![Cube::any()]);
+    let exceptions = Region::from(exceptions);
+    assert_eq!(everybody.minus(&exceptions), Err(TooComplex));
+    assert_eq!(exceptions.minus(&exceptions), Ok(Region::none()));
 }
 
 #[test]
