@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::destination::Changed;
 use super::policies::Read;
 use super::revision::{self, Sides};
-use super::who_can::cells;
-use super::{destination, out, table, talk};
+use super::who_can::{cells, too_complex};
+use super::{Unanswered, destination, out, table};
 use crate::clock::{Clock as _, SystemClock};
 use crate::files::Diagnostics;
 use crate::policy::access::{Cube, Ranges, Region};
@@ -77,15 +77,16 @@ struct SaidOtherwise {
     changes: Vec<Changed>,
 }
 
-/// Who gains or loses, and one of them as an example.
-struct Side {
-    rows: Vec<Row>,
+/// Who gains or loses: each kind of caller with a request of theirs.
+struct Side(Vec<Shown>);
+
+/// A kind of caller, and a request that shows that they gain or lose.
+struct Shown {
+    row: Row,
     example: Option<Value>,
-    /// Whether it matters when the example is sent.
-    timed: bool,
 }
 
-pub(super) fn diff(options: &Options) -> ExitCode {
+pub(super) fn diff(options: &Options) -> Result<ExitCode, Unanswered> {
     let mut diagnostics = Diagnostics::new();
     let mut read = |place, other, may_be_empty| {
         let sides = Sides {
@@ -93,27 +94,14 @@ pub(super) fn diff(options: &Options) -> ExitCode {
             other,
             may_be_empty,
         };
-        revision::read(&sides, &mut diagnostics)
+        revision::read(&sides, &mut diagnostics).map_err(Unanswered::UsedWrongly)
     };
-    let old = read(&options.old, &options.new, true);
-    let (old, new) = match (old, read(&options.new, &options.old, false)) {
-        (Ok(old), Ok(new)) => (old, new),
-        (Err(why), _) | (_, Err(why)) => {
-            talk(&format!("error: {why}\n"));
-            return ExitCode::from(2);
-        }
-    };
+    let old = read(&options.old, &options.new, true)?;
+    let new = read(&options.new, &options.old, false)?;
     let (Some(old), Some(new)) = (old, new) else {
-        out(&diagnostics.render());
-        return ExitCode::from(1);
+        return Err(Unanswered::Faulty(diagnostics));
     };
-    let difference = match difference(&old.policy, &new.policy) {
-        Ok(difference) => difference,
-        Err(error) => {
-            talk(&format!("error: {error}\n"));
-            return ExitCode::from(1);
-        }
-    };
+    let difference = difference(&old.policy, &new.policy).map_err(too_complex)?;
     let both = Both {
         old: &old,
         new: &new,
@@ -143,10 +131,7 @@ pub(super) fn diff(options: &Options) -> ExitCode {
         Some(FailOn::Lost) => lost,
         Some(FailOn::Any) => gained || lost,
     };
-    match fails {
-        true => ExitCode::from(1),
-        false => ExitCode::SUCCESS,
-    }
+    Ok(ExitCode::from(u8::from(fails)))
 }
 
 /// The two sides, which give names to everything.
@@ -174,16 +159,13 @@ impl Both<'_> {
             (None, Some(after)) => new.policy.audiences_of(after),
             _ => &[],
         };
-        let side = |region: &Region| Side {
-            rows: rows(region, naming, audiences),
-            example: region
-                .cubes()
-                .first()
-                .and_then(|cube| example(cube, change)),
-            timed: region
-                .cubes()
-                .first()
-                .is_some_and(|cube| !cube.times.is_any()),
+        let side = |region: &Region| {
+            let rows = rows(region, naming, audiences).into_iter();
+            let shown = rows.map(|row| Shown {
+                example: example(&row.some, change),
+                row,
+            });
+            Side(shown.collect())
         };
         SaidOfAccess {
             requests: self.requests(change.old, change.new, &change.requests),
@@ -328,12 +310,11 @@ fn moment(times: &Ranges<u64>) -> u64 {
 
 impl SaidOfAccess {
     fn json(&self) -> Value {
-        let side = |side: &Side| json!({ "callers": side.rows, "example": side.example });
         json!({
             "requests": self.requests,
             "routes": self.routes,
-            "gained": side(&self.gained),
-            "lost": side(&self.lost),
+            "gained": self.gained.json(),
+            "lost": self.lost.json(),
         })
     }
 
@@ -363,13 +344,27 @@ impl SaidOtherwise {
 
 impl Side {
     fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.0.is_empty()
+    }
+
+    fn json(&self) -> Value {
+        let shown = self.0.iter();
+        shown
+            .map(|Shown { row, example }| json!({ "callers": row, "example": example }))
+            .collect()
     }
 
     fn cells(&self) -> Vec<Vec<String>> {
-        self.rows.iter().map(cells).collect()
+        self.0.iter().map(|shown| cells(&shown.row)).collect()
     }
 
+    /// The examples, a line each.
+    fn examples(&self) -> Vec<String> {
+        self.0.iter().filter_map(Shown::line).collect()
+    }
+}
+
+impl Shown {
     /// The example in one line.
     fn line(&self) -> Option<String> {
         let example = self.example.as_ref()?;
@@ -394,9 +389,9 @@ impl Side {
             }
             _ => "no token".to_owned(),
         };
-        let at = match self.timed {
-            true => format!(" at {}", text("at")),
-            false => String::new(),
+        let at = match self.row.some.times.is_any() {
+            true => String::new(),
+            false => format!(" at {}", text("at")),
         };
         let conditions = example.get("conditions").and_then(Value::as_object);
         let conditions = conditions.into_iter().flatten().map(|(condition, truth)| {
@@ -440,9 +435,13 @@ impl Said {
             for (title, side) in change.sides() {
                 text += &format!("  {title}\n");
                 text += &indented(table::plain(&COLUMNS, &side.cells()));
-                if let Some(line) = side.line() {
-                    text += &format!("    for example {line}\n");
-                }
+                text += &match side.examples().as_slice() {
+                    [one] => format!("    for example {one}\n"),
+                    several => {
+                        let lines = several.iter().map(|line| format!("      {line}\n"));
+                        format!("    for example, row by row\n{}", lines.collect::<String>())
+                    }
+                };
             }
             text.push('\n');
         }
@@ -481,9 +480,16 @@ impl Said {
                 };
                 text += &format!("\n{mark} **{title}**\n\n");
                 text += &table::markdown(&COLUMNS, &side.cells());
-                if let Some(line) = side.line() {
-                    text += &format!("\nFor example {}\n", code(&line));
-                }
+                text += &match side.examples().as_slice() {
+                    [one] => format!("\nFor example {}\n", code(one)),
+                    several => {
+                        let lines = several.iter().map(|line| format!("1. {}\n", code(line)));
+                        format!(
+                            "\nFor example, row by row:\n\n{}",
+                            lines.collect::<String>()
+                        )
+                    }
+                };
             }
         }
         if !self.otherwise.is_empty() {

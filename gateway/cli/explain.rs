@@ -6,6 +6,7 @@ use std::io::{self, Read as _};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
@@ -14,10 +15,10 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::policies::{self, Read};
-use super::{Form, moment, out, talk};
+use super::{Form, Unanswered, moment, out};
 use crate::denial::Denial;
 use crate::entra;
-use crate::files::{Diagnostics, Mode};
+use crate::files::Mode;
 use crate::policy::explain::{ExplainedRule, app, tenant};
 use crate::policy::{Known, Rehearsed};
 use crate::trial::{Answer, Caller, Question, Recorded, Suite, Trial};
@@ -184,20 +185,9 @@ struct BackendSaid {
     fields: Vec<String>,
 }
 
-pub(super) fn explain(options: &Options) -> ExitCode {
-    let mut diagnostics = Diagnostics::new();
-    let Some(read) = policies::read(&options.policies, &mut diagnostics) else {
-        out(&diagnostics.render());
-        return ExitCode::from(2);
-    };
-    let asked = match asked(options) {
-        Ok(asked) => asked,
-        Err(why) => {
-            talk(&format!("error: {why}\n"));
-            return ExitCode::from(2);
-        }
-    };
-    let explanation = explained(asked, &read);
+pub(super) fn explain(options: &Options) -> Result<ExitCode, Unanswered> {
+    let read = policies::to_ask(&options.policies)?;
+    let explanation = explained(asked(options)?, &read);
     out(&match options.format {
         Form::Human => explanation.human(),
         Form::Json => match serde_json::to_string_pretty(&explanation) {
@@ -205,10 +195,10 @@ pub(super) fn explain(options: &Options) -> ExitCode {
             Err(error) => format!("{error}\n"),
         },
     });
-    match explanation.decision.decision {
+    Ok(match explanation.decision.decision {
         "allow" => ExitCode::SUCCESS,
         _ => ExitCode::from(1),
-    }
+    })
 }
 
 /// What is asked about.
@@ -219,12 +209,15 @@ struct Asked {
     recorded: Option<RecordedSaid>,
 }
 
-fn asked(options: &Options) -> Result<Asked, String> {
+fn asked(options: &Options) -> Result<Asked, Unanswered> {
     if let (Some(id), Some(log)) = (&options.decision, &options.log) {
-        return Ok(Asked::again(find(log, id)?));
+        return find(log, id)
+            .map(Asked::again)
+            .map_err(Unanswered::UsedWrongly);
     }
+    let now = moment(options.at.as_deref())?;
     Ok(Asked {
-        question: question(options)?,
+        question: question(options, now).map_err(Unanswered::UsedWrongly)?,
         known: None,
         recorded: None,
     })
@@ -247,7 +240,7 @@ impl Asked {
 }
 
 /// The request that the options describe.
-fn question(options: &Options) -> Result<Question, String> {
+fn question(options: &Options, now: Duration) -> Result<Question, String> {
     let (Some(method), Some(url)) = (&options.method, &options.url) else {
         return Err("name a method and a URL, or a recorded decision".to_owned());
     };
@@ -275,7 +268,6 @@ fn question(options: &Options) -> Result<Question, String> {
             _ => return Err("this is no header field: write `name: value`".to_owned()),
         }
     }
-    let now = moment(options.at.as_deref())?;
     Ok(Question {
         method: method.clone(),
         host: host.unwrap_or_else(|| options.host.clone()),

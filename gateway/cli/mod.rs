@@ -24,7 +24,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::clock::{Clock as _, SystemClock};
-use crate::files::{SchemaOf, point_in_time, schema};
+use crate::files::{Diagnostics, SchemaOf, point_in_time, schema};
 
 /// A TLS gateway in front of Azure Functions and Logic Apps: an Entra caller in, a managed identity out.
 #[derive(Parser)]
@@ -125,7 +125,7 @@ pub fn main() -> ExitCode {
         Command::Run { config } => run::run(&config),
         Command::Check { path, format } => check::check(&path, format),
         Command::Test(options) => test::test(&options),
-        Command::Explain(options) => explain::explain(&options),
+        Command::Explain(options) => explain::explain(&options).unwrap_or_else(Unanswered::tell),
         Command::Schema { kind } => {
             out(&format!(
                 "{:#}\n",
@@ -138,20 +138,45 @@ pub fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Fmt { paths, check } => fmt::fmt(&paths, check),
-        Command::WhoCan(options) => who_can::who_can(&options),
-        Command::WhatCan(options) => what_can::what_can(&options),
-        Command::Diff(options) => diff::diff(&options),
-        Command::Replay(options) => replay::replay(&options),
+        Command::WhoCan(options) => who_can::who_can(&options).unwrap_or_else(Unanswered::tell),
+        Command::WhatCan(options) => what_can::what_can(&options).unwrap_or_else(Unanswered::tell),
+        Command::Diff(options) => diff::diff(&options).unwrap_or_else(Unanswered::tell),
+        Command::Replay(options) => replay::replay(&options).unwrap_or_else(Unanswered::tell),
+    }
+}
+
+/// Why a command cannot answer.
+enum Unanswered {
+    /// It was used wrongly.
+    UsedWrongly(String),
+    /// What it was asked about is at fault.
+    AtFault(String),
+    /// The files that it was asked about have faults.
+    Faulty(Diagnostics),
+}
+
+impl Unanswered {
+    /// Says so, to people.
+    fn tell(self) -> ExitCode {
+        let (text, code) = match self {
+            Self::UsedWrongly(why) => (format!("error: {why}\n"), 2),
+            Self::AtFault(why) => (format!("error: {why}\n"), 1),
+            Self::Faulty(diagnostics) => (diagnostics.render(), 1),
+        };
+        talk(&text);
+        ExitCode::from(code)
     }
 }
 
 /// The point in time that an option names (RFC 3339), since the Unix epoch; now, if it is left out.
-fn moment(at: Option<&str>) -> Result<Duration, String> {
-    match at {
-        None => Ok(SystemClock.now().unix),
-        Some(at) => point_in_time(at)
-            .ok_or_else(|| format!("`{at}` is no point in time: write `2027-03-31T00:00:00Z`")),
-    }
+fn moment(at: Option<&str>) -> Result<Duration, Unanswered> {
+    let Some(at) = at else {
+        return Ok(SystemClock.now().unix);
+    };
+    point_in_time(at).ok_or_else(|| {
+        let why = format!("`{at}` is no point in time: write `2027-03-31T00:00:00Z`");
+        Unanswered::UsedWrongly(why)
+    })
 }
 
 /// Writes to standard output. Whoever closed it does not want more.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::Unanswered;
 use super::check::is_gateway;
 use crate::files::{self, Diagnostics, PolicyDocument};
 use crate::policy::{self, Policy};
@@ -19,6 +20,12 @@ pub(super) fn read(path: &Path, diagnostics: &mut Diagnostics) -> Option<Read> {
     let document = files::load_policies(&place(path, diagnostics)?, diagnostics)?;
     let policy = policy::compile(&document, diagnostics)?;
     (!diagnostics.has_errors()).then_some(Read { policy, document })
+}
+
+/// The same, for a command that can say nothing without them.
+pub(super) fn to_ask(path: &Path) -> Result<Read, Unanswered> {
+    let mut diagnostics = Diagnostics::new();
+    read(path, &mut diagnostics).ok_or(Unanswered::Faulty(diagnostics))
 }
 
 /// The file or folder that holds the policies.

@@ -11,10 +11,9 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::policies::{self, Read};
-use super::{Form, out, talk};
+use super::{Form, Unanswered, out};
 use crate::clock::{Clock as _, SystemClock};
 use crate::denial::Reason;
-use crate::files::Diagnostics;
 use crate::trial::{Answer, Caller, Recorded, Trial, Unreadable};
 
 /// The options of the command.
@@ -81,28 +80,20 @@ struct Replayed {
     groups: BTreeMap<Group, Members>,
 }
 
-pub(super) fn replay(options: &Options) -> ExitCode {
-    let mut diagnostics = Diagnostics::new();
-    let Some(read) = policies::read(&options.policies, &mut diagnostics) else {
-        out(&diagnostics.render());
-        return ExitCode::from(2);
-    };
+pub(super) fn replay(options: &Options) -> Result<ExitCode, Unanswered> {
+    let read = policies::to_ask(&options.policies)?;
     let now = options.now.then(|| SystemClock.now().unix);
     let mut replayed = Replayed::default();
     for file in &options.files {
-        if let Err(why) = replayed.file(file, &read, now) {
-            talk(&format!("error: {}: {why}\n", file.display()));
-            return ExitCode::from(2);
-        }
+        replayed
+            .file(file, &read, now)
+            .map_err(|why| Unanswered::UsedWrongly(format!("{}: {why}", file.display())))?;
     }
     out(&match options.format {
         Form::Human => replayed.human(),
         Form::Json => format!("{:#}\n", replayed.json()),
     });
-    match replayed.groups.is_empty() {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::from(1),
-    }
+    Ok(ExitCode::from(u8::from(!replayed.groups.is_empty())))
 }
 
 /// What to say of a file that holds lines and no decision.

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::who_can::{cells, requests, rows_of};
-use super::{Form, out, policies, table, talk};
-use crate::files::{Diagnostics, Mode, nearest};
+use super::who_can::{cells, requests, rows_of, too_complex};
+use super::{Form, Unanswered, out, policies, table};
+use crate::files::{Mode, nearest};
 use crate::ids::{AppId, TenantId};
 use crate::policy::access::{Cube, Region, Set, TooComplex, masks};
 use crate::policy::words::{COLUMNS, Row};
@@ -31,25 +31,13 @@ pub(super) struct Options {
     format: Form,
 }
 
-pub(super) fn what_can(options: &Options) -> ExitCode {
-    let mut diagnostics = Diagnostics::new();
-    let Some(read) = policies::read(&options.policies, &mut diagnostics) else {
-        out(&diagnostics.render());
-        return ExitCode::from(1);
-    };
-    match answer(options, &read.policy) {
-        Ok(text) => {
-            out(&text);
-            ExitCode::SUCCESS
-        }
-        Err(why) => {
-            talk(&format!("error: {why}\n"));
-            ExitCode::from(2)
-        }
-    }
+pub(super) fn what_can(options: &Options) -> Result<ExitCode, Unanswered> {
+    let read = policies::to_ask(&options.policies)?;
+    out(&answer(options, &read.policy)?);
+    Ok(ExitCode::SUCCESS)
 }
 
-fn answer(options: &Options, policy: &Policy) -> Result<String, String> {
+fn answer(options: &Options, policy: &Policy) -> Result<String, Unanswered> {
     let names = policy.names();
     let mut asked = Cube {
         callers: masks::AUTHENTICATED,
@@ -62,7 +50,7 @@ fn answer(options: &Options, policy: &Policy) -> Result<String, String> {
     let asked = Region::from(vec![asked]);
     let mut found = Vec::new();
     for route in policy.routes() {
-        let one = Found::of(policy, route, &asked).map_err(|error| error.to_string())?;
+        let one = Found::of(policy, route, &asked).map_err(too_complex)?;
         found.extend(one);
     }
     Ok(match options.format {
@@ -147,19 +135,19 @@ fn as_text(found: &[Found<'_>]) -> String {
     text
 }
 
-fn app(names: &Named, name: &str) -> Result<AppId, String> {
+fn app(names: &Named, name: &str) -> Result<AppId, Unanswered> {
     let known = names.app_named(name).or_else(|| name.parse().ok());
     known.ok_or_else(|| unknown("app", name, names.apps().map(|(_, name)| &**name)))
 }
 
-fn tenant(names: &Named, name: &str) -> Result<TenantId, String> {
+fn tenant(names: &Named, name: &str) -> Result<TenantId, Unanswered> {
     let known = names.tenant_named(name).or_else(|| name.parse().ok());
     known.ok_or_else(|| unknown("tenant", name, names.tenants().map(|(_, name)| &**name)))
 }
 
-fn unknown<'n>(kind: &str, name: &str, known: impl Iterator<Item = &'n str>) -> String {
-    match nearest(name, known) {
+fn unknown<'n>(kind: &str, name: &str, known: impl Iterator<Item = &'n str>) -> Unanswered {
+    Unanswered::UsedWrongly(match nearest(name, known) {
         Some(near) => format!("no {kind} is named `{name}`; did you mean `{near}`?"),
         None => format!("no {kind} is named `{name}`; write a name of the policies, or an ID"),
-    }
+    })
 }

@@ -10,8 +10,8 @@ use http::{HeaderMap, Method, Version};
 use serde_json::{Value, json};
 
 use super::policies::{self, Read};
-use super::{Form, moment, out, table, talk};
-use crate::files::{Diagnostics, Mode};
+use super::{Form, Unanswered, moment, out, table};
+use crate::files::Mode;
 use crate::policy::access::{Cube, Ranges, Region, TooComplex};
 use crate::policy::words::{COLUMNS, Naming, Row, rows};
 use crate::policy::{Policy, Route};
@@ -43,29 +43,21 @@ pub(super) struct Options {
     format: Form,
 }
 
-pub(super) fn who_can(options: &Options) -> ExitCode {
-    let mut diagnostics = Diagnostics::new();
-    let Some(read) = policies::read(&options.policies, &mut diagnostics) else {
-        out(&diagnostics.render());
-        return ExitCode::from(1);
-    };
-    let answer = match (&options.method, &options.path) {
-        (Some(method), Some(path)) => one(options, &read, method, path),
-        _ => all(&read.policy, options.format).map_err(|error| error.to_string()),
-    };
-    match answer {
-        Ok(text) => {
-            out(&text);
-            ExitCode::SUCCESS
-        }
-        Err(why) => {
-            talk(&format!("error: {why}\n"));
-            ExitCode::from(2)
-        }
-    }
+pub(super) fn who_can(options: &Options) -> Result<ExitCode, Unanswered> {
+    let read = policies::to_ask(&options.policies)?;
+    out(&match (&options.method, &options.path) {
+        (Some(method), Some(path)) => one(options, &read, method, path)?,
+        _ => all(&read.policy, options.format).map_err(too_complex)?,
+    });
+    Ok(ExitCode::SUCCESS)
 }
 
-fn one(options: &Options, read: &Read, method: &Method, path: &str) -> Result<String, String> {
+/// A fault of the policies: who reads them could not say either.
+pub(super) fn too_complex(error: TooComplex) -> Unanswered {
+    Unanswered::AtFault(error.to_string())
+}
+
+fn one(options: &Options, read: &Read, method: &Method, path: &str) -> Result<String, Unanswered> {
     let now = moment(options.at.as_deref())?;
     let question = Question {
         method: method.clone(),
@@ -79,12 +71,12 @@ fn one(options: &Options, read: &Read, method: &Method, path: &str) -> Result<St
     };
     let trial = Trial::new(&read.policy);
     let route = trial.route(&question).map_err(|denial| {
-        format!(
+        Unanswered::AtFault(format!(
             "nobody can: no route takes {method} {path} on the host {} ({}){}",
             options.host,
             denial.reason(),
             elsewhere(&read.policy, &question)
-        )
+        ))
     })?;
     let since = |reach: Region| {
         let later = Cube {
@@ -97,7 +89,7 @@ fn one(options: &Options, read: &Read, method: &Method, path: &str) -> Result<St
             now.as_secs(),
         )
     };
-    let answer = Who::of(&read.policy, route, since).map_err(|error| error.to_string())?;
+    let answer = Who::of(&read.policy, route, since).map_err(too_complex)?;
     Ok(match options.format {
         Form::Json => format!("{:#}\n", answer.json()),
         Form::Human => answer.text(),
@@ -240,7 +232,11 @@ fn table_of(rows: &[Row]) -> String {
 }
 
 pub(super) fn cells(row: &Row) -> Vec<String> {
-    row.cells().iter().map(|cell| (*cell).to_owned()).collect()
+    row.words
+        .cells()
+        .iter()
+        .map(|cell| (*cell).to_owned())
+        .collect()
 }
 
 fn all(policy: &Policy, format: Form) -> Result<String, TooComplex> {

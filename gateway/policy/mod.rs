@@ -6,6 +6,7 @@
 pub mod access;
 pub mod condition;
 
+mod callers;
 mod circumstances;
 mod compile;
 mod decide;

@@ -1,7 +1,9 @@
 //! Regions of callers in the words of a policy: a row for each kind of caller, as a reviewer reads it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 use serde::Serialize;
@@ -9,15 +11,29 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::access::{Atom, Cube, Mask, Ranges, Region, Set, masks};
-use super::reach::ranges_of;
+use super::callers::Callers;
+use super::reach::{MAPPED, ranges_of};
 use super::routes::Named;
 use crate::ids::{AppId, ObjectId, TenantId};
 use crate::token::{AuthStrength, TokenKind};
 
-/// One kind of caller. Each column is a phrase; `any` where nothing is asked.
+/// One kind of caller: in words, and as values.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// For people.
+    pub words: Words,
+    /// For programs.
+    #[serde(flatten)]
+    pub callers: Callers,
+    /// Some of these callers: what an example of them is taken from.
+    #[serde(skip)]
+    pub some: Cube,
+}
+
+/// One kind of caller in words. Each column is a phrase; `any` where nothing is asked.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Row {
+pub struct Words {
     /// The tenants.
     pub tenants: String,
     /// The apps.
@@ -35,7 +51,7 @@ pub struct Row {
 /// The columns of a table of rows.
 pub const COLUMNS: [&str; 6] = ["TENANTS", "APPS", "TOKENS", "NEEDS", "FROM", "WHEN"];
 
-impl Row {
+impl Words {
     /// The phrases, in the order of [`COLUMNS`].
     pub fn cells(&self) -> [&str; 6] {
         [
@@ -49,36 +65,51 @@ impl Row {
     }
 }
 
-/// Names of one policy or of several; the first that knows a name gives it.
+/// The names of one policy, or of two that are compared; the first that knows a name gives it.
 #[derive(Clone, Copy, Debug)]
 pub struct Naming<'n>(pub &'n [&'n Named]);
 
+type Names<T> = HashMap<T, Arc<str>>;
+
 impl Naming<'_> {
-    fn find<T: ToString + Copy>(
-        &self,
-        id: T,
-        name: impl Fn(&Named, T) -> Option<&std::sync::Arc<str>>,
-    ) -> String {
-        let mut names = self.0.iter().filter_map(|named| name(named, id));
-        names
-            .next()
-            .map_or_else(|| id.to_string(), |name| name.to_string())
+    pub(super) fn tenant(&self, id: TenantId) -> Option<Arc<str>> {
+        self.find(id, |named| &named.tenants)
     }
 
-    fn tenant(&self, id: TenantId) -> String {
-        self.find(id, Named::tenant)
+    pub(super) fn app(&self, id: AppId) -> Option<Arc<str>> {
+        self.find(id, |named| &named.apps)
     }
 
-    fn app(&self, id: AppId) -> String {
-        self.find(id, Named::app)
+    pub(super) fn principal(&self, id: ObjectId) -> Option<Arc<str>> {
+        self.find(id, |named| &named.principals)
     }
 
-    fn principal(&self, id: ObjectId) -> String {
-        self.find(id, Named::principal)
+    pub(super) fn group(&self, id: ObjectId) -> Option<Arc<str>> {
+        self.find(id, |named| &named.groups)
     }
 
-    fn group(&self, id: ObjectId) -> String {
-        self.find(id, Named::group)
+    fn find<T: Eq + Hash>(&self, id: T, names: fn(&Named) -> &Names<T>) -> Option<Arc<str>> {
+        let mut known = self.0.iter().filter_map(|named| names(named).get(&id));
+        known.next().cloned()
+    }
+
+    /// A name as people read it: with the ID where the policies call two different things by it.
+    fn shown<T>(&self, id: T, names: fn(&Named) -> &Names<T>) -> String
+    where
+        T: Eq + Hash + Copy + ToString,
+    {
+        let Some(name) = self.find(id, names) else {
+            return id.to_string();
+        };
+        let other = |named: &&Named| {
+            let mut names = names(named).iter();
+            names.any(|(other, same)| *same == name && *other != id)
+        };
+        // The names of one policy are different.
+        match self.0.len() > 1 && self.0.iter().any(other) {
+            true => format!("{name} ({})", id.to_string()),
+            false => name.to_string(),
+        }
     }
 }
 
@@ -89,10 +120,6 @@ pub fn rows(region: &Region, naming: Naming<'_>, audiences: &[Box<str>]) -> Vec<
     let usual = Set::only(audiences.iter().cloned());
     let mut alternatives: BTreeMap<Cube, Vec<Atom>> = BTreeMap::new();
     for cube in region.clone().simplified().cubes() {
-        let mut cube = cube.clone();
-        if cube.audiences == usual {
-            cube.audiences = Set::any();
-        }
         // A single thing that is needed is an alternative to any other single thing of its kind.
         let needed: Vec<Atom> = cube
             .atoms
@@ -100,6 +127,7 @@ pub fn rows(region: &Region, naming: Naming<'_>, audiences: &[Box<str>]) -> Vec<
             .filter(|(atom, mask)| is_named(atom) && **mask == masks::TRUE)
             .map(|(atom, _)| atom.clone())
             .collect();
+        let mut cube = cube.clone();
         match needed.as_slice() {
             [one] => {
                 cube.atoms.remove(one);
@@ -109,12 +137,14 @@ pub fn rows(region: &Region, naming: Naming<'_>, audiences: &[Box<str>]) -> Vec<
             _ => drop(alternatives.insert(cube, Vec::new())),
         }
     }
-    let mut rows: Vec<Row> = alternatives
-        .iter()
-        .map(|(cube, any_of)| row(cube, any_of, naming))
-        .collect();
-    rows.sort();
-    rows.dedup();
+    let rows = alternatives.into_iter().map(|(mut cube, any_of)| {
+        if let Some(one) = any_of.first() {
+            cube.atoms.remove(&placeholder(one));
+        }
+        row(cube, &any_of, naming, &usual)
+    });
+    let mut rows: Vec<Row> = rows.collect();
+    rows.sort_by(|one, other| one.words.cmp(&other.words));
     rows
 }
 
@@ -132,18 +162,29 @@ fn placeholder(atom: &Atom) -> Atom {
     }
 }
 
-fn row(cube: &Cube, any_of: &[Atom], naming: Naming<'_>) -> Row {
+fn row(cube: Cube, any_of: &[Atom], naming: Naming<'_>, usual: &Set<Box<str>>) -> Row {
     let token_needed = !cube.callers.covers(masks::ANONYMOUS);
-    Row {
-        tenants: set(&cube.tenants, |id| naming.tenant(*id)),
-        apps: set(&cube.apps, |id| naming.app(*id)),
+    let words = Words {
+        tenants: set(&cube.tenants, |id| {
+            naming.shown(*id, |named| &named.tenants)
+        }),
+        apps: set(&cube.apps, |id| naming.shown(*id, |named| &named.apps)),
         tokens: match token_needed {
             false => "none needed".to_owned(),
             true => kinds(cube.kinds),
         },
-        needs: needs(cube, any_of, naming),
+        needs: needs(&cube, any_of, naming, usual),
         from: addresses(&cube.addresses, naming),
-        when: when(cube),
+        when: when(&cube),
+    };
+    let callers = Callers::of(&cube, any_of, naming);
+    let mut some = cube;
+    some.atoms
+        .extend(any_of.first().map(|one| (one.clone(), masks::TRUE)));
+    Row {
+        words,
+        callers,
+        some,
     }
 }
 
@@ -169,10 +210,12 @@ fn kinds(mask: Mask) -> String {
     }
 }
 
-fn needs(cube: &Cube, any_of: &[Atom], naming: Naming<'_>) -> String {
+fn needs(cube: &Cube, any_of: &[Atom], naming: Naming<'_>, usual: &Set<Box<str>>) -> String {
     let mut needs = Vec::new();
     if !cube.principals.is_any() {
-        let names = set(&cube.principals, |id| naming.principal(*id));
+        let names = set(&cube.principals, |id| {
+            naming.shown(*id, |named| &named.principals)
+        });
         needs.push(format!("principal {names}"));
     }
     if cube.strengths != masks::STRENGTHS {
@@ -184,24 +227,26 @@ fn needs(cube: &Cube, any_of: &[Atom], naming: Naming<'_>) -> String {
     let named = |atom: &Atom| match atom {
         Atom::Role(role) => format!("role {role}"),
         Atom::Scope(scope) => format!("scope {scope}"),
-        Atom::Group(group) => format!("group {}", naming.group(*group)),
+        Atom::Group(group) => format!("group {}", naming.shown(*group, |named| &named.groups)),
         Atom::GroupOverage => "more groups than it lists".to_owned(),
         Atom::When(condition) => condition.to_string(),
     };
-    match any_of {
-        [] => {}
-        [one] => needs.push(named(one)),
-        several => {
-            let mut names: Vec<String> = several.iter().map(named).collect();
-            names.sort();
-            needs.push(names.join(" or "));
-        }
+    if !any_of.is_empty() {
+        let mut names: Vec<String> = any_of.iter().map(named).collect();
+        names.sort();
+        needs.push(names.join(" or "));
     }
+    // That the groups are listed goes without saying where one of them is needed.
+    let listed = any_of
+        .iter()
+        .chain(
+            cube.atoms
+                .iter()
+                .filter_map(|(atom, mask)| (*mask == masks::TRUE).then_some(atom)),
+        )
+        .any(|atom| matches!(atom, Atom::Group(_)));
     for (atom, mask) in &cube.atoms {
-        let stands_in = any_of.first().is_some_and(|one| placeholder(one) == *atom);
-        // That the groups are listed goes without saying where one of them is needed.
-        let listed = *atom == Atom::GroupOverage && *mask == masks::FALSE;
-        if stands_in || listed || matches!(atom, Atom::When(_)) {
+        if matches!(atom, Atom::When(_)) || (listed && *atom == Atom::GroupOverage) {
             continue;
         }
         needs.push(match *mask == masks::TRUE {
@@ -209,7 +254,7 @@ fn needs(cube: &Cube, any_of: &[Atom], naming: Naming<'_>) -> String {
             false => format!("no {}", named(atom)),
         });
     }
-    if !cube.audiences.is_any() {
+    if !cube.audiences.is_any() && cube.audiences != *usual {
         needs.push(format!(
             "audience {}",
             set(&cube.audiences, ToString::to_string)
@@ -242,30 +287,45 @@ fn places(addresses: &Ranges<u128>, naming: Naming<'_>) -> Vec<String> {
     let named = naming.0.iter().flat_map(|named| named.networks());
     for (name, networks) in named {
         let own = ranges_of(networks.iter());
-        if !own.is_empty() && left.covers(&own) {
+        let mut others = naming.0.iter().flat_map(|named| named.networks());
+        let clashes =
+            others.any(|(other, theirs)| other == name && ranges_of(theirs.iter()) != own);
+        if !own.is_empty() && !clashes && left.covers(&own) {
             left = left.minus(&own);
             places.push(name.to_string());
         }
     }
     places.sort();
-    places.extend(left.iter().flat_map(|(first, last)| subnets(first, last)));
-    places
-}
-
-fn subnets(first: u128, last: u128) -> Vec<String> {
-    let v4 = |number: u128| Ipv6Addr::from_bits(number).to_ipv4_mapped();
     let text = |net: IpNet| match net.prefix_len() == net.max_prefix_len() {
         true => net.addr().to_string(),
         false => net.to_string(),
     };
-    match (v4(first), v4(last)) {
-        (Some(first), Some(last)) => Ipv4Subnets::new(first, last, 0)
-            .map(|net| text(IpNet::V4(net)))
-            .collect(),
-        _ => Ipv6Subnets::new(Ipv6Addr::from_bits(first), Ipv6Addr::from_bits(last), 0)
-            .map(|net| text(IpNet::V6(net)))
-            .collect(),
+    places.extend(networks_of(&left).into_iter().map(text));
+    places
+}
+
+/// Addresses as networks, in the reading of policies: an IPv6 network holds no IPv4 address.
+pub(super) fn networks_of(addresses: &Ranges<u128>) -> Vec<IpNet> {
+    let mapped = Ranges::of([MAPPED]);
+    let v4 = addresses.intersection(&mapped);
+    let mut v6 = addresses.minus(&mapped);
+    let (before, behind) = (MAPPED.0.saturating_sub(1), MAPPED.1.saturating_add(1));
+    if v6.contains(before) && v6.contains(behind) {
+        // No hole, for what would be in it is no IPv6 address.
+        v6 = v6.union(&mapped);
     }
+    let v4 = v4.iter().flat_map(|(first, last)| {
+        let address = |number| Ipv6Addr::from_bits(number).to_ipv4_mapped();
+        let ends = address(first).zip(address(last));
+        ends.into_iter()
+            .flat_map(|(first, last)| Ipv4Subnets::new(first, last, 0))
+            .map(IpNet::V4)
+    });
+    let v6 = v6.iter().flat_map(|(first, last)| {
+        let ends = (Ipv6Addr::from_bits(first), Ipv6Addr::from_bits(last));
+        Ipv6Subnets::new(ends.0, ends.1, 0).map(IpNet::V6)
+    });
+    v4.chain(v6).collect()
 }
 
 fn when(cube: &Cube) -> String {

@@ -9,14 +9,17 @@ use std::time::Duration;
 
 use http::header::HeaderName;
 use http::{HeaderValue, Method, Version};
+use ipnet::IpNet;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
+use serde_json::{Value, json};
 
 use super::{Answer, Caller, Question, TokenSpec, Trial, example};
 use crate::files::{Diagnostics, parse_policies};
 use crate::ids::{AppId, ObjectId, TenantId};
 use crate::policy::access::{Atom, Mask, Point, TokenPoint, masks};
 use crate::policy::condition::Condition;
+use crate::policy::words::{self, Naming};
 use crate::policy::{self, Policy, difference};
 use crate::token::{AuthStrength, TokenKind};
 
@@ -349,6 +352,98 @@ fn satisfy(question: &mut Question, point: &Point) {
     }
 }
 
+/// Whether a caller is one of those that `who-can --format json` tells of, read as a program would that
+/// knows nothing but the document.
+fn is_told(callers: &Value, point: &Point) -> bool {
+    let list = |value: &Value| value.as_array().expect("a list").clone();
+    let listed = |values: &Value, own: &str| {
+        list(values)
+            .iter()
+            .any(|value| value.get("id").unwrap_or(value) == own)
+    };
+    let chosen = |key: &str, own: Option<&str>| match &callers[key]["only"] {
+        Value::Null => !own.is_some_and(|own| listed(&callers[key]["allBut"], own)),
+        only => own.is_some_and(|own| listed(only, own)),
+    };
+    let by_token = |token: &TokenPoint| {
+        let id = |id: Option<String>, key| chosen(key, id.as_deref());
+        let has = |key: &str, word: &dyn Fn(&Atom) -> Option<String>| {
+            let own: Vec<String> = token.has.iter().filter_map(word).collect();
+            let wanted = |value: &Value| {
+                own.iter()
+                    .any(|own| value.get("id").unwrap_or(value) == own)
+            };
+            let held = &callers[key];
+            let any_of = list(&held["anyOf"]);
+            (any_of.is_empty() || any_of.iter().any(wanted))
+                && list(&held["allOf"]).iter().all(wanted)
+                && !list(&held["noneOf"]).iter().any(wanted)
+        };
+        let overage = token.has.contains(&Atom::GroupOverage);
+        id(token.tenant.map(|id| id.to_string()), "tenants")
+            && id(token.app.map(|id| id.to_string()), "apps")
+            && id(token.principal.map(|id| id.to_string()), "principals")
+            && chosen("audiences", token.audience.as_deref())
+            && listed(&callers["tokenKinds"], token.kind.as_str())
+            && listed(&callers["authStrengths"], token.strength.as_str())
+            && callers["groupOverage"]
+                .as_bool()
+                .is_none_or(|asked| asked == overage)
+            && has("roles", &|atom| match atom {
+                Atom::Role(role) => Some(role.to_string()),
+                _ => None,
+            })
+            && has("scopes", &|atom| match atom {
+                Atom::Scope(scope) => Some(scope.to_string()),
+                _ => None,
+            })
+            && has("groups", &|atom| match atom {
+                Atom::Group(group) => Some(group.to_string()),
+                _ => None,
+            })
+    };
+    let client = words::address(point.address);
+    let inside = |networks: &Value| {
+        let network = |text: &Value| {
+            text.as_str()
+                .expect("text")
+                .parse::<IpNet>()
+                .expect("a network")
+        };
+        list(networks)
+            .iter()
+            .any(|text| network(text).contains(&client))
+    };
+    let time = json!(words::timestamp(point.time));
+    let time = time.as_str();
+    let within = |span: &Value| {
+        span["from"].as_str().is_none_or(|from| Some(from) <= time)
+            && span["until"]
+                .as_str()
+                .is_none_or(|until| time < Some(until))
+    };
+    let holds = |when: &Value| {
+        let condition = when["condition"].as_str().expect("text");
+        let truth = match point.conditions.get(condition) {
+            Some(&masks::TRUE) => "true",
+            Some(&masks::FAILED) => "failed",
+            Some(_) | None => "false",
+        };
+        listed(&when["is"], truth)
+    };
+    let by_token = match &point.token {
+        None => callers["tokenRequired"] == json!(false),
+        Some(token) => by_token(token),
+    };
+    by_token
+        && match &callers["from"]["only"] {
+            Value::Null => !inside(&callers["from"]["allBut"]),
+            only => inside(only),
+        }
+        && list(&callers["times"]).iter().any(within)
+        && list(&callers["when"]).iter().all(holds)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
@@ -362,8 +457,15 @@ proptest! {
         for question in &questions {
             let answer = trial.ask(question);
             let reach = trial.route(question).map(|route| policy.reach(route).expect("simple"));
-            let said = reach.as_ref().is_ok_and(|reach| reach.contains(&point(question, &answer)));
+            let point = point(question, &answer);
+            let said = reach.as_ref().is_ok_and(|reach| reach.contains(&point));
             prop_assert_eq!(said, answer.lets_in(), "{:?}\n{:?}\n{:?}", routes, question, reach);
+            let told = reach.as_ref().is_ok_and(|reach| {
+                let rows = words::rows(reach, Naming(&[policy.names()]), &[]);
+                let told = rows.iter().map(|row| serde_json::to_value(row).expect("JSON"));
+                told.collect::<Vec<_>>().iter().any(|row| is_told(row, &point))
+            });
+            prop_assert_eq!(told, said, "as JSON\n{:?}\n{:?}\n{:?}", routes, question, reach);
         }
     }
 
@@ -414,17 +516,18 @@ proptest! {
         for change in difference(&old, &new).expect("simple").access {
             let sides = [(&change.gained, &before, &after), (&change.lost, &after, &before)];
             for (region, without, with) in sides {
-                let Some(point) = region.point(NOW.as_secs()) else {
-                    prop_assert!(region.is_empty());
-                    continue;
-                };
-                for (witness, methods) in &change.requests {
-                    let method = methods.methods().next().expect("a method");
-                    let mut question = example(&point, witness, &method);
-                    satisfy(&mut question, &point);
-                    let context = || format!("{old_routes:#?}\n{new_routes:#?}\n{question:?}\n{change:?}");
-                    prop_assert!(!without.ask(&question).lets_in(), "let in without it\n{}", context());
-                    prop_assert!(with.ask(&question).lets_in(), "refused with it\n{}", context());
+                let rows = words::rows(region, Naming(&[new.names(), old.names()]), &[]);
+                prop_assert_eq!(rows.is_empty(), region.is_empty());
+                for row in rows {
+                    let point = row.some.point(NOW.as_secs()).expect("somebody");
+                    for (witness, methods) in &change.requests {
+                        let method = methods.methods().next().expect("a method");
+                        let mut question = example(&point, witness, &method);
+                        satisfy(&mut question, &point);
+                        let context = || format!("{old_routes:#?}\n{new_routes:#?}\n{question:?}\n{change:?}");
+                        prop_assert!(!without.ask(&question).lets_in(), "let in without it\n{}", context());
+                        prop_assert!(with.ask(&question).lets_in(), "refused with it\n{}", context());
+                    }
                 }
             }
         }

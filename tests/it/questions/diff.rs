@@ -1,0 +1,308 @@
+//! Who gains and who loses, as `diff` tells.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use super::{NAMES, PORTCULLIS, Place, READ, command, rule};
+
+#[test]
+fn diff_compares_what_git_keeps_with_what_lies_there() {
+    let place = Place::new(READ);
+    let git = |arguments: &[&str]| {
+        let output = command(place.0.path(), "git", arguments);
+        assert!(output.status.success(), "{arguments:?} {output:?}");
+    };
+    git(&["init", "-q", "-b", "main"]);
+    git(&["add", "."]);
+    git(&[
+        "-c",
+        "user.name=x",
+        "-c",
+        "user.email=x@x.example",
+        "commit",
+        "-q",
+        "-m",
+        "one",
+    ]);
+    // Another order, other names and another layout say the same.
+    let same = READ
+        .replace("  read:", "  lesen:")
+        .replace("portal, batch", "batch, portal");
+    place.write("policies/policy.yaml", &format!("# changed\n{NAMES}{same}"));
+    for old in ["main", "HEAD:policies", "main:policies/policy.yaml"] {
+        let (said, code) = place.ask(&format!("diff {old} policies --fail-on any"));
+        assert_eq!(
+            (said.as_str(), code),
+            ("Nobody gains or loses access.\n", Some(0)),
+            "{old}"
+        );
+    }
+    let wider = READ.replace("[contoso]", "[contoso, fabrikam]");
+    place.write("policies/policy.yaml", &format!("{NAMES}{wider}"));
+    let (said, code) = place.ask("diff main policies --fail-on gained --format json");
+    assert_eq!(code, Some(1));
+    let told: Value = serde_json::from_str(&said).expect("JSON");
+    assert_eq!(told["access"][0]["requests"][0], "GET /guests/{id}");
+    assert_eq!(
+        told["access"][0]["gained"][0]["callers"]["words"]["tenants"],
+        "fabrikam"
+    );
+    assert_eq!(told["access"][0]["lost"], json!([]));
+    assert_eq!(
+        told["access"][0]["gained"][0]["example"]["claims"]["idtyp"],
+        "app"
+    );
+    assert_eq!(place.ask("diff main policies --fail-on lost").1, Some(0));
+    let (said, _) = place.ask("diff main policies --format markdown");
+    assert!(
+        said.contains("| fabrikam | batch, portal | appOnly |"),
+        "{said}"
+    );
+    // From within the folder, and from one beside it.
+    for (folder, arguments) in [
+        ("policies", ["diff", "main", ".", "--fail-on", "gained"]),
+        (
+            "policies",
+            [
+                "diff",
+                "main:policies",
+                "policy.yaml",
+                "--fail-on",
+                "gained",
+            ],
+        ),
+        (
+            "policies",
+            ["diff", "HEAD", "policy.yaml", "--fail-on", "gained"],
+        ),
+        (
+            "other",
+            ["diff", "main", "../policies", "--fail-on", "gained"],
+        ),
+    ] {
+        fs::create_dir_all(place.0.path().join(folder)).expect("a folder");
+        let output = command(&place.0.path().join(folder), PORTCULLIS, &arguments);
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            said.starts_with("GET /guests/{id} (route read)\n  gained by\n"),
+            "{output:?}"
+        );
+        assert_eq!(output.status.code(), Some(1));
+    }
+    // The first policies of all: everything is gained, and said so.
+    place.write("fresh/policy.yaml", &format!("{NAMES}{READ}"));
+    let output = place.run("diff main fresh --fail-on gained");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("(route read is new)"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("the revision `main` has no policies in `fresh`"),
+        "{said}"
+    );
+    for (arguments, why) in [
+        (
+            "diff main:fresh policies",
+            "the revision `main` has no policy file in `fresh`",
+        ),
+        (
+            "diff policies main:fresh",
+            "the revision `main` has no policy file in `fresh`",
+        ),
+    ] {
+        let output = place.run(arguments);
+        assert_eq!(output.status.code(), Some(2));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains(why), "{said}");
+    }
+    let output = place.run("diff nowhere policies");
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("`nowhere` is no file or folder here, and no revision"),
+        "{said}"
+    );
+}
+
+/// Who may call is only half of what they reach.
+
+#[test]
+fn diff_tells_what_becomes_of_requests_beside_who_may_send_them() {
+    let place = Place::new(READ);
+    place.write("old/policy.yaml", &format!("{NAMES}{READ}"));
+    let reached = |changed: &str| {
+        place.write("policies/policy.yaml", changed);
+        let (said, code) = place.ask("diff old policies --fail-on any --format json");
+        assert_eq!(code, Some(0), "{said}");
+        let told: Value = serde_json::from_str(&said).expect("JSON");
+        assert_eq!(told["access"], serde_json::json!([]), "{said}");
+        told["otherwise"].clone()
+    };
+    let same = format!("{NAMES}{READ}");
+    assert_eq!(reached(&same), serde_json::json!([]));
+    let changed = |what: &str, old: &str, new: &str| {
+        serde_json::json!([{
+            "requests": ["GET /guests/{id}"],
+            "routes": "route read",
+            "changes": [{ "what": what, "old": old, "new": new }],
+        }])
+    };
+    let url = "http http://127.0.0.1:9/";
+    assert_eq!(
+        reached(&same.replace("127.0.0.1:9", "127.0.0.1:10")),
+        changed("goes to", url, "http http://127.0.0.1:10/")
+    );
+    assert_eq!(
+        reached(&same.replace(
+            "credential: none",
+            "credential: { functionKey: { env: KEY } }"
+        )),
+        changed("credential", "none", "function key from the variable KEY")
+    );
+    let with = |more: &str| same.replace("backend: b,", &format!("backend: b, {more},"));
+    assert_eq!(
+        reached(&with("rewrite: '/admin/{id}'")),
+        changed("rewrite", "none", "/admin/{id}")
+    );
+    assert_eq!(
+        reached(&with("rateLimit: { requests: 5, per: 1m, by: [app] }")),
+        changed("rateLimit", "none", "5 per 60s, by app")
+    );
+    place.write("policies/policy.yaml", &with("keepParameters: [sp]"));
+    for (format, expected) in [
+        (
+            "human",
+            "Nobody gains or loses access.\n\nWhat becomes of these requests changes, whoever may send them:\n\nGET /guests/{id} (route read)\n    what            as it was  as it would be\n    keepParameters  none       sp\n",
+        ),
+        (
+            "markdown",
+            "**Access:** Nobody gains or loses access.\n\n**What becomes of these requests changes, whoever may send them:**\n\n### `GET /guests/{id}` (route read)\n\n| what | as it was | as it would be |\n| --- | --- | --- |\n| keepParameters | none | sp |\n",
+        ),
+    ] {
+        let (said, _) = place.ask(&format!("diff old policies --format {format}"));
+        assert_eq!(said, expected);
+    }
+}
+
+/// A route that leaves some of its requests to another is not gone.
+
+#[test]
+fn diff_names_the_requests_that_change_and_no_more() {
+    let place = Place::new(READ);
+    place.write("old/policy.yaml", &format!("{NAMES}{READ}"));
+    let special = "  special: { match: { methods: [PUT], path: /guests/special }, backend: b, allow: [{ tenants: [contoso] }] }\n";
+    place.write("policies/policy.yaml", &format!("{NAMES}{READ}{special}"));
+    let (said, _) = place.ask("diff old policies");
+    assert!(
+        said.contains("GET /guests/special, GET /guests/special;x (route read takes them no more)\n  lost by\n"),
+        "{said}"
+    );
+    assert!(
+        said.contains("PUT /guests/special (route special is new)\n  gained by\n"),
+        "{said}"
+    );
+    let wide = READ.replace("/guests/{id}", "/guests/{*rest}");
+    place.write("old/policy.yaml", &format!("{NAMES}{wide}"));
+    place.write("policies/policy.yaml", &format!("{NAMES}{READ}"));
+    let (said, _) = place.ask("diff old policies");
+    assert!(
+        said.contains("(route read takes them no more)\n  lost by\n"),
+        "{said}"
+    );
+    assert!(!said.contains("GET /guests/{*rest}"), "{said}");
+    // What a condition must be is said with the request that shows the change.
+    let asked = READ.replace(
+        "apps: [",
+        "when: \"request.headers['x-case'] == 'a'\", apps: [",
+    );
+    place.write("old/policy.yaml", &format!("{NAMES}{asked}"));
+    let (said, _) = place.ask("diff old policies");
+    assert!(
+        said.contains(", where `request.headers['x-case'] == 'a'` is "),
+        "{said}"
+    );
+}
+
+#[test]
+fn diff_shows_each_kind_of_caller_with_a_request_of_theirs() {
+    let place = Place::new(READ);
+    let route = |more: &str| {
+        let narrow = "{ tenants: [contoso], apps: [portal, batch], tokenKinds: [appOnly] }";
+        let allow = READ.replace(narrow, &format!("{narrow}{more}"));
+        format!("{NAMES}{allow}")
+    };
+    let more = ", { tenants: [fabrikam], apps: [batch], roles: [A] }, { tenants: [contoso], apps: [portal], scopes: [S], from: [203.0.113.0/24] }";
+    place.write("new/policy.yaml", &route(more));
+    let (said, _) = place.ask("diff policies new");
+    let (_, examples) = said
+        .split_once("    for example, row by row\n")
+        .expect("examples");
+    let examples: Vec<&str> = examples.lines().collect();
+    let [contoso, fabrikam] = examples.as_slice() else {
+        panic!("{said}")
+    };
+    assert!(contoso.contains("from 203.0.113.0, token ") && contoso.contains("scp=S"));
+    assert!(fabrikam.contains("from 192.0.2.1, token ") && fabrikam.contains("roles=[A]"));
+    let (said, _) = place.ask("diff policies new --format json");
+    let told: Value = serde_json::from_str(&said).expect("JSON");
+    let gained = told["access"][0]["gained"].as_array().expect("a list");
+    let asked = gained
+        .iter()
+        .map(|one| &one["callers"]["tenants"]["only"][0]["name"]);
+    assert_eq!(asked.collect::<Vec<_>>(), ["contoso", "fabrikam"]);
+    let sent = gained.iter().map(|one| &one["example"]["claims"]["tid"]);
+    assert_eq!(
+        sent.collect::<Vec<_>>(),
+        [
+            "11111111-1111-1111-1111-111111111111",
+            "22222222-2222-2222-2222-222222222222"
+        ]
+    );
+}
+
+#[test]
+fn diff_tells_apart_what_both_sides_call_by_one_name() {
+    let place = Place::new(READ);
+    let names = NAMES
+        .replace("contoso: 1", "contoso: 3")
+        .replace("portal: a", "portal: b");
+    place.write("new/policy.yaml", &format!("{names}{READ}"));
+    let (said, _) = place.ask("diff policies new");
+    for id in [
+        "contoso (11111111-1111-1111-1111-111111111111)",
+        "contoso (31111111-1111-1111-1111-111111111111)",
+        "portal (aaaaaaaa-0000-0000-0000-000000000001)",
+        "portal (baaaaaaa-0000-0000-0000-000000000001)",
+    ] {
+        assert!(said.contains(id), "{id}\n{said}");
+    }
+    assert!(!said.contains("batch ("), "{said}");
+}
+
+#[test]
+fn diff_answers_where_many_deny_rules_stay_as_they_are() {
+    let place = Place::new(READ);
+    let route = |apps: &str| {
+        let deny = (0..40).map(|n| format!("{{ roles: {{ allOf: [A{n}, B{n}] }} }}"));
+        let deny = deny.collect::<Vec<_>>().join(", ");
+        let allow = format!("{{ tenants: [contoso], apps: [{apps}], tokenKinds: [appOnly] }}");
+        format!(
+            "{NAMES}{}",
+            rule(&format!("allow: [{allow}], deny: [{deny}]"))
+        )
+    };
+    place.write("policies/policy.yaml", &route("portal"));
+    place.write(
+        "new/policy.yaml",
+        &route("portal").replace("other:", "another:"),
+    );
+    assert_eq!(
+        place.ask("diff policies new"),
+        ("Nobody gains or loses access.\n".to_owned(), Some(0))
+    );
+    // Whom all these rules leave would be too much to read.
+    let output = place.run("who-can POST /other --policies policies");
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("overlap in too many ways"), "{said}");
+}

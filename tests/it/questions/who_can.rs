@@ -1,0 +1,110 @@
+//! Who can call what: `who-can` and `what-can`.
+
+use serde_json::{Value, json};
+
+use super::{Place, rule};
+
+#[test]
+fn who_can_names_everybody_and_says_when_nobody_can() {
+    let place = Place::new(&rule(
+        "allow: [{ tenants: [contoso], apps: [portal], tokenKinds: [appOnly], expires: 2020-01-01T00:00:00Z }]",
+    ));
+    let (said, code) = place.ask("who-can GET /guests/7 --policies policies --format json");
+    assert_eq!(code, Some(0));
+    let told: Value = serde_json::from_str(&said).expect("JSON");
+    assert_eq!(told["callers"][0]["words"]["apps"], "batch, portal");
+    assert_eq!(told["callers"][0]["words"]["tokens"], "appOnly");
+    // The rule has ended; before that, it let somebody in.
+    let (said, _) = place.ask("who-can POST /other --policies policies");
+    assert!(said.ends_with("  nobody\n"), "{said}");
+    let (said, _) = place.ask("who-can POST /other --policies policies --at 2019-12-31T00:00:00Z");
+    assert!(said.contains("until 2020-01-01T00:00:00Z"), "{said}");
+    let output = place.run("who-can POST /nothing --policies policies");
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.ends_with("on the host localhost (route-not-found)\n"),
+        "{said}"
+    );
+    place.write(
+        "policies/more.yaml",
+        "routes:\n  far: { match: { host: '*.b.example', methods: [GET], path: /far }, backend: b, public: true }\n",
+    );
+    let output = place.run("who-can GET /far --policies policies");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("; a route does on *.b.example: say --host"),
+        "{said}"
+    );
+    let (said, _) = place.ask("who-can GET /far --host a.b.example --policies policies");
+    assert!(
+        said.starts_with("far: GET *.b.example/far to b\n"),
+        "{said}"
+    );
+    let output = place.run("what-can --app portl --policies policies");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("did you mean `portal`?"));
+}
+
+#[test]
+fn what_can_says_which_routes_only_report() {
+    let watched = |app: &str| {
+        let policy = rule(&format!(
+            "mode: reportOnly, allow: [{{ tenants: [contoso], apps: [{app}], tokenKinds: [appOnly] }}]"
+        ));
+        Place::new(&policy)
+    };
+    let (said, _) = watched("portal").ask("what-can --app portal --policies policies");
+    let (_, once) = said
+        .split_once("\nother only reports. Once it refuses:\n")
+        .expect("it is said");
+    assert_eq!(
+        once,
+        "  TENANTS  APPS    TOKENS   NEEDS         FROM      WHEN\n  contoso  portal  appOnly  nothing more  anywhere  always\n"
+    );
+    let place = watched("batch");
+    let (said, _) = place.ask("what-can --app portal --policies policies");
+    assert!(
+        said.ends_with("\n\nother only reports. Once it refuses:\n  nothing\n"),
+        "{said}"
+    );
+    let (said, _) = place.ask("what-can --app portal --policies policies --format json");
+    let told: Value = serde_json::from_str(&said).expect("JSON");
+    let reports = |at: usize| {
+        (
+            &told[at]["route"],
+            &told[at]["reportOnly"],
+            &told[at]["callersOnceEnforced"],
+        )
+    };
+    assert_eq!(reports(0), (&json!("read"), &json!(false), &Value::Null));
+    assert_eq!(reports(1), (&json!("other"), &json!(true), &json!([])));
+}
+
+#[test]
+fn who_can_says_that_a_token_must_list_its_groups_where_a_deny_rule_asks_for_one() {
+    let place = Place::new(&rule(
+        "allow: [{ tenants: [contoso], apps: [portal], roles: [R] }], deny: [{ groups: [desk] }]",
+    ));
+    place.write(
+        "policies/groups.yaml",
+        "groups: { desk: dddddddd-0000-0000-0000-000000000001 }\n",
+    );
+    let (said, _) = place.ask("who-can POST /other --policies policies");
+    assert!(
+        said.contains("  role R; no group desk; no more groups than it lists  "),
+        "{said}"
+    );
+}
+
+#[test]
+fn who_can_writes_ipv4_networks_beside_all_of_ipv6() {
+    let place = Place::new(&rule(
+        "allow: [{ tenants: [contoso], apps: [portal], roles: [R], from: ['::/0', 203.0.113.0/24, 198.51.100.7] }]",
+    ));
+    let (said, _) = place.ask("who-can POST /other --policies policies");
+    assert!(
+        said.contains("  198.51.100.7, 203.0.113.0/24, ::/0  "),
+        "{said}"
+    );
+}
