@@ -20,7 +20,7 @@ use crate::entra::{Entra, Principal, TokenRules};
 use crate::ids::RequestId;
 use crate::net::address::Resolver;
 use crate::policy::{Circumstances, Decision, Unrouted};
-use crate::snapshot::{Rules, Snapshot};
+use crate::snapshot::{Candidate, Rules, Snapshot};
 use crate::telemetry::{AnswerBody, Record, RecordedBody, Ride, Sink};
 use crate::trace::Trace;
 use crate::upstream::{self, Caller, Pools, Proofs, Way};
@@ -107,11 +107,15 @@ async fn forward(
     ride.note(|record| record.request(&request, trace));
 
     let snapshot = worker.snapshot.load_full();
-    let decision = decide(worker, &snapshot.rules, &request, now).await;
+    let decision = decide(worker, &snapshot.rules, &request, None, now).await;
     ride.note(|record| record.decided(&decision, &snapshot.rules.policy));
-    if let Some(candidate) = &snapshot.candidate {
+    if let Candidate::Watching {
+        rules, same_trust, ..
+    } = &snapshot.candidate
+    {
+        let known = same_trust.then(|| caller(&decision)).flatten();
         // It only watches: what it would have to wait for, it does without.
-        let other = decide(worker, candidate, &request, now).now_or_never();
+        let other = decide(worker, rules, &request, known, now).now_or_never();
         ride.note(|record| record.rehearsed(&decision, other.as_ref()));
     }
     if let Some(recorded) = &snapshot.recorded {
@@ -140,7 +144,11 @@ async fn forward(
     response
 }
 
-/// Stages 3, 5 and 6 by one set of rules: those in force, or a candidate's that only watch.
+/// Who calls, or why nobody knows.
+type Authenticated = Result<Arc<Principal>, Denial>;
+
+/// Stages 3, 5 and 6 by one set of rules: those in force, or a candidate's that only watch. Who calls need
+/// not be found out again where it is known.
 ///
 /// # Errors
 /// The refusal of a request that no route takes.
@@ -148,18 +156,29 @@ async fn decide<'s>(
     worker: &Worker,
     rules: &'s Rules,
     request: &canonical::Request,
+    known: Option<Authenticated>,
     now: &Now,
 ) -> Result<Decision<'s>, Unrouted> {
     let (host, method, path) = (request.host(), request.method(), request.path());
     let matched = rules.policy.find(host, method, path);
-    let caller = match &matched {
-        Ok(matched) if matched.is_public() => Err(Reason::TokenMissing.into()),
-        _ => authenticate(worker, &rules.tokens, request, now).await,
+    let caller = match (&matched, known) {
+        (Ok(matched), _) if matched.is_public() => Err(Reason::TokenMissing.into()),
+        (_, Some(known)) => known,
+        (_, None) => authenticate(worker, &rules.tokens, request, now).await,
     };
     match matched {
         Ok(matched) => Ok(matched.decide(caller, &Circumstances::of(request, now.unix))),
         Err(unmatched) => Err(unmatched.unrouted(caller)),
     }
+}
+
+/// What authentication came to, if a decision asked for it.
+fn caller(decision: &Result<Decision<'_>, Unrouted>) -> Option<Authenticated> {
+    let caller = match decision {
+        Ok(decision) => decision.caller()?,
+        Err(unrouted) => unrouted.principal.as_ref().ok_or(&unrouted.denial),
+    };
+    Some(caller.map(Arc::clone).map_err(Denial::clone))
 }
 
 /// The bearer token becomes a principal, or a denial that is an input to the decision.
@@ -168,7 +187,7 @@ async fn authenticate(
     rules: &TokenRules,
     request: &canonical::Request,
     now: &Now,
-) -> Result<Arc<Principal>, Denial> {
+) -> Authenticated {
     let token = request.bearer()?;
     worker.entra.authenticate(token, rules, now).await
 }

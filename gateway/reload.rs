@@ -14,7 +14,7 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use self::look::Look;
 use crate::files::{self, Diagnostics, GatewayDocument, PolicyDocument};
-use crate::snapshot::{Lasting, Origin, Snapshot};
+use crate::snapshot::{Candidate, Lasting, Origin, Snapshot};
 use crate::telemetry::{Level, event};
 
 /// How often the files are looked at.
@@ -180,9 +180,11 @@ impl Reloader {
         let now = self.lasting.clock.now().unix;
         match compiled {
             Some((look, Ok(snapshot))) => {
-                let (level, detail) = match &snapshot.candidate_fault {
-                    None => (Level::Info, "the changed files are in force".to_owned()),
-                    Some(fault) => (
+                let (level, detail) = match &snapshot.candidate {
+                    Candidate::None | Candidate::Watching { .. } => {
+                        (Level::Info, "the changed files are in force".to_owned())
+                    }
+                    Candidate::Faulty(fault) => (
                         Level::Error,
                         format!(
                             "the changed files are in force, and the candidate is at fault\n{}",

@@ -22,7 +22,7 @@ use crate::net::tls::{self, Roots};
 use crate::pipeline::Worker;
 use crate::reload::{Apply, Documents, Reloader, Reloads};
 use crate::server::{self, Certificates, Drain, ListenSettings, Phase, Security, Workers};
-use crate::snapshot::{Lasting, Snapshot};
+use crate::snapshot::{Candidate, Lasting, Snapshot};
 use crate::telemetry::{DecisionLog, Level, Log, Metrics, RequestLog, Sink, event};
 use crate::upstream::{Endpoints, Pools};
 
@@ -227,7 +227,7 @@ impl Start {
                 &diagnostics.render(),
             );
         }
-        if let Some(fault) = &snapshot.candidate_fault {
+        if let Candidate::Faulty(fault) = &snapshot.candidate {
             let now = options.clock.now().unix;
             event(now, Level::Error, "candidate-refused", &fault.render());
         }

@@ -20,11 +20,7 @@ pub struct Snapshot {
     /// Where it comes from.
     pub origin: Origin,
     /// What decides beside it and does not act.
-    pub candidate: Option<Rules>,
-    /// Where that comes from.
-    pub candidate_origin: Option<Origin>,
-    /// Why there is no candidate although one is configured.
-    pub candidate_fault: Option<Diagnostics>,
+    pub candidate: Candidate,
     /// What of a request is kept for its decision, where decisions are recorded.
     pub recorded: Option<Arc<Recorded>>,
     /// The rate limits.
@@ -33,6 +29,24 @@ pub struct Snapshot {
     pub backends: Backends,
     /// When it was compiled.
     pub compiled: Now,
+}
+
+/// A policy that only watches.
+pub enum Candidate {
+    /// None is configured.
+    None,
+    /// It decides each request, too.
+    Watching {
+        /// What it decides by.
+        rules: Box<Rules>,
+        /// Where it comes from.
+        origin: Origin,
+        /// Whether it trusts the tenants and audiences that the policy in force trusts: a token is then to
+        /// the one what it is to the other.
+        same_trust: bool,
+    },
+    /// It has faults, and decides nothing.
+    Faulty(Diagnostics),
 }
 
 /// What decisions are made by.
@@ -89,10 +103,13 @@ impl Snapshot {
                         trust: recorded.trust.clone(),
                     }));
                 }
-                self.candidate = Some(candidate);
-                self.candidate_origin = Some(origin);
+                self.candidate = Candidate::Watching {
+                    same_trust: candidate.policy.trust() == self.rules.policy.trust(),
+                    rules: Box::new(candidate),
+                    origin,
+                };
             }
-            Err(fault) => self.candidate_fault = Some(fault),
+            Err(fault) => self.candidate = Candidate::Faulty(fault),
         }
         self
     }
@@ -130,9 +147,7 @@ impl Lasting {
             }),
             rules,
             origin: Origin::of(policies),
-            candidate: None,
-            candidate_origin: None,
-            candidate_fault: None,
+            candidate: Candidate::None,
             backends,
             compiled: self.clock.now(),
         })

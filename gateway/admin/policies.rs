@@ -5,16 +5,18 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::reload::Reloads;
-use crate::snapshot::{Origin, Snapshot};
+use crate::snapshot::{Candidate, Origin, Snapshot};
 
 /// The page, as JSON. No text of a file is in it, for that may hold a secret.
 pub(super) fn page(snapshot: &Snapshot, reloads: &Reloads) -> Value {
-    let candidate = match (&snapshot.candidate, &snapshot.candidate_origin) {
-        (Some(rules), Some(from)) => origin(from, rules.policy.routes().len()),
-        _ => match &snapshot.candidate_fault {
-            Some(faults) => json!({ "diagnostics": faults.to_json() }),
-            None => Value::Null,
-        },
+    let candidate = match &snapshot.candidate {
+        Candidate::None => Value::Null,
+        Candidate::Watching {
+            rules,
+            origin: from,
+            same_trust: _,
+        } => origin(from, rules.policy.routes().len()),
+        Candidate::Faulty(faults) => json!({ "diagnostics": faults.to_json() }),
     };
     let mut in_force = origin(&snapshot.origin, snapshot.rules.policy.routes().len());
     if let Some(page) = in_force.as_object_mut() {

@@ -273,9 +273,9 @@ fn at(recorded: &mut Recorded, now: Duration) {
 
 /// What becomes of a request, and why. `None` if it is decided as before.
 fn becomes(recorded: &Recorded, read: &Read) -> Option<(Becomes, String)> {
-    let trial = |assumed| {
+    let trial = |hopeful| {
         let mut known = recorded.known.clone();
-        known.assumed = assumed;
+        known.hopeful = hopeful;
         Trial::new(&read.policy)
             .knowing(known)
             .ask(&recorded.question)
@@ -340,6 +340,9 @@ fn app(recorded: &Recorded, read: &Read) -> String {
     };
     let id = claims.get("azp").or_else(|| claims.get("appid"));
     let id = id.and_then(Value::as_str).unwrap_or_default();
-    let name = id.parse().ok().and_then(|app| read.policy.names().app(app));
+    let name = id
+        .parse()
+        .ok()
+        .and_then(|app| read.policy.names().apps().name(app));
     name.map_or_else(|| id.to_owned(), |name| name.to_string())
 }

@@ -136,13 +136,13 @@ fn as_text(found: &[Found<'_>]) -> String {
 }
 
 fn app(names: &Named, name: &str) -> Result<AppId, Unanswered> {
-    let known = names.app_named(name).or_else(|| name.parse().ok());
-    known.ok_or_else(|| unknown("app", name, names.apps().map(|(_, name)| &**name)))
+    let known = names.apps().id(name).or_else(|| name.parse().ok());
+    known.ok_or_else(|| unknown("app", name, names.apps().names()))
 }
 
 fn tenant(names: &Named, name: &str) -> Result<TenantId, Unanswered> {
-    let known = names.tenant_named(name).or_else(|| name.parse().ok());
-    known.ok_or_else(|| unknown("tenant", name, names.tenants().map(|(_, name)| &**name)))
+    let known = names.tenants().id(name).or_else(|| name.parse().ok());
+    known.ok_or_else(|| unknown("tenant", name, names.tenants().names()))
 }
 
 fn unknown<'n>(kind: &str, name: &str, known: impl Iterator<Item = &'n str>) -> Unanswered {

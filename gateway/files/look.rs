@@ -17,7 +17,7 @@ pub(super) fn by_look(span: &Span) -> Vec<Range<usize>> {
 }
 
 /// A key that promises a secret, though no document here knows it.
-pub(super) fn is_secretive(key: &str) -> bool {
+pub fn is_secretive(key: &str) -> bool {
     let folded: String = key
         .chars()
         .filter(|letter| letter.is_alphanumeric())

@@ -42,9 +42,10 @@ pub struct Known {
     pub headers: BTreeSet<Box<str>>,
     /// The claims that are known to be there or not.
     pub claims: BTreeSet<Box<str>>,
-    /// What a condition counts as that asks for something else. Deciding once with each shows whether
-    /// it matters.
-    pub assumed: bool,
+    /// Whether a condition that asks for something else is taken as the caller would have it: true in an
+    /// allow rule, false in a deny rule. Otherwise it is taken the other way. Deciding once with each shows
+    /// whether it matters.
+    pub hopeful: bool,
 }
 
 impl<'r> Circumstances<'r> {
@@ -67,8 +68,8 @@ impl<'r> Circumstances<'r> {
         comparable(self.client)
     }
 
-    pub(super) fn when_unknown(&self) -> bool {
-        self.known.is_some_and(|known| known.assumed)
+    pub(super) fn hopeful(&self) -> bool {
+        self.known.is_some_and(|known| known.hopeful)
     }
 
     /// Everything that a condition may ask for.

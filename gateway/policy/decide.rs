@@ -139,63 +139,44 @@ fn judge(
     if let Some(Err(denial)) = audience {
         return (Err(Refusal { denial, rule: None }), None);
     }
-    let (mut acting, mut rehearsed) = (None, None);
+    let (mut undecided, mut rehearsed) = (None, None);
     for rule in route.deny.candidates(caller) {
-        let verdict = rule.denies(caller, circumstances);
-        if verdict == Verdict::Fails {
-            continue;
+        match (rule.denies(caller, circumstances), rule.enforced()) {
+            (Verdict::Fails, _) => {}
+            (Verdict::Holds, true) => return (Err(refusal::denied(rule, &Verdict::Holds)), None),
+            // One that holds is named before one of which nobody can tell.
+            (verdict @ Verdict::Undecided(_), true) => {
+                undecided.get_or_insert((rule, verdict));
+            }
+            (verdict, false) => surest(&mut rehearsed, rule, verdict),
         }
-        let place = match rule.enforced() {
-            true => &mut acting,
-            false => &mut rehearsed,
-        };
-        surest(place, (rule, verdict));
     }
-    if let Some((rule, verdict)) = acting {
+    if let Some((rule, verdict)) = undecided {
         return (Err(refusal::denied(rule, &verdict)), None);
     }
-    let rehearsed = rehearsed.map(|(rule, verdict)| {
-        let refusal = refusal::denied(rule, &verdict);
-        Rehearsed::Denial(refusal.denial.reason(), refusal.rule)
-    });
+    let rehearsed = rehearsed
+        .map(|(rule, verdict)| Rehearsed::Denial(refusal::reason(&verdict), Some(rule.id)));
     if route.public {
         return (Ok(Grounds::Public), rehearsed);
     }
-    let (mut acting, mut would_allow) = (None, None);
+    let mut would_allow = None;
     let allow = route.allow.candidates(caller);
     for rule in allow.filter(|rule| rule.allows(caller, circumstances)) {
-        let place = match rule.enforced() {
-            true => &mut acting,
-            false => &mut would_allow,
-        };
-        earliest(place, rule.id);
-    }
-    match acting {
-        Some(rule) => (Ok(Grounds::Rule(rule)), rehearsed),
-        None => {
-            let refusal = refusal::closest(&route.allow, caller, circumstances);
-            let rehearsed = would_allow.map(Rehearsed::Allow);
-            (Err(refusal), rehearsed)
+        if rule.enforced() {
+            return (Ok(Grounds::Rule(rule.id)), rehearsed);
         }
+        would_allow.get_or_insert(rule.id);
     }
+    let refusal = refusal::closest(&route.allow, caller, circumstances);
+    (Err(refusal), would_allow.map(Rehearsed::Allow))
 }
 
-/// Of several deny rules, one that holds is named before one of which nobody can tell, and then the first
-/// in the file, whatever the order of evaluation.
-fn surest<'r>(named: &mut Option<(&'r Rule, Verdict)>, other: (&'r Rule, Verdict)) {
-    let order = |(rule, verdict): &(&Rule, Verdict)| (*verdict != Verdict::Holds, rule.id);
-    if named
-        .as_ref()
-        .is_none_or(|held| order(&other) < order(held))
-    {
-        *named = Some(other);
-    }
-}
-
-/// Of several rules that hold, the first in the file is named, whatever the order of evaluation.
-fn earliest(named: &mut Option<RuleId>, rule: RuleId) {
-    if named.is_none_or(|earlier| rule < earlier) {
-        *named = Some(rule);
+/// Of several deny rules that only report, one that holds is named before one of which nobody can tell, and
+/// then the first in the file.
+fn surest<'r>(named: &mut Option<(&'r Rule, Verdict)>, rule: &'r Rule, verdict: Verdict) {
+    let surer = |held: &Verdict| *held != Verdict::Holds && verdict == Verdict::Holds;
+    if named.as_ref().is_none_or(|(_, held)| surer(held)) {
+        *named = Some((rule, verdict));
     }
 }
 
@@ -229,6 +210,15 @@ impl<'p> Decision<'p> {
     /// Who calls, if a token proved it.
     pub fn principal(&self) -> Option<&Arc<Principal>> {
         self.principal.as_ref()
+    }
+
+    /// Who calls, or why nobody knows; `None` where nobody asked, since the route is public.
+    pub fn caller(&self) -> Option<Result<&Arc<Principal>, &Denial>> {
+        match (&self.principal, &self.verdict) {
+            (Some(principal), _) => Some(Ok(principal)),
+            (None, Err(refusal)) if !self.matched.is_public() => Some(Err(&refusal.denial)),
+            (None, Ok(_) | Err(_)) => None,
+        }
     }
 
     /// What the rules say, whether that acts or not.

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::circumstances::Circumstances;
-use super::routes::{Matched, Named};
+use super::named::Named;
+use super::routes::Matched;
 use super::rule::{Clause, Effect, Network, Rule, Undecided, Verdict, Wanted};
 use super::words::timestamp;
 use crate::entra::{Groups, Principal};
@@ -112,9 +113,9 @@ impl Clause {
             ),
             Self::Principals(ids) => (
                 "principals",
-                list(ids.iter().map(|id| object(id, names.principal(id)))),
+                list(ids.iter().map(|id| object(id, names.principals().name(id)))),
                 of_token(&|caller| match caller.object() {
-                    Some(id) => object(id, names.principal(id)),
+                    Some(id) => object(id, names.principals().name(id)),
                     None => "none".to_owned(),
                 }),
             ),
@@ -140,7 +141,7 @@ impl Clause {
             ),
             Self::Groups(wanted) => (
                 "groups",
-                wanted_words(wanted, |id| object(*id, names.group(*id))),
+                wanted_words(wanted, |id| object(*id, names.groups().name(*id))),
                 of_token(&|caller| groups(caller, names)),
             ),
             Self::From(networks) => (
@@ -164,17 +165,20 @@ impl Clause {
                 timestamp(circumstances.now.as_secs()),
             ),
         };
+        let verdict = self.judge(principal, circumstances);
         ExplainedClause {
             key,
             asked,
-            got: match self.judge(principal, circumstances) {
-                Verdict::Undecided(Undecided::Condition(failure)) => format!("{got}: {failure}"),
-                Verdict::Holds | Verdict::Fails | Verdict::Undecided(_) => got,
-            },
-            verdict: match self.judge(principal, circumstances) {
+            verdict: match &verdict {
                 Verdict::Holds => "holds",
                 Verdict::Fails => "does not hold",
                 Verdict::Undecided(_) => "cannot be told",
+            },
+            got: match verdict {
+                Verdict::Undecided(Undecided::Condition(failure)) => format!("{got}: {failure}"),
+                Verdict::Undecided(Undecided::GroupOverage | Undecided::NotRecorded)
+                | Verdict::Holds
+                | Verdict::Fails => got,
             },
         }
     }
@@ -197,12 +201,12 @@ fn named<T: Display>(id: T, name: Option<&Arc<str>>) -> String {
 
 /// A tenant by its name, with its ID.
 pub fn tenant(id: TenantId, names: &Named) -> String {
-    named(id, names.tenant(id))
+    named(id, names.tenants().name(id))
 }
 
 /// An app by its name, with its ID.
 pub fn app(id: AppId, names: &Named) -> String {
-    named(id, names.app(id))
+    named(id, names.apps().name(id))
 }
 
 fn object(id: ObjectId, name: Option<&Arc<str>>) -> String {
@@ -224,7 +228,10 @@ fn groups(caller: &Principal, names: &Named) -> String {
         Groups::Overage => "more than the token lists".to_owned(),
         Groups::Listed(groups) => list(groups.iter().map(|group| {
             let id = group.parse::<ObjectId>().ok();
-            id.map_or_else(|| group.to_string(), |id| object(id, names.group(id)))
+            id.map_or_else(
+                || group.to_string(),
+                |id| object(id, names.groups().name(id)),
+            )
         })),
     }
 }

@@ -13,6 +13,7 @@ mod decide;
 mod difference;
 pub mod explain;
 mod method;
+mod named;
 mod names;
 mod path;
 mod reach;
@@ -34,10 +35,9 @@ pub use compile::compile;
 pub use decide::{Authorized, Decision, Grounds, Refusal, Rehearsed};
 pub use difference::{Change, Difference, Kept, difference};
 pub use method::MethodSet;
+pub use named::{Meanings, Named, Register};
 pub use review::review;
-pub use routes::{
-    BackendId, Matched, Meanings, Named, Policy, Route, RouteId, Taken, Unmatched, Unrouted,
-};
+pub use routes::{BackendId, Matched, Policy, Route, RouteId, Taken, Unmatched, Unrouted};
 pub use rule::{Clause, Effect, Ids, Network, Rule, RuleId, Undecided, Verdict, Wanted};
 pub use rule_set::RuleSet;
 pub use witness::{Witness, witnesses};

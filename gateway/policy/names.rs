@@ -1,13 +1,18 @@
 //! Names of policy files, looked up: a name that nothing bears is reported with the nearest that exists.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Arc;
 
+use http::HeaderName;
 use ipnet::IpNet;
 use uuid::Uuid;
 
 use super::condition::Field;
-use super::routes::{BackendId, Named};
+use super::named::{Named, Register};
+use super::routes::BackendId;
+use crate::canonical::folds_alike;
 use crate::files::{self, Diagnostics, Faulty, PolicyDocument, Spanned, nearest};
 use crate::ids::{AppId, ObjectId, PERSONAL_ACCOUNTS, TenantId};
 
@@ -19,6 +24,8 @@ pub(super) struct Names<'d> {
     pub(super) groups: Kind<'d, ObjectId>,
     pub(super) networks: Kind<'d, Vec<IpNet>>,
     pub(super) backends: Kind<'d, BackendId>,
+    /// The headers of credentials, and the backends that get them.
+    credential_headers: Vec<(&'d HeaderName, &'d str)>,
 }
 
 /// The names of one kind of thing.
@@ -77,16 +84,12 @@ impl<'d, T: Clone> Kind<'d, T> {
         found.into_iter().collect()
     }
 
-    fn shown<K: std::hash::Hash + Eq>(&self, key: impl Fn(&T) -> K) -> HashMap<K, Arc<str>> {
-        // Of two names for one thing the first by the alphabet is shown, so that nothing depends on chance.
-        let mut shown: HashMap<K, Arc<str>> = HashMap::new();
-        for (name, value) in &self.known {
-            let best = shown.entry(key(value)).or_insert_with(|| Arc::from(*name));
-            if **best > **name {
-                *best = Arc::from(*name);
-            }
-        }
-        shown
+    fn register(&self) -> Register<T>
+    where
+        T: Copy + Eq + Hash,
+    {
+        let known = self.known.iter();
+        known.map(|(name, id)| (Arc::from(*name), *id)).collect()
     }
 }
 
@@ -120,7 +123,27 @@ impl<'d> Names<'d> {
             backends: Kind::read(("backend", "backends"), &d.backends, d, |at, _| {
                 BackendId(at)
             }),
+            credential_headers: d
+                .backends
+                .iter()
+                .filter_map(|backend| match &backend.value.credential.value {
+                    files::Credential::Header { name, .. } => {
+                        Some((&name.value, backend.name.value.as_str()))
+                    }
+                    files::Credential::None
+                    | files::Credential::ManagedIdentity { .. }
+                    | files::Credential::FunctionKey { .. } => None,
+                })
+                .collect(),
         }
+    }
+
+    /// The backend that gets its credential in a header that reads as this one.
+    pub(super) fn backend_that_is_given(&self, header: &str) -> Option<&'d str> {
+        let header = HeaderName::from_bytes(header.as_bytes()).ok()?;
+        let mut headers = self.credential_headers.iter();
+        let found = headers.find(|(name, _)| folds_alike(name, &header));
+        found.map(|(_, backend)| *backend)
     }
 
     /// The tenants, in no order.
@@ -141,19 +164,22 @@ impl<'d> Names<'d> {
 
     /// What to call things by their IDs.
     pub(super) fn shown(&self, document: &PolicyDocument) -> Named {
+        let mut networks: Vec<(Arc<str>, Vec<IpNet>)> = document
+            .networks
+            .iter()
+            .map(|named| {
+                let networks = named.value.iter().map(|network| network.value);
+                (Arc::from(named.name.value.as_str()), networks.collect())
+            })
+            .collect();
+        networks
+            .sort_by_cached_key(|(name, networks)| (Reverse(extent(networks)), Arc::clone(name)));
         Named {
-            apps: self.apps.shown(|app| *app),
-            tenants: self.tenants.shown(|tenant| *tenant),
-            principals: self.principals.shown(|principal| *principal),
-            groups: self.groups.shown(|group| *group),
-            networks: document
-                .networks
-                .iter()
-                .map(|named| {
-                    let networks = named.value.iter().map(|network| network.value);
-                    (Arc::from(named.name.value.as_str()), networks.collect())
-                })
-                .collect(),
+            tenants: self.tenants.register(),
+            apps: self.apps.register(),
+            principals: self.principals.register(),
+            groups: self.groups.register(),
+            networks,
             backends: document
                 .backends
                 .iter()
@@ -161,4 +187,13 @@ impl<'d> Names<'d> {
                 .collect(),
         }
     }
+}
+
+/// How large networks are, for comparing: an IPv4 network is smaller than any IPv6 one of its length.
+fn extent(networks: &[IpNet]) -> u128 {
+    let size = |network: &IpNet| {
+        let free = network.max_prefix_len() - network.prefix_len();
+        1_u128.checked_shl(free.into()).unwrap_or(u128::MAX)
+    };
+    networks.iter().map(size).fold(0, u128::saturating_add)
 }

@@ -79,12 +79,25 @@ pub(super) fn closest(
 pub(super) fn denied(rule: &Rule, verdict: &Verdict) -> Refusal {
     let denial = match verdict {
         Verdict::Undecided(Undecided::GroupOverage) => overage(),
-        Verdict::Undecided(Undecided::Condition(failure)) => Denial::from(Reason::ConditionFailed)
+        Verdict::Undecided(Undecided::Condition(failure)) => Denial::from(reason(verdict))
             .expected("a condition that can be evaluated", failure.to_string()),
-        Verdict::Holds | Verdict::Fails => Denial::from(Reason::DeniedByRule)
-            .expected("a caller whom no deny rule names", rule.id.to_string()),
+        Verdict::Undecided(Undecided::NotRecorded) | Verdict::Holds | Verdict::Fails => {
+            Denial::from(reason(verdict))
+                .expected("a caller whom no deny rule names", rule.id.to_string())
+        }
     };
     Refusal::new(denial, Some(rule.id))
+}
+
+/// Why a deny rule refuses.
+pub(super) fn reason(verdict: &Verdict) -> Reason {
+    match verdict {
+        Verdict::Undecided(Undecided::GroupOverage) => Reason::GroupOverage,
+        Verdict::Undecided(Undecided::Condition(_) | Undecided::NotRecorded) => {
+            Reason::ConditionFailed
+        }
+        Verdict::Holds | Verdict::Fails => Reason::DeniedByRule,
+    }
 }
 
 fn tenant(caller: &Principal) -> Denial {
@@ -141,6 +154,8 @@ fn denial(
                 Denial::from(Reason::ConditionFailed)
                     .expected(condition.text(), failure.to_string())
             }
+            Verdict::Undecided(Undecided::NotRecorded) => Denial::from(Reason::ConditionNotMet)
+                .expected(condition.text(), "what was not recorded"),
             Verdict::Holds | Verdict::Fails => {
                 Denial::from(Reason::ConditionNotMet).expected(condition.text(), "false")
             }

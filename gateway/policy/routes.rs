@@ -4,11 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use http::Method;
-use ipnet::IpNet;
 use matchit::Params;
 
 use super::condition::Condition;
 use super::method::{self, MethodSet};
+use super::named::Named;
 use super::path::{Clash, Found, Paths, parameter_name};
 use super::rewrite::Rewrite;
 use super::rule::{Clause, Effect, Rule, RuleId};
@@ -17,7 +17,7 @@ use crate::canonical::{KeptParameters, canonical_path};
 use crate::denial::{Denial, Reason, allow_field};
 use crate::entra::Principal;
 use crate::files::{Mode, Span, hexadecimal};
-use crate::ids::{AppId, ObjectId, TenantId};
+use crate::ids::TenantId;
 
 /// The place of a route in its policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -146,20 +146,6 @@ pub struct Policy {
     pub(super) default_audiences: Vec<Box<str>>,
     pub(super) names: Named,
     pub(super) hosts: Hosts,
-}
-
-/// Names and what they stand for.
-pub type Meanings = Vec<(Arc<str>, String)>;
-
-/// What the policy calls people and things, for those who read.
-#[derive(Debug, Default)]
-pub struct Named {
-    pub(super) apps: HashMap<AppId, Arc<str>>,
-    pub(super) tenants: HashMap<TenantId, Arc<str>>,
-    pub(super) principals: HashMap<ObjectId, Arc<str>>,
-    pub(super) groups: HashMap<ObjectId, Arc<str>>,
-    pub(super) networks: Vec<(Arc<str>, Vec<IpNet>)>,
-    pub(super) backends: Vec<Arc<str>>,
 }
 
 /// Path tables by host: exact names, then suffixes from the longest, then those for any host.
@@ -382,112 +368,6 @@ impl Policy {
     /// What the policy calls people and things.
     pub fn names(&self) -> &Named {
         &self.names
-    }
-}
-
-impl Named {
-    /// The name of an app.
-    pub fn app(&self, app: AppId) -> Option<&Arc<str>> {
-        self.apps.get(&app)
-    }
-
-    /// The app of a name.
-    pub fn app_named(&self, name: &str) -> Option<AppId> {
-        let mut apps = self.apps.iter();
-        apps.find(|(_, known)| ***known == *name)
-            .map(|(app, _)| *app)
-    }
-
-    /// The names of all apps.
-    pub fn apps(&self) -> impl Iterator<Item = (AppId, &Arc<str>)> {
-        self.apps.iter().map(|(app, name)| (*app, name))
-    }
-
-    /// The name of a tenant.
-    pub fn tenant(&self, tenant: TenantId) -> Option<&Arc<str>> {
-        self.tenants.get(&tenant)
-    }
-
-    /// The tenant of a name.
-    pub fn tenant_named(&self, name: &str) -> Option<TenantId> {
-        let mut tenants = self.tenants.iter();
-        tenants
-            .find(|(_, known)| ***known == *name)
-            .map(|(tenant, _)| *tenant)
-    }
-
-    /// The names of all tenants.
-    pub fn tenants(&self) -> impl Iterator<Item = (TenantId, &Arc<str>)> {
-        self.tenants.iter().map(|(tenant, name)| (*tenant, name))
-    }
-
-    /// The names of all principals.
-    pub fn principals(&self) -> impl Iterator<Item = (ObjectId, &Arc<str>)> {
-        self.principals.iter().map(|(id, name)| (*id, name))
-    }
-
-    /// The name of a principal.
-    pub fn principal(&self, principal: ObjectId) -> Option<&Arc<str>> {
-        self.principals.get(&principal)
-    }
-
-    /// The principal of a name.
-    pub fn principal_named(&self, name: &str) -> Option<ObjectId> {
-        let mut principals = self.principals.iter();
-        principals
-            .find(|(_, known)| ***known == *name)
-            .map(|(principal, _)| *principal)
-    }
-
-    /// Every kind of name, by the key that it stands under, with what each name stands for; in the order of
-    /// the alphabet.
-    pub fn meanings(&self) -> [(&'static str, Meanings); 5] {
-        fn of<T: ToString>(names: &HashMap<T, Arc<str>>) -> Meanings {
-            let named = names.iter();
-            let mut named: Vec<_> = named
-                .map(|(id, name)| (Arc::clone(name), id.to_string()))
-                .collect();
-            named.sort();
-            named
-        }
-        let networks = self.networks.iter().map(|(name, networks)| {
-            let mut networks: Vec<String> = networks.iter().map(IpNet::to_string).collect();
-            networks.sort();
-            (Arc::clone(name), networks.join(", "))
-        });
-        let mut networks: Vec<_> = networks.collect();
-        networks.sort();
-        [
-            ("tenants", of(&self.tenants)),
-            ("apps", of(&self.apps)),
-            ("principals", of(&self.principals)),
-            ("groups", of(&self.groups)),
-            ("networks", networks),
-        ]
-    }
-
-    /// The networks that have names, by name.
-    pub fn networks(&self) -> impl Iterator<Item = (&Arc<str>, &[IpNet])> {
-        let networks = self.networks.iter();
-        networks.map(|(name, networks)| (name, networks.as_slice()))
-    }
-
-    /// The name of a group.
-    pub fn group(&self, group: ObjectId) -> Option<&Arc<str>> {
-        self.groups.get(&group)
-    }
-
-    /// The group of a name.
-    pub fn group_named(&self, name: &str) -> Option<ObjectId> {
-        let mut groups = self.groups.iter();
-        groups
-            .find(|(_, known)| ***known == *name)
-            .map(|(group, _)| *group)
-    }
-
-    /// The name of a backend.
-    pub fn backend(&self, backend: BackendId) -> Option<&Arc<str>> {
-        self.backends.get(backend.0)
     }
 }
 

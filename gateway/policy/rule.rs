@@ -161,6 +161,8 @@ pub enum Undecided {
     GroupOverage,
     /// The expression could not be evaluated.
     Condition(Failure),
+    /// The record that is replayed does not hold what the expression asks for.
+    NotRecorded,
 }
 
 impl From<bool> for Verdict {
@@ -201,17 +203,14 @@ impl Clause {
                 .iter()
                 .any(|network| network.addresses.contains(&circumstances.client()))
                 .into(),
-            Self::When(condition) => {
-                match condition.evaluate(&circumstances.facts(principal)) {
-                    Outcome::Is(holds) => holds.into(),
-                    Outcome::Failed(Failure::GroupOverage) => {
-                        Verdict::Undecided(Undecided::GroupOverage)
-                    }
-                    Outcome::Failed(failure) => Verdict::Undecided(Undecided::Condition(failure)),
-                    // Only where a record is replayed that does not hold what is asked.
-                    Outcome::Unknown => circumstances.when_unknown().into(),
+            Self::When(condition) => match condition.evaluate(&circumstances.facts(principal)) {
+                Outcome::Is(holds) => holds.into(),
+                Outcome::Failed(Failure::GroupOverage) => {
+                    Verdict::Undecided(Undecided::GroupOverage)
                 }
-            }
+                Outcome::Failed(failure) => Verdict::Undecided(Undecided::Condition(failure)),
+                Outcome::Unknown => Verdict::Undecided(Undecided::NotRecorded),
+            },
             Self::Window {
                 not_before,
                 expires,
@@ -292,6 +291,7 @@ impl Rule {
             .iter()
             .find_map(|clause| match clause.judge(principal, circumstances) {
                 Verdict::Holds => None,
+                Verdict::Undecided(Undecided::NotRecorded) if circumstances.hopeful() => None,
                 verdict => Some((clause, verdict)),
             })
     }
@@ -317,6 +317,9 @@ impl Rule {
             match clause.judge(principal, circumstances) {
                 Verdict::Fails => return Verdict::Fails,
                 Verdict::Holds => {}
+                Verdict::Undecided(Undecided::NotRecorded) if circumstances.hopeful() => {
+                    return Verdict::Fails;
+                }
                 undecided @ Verdict::Undecided(_) if unless == Verdict::Holds => unless = undecided,
                 Verdict::Undecided(_) => {}
             }

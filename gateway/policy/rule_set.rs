@@ -48,7 +48,7 @@ impl RuleSet {
         self.rules.is_empty()
     }
 
-    /// The rules that may hold for a caller: all that do are among them.
+    /// The rules that may hold for a caller, in the order of the file: all that do are among them.
     pub(super) fn candidates<'s>(
         &'s self,
         principal: Option<&Principal>,
@@ -57,12 +57,12 @@ impl RuleSet {
             (Some(index), Some(principal)) => {
                 let by_app = index.by_app.get(&principal.app());
                 let by_app = by_app.map(Vec::as_slice).unwrap_or_default();
-                (None, Some(by_app.iter().chain(&index.any_app)))
+                (None, Some(in_order(by_app, &index.any_app)))
             }
             (None, _) | (_, None) => (Some(self.rules.iter()), None),
         };
         let few = few.into_iter().flatten();
-        let few = few.filter_map(|at| self.rules.get(*at));
+        let few = few.filter_map(|at| self.rules.get(at));
         all.into_iter().flatten().chain(few)
     }
 
@@ -72,6 +72,16 @@ impl RuleSet {
             .as_ref()
             .is_some_and(|index| index.tenants.contains(&tenant))
     }
+}
+
+/// The numbers of two lists, each in ascending order, as one.
+fn in_order<'l>(one: &'l [usize], other: &'l [usize]) -> impl Iterator<Item = usize> + 'l {
+    let (mut one, mut other) = (one.iter().peekable(), other.iter().peekable());
+    std::iter::from_fn(move || match (one.peek(), other.peek()) {
+        (Some(a), Some(b)) if a <= b => one.next().copied(),
+        (_, Some(_)) => other.next().copied(),
+        (_, None) => one.next().copied(),
+    })
 }
 
 impl Index {

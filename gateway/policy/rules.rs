@@ -162,7 +162,18 @@ fn condition(
     diagnostics: &mut Diagnostics,
 ) -> Option<Condition> {
     match Condition::compile(&written.value, &|field, name| names.guid(field, name)) {
-        Ok(condition) => Some(condition),
+        Ok(condition) => {
+            let given = |header| names.backend_that_is_given(header);
+            if let Some(backend) = condition.headers().find_map(given) {
+                diagnostics
+                    .error(
+                        &written.span,
+                        format!("this reads the header in which the backend `{backend}` gets its credential"),
+                    )
+                    .help("what callers send in it counts for nothing, and must not be written to a log");
+            }
+            Some(condition)
+        }
         Err(faults) => {
             for fault in faults {
                 report(&fault, written, diagnostics);

@@ -1,6 +1,6 @@
 //! Regions of callers in the words of a policy: a row for each kind of caller, as a reviewer reads it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use time::format_description::well_known::Rfc3339;
 
 use super::access::{Atom, Cube, Mask, Ranges, Region, Set, masks};
 use super::callers::Callers;
+use super::named::{Named, Register};
 use super::reach::{MAPPED, ranges_of};
-use super::routes::Named;
 use crate::ids::{AppId, ObjectId, TenantId};
 use crate::token::{AuthStrength, TokenKind};
 
@@ -69,8 +69,6 @@ impl Words {
 #[derive(Clone, Copy, Debug)]
 pub struct Naming<'n>(pub &'n [&'n Named]);
 
-type Names<T> = HashMap<T, Arc<str>>;
-
 impl Naming<'_> {
     pub(super) fn tenant(&self, id: TenantId) -> Option<Arc<str>> {
         self.find(id, |named| &named.tenants)
@@ -88,25 +86,21 @@ impl Naming<'_> {
         self.find(id, |named| &named.groups)
     }
 
-    fn find<T: Eq + Hash>(&self, id: T, names: fn(&Named) -> &Names<T>) -> Option<Arc<str>> {
-        let mut known = self.0.iter().filter_map(|named| names(named).get(&id));
+    fn find<T: Copy + Eq + Hash>(&self, id: T, of: fn(&Named) -> &Register<T>) -> Option<Arc<str>> {
+        let mut known = self.0.iter().filter_map(|named| of(named).name(id));
         known.next().cloned()
     }
 
     /// A name as people read it: with the ID where the policies call two different things by it.
-    fn shown<T>(&self, id: T, names: fn(&Named) -> &Names<T>) -> String
+    fn shown<T>(&self, id: T, of: fn(&Named) -> &Register<T>) -> String
     where
-        T: Eq + Hash + Copy + ToString,
+        T: Copy + Eq + Hash + ToString,
     {
-        let Some(name) = self.find(id, names) else {
+        let Some(name) = self.find(id, of) else {
             return id.to_string();
         };
-        let other = |named: &&Named| {
-            let mut names = names(named).iter();
-            names.any(|(other, same)| *same == name && *other != id)
-        };
-        // The names of one policy are different.
-        match self.0.len() > 1 && self.0.iter().any(other) {
+        let other = |named: &&Named| of(named).id(&name).is_some_and(|other| other != id);
+        match self.0.iter().any(other) {
             true => format!("{name} ({})", id.to_string()),
             false => name.to_string(),
         }

@@ -125,10 +125,11 @@ fn line(record: &Record, out: &mut Vec<u8>) {
         host: &record.host,
         path: &record.path,
         protocol: protocol(record.version),
-        fields: record
+        fields: recorded
             .fields
             .iter()
-            .map(|(name, values)| (&**name, values.as_slice()))
+            .zip(&record.fields)
+            .filter_map(|(name, values)| Some((&**name, values.as_deref()?)))
             .collect(),
         token: record
             .principal

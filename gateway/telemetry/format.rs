@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::event::timestamp;
-use super::record::{Disagreement, Outcome, Record};
+use super::record::{Disagreement, Outcome, Record, shortened};
 use crate::policy::Rehearsed;
 
 #[derive(Serialize)]
@@ -107,7 +107,7 @@ impl<'r> Line<'r> {
             client: record.client.to_string(),
             method: record.method.as_str(),
             host: &record.host,
-            path: &record.path,
+            path: shortened(&record.path),
             protocol: protocol(record.version),
             route: record.route.as_deref(),
             decision: record.outcome.decision(),
@@ -153,7 +153,7 @@ pub(super) fn human(record: &Record, out: &mut Vec<u8>) {
         record.outcome.decision(),
         record.method,
         record.host,
-        record.path,
+        shortened(&record.path),
         record.status.as_u16(),
         milliseconds(record.duration),
         record.outcome.reason(),

@@ -89,7 +89,7 @@ pub struct Record {
     pub method: Method,
     /// HTTP/1.1 or HTTP/2.
     pub version: Version,
-    /// The canonical path, never the query; empty when there is none to speak of.
+    /// The canonical path, whole, and never the query; empty when there is none to speak of.
     pub path: Box<str>,
     /// The canonical host.
     pub host: Box<str>,
@@ -111,8 +111,9 @@ pub struct Record {
     pub candidate: Option<Disagreement>,
     /// Whether the candidate could not decide without waiting for keys.
     pub candidate_undecided: bool,
-    /// The fields that conditions may read, with their values. Empty unless decisions are recorded.
-    pub fields: Vec<(Box<str>, Vec<Box<str>>)>,
+    /// The values of the fields that conditions may read, in the order in which `recorded` names them.
+    /// `None` for one that is too long, or no text. Empty unless decisions are recorded.
+    pub fields: Vec<Option<Vec<Box<str>>>>,
     /// What else is kept for the decision log; `None` where decisions are not recorded.
     pub recorded: Option<Arc<Recorded>>,
     /// Why the token was refused, if it was.
@@ -179,13 +180,13 @@ impl Record {
 
     /// Notes a request that has no canonical form: its path as it was sent, for the log alone.
     pub fn refused(&mut self, refused: &Refused) {
-        self.path = shortened(refused.raw_path());
+        self.path = shortened(refused.raw_path()).into();
     }
 
     /// Notes the request, once it is in canonical form.
     pub fn request(&mut self, request: &canonical::Request, trace: Trace) {
-        self.path = shortened(request.path());
-        self.host = shortened(request.host());
+        self.path = request.path().into();
+        self.host = request.host().into();
         self.key_parameters = request.key_parameters_seen();
         self.key_headers = request.key_headers_seen();
         self.trace = Some(trace);
@@ -204,8 +205,8 @@ impl Record {
             Err(unrouted) => unrouted.principal.as_ref(),
         };
         if let Some(caller) = principal {
-            self.app_name = policy.names().app(caller.app()).cloned();
-            self.tenant_name = policy.names().tenant(caller.tenant()).cloned();
+            self.app_name = policy.names().apps().name(caller.app()).cloned();
+            self.tenant_name = policy.names().tenants().name(caller.tenant()).cloned();
             self.principal = Some(Arc::clone(caller));
         }
         let decision = match decision {
@@ -274,16 +275,19 @@ impl Record {
 
     /// Keeps what conditions may read, so that the decision can be made again.
     pub fn keep(&mut self, request: &canonical::Request, recorded: &Arc<Recorded>) {
+        /// The longest value, in bytes.
+        const LONGEST: usize = 1024;
         self.recorded = Some(Arc::clone(recorded));
-        let values = |name: &str| {
-            let values = request.headers().get_all(name).iter();
-            values.map(|value| shortened(&String::from_utf8_lossy(value.as_bytes())))
+        let values = |name: &Box<str>| {
+            let values = request.headers().get_all(&**name).iter();
+            let texts = values.map(|value| {
+                let text = value.to_str().ok()?;
+                (text.len() <= LONGEST).then(|| text.into())
+            });
+            // Whole or not at all: half a value would be decided on as if it were one.
+            texts.collect::<Option<Vec<Box<str>>>>()
         };
-        self.fields = recorded
-            .fields
-            .iter()
-            .map(|name| (name.clone(), values(name).collect()))
-            .collect();
+        self.fields = recorded.fields.iter().map(values).collect();
     }
 
     /// Notes that the request was let in, and that it is sent on now.
@@ -315,9 +319,9 @@ impl Record {
     }
 }
 
-/// Text of the caller's, no longer than a line can bear.
-fn shortened(text: &str) -> Box<str> {
+/// Text of the caller's, no longer than a line for people can bear.
+pub(super) fn shortened(text: &str) -> &str {
     const LONGEST: usize = 1024;
     let end = text.floor_char_boundary(LONGEST);
-    text.get(..end).unwrap_or_default().into()
+    text.get(..end).unwrap_or_default()
 }

@@ -251,7 +251,7 @@ impl<'p> Suite<'p> {
         let groups = written
             .groups
             .iter()
-            .map(|group| match names.group_named(group) {
+            .map(|group| match names.groups().id(group) {
                 Some(id) => id.to_string(),
                 None => group.clone(),
             });
@@ -285,31 +285,31 @@ trait NamedId: std::str::FromStr {
 
 impl NamedId for TenantId {
     fn of(names: &Named, name: &str) -> Option<Self> {
-        names.tenant_named(name)
+        names.tenants().id(name)
     }
 
     fn all(names: &Named) -> Vec<&str> {
-        names.tenants().map(|(_, name)| &**name).collect()
+        names.tenants().names().collect()
     }
 }
 
 impl NamedId for AppId {
     fn of(names: &Named, name: &str) -> Option<Self> {
-        names.app_named(name)
+        names.apps().id(name)
     }
 
     fn all(names: &Named) -> Vec<&str> {
-        names.apps().map(|(_, name)| &**name).collect()
+        names.apps().names().collect()
     }
 }
 
 impl NamedId for ObjectId {
     fn of(names: &Named, name: &str) -> Option<Self> {
-        names.principal_named(name)
+        names.principals().id(name)
     }
 
     fn all(names: &Named) -> Vec<&str> {
-        names.principals().map(|(_, name)| &**name).collect()
+        names.principals().names().collect()
     }
 }
 

@@ -431,3 +431,76 @@ fn a_decision_log_that_cannot_be_opened_ends_the_start() {
         "{said}"
     );
 }
+
+#[test]
+fn what_was_not_recorded_leaves_a_request_open_whichever_rule_asks_for_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write =
+        |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("written");
+    let record = json!({
+        "v": 1, "time": "2027-01-15T12:00:00Z", "id": "1", "client": "127.0.0.1", "method": "GET",
+        "host": "localhost", "path": "/read", "protocol": "HTTP/1.1", "decision": "allow", "reason": "rule",
+        "route": "read", "policy": "x", "trust": "x",
+        "token": {
+            "tenant": "11111111-1111-1111-1111-111111111111", "version": "2.0",
+            "app": "aaaaaaaa-0000-0000-0000-000000000001", "kind": "appOnly", "strength": "secret",
+            "audience": "api://gateway", "roles": [], "scopes": [], "groupOverage": false,
+        },
+    });
+    write("log.jsonl", &format!("{record}\n"));
+    let asked = "when: \"request.headers['x-a'] == 'yes'\"";
+    let usual = "tenants: [contoso], apps: [portal], tokenKinds: [appOnly]";
+    for (rules, expected) in [
+        (format!("allow: [{{ {usual} }}]"), "same"),
+        (format!("allow: [{{ {usual}, {asked} }}]"), "cannotBeTold"),
+        (
+            format!("allow: [{{ {usual} }}], deny: [{{ {asked} }}]"),
+            "cannotBeTold",
+        ),
+        (
+            format!(
+                "allow: [{{ {usual}, {asked} }}], deny: [{{ when: \"request.headers['x-b'] == 'yes'\" }}]"
+            ),
+            "cannotBeTold",
+        ),
+        (
+            format!("allow: [{{ {usual}, {asked} }}], deny: [{{ tenants: [contoso] }}]"),
+            "refused",
+        ),
+    ] {
+        write(
+            "policy.yaml",
+            &format!(
+                "tenants: {{ contoso: 11111111-1111-1111-1111-111111111111 }}\napps: {{ portal: aaaaaaaa-0000-0000-0000-000000000001 }}\naudiences: [api://gateway]\nbackends: {{ b: {{ http: 'http://127.0.0.1:9', credential: none }} }}\nroutes: {{ read: {{ match: {{ methods: [GET], path: /read }}, backend: b, {rules} }} }}\n"
+            ),
+        );
+        let (told, _) = replay(folder.path(), &["--policies", "policy.yaml", "log.jsonl"]);
+        assert_eq!(told[expected], json!(1), "{rules}\n{told}");
+    }
+}
+
+#[test]
+fn a_value_that_is_too_long_for_the_log_is_left_out_and_a_long_path_is_kept() {
+    let scene = Scene::new();
+    let raw = RawBackend::ok(&scene, "fine");
+    let stage = stage(&raw, scene);
+    let long = "a".repeat(1025);
+    for value in ["a", &long] {
+        let call = stage.call("GET", "/asked").header("x-case", value);
+        call.portal().send();
+    }
+    let path = format!("/read/{}", "b".repeat(4000));
+    assert_eq!(stage.call("GET", &path).portal().send().verdict(), "200");
+    stage.until("all decisions", |stage| lines(stage).len() == 3);
+    let lines = lines(&stage);
+    let kept: Vec<&Value> = lines.iter().map(|line| &line["fields"]["x-case"]).collect();
+    assert_eq!(kept, [&json!(["a"]), &Value::Null, &json!([])]);
+    assert_eq!(lines[2]["path"], json!(path));
+    let folder = stage.folder.path();
+    let (told, _) = replay(folder, &["--policies", "policy.yaml", "decisions.jsonl"]);
+    assert_eq!(
+        (&told["same"], &told["cannotBeTold"]),
+        (&json!(2), &json!(1)),
+        "{told}"
+    );
+}

@@ -10,6 +10,7 @@ use super::Failure;
 use super::print::quoted;
 use super::types::Type;
 use crate::canonical::caller_may_send;
+use crate::files::is_secretive;
 
 /// A value of the outside world that a condition reads, resolved when the condition is compiled.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -238,6 +239,16 @@ pub(super) fn claim(name: &str) -> Result<Field, Refused> {
     }
 }
 
+/// Whether a header holds credentials by its name, as far as names tell. A false yes keeps a condition from
+/// being written; a false no puts a secret into the decision log.
+fn holds_a_credential(name: &str) -> bool {
+    let known = ["authorization", "proxy-authorization", "cookie"];
+    let endings = ["-token", "-subscription-key", "-auth-key", "-authorization"];
+    known.contains(&name)
+        || endings.iter().any(|ending| name.ends_with(ending))
+        || is_secretive(name)
+}
+
 /// The header of a name.
 ///
 /// # Errors
@@ -250,10 +261,7 @@ pub(super) fn header(name: &str) -> Result<Field, Refused> {
         return Err((message, "names of headers have letters, digits and `-`"));
     };
     let name = parsed.as_str();
-    if matches!(
-        name,
-        "authorization" | "proxy-authorization" | "cookie" | "x-functions-key"
-    ) {
+    if holds_a_credential(name) {
         let message = format!("the header `{name}` holds credentials");
         return Err((message, "what the caller proved is in `token`"));
     }

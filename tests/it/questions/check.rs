@@ -142,6 +142,25 @@ fn a_condition_is_checked_with_the_file_and_its_part_is_underlined() {
 }
 
 #[test]
+fn no_condition_reads_the_header_of_a_backends_credential() {
+    let place = Place::new(&rule(
+        "allow: [{ tenants: [contoso], apps: [portal], tokenKinds: [appOnly], when: \"request.headers['X_Door'] == 'open'\" }]",
+    ));
+    let (said, _) = place.ask("check policies");
+    assert!(!said.contains("error"), "{said}");
+    place.write(
+        "policies/more.yaml",
+        "backends: { old: { http: 'http://127.0.0.1:9', credential: { header: { name: x-door, value: { env: DOOR } } } } }\n",
+    );
+    let (said, code) = place.ask("check policies");
+    assert_eq!(code, Some(1));
+    assert!(
+        said.contains("this reads the header in which the backend `old` gets its credential"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_route_without_a_test_and_a_stale_table_are_found() {
     let place = Place::new(&rule(
         "allow: [{ tenants: [contoso], apps: [portal], tokenKinds: [appOnly], from: [office] }]",

@@ -262,3 +262,31 @@ fn what_ci_reads_says_why_a_test_run_failed() {
     );
     assert_eq!(code, Some(1));
 }
+
+#[test]
+fn a_near_miss_changes_what_the_rule_asks_for_and_leaves_nothing_of_it() {
+    // Of two scopes in one token neither is left; a user with the app's ID is another person, in no group.
+    let rules = [
+        "{ tenants: [contoso], apps: [portal], scopes: [A], reason: x }",
+        "{ tenants: [contoso], apps: [portal], principals: [batch-identity], reason: x }",
+        "{ tenants: [contoso], apps: [portal], groups: [desk], reason: x }",
+    ];
+    let tokens = [
+        "scopes: [A, B]",
+        "principal: batch-identity",
+        "groups: [desk]",
+    ];
+    for (asked, token) in rules.iter().zip(tokens) {
+        let place = Place::new(&rule(&format!("allow: [{asked}]")));
+        place.write(
+            "policies/more.yaml",
+            "groups: { desk: dddddddd-0000-0000-0000-000000000001 }\nprincipals: { batch-identity: cccccccc-0000-0000-0000-000000000001 }\n",
+        );
+        place.write(
+            "policies/a.test.yaml",
+            &format!("- {{ name: one, request: {{ method: POST, path: /other }}, token: {{ tenant: contoso, app: portal, {token} }}, expect: allow }}\n"),
+        );
+        let (said, code) = place.ask("test policies --attack");
+        assert_eq!(code, Some(0), "{asked}\n{said}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Place, rule};
+use super::{Place, READ, rule};
 
 #[test]
 fn who_can_names_everybody_and_says_when_nobody_can() {
@@ -107,4 +107,47 @@ fn who_can_writes_ipv4_networks_beside_all_of_ipv6() {
         said.contains("  198.51.100.7, 203.0.113.0/24, ::/0  "),
         "{said}"
     );
+}
+
+#[test]
+fn each_of_several_names_for_one_app_is_understood() {
+    let place = Place::new(READ);
+    place.write(
+        "policies/more.yaml",
+        "apps: { another-portal: aaaaaaaa-0000-0000-0000-000000000001 }\n",
+    );
+    for name in ["portal", "another-portal"] {
+        let (said, code) = place.ask(&format!("what-can --app {name} --policies policies"));
+        assert_eq!(code, Some(0), "{name}");
+        assert!(
+            said.contains("  contoso  another-portal  appOnly  "),
+            "{said}"
+        );
+    }
+    place.write(
+        "policies/a.test.yaml",
+        "- { name: one, request: { method: GET, path: /guests/1 }, token: { tenant: contoso, app: portal }, expect: allow }\n",
+    );
+    let (said, code) = place.ask("test policies");
+    assert_eq!(code, Some(0), "{said}");
+    let (said, _) = place.ask("who-can --all --policies policies");
+    let (_, meanings) = said.split_once("\napps").expect("names");
+    assert!(meanings.contains("  another-portal  aaaaaaaa-0000-0000-0000-000000000001\n"));
+    assert!(meanings.contains("  portal          aaaaaaaa-0000-0000-0000-000000000001\n"));
+}
+
+#[test]
+fn of_networks_that_fit_the_largest_is_named_whatever_the_order_of_the_files() {
+    let from = rule("allow: [{ tenants: [contoso], apps: [portal], roles: [R], from: [corp] }]");
+    let networks = ["office: 203.0.113.0/25", "corp: 203.0.113.0/24"];
+    for order in [[0, 1], [1, 0]] {
+        let place = Place::new(&from);
+        let networks = order.map(|at| networks[at]).join(", ");
+        place.write(
+            "policies/more.yaml",
+            &format!("networks: {{ {networks} }}\n"),
+        );
+        let (said, _) = place.ask("who-can POST /other --policies policies");
+        assert!(said.contains("  corp  always"), "{said}");
+    }
 }

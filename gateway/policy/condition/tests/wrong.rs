@@ -10,7 +10,7 @@ type Wrong = (
     Option<&'static str>,
 );
 
-const WRONG: [Wrong; 74] = [
+const WRONG: [Wrong; 77] = [
     // Names.
     (
         "token.tenent == 'a'",
@@ -96,6 +96,24 @@ const WRONG: [Wrong; 74] = [
         "request.headers['X-Functions-Key'] == ''",
         "'X-Functions-Key'",
         "the header `x-functions-key` holds credentials",
+        None,
+    ),
+    (
+        "request.headers['x-api-key'] == ''",
+        "'x-api-key'",
+        "the header `x-api-key` holds credentials",
+        None,
+    ),
+    (
+        "request.headers['Ocp-Apim-Subscription-Key'] == ''",
+        "'Ocp-Apim-Subscription-Key'",
+        "the header `ocp-apim-subscription-key` holds credentials",
+        None,
+    ),
+    (
+        "request.headers['x-auth-token'] == ''",
+        "'x-auth-token'",
+        "the header `x-auth-token` holds credentials",
         None,
     ),
     (
