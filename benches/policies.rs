@@ -36,12 +36,12 @@ fn policies(routes: usize, apps: usize, changed: bool) -> String {
     text += "backends: { b: { http: 'http://127.0.0.1:9', credential: none } }\nroutes:\n";
     let per_route = apps / routes.max(1);
     for route in 0..routes {
-        let area = route % 25;
+        // As of one API: all paths begin alike.
         let path = match route % 4 {
-            0 => format!("/area-{area}/thing-{route}"),
-            1 => format!("/area-{area}/thing-{route}/{{id}}"),
-            2 => format!("/area-{area}/thing-{route}/{{id}}/part-{route}"),
-            _ => format!("/area-{area}/thing-{route}/{{*rest}}"),
+            0 => format!("/api/thing-{route}"),
+            1 => format!("/api/thing-{route}/{{id}}"),
+            2 => format!("/api/thing-{route}/{{id}}/part-{route}"),
+            _ => format!("/api/thing-{route}/{{*rest}}"),
         };
         let _ = writeln!(
             text,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::clock::{Clock, Now};
 use crate::credentials::Credentials;
 use crate::entra::{ClaimRules, Entra, Rhythm, TokenRules, Version};
-use crate::files::{Diagnostics, GatewayDocument, PolicyDocument, PolicyFile, TokenVersions};
+use crate::files::{Diagnostics, GatewayDocument, PolicyDocument, PolicyFile};
 use crate::limits::{LimitStore, Limits};
 use crate::policy::{self, Policy};
 use crate::telemetry::Recorded;
@@ -178,8 +178,6 @@ impl Lasting {
             unknown_key_interval: entra.unknown_key_interval,
             key_wait: entra.key_wait,
         };
-        let TokenVersions { v1, v2 } = entra.token_versions;
-        let versions = [v1.then_some(Version::V1), v2.then_some(Version::V2)];
         let tenants = policy.tenants().iter();
         let tenants: HashMap<_, _> = tenants
             .map(|tenant| (*tenant, self.entra.tenant(*tenant, rhythm)))
@@ -188,7 +186,7 @@ impl Lasting {
             tenants,
             claims: ClaimRules {
                 audiences: policy.audiences().to_vec(),
-                versions: versions.into_iter().flatten().collect(),
+                versions: Version::accepted(entra.token_versions),
                 clock_skew: entra.clock_skew,
             },
             algorithms: entra.algorithms.clone(),

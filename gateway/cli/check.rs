@@ -3,16 +3,15 @@
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use super::who_can;
 use super::{Format, out, talk};
 use crate::clock::{Clock as _, SystemClock};
-use crate::files::{self, Diagnostics, GatewayDocument, ListenTls, PolicyDocument, Span};
+use crate::files::{self, Diagnostics, GatewayDocument, ListenTls, Span};
 use crate::net::tls;
 use crate::policy::{self, Policy};
 use crate::server::Certificates;
-use crate::trial::Suite;
+use crate::trial::{Suite, Tokens, Trial};
 use crate::upstream::{Backends, Endpoints};
 
 /// The table of who can call what that may stand beside the policies.
@@ -41,18 +40,19 @@ pub(super) fn check(path: &Path, format: Format) -> ExitCode {
 /// How many routes there are, when they could be read.
 fn examine(path: &Path, diagnostics: &mut Diagnostics) -> Option<usize> {
     if !is_gateway(path) {
-        return policies(path, diagnostics);
+        return policies(path, &Tokens::default(), diagnostics);
     }
     let gateway = files::load_gateway(path, diagnostics)?;
     certificates(&gateway, diagnostics);
+    let tokens = Tokens::from(&gateway.entra);
     if let Some(candidate) = &gateway.candidate {
-        policies(&candidate.value, diagnostics);
+        policies(&candidate.value, &tokens, diagnostics);
     }
-    policies(&gateway.policies.value, diagnostics)
+    policies(&gateway.policies.value, &tokens, diagnostics)
 }
 
 /// Checks the policies of a file or folder, and what stands beside them in a folder.
-fn policies(path: &Path, diagnostics: &mut Diagnostics) -> Option<usize> {
+fn policies(path: &Path, tokens: &Tokens, diagnostics: &mut Diagnostics) -> Option<usize> {
     let before = diagnostics.errors();
     let document = files::load_policies(path, diagnostics)?;
     let policy = policy::compile(&document, diagnostics);
@@ -62,7 +62,8 @@ fn policies(path: &Path, diagnostics: &mut Diagnostics) -> Option<usize> {
         let now = SystemClock.now().unix;
         policy::review(&policy, &document, now.as_secs(), diagnostics);
         if path.is_dir() {
-            untested(path, &policy, &document, now, diagnostics);
+            let suite = Suite::new(Trial::new(&policy, tokens), &document, now);
+            untested(path, &policy, suite, diagnostics);
             stale_table(path, &policy, diagnostics);
         }
     }
@@ -70,15 +71,8 @@ fn policies(path: &Path, diagnostics: &mut Diagnostics) -> Option<usize> {
 }
 
 /// Routes that no test reaches, where there are tests at all.
-fn untested(
-    folder: &Path,
-    policy: &Policy,
-    document: &PolicyDocument,
-    now: Duration,
-    diagnostics: &mut Diagnostics,
-) {
+fn untested(folder: &Path, policy: &Policy, mut suite: Suite<'_>, diagnostics: &mut Diagnostics) {
     let files = files::test_files(folder);
-    let mut suite = Suite::new(policy, document, now);
     for file in &files {
         for case in files::load_tests(file, diagnostics).cases {
             // Whether it passes is asked by `test`.

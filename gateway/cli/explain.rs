@@ -1,6 +1,8 @@
 //! `portcullis explain`: why a request is let in or refused, stage by stage. Says nothing of a token's
 //! signature: none is looked at, and none is printed.
 
+mod said;
+
 use std::fs;
 use std::io::{self, Read as _};
 use std::net::IpAddr;
@@ -11,17 +13,19 @@ use std::time::Duration;
 use clap::Args;
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Uri, Version};
-use serde::Serialize;
-use serde_json::{Map, Value};
 
+use self::said::{
+    BackendSaid, DecisionSaid, Explanation, RecordedSaid, Refused, RequestSaid, RouteSaid,
+    TokenSaid, names_of, without_tokens,
+};
 use super::policies::{self, Read};
 use super::{Form, Unanswered, moment, out};
-use crate::denial::Denial;
+use crate::canonical::KeyParameters;
 use crate::entra;
 use crate::files::Mode;
-use crate::policy::explain::{ExplainedRule, app, tenant};
+use crate::policy::explain::{app, tenant};
 use crate::policy::{Known, Rehearsed};
-use crate::trial::{Answer, Caller, Question, Recorded, Suite, Trial};
+use crate::trial::{Answer, Caller, Question, Recorded, Suite, Tokens, Unreadable, recorded};
 
 /// The options of the command.
 #[derive(Args)]
@@ -69,131 +73,12 @@ pub(super) struct Options {
     format: Form,
 }
 
-/// Everything that led to a decision.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Explanation {
-    request: RequestSaid,
-    route: Option<RouteSaid>,
-    token: TokenSaid,
-    rules: Vec<ExplainedRule>,
-    /// What was decided when the request came, where a recorded decision is explained.
-    recorded: Option<RecordedSaid>,
-    decision: DecisionSaid,
-    backend: Option<BackendSaid>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct RequestSaid {
-    method: String,
-    host: String,
-    /// The canonical path; none where there is no canonical form.
-    path: Option<String>,
-    client: String,
-    /// Names of keys and claimed identities that are taken out.
-    stripped: Vec<&'static str>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct RouteSaid {
-    name: String,
-    place: String,
-    pattern: String,
-    report_only: bool,
-    public: bool,
-    owner: Option<String>,
-    audiences: Vec<String>,
-    backend: Option<String>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct TokenSaid {
-    tenant: Option<String>,
-    app: Option<String>,
-    principal: Option<String>,
-    kind: Option<&'static str>,
-    version: Option<&'static str>,
-    audience: Option<String>,
-    refused: Option<Refused>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Refused {
-    reason: &'static str,
-    title: &'static str,
-    expected: Option<String>,
-    got: Option<String>,
-}
-
-impl Refused {
-    fn of(denial: &Denial) -> Self {
-        let note = denial.note();
-        Self {
-            reason: denial.reason().code(),
-            title: denial.reason().title(),
-            expected: note.map(|note| note.expected.clone()),
-            got: note.map(|note| note.got.clone()),
-        }
-    }
-
-    fn text(&self) -> String {
-        match (&self.expected, &self.got) {
-            (Some(expected), Some(got)) => {
-                format!(
-                    "{}: {} (expected {expected}, got {got})",
-                    self.reason, self.title
-                )
-            }
-            _ => format!("{}: {}", self.reason, self.title),
-        }
-    }
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct RecordedSaid {
-    time: String,
-    decision: &'static str,
-    reason: String,
-    route: Option<String>,
-    rule: Option<String>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct DecisionSaid {
-    decision: &'static str,
-    reason: &'static str,
-    rule: Option<String>,
-    status: Option<u16>,
-    refusal: Option<Refused>,
-    /// What would be otherwise, if everything acted that only reports.
-    report_only: Option<String>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct BackendSaid {
-    name: String,
-    path: String,
-    query: Option<String>,
-    /// Names of the fields that it gets; values may be anybody's secrets.
-    fields: Vec<String>,
-}
-
 pub(super) fn explain(options: &Options) -> Result<ExitCode, Unanswered> {
     let read = policies::to_ask(&options.policies)?;
-    let explanation = explained(asked(options)?, &read);
+    let explanation = explained(asked(options, &read.tokens)?, &read);
     out(&match options.format {
         Form::Human => explanation.human(),
-        Form::Json => match serde_json::to_string_pretty(&explanation) {
-            Ok(text) => format!("{text}\n"),
-            Err(error) => format!("{error}\n"),
-        },
+        Form::Json => explanation.json(),
     });
     Ok(match explanation.decision.decision {
         "allow" => ExitCode::SUCCESS,
@@ -209,7 +94,7 @@ struct Asked {
     recorded: Option<RecordedSaid>,
 }
 
-fn asked(options: &Options) -> Result<Asked, Unanswered> {
+fn asked(options: &Options, tokens: &Tokens) -> Result<Asked, Unanswered> {
     if let (Some(id), Some(log)) = (&options.decision, &options.log) {
         return find(log, id)
             .map(Asked::again)
@@ -217,7 +102,7 @@ fn asked(options: &Options) -> Result<Asked, Unanswered> {
     }
     let now = moment(options.at.as_deref())?;
     Ok(Asked {
-        question: question(options, now).map_err(Unanswered::UsedWrongly)?,
+        question: question(options, tokens, now).map_err(Unanswered::UsedWrongly)?,
         known: None,
         recorded: None,
     })
@@ -234,13 +119,14 @@ impl Asked {
                 reason: recorded.reason,
                 route: recorded.route,
                 rule: recorded.rule,
+                token_looked_at: recorded.token_looked_at,
             }),
         }
     }
 }
 
 /// The request that the options describe.
-fn question(options: &Options, now: Duration) -> Result<Question, String> {
+fn question(options: &Options, tokens: &Tokens, now: Duration) -> Result<Question, String> {
     let (Some(method), Some(url)) = (&options.method, &options.url) else {
         return Err("name a method and a URL, or a recorded decision".to_owned());
     };
@@ -250,6 +136,13 @@ fn question(options: &Options, now: Duration) -> Result<Question, String> {
     let host = uri
         .authority()
         .map(|authority| authority.as_str().to_owned());
+    for (what, host) in [("URL", host.as_deref()), ("host", Some(&*options.host))] {
+        if host.is_some_and(|host| host.contains('@')) {
+            return Err(format!(
+                "the {what} holds user information, which no caller sends: leave it out"
+            ));
+        }
+    }
     let target = uri.path_and_query().map_or("/", |path| path.as_str());
     let mut headers = HeaderMap::new();
     for field in &options.header {
@@ -276,24 +169,26 @@ fn question(options: &Options, now: Duration) -> Result<Question, String> {
         client: options.client,
         now,
         version: Version::HTTP_11,
-        caller: caller(options)?,
+        caller: caller(options, tokens)?,
     })
 }
 
-fn caller(options: &Options) -> Result<Caller, String> {
+fn caller(options: &Options, tokens: &Tokens) -> Result<Caller, String> {
     if let Some(token) = &options.token {
         let text = contents(token)?;
         let text = text.trim();
         let text = text.strip_prefix("Bearer ").unwrap_or(text);
-        return Ok(match entra::unverified_claims(text) {
+        return Ok(match entra::unverified_claims(text, &tokens.algorithms) {
             Ok(claims) => Caller::Claims(claims),
             Err(denial) => Caller::Refused(denial),
         });
     }
     if let Some(claims) = &options.claims {
         let text = contents(claims)?;
-        let claims: Map<String, Value> = serde_json::from_str(&text).map_err(|_| {
-            "the claims are no JSON object: write `{ \"tid\": \"...\", ... }`".to_owned()
+        let claims = entra::claims(&text).ok_or_else(|| {
+            "the claims are no JSON object in which each name stands once: \
+             write `{ \"tid\": \"...\", ... }`"
+                .to_owned()
         })?;
         return Ok(Caller::Claims(claims));
     }
@@ -308,17 +203,37 @@ fn contents(path: &Path) -> Result<String, String> {
         }
         false => fs::read_to_string(path),
     };
-    read.map_err(|error| format!("{}: {error}", path.display()))
+    read.map_err(|error| match looks_like_a_token(path) {
+        true => "this is a token where the name of a file belongs: put it into a file, or write `-` and \
+                 give it on standard input"
+            .to_owned(),
+        false => format!("{}: {error}", path.display()),
+    })
+}
+
+fn looks_like_a_token(path: &Path) -> bool {
+    let text = path.to_string_lossy();
+    without_tokens(&text) != text
 }
 
 fn find(log: &Path, id: &str) -> Result<Recorded, String> {
-    let text = contents(log)?;
-    let recorded = text
-        .lines()
-        .filter(|line| line.contains(id))
-        .filter_map(|line| Recorded::read(line).ok())
-        .find(|recorded| recorded.id == id);
-    recorded.ok_or_else(|| format!("no decision of the ID `{id}` is in {}", log.display()))
+    let told = |error: io::Error| format!("{}: {error}", log.display());
+    let mut unknown_version = false;
+    for line in recorded(super::open(log).map_err(told)?) {
+        match line.map_err(told)? {
+            Ok(recorded) if recorded.id == id => return Ok(recorded),
+            Ok(_) | Err(Unreadable::Broken | Unreadable::Unfinished) => {}
+            Err(Unreadable::Version) => unknown_version = true,
+        }
+    }
+    let also = match unknown_version {
+        true => "; some of its lines are of a version that this one does not know",
+        false => "",
+    };
+    Err(format!(
+        "no decision of the ID `{id}` is in {}{also}",
+        log.display()
+    ))
 }
 
 fn explained(asked: Asked, read: &Read) -> Explanation {
@@ -328,7 +243,7 @@ fn explained(asked: Asked, read: &Read) -> Explanation {
         recorded,
     } = asked;
     let question = &question;
-    let trial = Trial::new(&read.policy);
+    let trial = read.trial();
     let trial = match known {
         Some(known) => trial.knowing(known),
         None => trial,
@@ -342,7 +257,16 @@ fn explained(asked: Asked, read: &Read) -> Explanation {
         path: request.map(|request| request.path().to_owned()),
         client: question.client.to_string(),
         stripped: request.map_or_else(Vec::new, |request| {
-            let parameters = request.key_parameters_seen();
+            let kept = answer
+                .decision
+                .as_ref()
+                .ok()
+                .map_or(KeyParameters::NONE, |decision| {
+                    decision.route().kept_parameters()
+                });
+            // Which is no key, and the gateway's where it calls a Logic App.
+            let kept = kept.with(KeyParameters::API_VERSION);
+            let parameters = request.key_parameters_seen().without(kept);
             let headers = request.key_headers_seen();
             parameters.names().chain(headers.names()).collect()
         }),
@@ -376,11 +300,11 @@ fn explained(asked: Asked, read: &Read) -> Explanation {
         }
     });
     let token = token(&answer, read);
-    let suite = Suite::new(&read.policy, &read.document, question.now);
+    let suite = Suite::new(read.trial(), &read.document, question.now);
     let backend = suite.preview(&mut answer).map(|(name, head)| BackendSaid {
         name,
         path: head.uri().path().to_owned(),
-        query: head.uri().query().map(str::to_owned),
+        query: head.uri().query().map(names_of),
         fields: head.headers().keys().map(ToString::to_string).collect(),
     });
     Explanation {
@@ -429,159 +353,5 @@ fn decision(answer: &Answer<'_>) -> DecisionSaid {
             Rehearsed::Denial(reason, None) => format!("deny: {reason}"),
             Rehearsed::Allow(rule) => format!("allow ({rule})"),
         }),
-    }
-}
-
-impl Explanation {
-    fn human(&self) -> String {
-        let mut text = self.request.text();
-        text += &match &self.route {
-            Some(route) => route.text(),
-            None => "route     none\n".to_owned(),
-        };
-        text += &match (&self.route, &self.token.refused) {
-            (Some(route), _) if route.public => {
-                "token     not looked at: the route is public\n".to_owned()
-            }
-            _ => self.token.text(),
-        };
-        for rule in &self.rules {
-            text += &rule_text(rule);
-        }
-        if let Some(recorded) = &self.recorded {
-            text += &recorded.text();
-        }
-        text += &self.decision.text();
-        if let Some(backend) = &self.backend {
-            let query = backend.query.as_ref().map(|query| format!("?{query}"));
-            text += &format!(
-                "backend   {} gets {}{} with the fields {}\n",
-                backend.name,
-                backend.path,
-                query.unwrap_or_default(),
-                backend.fields.join(", ")
-            );
-        }
-        text
-    }
-}
-
-impl RequestSaid {
-    fn text(&self) -> String {
-        let path = match &self.path {
-            Some(path) => path.as_str(),
-            None => " (it has no canonical form)",
-        };
-        let mut text = format!(
-            "request   {} {}{path} from {}\n",
-            self.method, self.host, self.client
-        );
-        if !self.stripped.is_empty() {
-            text += &format!("          taken out: {}\n", self.stripped.join(", "));
-        }
-        text
-    }
-}
-
-impl RouteSaid {
-    fn text(&self) -> String {
-        let mut text = format!(
-            "route     {} ({}), {}\n",
-            self.name, self.place, self.pattern
-        );
-        if self.report_only {
-            text += "          only reports: its refusals do not act\n";
-        }
-        if let Some(owner) = &self.owner {
-            text += &format!("          owner: {owner}\n");
-        }
-        text
-    }
-}
-
-impl TokenSaid {
-    fn text(&self) -> String {
-        if let Some(refused) = &self.refused {
-            return format!("token     {}\n", refused.text());
-        }
-        let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
-        format!(
-            "token     {} {} of {} by {}; the signature is not looked at here\n          principal {}, audience {}\n",
-            self.version.unwrap_or_default(),
-            self.kind.unwrap_or_default(),
-            shown(&self.tenant),
-            shown(&self.app),
-            shown(&self.principal),
-            shown(&self.audience),
-        )
-    }
-}
-
-fn rule_text(rule: &ExplainedRule) -> String {
-    let word = if rule.holds { "holds" } else { "does not hold" };
-    let report = if rule.report_only {
-        ", only reports"
-    } else {
-        ""
-    };
-    let mut text = format!("rule      {} ({}) {word}{report}\n", rule.rule, rule.place);
-    let about = [("owner", &rule.owner), ("reason", &rule.reason)];
-    for (name, value) in about {
-        if let Some(value) = value {
-            text += &format!("          {name}: {value}\n");
-        }
-    }
-    for clause in &rule.clauses {
-        let mark = match clause.verdict {
-            "holds" => "+",
-            "does not hold" => "-",
-            _ => "?",
-        };
-        text += &format!(
-            "        {mark} {}: {}; got {}\n",
-            clause.key, clause.asked, clause.got
-        );
-    }
-    text
-}
-
-impl RecordedSaid {
-    fn text(&self) -> String {
-        let place: Vec<&str> = [&self.route, &self.rule]
-            .into_iter()
-            .filter_map(|name| name.as_deref())
-            .collect();
-        format!(
-            "recorded  {}: {} ({}) at {}; the rest is what these policies say\n",
-            self.decision,
-            self.reason,
-            match place.is_empty() {
-                true => "no route".to_owned(),
-                false => place.join(" "),
-            },
-            self.time,
-        )
-    }
-}
-
-impl DecisionSaid {
-    fn text(&self) -> String {
-        let rule = self.rule.as_ref().map(|rule| format!(" by {rule}"));
-        let rule = rule.unwrap_or_default();
-        let mut text = match (&self.refusal, self.status) {
-            (Some(refusal), Some(status)) => {
-                let rule = self.rule.as_ref().map(|rule| format!("; closest {rule}"));
-                format!(
-                    "decision  deny, {status}: {}{}\n",
-                    refusal.text(),
-                    rule.unwrap_or_default()
-                )
-            }
-            _ => format!("decision  {}: {}{rule}\n", self.decision, self.reason),
-        };
-        if let Some(rehearsed) = &self.report_only {
-            text += &format!("          if everything acted that only reports: {rehearsed}\n");
-        }
-        text
     }
 }

@@ -16,8 +16,9 @@ mod test;
 mod what_can;
 mod who_can;
 
-use std::io::Write as _;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -176,6 +177,14 @@ fn moment(at: Option<&str>) -> Result<Duration, Unanswered> {
     point_in_time(at).ok_or_else(|| {
         let why = format!("`{at}` is no point in time: write `2027-03-31T00:00:00Z`");
         Unanswered::UsedWrongly(why)
+    })
+}
+
+/// A file to read line by line; `-` for standard input.
+fn open(file: &Path) -> io::Result<Box<dyn BufRead>> {
+    Ok(match file.as_os_str() == "-" {
+        true => Box::new(io::stdin().lock()),
+        false => Box::new(BufReader::new(File::open(file)?)),
     })
 }
 

@@ -1,8 +1,6 @@
 //! `portcullis replay`: which recorded requests other policies would decide otherwise.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,10 +9,10 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::policies::{self, Read};
-use super::{Form, Unanswered, out};
+use super::{Form, Unanswered, open, out};
 use crate::clock::{Clock as _, SystemClock};
 use crate::denial::Reason;
-use crate::trial::{Answer, Caller, Recorded, Trial, Unreadable};
+use crate::trial::{Answer, Caller, Recorded, Unreadable, recorded};
 
 /// The options of the command.
 #[derive(Args)]
@@ -99,7 +97,7 @@ pub(super) fn replay(options: &Options) -> Result<ExitCode, Unanswered> {
 /// What to say of a file that holds lines and no decision.
 const fn no_decision(why: Unreadable) -> &'static str {
     match why {
-        Unreadable::Broken => {
+        Unreadable::Broken | Unreadable::Unfinished => {
             "none of its lines is a decision; name a file that the gateway wrote by \
              `telemetry.decisionLog` of gateway.yaml"
         }
@@ -107,29 +105,12 @@ const fn no_decision(why: Unreadable) -> &'static str {
     }
 }
 
-fn open(file: &Path) -> io::Result<Box<dyn BufRead>> {
-    Ok(match file.as_os_str() == "-" {
-        true => Box::new(io::stdin().lock()),
-        false => Box::new(BufReader::new(File::open(file)?)),
-    })
-}
-
 impl Replayed {
     fn file(&mut self, file: &Path, read: &Read, now: Option<Duration>) -> Result<(), String> {
-        let mut lines = open(file).map_err(|error| error.to_string())?;
-        let mut line = Vec::new();
+        let lines = open(file).map_err(|error| error.to_string())?;
         let (mut decisions, mut strange) = (0_u64, None);
-        loop {
-            line.clear();
-            let length = lines.read_until(b'\n', &mut line);
-            if length.map_err(|error| error.to_string())? == 0 {
-                break;
-            }
-            let text = String::from_utf8_lossy(&line);
-            if text.trim().is_empty() {
-                continue;
-            }
-            match Recorded::read(&text) {
+        for line in recorded(lines) {
+            match line.map_err(|error| error.to_string())? {
                 Ok(recorded) => {
                     decisions += 1;
                     self.one(recorded, read, now);
@@ -137,9 +118,8 @@ impl Replayed {
                 Err(why) => {
                     strange = Some(why);
                     match why {
-                        Unreadable::Broken if text.ends_with('\n') => self.unreadable += 1,
-                        // The last line, which the gateway may be writing.
-                        Unreadable::Broken => {}
+                        Unreadable::Unfinished => {}
+                        Unreadable::Broken => self.unreadable += 1,
                         Unreadable::Version => self.unknown_version += 1,
                     }
                 }
@@ -276,9 +256,7 @@ fn becomes(recorded: &Recorded, read: &Read) -> Option<(Becomes, String)> {
     let trial = |hopeful| {
         let mut known = recorded.known.clone();
         known.hopeful = hopeful;
-        Trial::new(&read.policy)
-            .knowing(known)
-            .ask(&recorded.question)
+        read.trial().knowing(known).ask(&recorded.question)
     };
     let (pessimist, optimist) = (trial(false), trial(true));
     if pessimist.lets_in() != optimist.lets_in() {

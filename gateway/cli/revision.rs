@@ -60,7 +60,11 @@ pub(super) fn read(
     let document = files::parse_policies(&texts, diagnostics);
     let policy = policy::compile(&document, diagnostics);
     let policy = policy.filter(|_| !diagnostics.has_errors());
-    Ok(policy.map(|policy| Read { policy, document }))
+    Ok(policy.map(|policy| Read {
+        policy,
+        document,
+        ..Read::default()
+    }))
 }
 
 /// Where a path stands in its repository, from the root of that.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{junit, out, policies, talk};
 use crate::clock::{Clock as _, SystemClock};
 use crate::files::{self, Diagnostics, Span, TestCase};
-use crate::trial::{Attack, Coverage, Strike, Suite, Tested, attack};
+use crate::trial::{Attack, Coverage, Strike, Suite, Tested, Tokens, attack};
 
 /// The options of the command.
 #[derive(Args)]
@@ -103,14 +103,14 @@ fn tell_faults(diagnostics: &Diagnostics, format: Format) {
 }
 
 fn run(options: &Options, diagnostics: &mut Diagnostics) -> Option<Report> {
-    let (place, tests) = find(&options.path, diagnostics)?;
+    let (place, tokens, tests) = find(&options.path, diagnostics)?;
     if tests.is_empty() {
         diagnostics
             .error(&Span::nowhere_in(&place), "there are no tests")
             .help("write some into a file `*.test.yaml` beside the policies");
         return None;
     }
-    let read = policies::read(&place, diagnostics);
+    let read = policies::read_at(&place, tokens, diagnostics);
     // What is wrong with the tests is told even if the policies are at fault.
     let documents: Vec<_> = tests
         .iter()
@@ -118,7 +118,7 @@ fn run(options: &Options, diagnostics: &mut Diagnostics) -> Option<Report> {
         .collect();
     let read = read?;
     let now = SystemClock.now().unix;
-    let mut suite = Suite::new(&read.policy, &read.document, now);
+    let mut suite = Suite::new(read.trial(), &read.document, now);
     let (mut ran, mut tested) = (Vec::new(), Vec::new());
     for (file, document) in &documents {
         for case in &document.cases {
@@ -150,22 +150,22 @@ fn run(options: &Options, diagnostics: &mut Diagnostics) -> Option<Report> {
 }
 
 /// Where the policies are, and the tests to run.
-fn find(path: &Path, diagnostics: &mut Diagnostics) -> Option<(PathBuf, Vec<PathBuf>)> {
+fn find(path: &Path, diagnostics: &mut Diagnostics) -> Option<(PathBuf, Tokens, Vec<PathBuf>)> {
     let name = path.to_string_lossy();
     if !path.is_dir() && (name.ends_with(".test.yaml") || name.ends_with(".test.yml")) {
         let folder = path
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty());
         let folder = folder.unwrap_or(Path::new("."));
-        return Some((folder.to_owned(), vec![path.to_owned()]));
+        return Some((folder.to_owned(), Tokens::default(), vec![path.to_owned()]));
     }
-    let place = policies::place(path, diagnostics)?;
+    let (place, tokens) = policies::place(path, diagnostics)?;
     let folder = match place.is_dir() {
         true => place.clone(),
         false => place.parent().map(Path::to_path_buf).unwrap_or_default(),
     };
     let tests = files::test_files(&folder);
-    Some((place, tests))
+    Some((place, tokens, tests))
 }
 
 impl Ran {

@@ -14,7 +14,7 @@ use super::{Form, Unanswered, moment, out, table};
 use crate::files::Mode;
 use crate::policy::access::{Cube, Ranges, Region, TooComplex};
 use crate::policy::words::{COLUMNS, Naming, Row, rows};
-use crate::policy::{Policy, Route};
+use crate::policy::{Policy, Route, some_host};
 use crate::trial::{Caller, Question, Trial};
 
 /// The options of the command.
@@ -69,13 +69,14 @@ fn one(options: &Options, read: &Read, method: &Method, path: &str) -> Result<St
         version: Version::HTTP_11,
         caller: Caller::Nobody,
     };
-    let trial = Trial::new(&read.policy);
+    let trial = read.trial();
     let route = trial.route(&question).map_err(|denial| {
         Unanswered::AtFault(format!(
-            "nobody can: no route takes {method} {path} on the host {} ({}){}",
+            "nobody can: no route takes {method} {} on the host {} ({}){}",
+            path.split('?').next().unwrap_or_default(),
             options.host,
             denial.reason(),
-            elsewhere(&read.policy, &question)
+            elsewhere(&read.policy, &trial, &question)
         ))
     })?;
     let since = |reach: Region| {
@@ -97,18 +98,14 @@ fn one(options: &Options, read: &Read, method: &Method, path: &str) -> Result<St
 }
 
 /// On which other hosts a route takes the request.
-fn elsewhere(policy: &Policy, question: &Question) -> String {
+fn elsewhere(policy: &Policy, trial: &Trial<'_>, question: &Question) -> String {
     let hosts: BTreeSet<&str> = policy
         .routes()
         .iter()
         .filter_map(|route| route.taken().host.as_deref())
         .collect();
-    let trial = Trial::new(policy);
     let taken = hosts.into_iter().filter(|host| {
-        let host = match host.strip_prefix('*') {
-            Some(suffix) => format!("any{suffix}"),
-            None => (*host).to_owned(),
-        };
+        let host = some_host(host, "any");
         let question = Question {
             host,
             ..question.clone()

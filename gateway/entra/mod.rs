@@ -29,7 +29,7 @@ pub use issuer::{IssuerKeys, KeyStatus, Rhythm};
 pub use principal::{Groups, Principal};
 pub use rules::{ClaimRules, TenantKeys, TokenRules};
 pub use source::{Authority, FetchFailure, Fetched, Fetching, KeySource};
-pub use token::unverified_claims;
+pub use token::{claims, unverified_claims};
 pub use version::Version;
 
 use cache::TokenCache;

@@ -1,5 +1,6 @@
 //! The two forms of Entra's access tokens.
 
+use crate::files::TokenVersions;
 use crate::ids::TenantId;
 
 /// A token's version, which the API's registration chooses, not the endpoint that was asked.
@@ -13,6 +14,13 @@ pub enum Version {
 }
 
 impl Version {
+    /// Those that a configuration accepts.
+    pub fn accepted(by: TokenVersions) -> Vec<Self> {
+        let TokenVersions { v1, v2 } = by;
+        let versions = [v1.then_some(Self::V1), v2.then_some(Self::V2)];
+        versions.into_iter().flatten().collect()
+    }
+
     /// Both, oldest first.
     pub const ALL: [Self; 2] = [Self::V1, Self::V2];
 

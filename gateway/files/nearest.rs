@@ -1,14 +1,14 @@
 //! The name that somebody probably meant.
 
 /// The candidate nearest to `name`, if one is near enough to be worth naming: a third of the
-/// letters of the longer may differ, while case, `-` and `_` count for nothing. Of several the first by the
-/// alphabet, so that an answer does not hang on the order of the candidates.
+/// letters of the longer may differ, while case, `-` and `_` count for nothing. Of several the first, so the
+/// candidates must have an order.
 pub fn nearest<'c>(name: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let folded = fold(name);
     candidates
         .into_iter()
         .filter_map(|candidate| Some((near(&folded, &fold(candidate))?, candidate)))
-        .min()
+        .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }
 

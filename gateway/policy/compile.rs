@@ -1,11 +1,10 @@
 //! Policy documents become a compiled policy. Every fault is reported; a policy with one is not made.
 
-use std::collections::HashSet;
-
 use super::method::MethodSet;
 use super::names::Names;
 use super::path;
-use super::rewrite::{self, Rewrite};
+use super::pattern::{self, some_path};
+use super::rewrite::Rewrite;
 use super::routes::{Hosts, Policy, Refused, Route, RouteId, Taken};
 use super::rule::{Clause, Effect, Rule};
 use super::rule_set::RuleSet;
@@ -112,7 +111,7 @@ fn route(
     if public {
         refuse_token_clauses(&deny, diagnostics);
     }
-    let known = rewrite::parameters(&route.r#match.path.value);
+    let known = pattern::parameters(&route.r#match.path.value);
     for rule in allow.rules().iter().chain(deny.rules()) {
         check_parameters(rule, &known, diagnostics);
     }
@@ -208,7 +207,7 @@ fn rewritten(route: &files::Route, diagnostics: &mut Diagnostics) -> Option<Opti
     let Some(written) = &route.rewrite else {
         return Some(None);
     };
-    let parameters = rewrite::parameters(&route.r#match.path.value);
+    let parameters = pattern::parameters(&route.r#match.path.value);
     let parsed = Rewrite::parse(&written.value, &parameters);
     let checked = parsed.and_then(|rewrite| match is_canonical(&rewrite.literal()) {
         true => Ok(rewrite),
@@ -255,38 +254,15 @@ fn insert(
     diagnostics: &mut Diagnostics,
 ) {
     let wanted = &written.value.r#match;
-    let mut methods = MethodSet::default();
-    let mut seen = HashSet::new();
-    for method in wanted.methods.iter().flatten() {
-        if !methods.insert(&method.value) {
-            diagnostics
-                .error(&method.span, format!("{} is never forwarded", method.value))
-                .help("list some of GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
-        }
-        if !seen.insert(&method.value) {
-            diagnostics
-                .warning(&method.span, "this method is listed twice")
-                .help("remove one");
-        }
-    }
-    let host = wanted.host.as_ref();
-    let host_name = host.map(|host| host.value.to_ascii_lowercase());
-    if let (Some(host), Some(name)) = (host, &host_name)
-        && !is_host_pattern(name)
-    {
-        diagnostics
-            .error(&host.span, "this is not a host")
-            .help("write a host name without a port, or `*.` and a suffix: `api.contoso.com`, `*.contoso.com`");
-        return;
-    }
+    let taken = taken(wanted);
     let pattern = &wanted.path;
-    if !is_canonical(&literal(&pattern.value)) {
+    if !is_canonical(&some_path(&pattern.value, "x")) {
         diagnostics
             .error(&pattern.span, "this path is not in canonical form, so no request would match it")
             .help("begin with `/`; no empty or dot segments; percent codes in upper case and only where needed");
         return;
     }
-    match hosts.insert(host_name.as_deref(), &pattern.value, methods, index) {
+    match hosts.insert(taken.host.as_deref(), &pattern.value, taken.methods, index) {
         Ok(()) => {}
         Err(Refused::Pattern(why)) => {
             diagnostics
@@ -333,27 +309,4 @@ fn earlier_first<'d>(
 ) -> (&'d Named<files::Route>, &'d Named<files::Route>) {
     let route = |index| document.routes.get(index).unwrap_or(written);
     (route(one.min(other)), route(one.max(other)))
-}
-
-/// The pattern with something plain in place of its parameters.
-fn literal(pattern: &str) -> String {
-    let mut text = String::with_capacity(pattern.len());
-    let mut rest = pattern;
-    while let Some((before, after)) = rest.split_once('{') {
-        text.push_str(before);
-        text.push('x');
-        rest = after.split_once('}').map_or("", |(_, after)| after);
-    }
-    text + rest
-}
-
-fn is_host_pattern(host: &str) -> bool {
-    let name = host.strip_prefix("*.").unwrap_or(host);
-    let label = |label: &str| {
-        !label.is_empty()
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-    };
-    (name.starts_with('[') && name.ends_with(']')) || name.split('.').all(label)
 }

@@ -1,7 +1,7 @@
 //! Names of policy files, looked up: a name that nothing bears is reported with the nearest that exists.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ pub(super) struct Names<'d> {
 pub(super) struct Kind<'d, T> {
     /// What one is called, and the key that they stand under.
     words: (&'static str, &'static str),
-    known: HashMap<&'d str, T>,
+    known: BTreeMap<&'d str, T>,
     faulty: &'d Faulty,
 }
 

@@ -9,6 +9,8 @@ use std::collections::HashMap;
 
 use matchit::{InsertError, Params, Router};
 
+use super::pattern::{self, Part, some_path};
+
 /// The patterns of one host.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Paths {
@@ -46,6 +48,10 @@ impl Paths {
     pub(super) fn insert(&mut self, pattern: &str, entry: usize) -> Result<(), Clash> {
         let pattern = by_position(pattern);
         let folded = fold_pattern(&pattern);
+        if fold(&some_path(&pattern, "x")) != some_path(&folded, "x") {
+            let why = "a percent code, `;` or a dot at the end of a segment beside a parameter is read differently by some, so no request would get through";
+            return Err(Clash::Invalid(why.to_owned()));
+        }
         if let Some((known, entry)) = self.known.get(&folded) {
             return Err(match *known == pattern {
                 true => Clash::Same(*entry),
@@ -155,16 +161,12 @@ fn fold_pattern(pattern: &str) -> String {
 
 /// The text around parameters in lower case; their names keep theirs.
 fn lower_literals(segment: &str) -> String {
-    let mut inside = false;
-    let lowered = segment.chars().map(|c| {
-        match c {
-            '{' => inside = true,
-            '}' => inside = false,
-            _ => {}
-        }
-        if inside { c } else { c.to_ascii_lowercase() }
+    let texts = pattern::parts(segment).map(|part| match part {
+        Part::Text(text) => text.to_ascii_lowercase(),
+        Part::Parameter(name) => format!("{{{name}}}"),
+        Part::Rest(name) => format!("{{*{name}}}"),
     });
-    lowered.collect()
+    texts.collect()
 }
 
 /// The name of the parameter in this place: what people call it plays no part in matching.
@@ -174,19 +176,17 @@ pub(super) fn parameter_name(position: usize) -> String {
 
 /// The pattern with its parameters named by their places.
 pub(super) fn by_position(pattern: &str) -> String {
-    let mut text = String::with_capacity(pattern.len());
-    let mut rest = pattern;
     let mut position = 0;
-    while let Some((before, after)) = rest.split_once('{') {
-        let Some((name, after)) = after.split_once('}') else {
-            break;
-        };
-        let star = if name.starts_with('*') { "*" } else { "" };
-        text.push_str(&format!("{before}{{{star}{}}}", parameter_name(position)));
+    let mut name = || {
         position += 1;
-        rest = after;
-    }
-    text + rest
+        parameter_name(position - 1)
+    };
+    let texts = pattern::parts(pattern).map(|part| match part {
+        Part::Text(text) => text.to_owned(),
+        Part::Parameter(_) => format!("{{{}}}", name()),
+        Part::Rest(_) => format!("{{*{}}}", name()),
+    });
+    texts.collect()
 }
 
 #[cfg(test)]

@@ -61,16 +61,10 @@ impl Rewrite {
     }
 }
 
-/// The names of a pattern's parameters.
-pub(super) fn parameters(pattern: &str) -> Vec<&str> {
-    let parts = pattern.split('{').skip(1);
-    let names = parts.filter_map(|part| Some(part.split_once('}')?.0));
-    names.map(|name| name.trim_start_matches('*')).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::pattern::parameters;
 
     #[test]
     fn a_rewrite_puts_parameters_in_place() {

@@ -6,8 +6,9 @@
 //! pattern filled with words that nobody wrote, every pair of patterns laid over each other, and each of
 //! these in the spellings that a looser reader folds.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::pattern::{self, Part, some_host, takes_host};
 use super::routes::Policy;
 
 /// A host and path that stand for a kind of requests.
@@ -34,10 +35,7 @@ pub fn witnesses(old: &Policy, new: &Policy) -> Vec<Witness> {
     for pattern in patterns {
         let host = match pattern.as_deref() {
             None => format!("{fresh}.invalid"),
-            Some(host) => match host.strip_prefix('*') {
-                Some(suffix) => format!("{fresh}{suffix}"),
-                None => host.to_owned(),
-            },
+            Some(host) => some_host(host, &fresh),
         };
         let paths = paths(&shapes(old, &host), &shapes(new, &host), &fresh);
         all.extend(paths.into_iter().map(|path| Witness {
@@ -85,13 +83,7 @@ enum Segment {
 
 /// The patterns of the routes that may take requests to a host.
 fn shapes(policy: &Policy, host: &str) -> Vec<Shape> {
-    let takes = |pattern: Option<&str>| match pattern {
-        None => true,
-        Some(pattern) => match pattern.strip_prefix('*') {
-            Some(suffix) => host.len() > suffix.len() && host.ends_with(suffix),
-            None => pattern == host,
-        },
-    };
+    let takes = |pattern: Option<&str>| pattern.is_none_or(|pattern| takes_host(pattern, host));
     let routes = policy.routes().iter();
     let routes = routes.filter(|route| takes(route.taken().host.as_deref()));
     let shapes: BTreeSet<Shape> = routes
@@ -168,13 +160,16 @@ fn under(before: &str, next: &Segment, more: &[Segment], fresh: &str) -> Option<
 
 impl Segment {
     fn read(text: &str) -> Self {
-        match text.split_once('{') {
-            None => Self::Literal(text.to_owned()),
-            Some((before, parameter)) => match parameter.split_once('}') {
-                Some((name, _)) if name.starts_with('*') => Self::Rest(before.to_owned()),
-                Some((_, after)) => Self::Parameter(before.to_owned(), after.to_owned()),
-                None => Self::Literal(text.to_owned()),
-            },
+        let owned = |text: Option<Part<'_>>| match text {
+            Some(Part::Text(text)) => text.to_owned(),
+            Some(Part::Parameter(_) | Part::Rest(_)) | None => String::new(),
+        };
+        let mut parts = pattern::parts(text).peekable();
+        let before = owned(parts.next_if(|part| matches!(part, Part::Text(_))));
+        match parts.next() {
+            None | Some(Part::Text(_)) => Self::Literal(text.to_owned()),
+            Some(Part::Parameter(_)) => Self::Parameter(before, owned(parts.next())),
+            Some(Part::Rest(_)) => Self::Rest(before),
         }
     }
 
@@ -219,9 +214,14 @@ fn paths(old: &[Shape], new: &[Shape], fresh: &str) -> BTreeSet<String> {
         let depths = if shape.is_open() { deepest } else { 1 };
         paths.extend((1..=depths).map(|depth| shape.filled(fresh, depth)));
     }
-    let by_first = ByFirst::of(new);
+    let mut tree = Tree::default();
+    for shape in new {
+        tree.add(&shape.0, shape);
+    }
     for shape in old {
-        for other in by_first.like(shape) {
+        let mut others = Vec::new();
+        tree.meeting(&shape.0, &mut others);
+        for other in others {
             paths.extend(shape.laid_over(other, fresh));
         }
     }
@@ -233,38 +233,70 @@ fn paths(old: &[Shape], new: &[Shape], fresh: &str) -> BTreeSet<String> {
     paths
 }
 
-/// Patterns by their first segment, so that those that cannot meet are not laid over each other.
-struct ByFirst<'s> {
-    literal: HashMap<&'s str, Vec<&'s Shape>>,
-    other: Vec<&'s Shape>,
-    all: &'s [Shape],
+/// Patterns by their segments, so that those that plainly cannot meet are not laid over each other.
+#[derive(Default)]
+struct Tree<'s> {
+    /// What follows a segment that is written out.
+    literal: HashMap<&'s str, Tree<'s>>,
+    /// What follows a parameter, with the text around it.
+    parameter: BTreeMap<&'s Segment, Tree<'s>>,
+    /// The patterns that end here.
+    ends: Vec<&'s Shape>,
+    /// The patterns that end with whatever follows.
+    open: Vec<&'s Shape>,
 }
 
-impl<'s> ByFirst<'s> {
-    fn of(shapes: &'s [Shape]) -> Self {
-        let mut by_first = Self {
-            literal: HashMap::new(),
-            other: Vec::new(),
-            all: shapes,
-        };
-        for shape in shapes {
-            match shape.0.first() {
-                Some(Segment::Literal(text)) => {
-                    by_first.literal.entry(text).or_default().push(shape);
-                }
-                _ => by_first.other.push(shape),
+impl<'s> Tree<'s> {
+    fn add(&mut self, segments: &'s [Segment], shape: &'s Shape) {
+        match segments.split_first() {
+            None => self.ends.push(shape),
+            Some((Segment::Rest(_), _)) => self.open.push(shape),
+            Some((Segment::Literal(text), more)) => {
+                self.literal.entry(text).or_default().add(more, shape);
+            }
+            Some((parameter @ Segment::Parameter(..), more)) => {
+                self.parameter
+                    .entry(parameter)
+                    .or_default()
+                    .add(more, shape);
             }
         }
-        by_first
     }
 
-    fn like(&self, shape: &Shape) -> Vec<&'s Shape> {
-        match shape.0.first() {
-            Some(Segment::Literal(text)) => {
-                let same = self.literal.get(text.as_str()).into_iter().flatten();
-                same.chain(&self.other).copied().collect()
+    /// The patterns that may take a path that these segments take; all that do are among them.
+    fn meeting(&self, segments: &[Segment], found: &mut Vec<&'s Shape>) {
+        let Some((first, more)) = segments.split_first() else {
+            found.extend(&self.ends);
+            return;
+        };
+        found.extend(&self.open);
+        match first {
+            Segment::Rest(_) => {
+                self.below(found);
+                return;
             }
-            _ => self.all.iter().collect(),
+            Segment::Literal(text) => {
+                if let Some(same) = self.literal.get(text.as_str()) {
+                    same.meeting(more, found);
+                }
+            }
+            Segment::Parameter(..) => {
+                for tree in self.literal.values() {
+                    tree.meeting(more, found);
+                }
+            }
+        }
+        for tree in self.parameter.values() {
+            tree.meeting(more, found);
+        }
+    }
+
+    /// Every pattern with a segment more, but for those that are open here.
+    fn below(&self, found: &mut Vec<&'s Shape>) {
+        for tree in self.literal.values().chain(self.parameter.values()) {
+            found.extend(&tree.ends);
+            found.extend(&tree.open);
+            tree.below(found);
         }
     }
 }

@@ -15,7 +15,7 @@ use super::token::TokenSpec;
 use super::{Answer, Caller, Question};
 use crate::files::Mode;
 use crate::ids::{AppId, TenantId};
-use crate::policy::{Clause, Effect, Route, Rule, RuleId, Wanted};
+use crate::policy::{Clause, Effect, Route, Rule, RuleId, Wanted, some_host, some_path};
 use crate::token::TokenKind;
 
 /// IDs that no policy names: they were never given to anybody.
@@ -181,6 +181,7 @@ fn made_up(suite: &Suite<'_>, route: &Route, rule: &Rule) -> Question {
     });
     token.not_before = now;
     token.expires = now.saturating_add(Duration::from_secs(3600));
+    let host = route.taken().host.as_deref();
     Question {
         method: route
             .taken()
@@ -188,8 +189,8 @@ fn made_up(suite: &Suite<'_>, route: &Route, rule: &Rule) -> Question {
             .methods()
             .next()
             .unwrap_or(Method::GET),
-        host: host_of(route),
-        target: path_of(&route.taken().path),
+        host: host.map_or_else(|| "localhost".to_owned(), |host| some_host(host, "any")),
+        target: some_path(&route.taken().path, "any"),
         headers: HeaderMap::new(),
         client,
         now,
@@ -201,27 +202,4 @@ fn made_up(suite: &Suite<'_>, route: &Route, rule: &Rule) -> Question {
 fn enough<T: ToString>(wanted: &Wanted<T>) -> Vec<String> {
     let any = wanted.any_of.iter().take(1);
     any.chain(&wanted.all_of).map(T::to_string).collect()
-}
-
-/// A host that the route takes.
-pub(super) fn host_of(route: &Route) -> String {
-    match route.taken().host.as_deref() {
-        None => "localhost".to_owned(),
-        Some(host) => match host.strip_prefix('*') {
-            Some(suffix) => format!("any{suffix}"),
-            None => host.to_owned(),
-        },
-    }
-}
-
-/// A path that a pattern takes.
-pub(super) fn path_of(pattern: &str) -> String {
-    let mut path = String::new();
-    let mut rest = pattern;
-    while let Some((before, after)) = rest.split_once('{') {
-        path.push_str(before);
-        path.push_str("any");
-        rest = after.split_once('}').map_or("", |(_, after)| after);
-    }
-    path + rest
 }

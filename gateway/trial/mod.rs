@@ -21,7 +21,8 @@ use serde_json::{Map, Value};
 
 use crate::canonical;
 use crate::denial::{Denial, Reason};
-use crate::entra::{self, ClaimRules, Principal};
+use crate::entra::{self, Algorithm, ClaimRules, Principal};
+use crate::files;
 use crate::policy::explain::{ExplainedClause, ExplainedRule};
 use crate::policy::{
     Circumstances, Decision, Grounds, Known, Matched, Policy, Route, RuleId, Unmatched,
@@ -29,7 +30,7 @@ use crate::policy::{
 
 pub use attack::{Attack, Strike, attack};
 pub use example::{example, spec};
-pub use record::{Recorded, Unreadable};
+pub use record::{Recorded, Unreadable, recorded};
 pub use suite::{Coverage, Suite, Tested, Unreached};
 pub use token::TokenSpec;
 
@@ -107,6 +108,38 @@ impl Answer<'_> {
     }
 }
 
+/// What tokens are held to beside the policy: as gateway.yaml says, or by default.
+#[derive(Clone, Debug)]
+pub struct Tokens {
+    /// The versions that are accepted.
+    pub versions: Vec<entra::Version>,
+    /// How far clocks may be apart.
+    pub clock_skew: Duration,
+    /// The algorithms that are accepted.
+    pub algorithms: Vec<Algorithm>,
+}
+
+impl Default for Tokens {
+    /// What holds where gateway.yaml says nothing.
+    fn default() -> Self {
+        Self {
+            versions: entra::Version::ALL.to_vec(),
+            clock_skew: Duration::from_secs(60),
+            algorithms: vec![Algorithm::Rs256],
+        }
+    }
+}
+
+impl From<&files::Entra> for Tokens {
+    fn from(entra: &files::Entra) -> Self {
+        Self {
+            versions: entra::Version::accepted(entra.token_versions),
+            clock_skew: entra.clock_skew,
+            algorithms: entra.algorithms.clone(),
+        }
+    }
+}
+
 /// A policy, and what tokens are held to beside it.
 #[derive(Clone, Debug)]
 pub struct Trial<'p> {
@@ -116,14 +149,14 @@ pub struct Trial<'p> {
 }
 
 impl<'p> Trial<'p> {
-    /// Decides by `policy`. Tokens of both versions are accepted, and clocks agree to a minute.
-    pub fn new(policy: &'p Policy) -> Self {
+    /// Decides by `policy`.
+    pub fn new(policy: &'p Policy, tokens: &Tokens) -> Self {
         Self {
             policy,
             claims: ClaimRules {
                 audiences: policy.audiences().to_vec(),
-                versions: entra::Version::ALL.to_vec(),
-                clock_skew: Duration::from_secs(60),
+                versions: tokens.versions.clone(),
+                clock_skew: tokens.clock_skew,
             },
             known: None,
         }

@@ -1,6 +1,7 @@
 //! Lines of the decision log, read back as requests to decide on again.
 
 use std::collections::BTreeMap;
+use std::io::{self, BufRead};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -88,10 +89,45 @@ pub struct Recorded {
 /// Why a line cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unreadable {
+    /// It is the last one, and not written to its end: the gateway may be about to.
+    Unfinished,
     /// It is torn, or no line of a decision log.
     Broken,
     /// It was written by a version that this one does not know.
     Version,
+}
+
+/// The lines of a decision log, but for empty ones.
+///
+/// # Errors
+/// Each line that cannot be had from the file ends the iteration.
+pub fn recorded(
+    mut log: impl BufRead,
+) -> impl Iterator<Item = io::Result<Result<Recorded, Unreadable>>> {
+    let mut line = Vec::new();
+    let mut failed = false;
+    std::iter::from_fn(move || {
+        while !failed {
+            line.clear();
+            match log.read_until(b'\n', &mut line) {
+                Ok(0) => return None,
+                Ok(_) => {}
+                Err(error) => {
+                    failed = true;
+                    return Some(Err(error));
+                }
+            }
+            let text = String::from_utf8_lossy(&line);
+            if text.trim().is_empty() {
+                continue;
+            }
+            return Some(Ok(Recorded::read(&text).map_err(|why| match why {
+                Unreadable::Broken if !text.ends_with('\n') => Unreadable::Unfinished,
+                why => why,
+            })));
+        }
+        None
+    })
 }
 
 impl Recorded {

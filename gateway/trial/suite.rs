@@ -82,11 +82,11 @@ pub struct Unreached<'p> {
 }
 
 impl<'p> Suite<'p> {
-    /// Tests of `policy`, which was compiled from `document`. Requests come at `now` (since the Unix
+    /// Tests of a policy, which was compiled from `document`. Requests come at `now` (since the Unix
     /// epoch) where a test says nothing else.
-    pub fn new(policy: &'p Policy, document: &'p PolicyDocument, now: Duration) -> Self {
+    pub fn new(trial: Trial<'p>, document: &'p PolicyDocument, now: Duration) -> Self {
         Self {
-            trial: Trial::new(policy),
+            trial,
             document,
             now,
             reached: BTreeSet::new(),

@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use serde_json::{Value, json};
 
-use super::{Answer, Caller, Question, TokenSpec, Trial, example};
+use super::{Answer, Caller, Question, TokenSpec, Tokens, Trial, example};
 use crate::files::{Diagnostics, parse_policies};
 use crate::ids::{AppId, ObjectId, TenantId};
 use crate::policy::access::{Atom, Mask, Point, TokenPoint, masks};
@@ -453,7 +453,7 @@ proptest! {
         questions in prop::collection::vec(question(), 30),
     ) {
         let policy = compiled(&routes).expect("without fault");
-        let trial = Trial::new(&policy);
+        let trial = Trial::new(&policy, &Tokens::default());
         for question in &questions {
             let answer = trial.ask(question);
             let reach = trial.route(question).map(|route| policy.reach(route).expect("simple"));
@@ -483,7 +483,7 @@ proptest! {
         if keep {
             prop_assert!(changes.is_empty(), "{:?}\n{:?}", old_routes, changes);
         }
-        let (before, after) = (Trial::new(&old), Trial::new(&new));
+        let (before, after) = (Trial::new(&old, &Tokens::default()), Trial::new(&new, &Tokens::default()));
         for question in &questions {
             let (was, is) = (before.ask(question), after.ask(question));
             let point = point(question, if is.caller.is_ok() { &is } else { &was });
@@ -512,7 +512,7 @@ proptest! {
     ) {
         let old = compiled(&old_routes).expect("without fault");
         let new = compiled(&new_routes).expect("without fault");
-        let (before, after) = (Trial::new(&old), Trial::new(&new));
+        let (before, after) = (Trial::new(&old, &Tokens::default()), Trial::new(&new, &Tokens::default()));
         for change in difference(&old, &new).expect("simple").access {
             let sides = [(&change.gained, &before, &after), (&change.lost, &after, &before)];
             for (region, without, with) in sides {

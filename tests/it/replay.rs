@@ -382,7 +382,7 @@ fn the_decision_log_holds_what_decides_and_no_secret_and_is_followed_when_it_is_
     assert_eq!(
         (&told["recorded"], &told["decision"]["reason"]),
         (
-            &json!({ "time": time, "decision": "allow", "reason": "rule", "route": "asked", "rule": "allow[0]" }),
+            &json!({ "time": time, "decision": "allow", "reason": "rule", "route": "asked", "rule": "allow[0]", "tokenLookedAt": true }),
             &json!("condition-not-met")
         )
     );

@@ -168,3 +168,121 @@ fn explain_does_not_say_that_no_token_came_when_one_was_refused() {
     assert!(said.contains("roles: any of A; got no token\n"), "{said}");
     assert!(!said.contains("that was refused"), "{said}");
 }
+
+#[test]
+fn explain_holds_tokens_to_what_the_gateways_configuration_says() {
+    let place = Place::new(READ);
+    place.write(
+        "gateway.yaml",
+        "listen: { address: 127.0.0.1:8080, tls: platform }\npolicies: policies\nentra: { tokenVersions: [v2], algorithms: [PS256] }\n",
+    );
+    let claims = json!({
+        "iss": "https://sts.windows.net/11111111-1111-1111-1111-111111111111/",
+        "tid": "11111111-1111-1111-1111-111111111111", "ver": "1.0", "aud": "api://gateway",
+        "appid": "aaaaaaaa-0000-0000-0000-000000000001", "idtyp": "app", "exp": 4_000_000_000_u64,
+    });
+    place.write("claims.json", &claims.to_string());
+    place.write("token.txt", &token(&claims));
+    for (given, policies, expected) in [
+        ("--claims claims.json", "policies", "decision  allow: "),
+        (
+            "--claims claims.json",
+            "gateway.yaml",
+            "decision  deny, 401: token-version-not-accepted",
+        ),
+        ("--token token.txt", "policies", "decision  allow: "),
+        (
+            "--token token.txt",
+            "gateway.yaml",
+            "decision  deny, 401: algorithm-not-allowed",
+        ),
+    ] {
+        let (said, _) = place.ask(&format!(
+            "explain GET /guests/1 {given} --policies {policies}"
+        ));
+        assert!(said.contains(expected), "{given} {policies}\n{said}");
+    }
+}
+
+#[test]
+fn explain_prints_no_secret_wherever_somebody_put_it() {
+    let open = "match: { methods: [GET], path: '/open/{*rest}' }, backend: b, public: true, keepParameters: [code]";
+    let place = Place::new(&format!("{READ}  open: {{ {open} }}\n"));
+    let claims = json!({ "aud": "api://gateway" });
+    let token = token(&claims);
+    let signature = token.rsplit('.').next().expect("a signature");
+    let url = format!(
+        "https://localhost/open/{token}?code=planted&sig=planted&state=planted&token={token}"
+    );
+    let output = |arguments: &[&str]| {
+        let output = command(place.0.path(), PORTCULLIS, arguments);
+        let said = [output.stdout, output.stderr].concat();
+        (
+            String::from_utf8_lossy(&said).into_owned(),
+            output.status.code(),
+        )
+    };
+    for format in ["human", "json"] {
+        let (said, code) = output(&["explain", "GET", &url, "--format", format]);
+        assert_eq!(code, Some(0), "{said}");
+        assert!(
+            !said.contains("planted") && !said.contains(signature),
+            "{said}"
+        );
+        assert!(said.contains("/open/(a token)"), "{said}");
+        assert!(said.contains("code=***&state=***&token=***"), "{said}");
+        // `code` reaches the backend here.
+        assert!(
+            !said.contains("\"code\"") && !said.contains("sig, code"),
+            "{said}"
+        );
+    }
+    for (arguments, expected) in [
+        (
+            vec!["explain", "GET", "/open/1", "--token", &token],
+            "this is a token where the name of a file belongs",
+        ),
+        (
+            vec!["explain", "GET", "https://ada:planted@localhost/open/1"],
+            "the URL holds user information",
+        ),
+        (
+            vec![
+                "explain",
+                "GET",
+                "/open/1",
+                "--host",
+                "ada:planted@localhost",
+            ],
+            "the host holds user information",
+        ),
+        (
+            vec![
+                "who-can",
+                "GET",
+                "/nothing?sig=planted",
+                "--policies",
+                "policies",
+            ],
+            "no route takes GET /nothing on the host localhost",
+        ),
+    ] {
+        let (said, code) = output(&arguments);
+        assert!(said.contains(expected), "{said}");
+        assert!(
+            !said.contains("planted") && !said.contains(signature),
+            "{said}"
+        );
+        assert_ne!(code, Some(0), "{said}");
+    }
+}
+
+#[test]
+fn explain_takes_no_claims_in_which_a_name_stands_twice() {
+    let place = Place::new(READ);
+    place.write("claims.json", "{ \"azp\": \"1\", \"azp\": \"2\" }");
+    let output = place.run("explain GET /guests/1 --claims claims.json");
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("each name stands once"), "{said}");
+}
