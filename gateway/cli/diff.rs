@@ -212,14 +212,19 @@ impl Both<'_> {
             (Some(old), Some(new)) if same_place(old, new) => vec![said(new, methods)],
             (Some(old), None) if is_whole(old, self.new) => vec![said(old, methods)],
             (None, Some(new)) if is_whole(new, self.old) => vec![said(new, methods)],
-            // Only some of the requests of either: by what stands for them.
-            _ => requests
-                .iter()
-                .map(|(witness, methods)| {
+            // Only some of the requests of either: by what stands for them, and by odd spellings only where
+            // there is nothing else.
+            _ => {
+                let is_odd = requests.iter().all(|(witness, _)| witness.is_odd);
+                let shown = requests
+                    .iter()
+                    .filter(|(witness, _)| witness.is_odd == is_odd);
+                let said = shown.map(|(witness, methods)| {
                     let host = witness.pattern.as_deref().unwrap_or_default();
-                    format!("{} {host}{}", list(*methods), witness.path)
-                })
-                .collect(),
+                    format!("{} {host}{}", list(*methods), witness.shown)
+                });
+                said.collect()
+            }
         }
     }
 
@@ -255,11 +260,10 @@ fn akin(route: &Route, other: &Route) -> bool {
 
 /// Whether all requests of the route are meant, in their plain spelling at least.
 fn is_plain(requests: &Requests, route: &Route) -> bool {
-    let loose = |witness: &Witness| witness.path.contains(';') || witness.path.ends_with('/');
     let same_host = |witness: &Witness| witness.pattern == route.taken().host;
     requests
         .iter()
-        .any(|(witness, _)| !loose(witness) && same_host(witness))
+        .any(|(witness, _)| !witness.is_odd && same_host(witness))
 }
 
 fn list(methods: MethodSet) -> String {

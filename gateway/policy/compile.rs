@@ -2,7 +2,6 @@
 
 use super::method::MethodSet;
 use super::names::Names;
-use super::path;
 use super::pattern::{self, some_path};
 use super::rewrite::Rewrite;
 use super::routes::{Hosts, Policy, Refused, Route, RouteId, Taken};
@@ -20,10 +19,8 @@ pub fn compile(document: &PolicyDocument, diagnostics: &mut Diagnostics) -> Opti
     for (index, written) in document.routes.iter().enumerate() {
         routes.push(route(index, written, &names, diagnostics));
     }
-    for index in in_order(document) {
-        if let Some(written) = document.routes.get(index) {
-            insert(&mut hosts, document, index, written, diagnostics);
-        }
+    for (index, written) in document.routes.iter().enumerate() {
+        insert(&mut hosts, document, index, written, diagnostics);
     }
     let asks_for_tokens =
         |route: &Named<files::Route>| !is_public(&route.value) && route.value.audiences.is_empty();
@@ -58,20 +55,6 @@ pub fn compile(document: &PolicyDocument, diagnostics: &mut Diagnostics) -> Opti
         default_audiences,
         names: names.shown(document),
     })
-}
-
-/// The routes in an order of their own, parameters before text: the router takes some sets of patterns
-/// in one order and not in another, and the order of the files must not matter.
-fn in_order(document: &PolicyDocument) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..document.routes.len()).collect();
-    order.sort_by_key(|index| {
-        let path = document
-            .routes
-            .get(*index)
-            .map(|route| path::by_position(&route.value.r#match.path.value));
-        std::cmp::Reverse(path)
-    });
-    order
 }
 
 fn texts(list: &[Spanned<String>]) -> Vec<Box<str>> {
@@ -283,19 +266,19 @@ fn insert(
                 )
                 .help("two routes may not share host, path and method: no order would say which rules apply");
         }
-        Err(Refused::OtherKind(other)) => {
+        Err(Refused::NoOrder(other)) => {
             let (first, second) = earlier_first(document, index, other, written);
             let name = &second.name.value;
             diagnostics
                 .error(
                     &second.value.r#match.path.span,
-                    format!("route `{name}` has another kind of parameter in the place where a route has one already"),
+                    format!("route `{name}` has a parameter where another route has one, and some paths fit both"),
                 )
                 .also(
                     &first.value.r#match.path.span,
-                    format!("this is the place in route `{}`", first.name.value),
+                    format!("this is the path of route `{}`", first.name.value),
                 )
-                .help("`{name}` and `{*name}` cannot stand in the same place, whatever the methods: `/guests/{id}` goes with `/guests/{id}/{*rest}`");
+                .help("nothing says whether `f-{x}` or `{x}.pdf` takes `f-1.pdf`: let one parameter stand within the texts of the other, as `f-{x}.pdf` does, or alone in its segment");
         }
     }
 }

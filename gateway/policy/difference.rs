@@ -52,7 +52,7 @@ pub struct Kept<'p> {
 pub fn difference<'p>(old: &'p Policy, new: &'p Policy) -> Result<Difference<'p>, TooComplex> {
     type Pair = (Option<usize>, Option<usize>);
     let mut pairs: BTreeMap<Pair, BTreeMap<Witness, MethodSet>> = BTreeMap::new();
-    for witness in witnesses(old, new) {
+    for witness in witnesses(old, new)? {
         for method in MethodSet::all().methods() {
             let route = |policy: &Policy| {
                 let matched = policy.find(&witness.host, &method, &witness.path).ok()?;

@@ -25,6 +25,7 @@ mod routes;
 mod rule;
 mod rule_set;
 mod rules;
+mod tree;
 mod witness;
 pub mod words;
 

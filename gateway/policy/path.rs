@@ -5,27 +5,24 @@
 //! drop dots and spaces behind it. A path that such a reading would have led to another rule is therefore
 //! ambiguous, and refused rather than guessed at.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
 
-use matchit::{InsertError, Params, Router};
-
-use super::pattern::{self, Part, some_path};
+use super::pattern::some_path;
+use super::tree::{NoOrder, Segment, Tree, Values, segments};
 
 /// The patterns of one host.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Paths {
-    exact: Router<usize>,
+    exact: Tree,
     /// The same patterns folded, to see what a loose backend would see.
-    folded: Router<usize>,
+    folded: Tree,
     /// Whether a pattern is another when it is folded, so that every path has to be looked up twice.
     any_loose: bool,
-    /// The patterns so far, folded, and each as it was written but for the names of parameters.
-    known: HashMap<String, (String, usize)>,
 }
 
 /// What a path leads to.
-pub(super) enum Found<'r, 'p> {
-    Entry(usize, Params<'r, 'p>),
+pub(super) enum Found<'p> {
+    Entry(usize, Values<'p>),
     Nothing,
     /// A looser reader would be led elsewhere.
     Ambiguous,
@@ -35,10 +32,11 @@ pub(super) enum Found<'r, 'p> {
 pub(super) enum Clash {
     /// It is the pattern of this entry, but for the names of parameters: further methods may join.
     Same(usize),
-    /// It takes paths of this entry, and no order between the two says whose they are.
+    /// It takes the paths of this entry as a looser reader sees them.
     Overlaps(usize),
-    /// Where this entry has a parameter it has one of another kind: `{name}` and `{*name}`.
-    OtherKind(usize),
+    /// Some path fits it and this entry, which has a parameter in the same place, and nothing says whose
+    /// it is.
+    NoOrder(usize),
     /// It is no pattern.
     Invalid(String),
 }
@@ -46,56 +44,66 @@ pub(super) enum Clash {
 impl Paths {
     /// Adds a pattern under a number. Parameter names play no part: `/{a}` and `/{b}` are one pattern.
     pub(super) fn insert(&mut self, pattern: &str, entry: usize) -> Result<(), Clash> {
-        let pattern = by_position(pattern);
-        let folded = fold_pattern(&pattern);
-        if fold(&some_path(&pattern, "x")) != some_path(&folded, "x") {
-            let why = "a percent code, `;` or a dot at the end of a segment beside a parameter is read differently by some, so no request would get through";
+        let exact = segments(pattern).map_err(Clash::Invalid)?;
+        let folded = fold_pattern(&exact);
+        if fold(&some_path(pattern, "x")) != joined(&folded, "x") {
+            let why = "a percent code, `;` or a dot at the end of a segment beside a parameter is read \
+                       differently by some, so no request would get through";
             return Err(Clash::Invalid(why.to_owned()));
         }
-        if let Some((known, entry)) = self.known.get(&folded) {
-            return Err(match *known == pattern {
-                true => Clash::Same(*entry),
-                false => Clash::Overlaps(*entry),
-            });
+        if let Some(known) = self.exact.entry(&exact) {
+            return Err(Clash::Same(known));
         }
-        // Whatever clashes exactly clashes when it is folded too, so this comes first.
-        if let Err(error) = self.folded.insert(folded.as_str(), entry) {
-            return Err(match (error, self.of_other_kind(&folded)) {
-                (InsertError::Conflict { .. }, Some(entry)) => Clash::OtherKind(entry),
-                (error, _) => Clash::Invalid(error.to_string()),
-            });
+        if let Some(known) = self.folded.entry(&folded) {
+            return Err(Clash::Overlaps(known));
         }
-        self.any_loose |= folded != pattern;
-        let inserted = self.exact.insert(pattern.as_str(), entry);
-        self.known.insert(folded, (pattern, entry));
-        inserted.map_err(|error| Clash::Invalid(error.to_string()))
+        // What has no order exactly has none when it is folded.
+        let no_order = |NoOrder(other)| Clash::NoOrder(other);
+        self.folded.insert(&folded, entry).map_err(no_order)?;
+        self.exact.insert(&exact, entry).map_err(no_order)?;
+        self.any_loose |= folded != exact;
+        Ok(())
     }
 
-    /// The first entry that has a parameter where this pattern has a different one, and the same before.
-    fn of_other_kind(&self, folded: &str) -> Option<usize> {
-        let clashes = |known: &str| {
-            let mut segments = known.split('/').zip(folded.split('/'));
-            let differ = segments.find(|(one, other)| one != other);
-            differ.is_some_and(|(one, other)| one.contains('{') && other.contains('{'))
-        };
-        let known = self.known.iter();
-        let others = known.filter(|(known, _)| clashes(known));
-        others.map(|(_, (_, entry))| *entry).min()
+    /// The patterns as they are written, and as a loose reader sees them.
+    pub(super) fn trees(&self) -> [(&Tree, Reading); 2] {
+        [
+            (&self.exact, Reading::Exact),
+            (&self.folded, Reading::Folded),
+        ]
     }
 
     /// Looks a canonical path up.
-    pub(super) fn find<'r, 'p>(&'r self, path: &'p str) -> Found<'r, 'p> {
-        let exact = self.exact.at(path).ok();
+    pub(super) fn find<'p>(&self, path: &'p str) -> Found<'p> {
+        let exact = self.exact.find(path);
         if self.any_loose || is_loose(path) {
-            let folded = fold(path);
-            let folded = self.folded.at(&folded).ok().map(|found| *found.value);
-            if folded != exact.as_ref().map(|found| *found.value) {
+            let folded = self.folded.find(&fold(path)).map(|(entry, _)| entry);
+            if folded != exact.as_ref().map(|(entry, _)| *entry) {
                 return Found::Ambiguous;
             }
         }
         match exact {
-            Some(found) => Found::Entry(*found.value, found.params),
+            Some((entry, values)) => Found::Entry(entry, values),
             None => Found::Nothing,
+        }
+    }
+}
+
+/// How a path is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// As it stands.
+    Exact,
+    /// As the loosest of readers sees it.
+    Folded,
+}
+
+impl Reading {
+    /// A segment, so read.
+    pub(super) fn of(self, segment: &str) -> Cow<'_, str> {
+        match self {
+            Self::Exact => Cow::Borrowed(segment),
+            Self::Folded => Cow::Owned(fold_segment(segment)),
         }
     }
 }
@@ -108,16 +116,18 @@ fn is_loose(path: &str) -> bool {
 
 /// The path as the loosest of readers sees it.
 fn fold(path: &str) -> String {
-    let segments = path.split('/').map(|segment| {
-        let segment = decode(segment);
-        let segment = segment.split(';').next().unwrap_or_default();
-        segment.trim_end_matches(['.', ' ']).to_lowercase()
-    });
+    let segments = path.split('/').map(fold_segment);
     let folded = segments.collect::<Vec<_>>().join("/");
     match folded.strip_suffix('/') {
         Some(shorter) if !shorter.is_empty() => shorter.to_owned(),
         _ => folded,
     }
+}
+
+fn fold_segment(segment: &str) -> String {
+    let segment = decode(segment);
+    let segment = segment.split(';').next().unwrap_or_default();
+    segment.trim_end_matches(['.', ' ']).to_lowercase()
 }
 
 /// Percent codes decoded. A canonical path holds only whole ones, and none that hides a slash.
@@ -143,50 +153,32 @@ fn decode(segment: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// The pattern with its literal parts folded; parameters stay as they are.
-fn fold_pattern(pattern: &str) -> String {
-    let segments = pattern
-        .split('/')
-        .map(|segment| match segment.contains('{') {
-            // Text beside a parameter is only the beginning or the end of what a reader folds.
-            true => lower_literals(segment),
-            false => fold(segment),
-        });
-    let folded = segments.collect::<Vec<_>>().join("/");
-    match folded.strip_suffix('/') {
-        Some(shorter) if !shorter.is_empty() => shorter.to_owned(),
-        _ => folded,
+/// The pattern with its literal parts folded.
+fn fold_pattern(pattern: &[Segment]) -> Vec<Segment> {
+    // Text beside a parameter is only the beginning or the end of what a reader folds.
+    let lower = |text: &str| text.to_lowercase().into_boxed_str();
+    let mut folded: Vec<Segment> = pattern
+        .iter()
+        .map(|segment| match segment {
+            Segment::Literal(text) => Segment::Literal(fold_segment(text).into()),
+            Segment::Parameter(before, after) => Segment::Parameter(lower(before), lower(after)),
+            Segment::Rest(before) => Segment::Rest(lower(before)),
+        })
+        .collect();
+    if folded.len() > 1 && folded.last() == Some(&Segment::Literal(Box::default())) {
+        folded.pop();
     }
+    folded
 }
 
-/// The text around parameters in lower case; their names keep theirs.
-fn lower_literals(segment: &str) -> String {
-    let texts = pattern::parts(segment).map(|part| match part {
-        Part::Text(text) => text.to_ascii_lowercase(),
-        Part::Parameter(name) => format!("{{{name}}}"),
-        Part::Rest(name) => format!("{{*{name}}}"),
+/// A path that a pattern takes, with this word for each parameter.
+fn joined(pattern: &[Segment], word: &str) -> String {
+    let segments = pattern.iter().map(|segment| match segment {
+        Segment::Literal(text) => format!("/{text}"),
+        Segment::Parameter(before, after) => format!("/{before}{word}{after}"),
+        Segment::Rest(before) => format!("/{before}{word}"),
     });
-    texts.collect()
-}
-
-/// The name of the parameter in this place: what people call it plays no part in matching.
-pub(super) fn parameter_name(position: usize) -> String {
-    format!("p{position}")
-}
-
-/// The pattern with its parameters named by their places.
-pub(super) fn by_position(pattern: &str) -> String {
-    let mut position = 0;
-    let mut name = || {
-        position += 1;
-        parameter_name(position - 1)
-    };
-    let texts = pattern::parts(pattern).map(|part| match part {
-        Part::Text(text) => text.to_owned(),
-        Part::Parameter(_) => format!("{{{}}}", name()),
-        Part::Rest(_) => format!("{{*{}}}", name()),
-    });
-    texts.collect()
+    segments.collect()
 }
 
 #[cfg(test)]
@@ -272,19 +264,8 @@ mod tests {
                 _ => panic!("{first} {second}"),
             }
         }
-        for (first, second) in [
-            ("/g/{*rest}", "/g/{id}"),
-            ("/g/{id}", "/g/{*rest}"),
-            ("/g/{id}/photos/{*rest}", "/g/{*rest}"),
-            ("/g/{*rest}", "/g/{id}/photos"),
-            ("/G/a{id}", "/g/a{*rest}"),
-        ] {
-            let mut paths = paths(&["/g/other", first]);
-            let clash = paths.insert(second, 2);
-            assert!(
-                matches!(clash, Err(Clash::OtherKind(1))),
-                "{first} {second}"
-            );
-        }
+        let mut paths = paths(&["/g/other", "/G/f-{id}"]);
+        let clash = paths.insert("/g/{id}.PDF", 2);
+        assert!(matches!(clash, Err(Clash::NoOrder(1))));
     }
 }

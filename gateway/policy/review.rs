@@ -156,7 +156,9 @@ fn closed(policy: &Policy, route: &Route, diagnostics: &mut Diagnostics) {
 
 /// Wildcards as others write them, which are plain text here.
 fn foreign_pattern(path: &Spanned<String>, diagnostics: &mut Diagnostics) {
-    let foreign = |segment: &&str| segment.starts_with(':') || matches!(*segment, "*" | "**");
+    let foreign = |segment: &&str| {
+        segment.starts_with(':') || segment.contains(".*") || matches!(*segment, "*" | "**")
+    };
     if let Some(segment) = path.value.split('/').find(foreign) {
         diagnostics
             .warning(

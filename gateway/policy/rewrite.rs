@@ -1,9 +1,7 @@
 //! Rewrites: `/api/guests/{rest}`, with the parameters of the route's pattern put in place. What is put
 //! in comes from the canonical path, so nothing has to be parsed or escaped again.
 
-use matchit::Params;
-
-use super::path::parameter_name;
+use super::tree::Values;
 
 /// A compiled rewrite.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,8 +10,8 @@ pub(super) struct Rewrite(Vec<Part>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
     Text(Box<str>),
-    /// By its place among the pattern's parameters, as the router names it.
-    Parameter(Box<str>),
+    /// By its place among the pattern's parameters.
+    Parameter(usize),
 }
 
 impl Rewrite {
@@ -32,7 +30,7 @@ impl Rewrite {
             let position =
                 position.ok_or_else(|| format!("the route's path has no parameter `{name}`"))?;
             parts.push(Part::Text(before.into()));
-            parts.push(Part::Parameter(parameter_name(position).into()));
+            parts.push(Part::Parameter(position));
             rest = after;
         }
         if rest.contains('}') {
@@ -51,11 +49,11 @@ impl Rewrite {
         parts.collect()
     }
 
-    pub(super) fn apply(&self, parameters: &Params<'_, '_>) -> String {
+    pub(super) fn apply(&self, parameters: &Values<'_>) -> String {
         let parts = self.0.iter().map(|part| match part {
             Part::Text(text) => text,
             // INVARIANT: `parse` has seen that the pattern has the parameter.
-            Part::Parameter(name) => parameters.get(name).unwrap_or_default(),
+            Part::Parameter(position) => parameters.get(*position).unwrap_or_default(),
         });
         parts.collect()
     }
@@ -65,16 +63,18 @@ impl Rewrite {
 mod tests {
     use super::*;
     use crate::policy::pattern::parameters;
+    use crate::policy::tree::{Tree, segments};
 
     #[test]
     fn a_rewrite_puts_parameters_in_place() {
-        let mut router = matchit::Router::new();
         let pattern = "/guests/{id}/{*rest}";
-        router.insert("/guests/{p0}/{*p1}", ()).expect("a pattern");
+        let mut tree = Tree::default();
+        let segments = segments(pattern).expect("a pattern");
+        tree.insert(&segments, 0).expect("an order");
         let rewrite =
             Rewrite::parse("/api/{rest}/of/{id}", &parameters(pattern)).expect("a rewrite");
-        let found = router.at("/guests/7/a/b%20c").expect("found");
-        assert_eq!(rewrite.apply(&found.params), "/api/a/b%20c/of/7");
+        let (_, values) = tree.find("/guests/7/a/b%20c").expect("found");
+        assert_eq!(rewrite.apply(&values), "/api/a/b%20c/of/7");
     }
 
     #[test]

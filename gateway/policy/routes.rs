@@ -3,21 +3,20 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use http::Method;
-use matchit::Params;
-
 use super::condition::Condition;
 use super::method::{self, MethodSet};
 use super::named::Named;
-use super::path::{Clash, Found, Paths, parameter_name};
+use super::path::{Clash, Found, Paths, Reading};
 use super::rewrite::Rewrite;
 use super::rule::{Clause, Effect, Rule, RuleId};
 use super::rule_set::RuleSet;
+use super::tree::{Tree, Values};
 use crate::canonical::{KeptParameters, canonical_path};
 use crate::denial::{Denial, Reason, allow_field};
 use crate::entra::Principal;
 use crate::files::{Mode, Span, hexadecimal};
 use crate::ids::TenantId;
+use http::Method;
 
 /// The place of a route in its policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -257,7 +256,7 @@ impl Policy {
         &self,
         entry: Option<&Entry>,
         method: &Method,
-        parameters: &Params<'_, '_>,
+        parameters: &Values<'_>,
     ) -> Result<Matched<'_>, Unmatched> {
         let not_found = || Unmatched(Reason::RouteNotFound.into());
         let entry = entry.ok_or_else(not_found)?;
@@ -281,7 +280,7 @@ impl Policy {
         }
         let names = route.parameters.iter().flatten().enumerate();
         let values = names.filter_map(|(position, name)| {
-            let value = parameters.get(parameter_name(position))?;
+            let value = parameters.get(position)?;
             Some((name.clone(), value.into()))
         });
         Ok(Matched {
@@ -289,6 +288,12 @@ impl Policy {
             rewritten,
             parameters: values.collect(),
         })
+    }
+
+    /// The patterns of paths that may take requests to a host, in both readings.
+    pub(super) fn trees<'p>(&'p self, host: &'p str) -> impl Iterator<Item = (&'p Tree, Reading)> {
+        let tables = self.hosts.tables(host);
+        tables.flat_map(|table| table.paths.trees())
     }
 
     /// All routes, in the order of their IDs.
@@ -375,8 +380,8 @@ impl Policy {
 pub(super) enum Refused {
     /// Another route, by its index, takes the same requests.
     Taken(usize),
-    /// Another route, by its index, has a parameter of another kind in the same place.
-    OtherKind(usize),
+    /// Another route, by its index, has a parameter in the same place, and some path fits both.
+    NoOrder(usize),
     /// The pattern is not one.
     Pattern(String),
 }
@@ -442,9 +447,7 @@ impl Hosts {
             }
             Err(Clash::Same(entry)) => entry,
             Err(Clash::Overlaps(entry)) => return Err(Refused::Taken(table.route(entry, route))),
-            Err(Clash::OtherKind(entry)) => {
-                return Err(Refused::OtherKind(table.route(entry, route)));
-            }
+            Err(Clash::NoOrder(entry)) => return Err(Refused::NoOrder(table.route(entry, route))),
             Err(Clash::Invalid(why)) => return Err(Refused::Pattern(why)),
         };
         let Some(entry) = table.entries.get_mut(at) else {

@@ -1,328 +1,352 @@
 //! Requests that stand for all others: for two policies, a host and a path for every way in which their
 //! routes can divide the requests between them.
 //!
-//! Which route takes a request depends on its host, path and method alone. Two requests that no pattern
-//! of either policy tells apart are alike, so one of each kind is enough to compare the policies: every
-//! pattern filled with words that nobody wrote, every pair of patterns laid over each other, and each of
-//! these in the spellings that a looser reader folds.
+//! Which route takes a request depends on its host, path and method alone, and of the path on nothing but
+//! which patterns fit it, as it stands and as a looser reader sees it. So paths are made segment by segment,
+//! following all patterns of both policies at once: at each place one segment for every way in which some
+//! segment may fit some of them and not others, and no two paths that the same patterns fit. Of those that
+//! would do, the plainest is shown.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, HashSet};
 
-use super::pattern::{self, Part, some_host, takes_host};
+use super::access::TooComplex;
+use super::path::Reading;
+use super::pattern::some_host;
 use super::routes::Policy;
+use super::tree::{NodeId, Tree};
+
+/// The most segments that are tried behind one place.
+const MOST_SEGMENTS: usize = 100_000;
 
 /// A host and path that stand for a kind of requests.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Witness {
     /// The pattern of hosts that it stands for: exact, `*.suffix`, or `None` for hosts that nobody named.
     pub pattern: Option<Box<str>>,
+    /// Whether the path is spelled as nobody writes it, for a looser reader to fold.
+    pub is_odd: bool,
     /// The host.
     pub host: String,
     /// The path.
     pub path: String,
+    /// The path with `*` for words that nobody wrote.
+    pub shown: String,
 }
 
 /// The hosts and paths that stand for all requests to either of two policies.
-pub fn witnesses(old: &Policy, new: &Policy) -> Vec<Witness> {
-    let fresh = fresh_word(&[old, new]);
-    let patterns: BTreeSet<Option<Box<str>>> = [old, new]
-        .iter()
-        .flat_map(|policy| policy.routes())
+///
+/// # Errors
+/// When they are too many.
+pub fn witnesses(old: &Policy, new: &Policy) -> Result<Vec<Witness>, TooComplex> {
+    let policies = [old, new];
+    let routes = || policies.iter().flat_map(|policy| policy.routes());
+    let patterns: BTreeSet<Option<Box<str>>> = routes()
         .map(|route| route.taken().host.clone())
         .chain([None])
         .collect();
+    let fresh = fresh_word(routes().flat_map(|route| {
+        let taken = route.taken();
+        [&*taken.path, taken.host.as_deref().unwrap_or_default()]
+    }))?;
     let mut all = Vec::new();
     for pattern in patterns {
         let host = match pattern.as_deref() {
             None => format!("{fresh}.invalid"),
             Some(host) => some_host(host, &fresh),
         };
-        let paths = paths(&shapes(old, &host), &shapes(new, &host), &fresh);
-        all.extend(paths.into_iter().map(|path| Witness {
+        let trees = policies.iter().flat_map(|policy| policy.trees(&host));
+        let paths = Paths {
+            trees: trees.collect(),
+            fresh: &fresh,
+        };
+        all.extend(paths.all()?.into_iter().map(|(is_odd, path)| Witness {
             pattern: pattern.clone(),
+            is_odd,
             host: host.clone(),
+            shown: path.replace(&fresh, "*"),
             path,
         }));
     }
-    all
+    Ok(all)
 }
 
-/// A word that stands in no pattern.
-fn fresh_word(policies: &[&Policy]) -> String {
-    let written: Vec<String> = policies
+/// A word of which no pattern holds any part: neither does one hold it, nor could its ends complete the text
+/// beside a parameter.
+fn fresh_word<'p>(written: impl Iterator<Item = &'p str>) -> Result<String, TooComplex> {
+    let (mut texts, mut beside) = (Vec::new(), HashSet::new());
+    for text in written {
+        let text = text.to_lowercase();
+        let segments = text.split('/').filter(|segment| segment.contains('{'));
+        for segment in segments {
+            let outside = segment
+                .split('{')
+                .flat_map(|part| match part.split_once('}') {
+                    Some((_, after)) => after.chars(),
+                    None => part.chars(),
+                });
+            beside.extend(outside);
+        }
+        texts.push(text);
+    }
+    let ends = ('a'..='z')
+        .chain('0'..='9')
+        .filter(|end| !beside.contains(end));
+    let ends: Vec<char> = ends.collect();
+    let usual = ["any".to_owned(), "some".to_owned(), "other".to_owned()].into_iter();
+    let made = ends
         .iter()
-        .flat_map(|policy| policy.routes())
-        .map(|route| {
-            let taken = route.taken();
-            let host = taken.host.as_deref().unwrap_or_default();
-            format!("{} {host}", taken.path).to_lowercase()
-        })
-        .collect();
-    let mut word = "any".to_owned();
-    let mut number = 0;
-    while written.iter().any(|text| text.contains(&word)) {
-        number += 1;
-        word = format!("any{number}");
-    }
-    word
+        .flat_map(|first| ends.iter().map(move |last| format!("{first}{last}")));
+    let is_free = |word: &String| {
+        let free = |end: Option<char>| end.is_some_and(|end| !beside.contains(&end));
+        free(word.chars().next())
+            && free(word.chars().last())
+            && !texts.iter().any(|text| text.contains(word.as_str()))
+    };
+    usual.chain(made).find(is_free).ok_or(TooComplex)
 }
 
-/// A pattern, segment by segment.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct Shape(Vec<Segment>);
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum Segment {
-    /// As it stands.
-    Literal(String),
-    /// A parameter, with text before and after it.
-    Parameter(String, String),
-    /// All that follows, after this text.
-    Rest(String),
+/// The patterns that may take paths of one host, of both policies and in both readings.
+struct Paths<'t> {
+    trees: Vec<(&'t Tree, Reading)>,
+    fresh: &'t str,
 }
 
-/// The patterns of the routes that may take requests to a host.
-fn shapes(policy: &Policy, host: &str) -> Vec<Shape> {
-    let takes = |pattern: Option<&str>| pattern.is_none_or(|pattern| takes_host(pattern, host));
-    let routes = policy.routes().iter();
-    let routes = routes.filter(|route| takes(route.taken().host.as_deref()));
-    let shapes: BTreeSet<Shape> = routes
-        .map(|route| Shape::read(&route.taken().path))
-        .collect();
-    shapes.into_iter().collect()
+/// Which patterns go on, and which take whatever follows, by their trees.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Alive {
+    nodes: Vec<(usize, NodeId)>,
+    open: Vec<(usize, usize)>,
 }
 
-impl Shape {
-    fn read(pattern: &str) -> Self {
-        let path = pattern.strip_prefix('/').unwrap_or(pattern);
-        Self(path.split('/').map(Segment::read).collect())
-    }
+/// A path so far. The least odd and then the shortest is looked at first.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Begun {
+    oddities: usize,
+    segments: usize,
+    path: String,
+    alive: Alive,
+}
 
-    /// Whether it ends with whatever follows.
-    fn is_open(&self) -> bool {
-        matches!(self.0.last(), Some(Segment::Rest(_)))
-    }
-
-    /// A path that the pattern takes, and no more specific one if that can be avoided. What follows is
-    /// `depth` segments long.
-    fn filled(&self, fresh: &str, depth: usize) -> String {
-        let segments = self.0.iter().map(|segment| match segment {
-            Segment::Literal(text) => text.clone(),
-            Segment::Parameter(before, after) => format!("{before}{fresh}{after}"),
-            Segment::Rest(before) => {
-                let more = format!("/{fresh}").repeat(depth.saturating_sub(1));
-                format!("{before}{fresh}{more}")
+impl Paths<'_> {
+    /// Every kind of path, and whether it is oddly spelled.
+    fn all(&self) -> Result<BTreeSet<(bool, String)>, TooComplex> {
+        let mut paths = BTreeSet::new();
+        let (mut told, mut followed) = (HashSet::new(), HashSet::new());
+        let roots = (0..self.trees.len()).map(|tree| (tree, Tree::ROOT));
+        let mut queue = BinaryHeap::from([Reverse(Begun {
+            oddities: 0,
+            segments: 0,
+            path: String::new(),
+            alive: Alive {
+                nodes: roots.collect(),
+                open: Vec::new(),
+            },
+        })]);
+        while let Some(Reverse(begun)) = queue.pop() {
+            if begun.segments > 0 && told.insert(begun.alive.clone()) {
+                paths.insert((begun.oddities > 0, begun.path.clone()));
+                if !begun.path.ends_with('/') {
+                    paths.insert((true, format!("{}/", begun.path)));
+                }
             }
-        });
-        let segments: Vec<String> = segments.collect();
-        format!("/{}", segments.join("/"))
+            let mut further = begun.alive.clone();
+            further
+                .nodes
+                .retain(|(tree, node)| self.goes_on(*tree, *node));
+            // Where no pattern goes on, those that take whatever follows still do, and those that end here no
+            // more.
+            let is_left = !further.nodes.is_empty() || !begun.alive.nodes.is_empty();
+            if !is_left || !followed.insert(further.clone()) {
+                continue;
+            }
+            for (segment, odd) in self.segments(&further)? {
+                let alive = self.step(&further, &segment);
+                if alive.nodes.is_empty() && alive.open.is_empty() {
+                    continue;
+                }
+                queue.push(Reverse(Begun {
+                    oddities: begun.oddities + usize::from(odd),
+                    segments: begun.segments + 1,
+                    path: format!("{}/{segment}", begun.path),
+                    alive,
+                }));
+            }
+        }
+        Ok(paths)
     }
 
-    /// A path that both patterns take, if there is one.
-    fn laid_over(&self, other: &Self, fresh: &str) -> Option<String> {
-        let mut path = String::new();
-        let (mut ours, mut theirs) = (self.0.iter(), other.0.iter());
-        loop {
-            let segment = match (ours.next(), theirs.next()) {
-                (None, None) => return Some(path),
-                // What follows takes the rest of the other, which has a segment at least.
-                (Some(Segment::Rest(before)), Some(next)) => {
-                    return Some(path + &under(before, next, theirs.as_slice(), fresh)?);
-                }
-                (Some(next), Some(Segment::Rest(before))) => {
-                    return Some(path + &under(before, next, ours.as_slice(), fresh)?);
-                }
-                (Some(one), Some(two)) => one.laid_over(two, fresh)?,
-                (None, Some(_)) | (Some(_), None) => return None,
-            };
-            path = format!("{path}/{segment}");
-        }
+    fn goes_on(&self, tree: usize, node: NodeId) -> bool {
+        self.trees
+            .get(tree)
+            .is_some_and(|(tree, _)| tree.goes_on(node))
     }
-}
 
-/// The rest of a path below `before{*rest}`, as the other pattern goes on.
-fn under(before: &str, next: &Segment, more: &[Segment], fresh: &str) -> Option<String> {
-    let open = Segment::Parameter(before.to_owned(), String::new());
-    let first = match next {
-        // Both go on: the longer of the two beginnings.
-        Segment::Rest(theirs) => {
-            open.laid_over(&Segment::Parameter(theirs.clone(), String::new()), fresh)?
-        }
-        next => open.laid_over(next, fresh)?,
-    };
-    let more = Shape(more.to_vec());
-    let more = match more.0.is_empty() {
-        true => String::new(),
-        false => more.filled(fresh, 1),
-    };
-    Some(format!("/{first}{more}"))
-}
-
-impl Segment {
-    fn read(text: &str) -> Self {
-        let owned = |text: Option<Part<'_>>| match text {
-            Some(Part::Text(text)) => text.to_owned(),
-            Some(Part::Parameter(_) | Part::Rest(_)) | None => String::new(),
+    fn step(&self, from: &Alive, segment: &str) -> Alive {
+        let mut alive = Alive {
+            nodes: Vec::new(),
+            open: from.open.clone(),
         };
-        let mut parts = pattern::parts(text).peekable();
-        let before = owned(parts.next_if(|part| matches!(part, Part::Text(_))));
-        match parts.next() {
-            None | Some(Part::Text(_)) => Self::Literal(text.to_owned()),
-            Some(Part::Parameter(_)) => Self::Parameter(before, owned(parts.next())),
-            Some(Part::Rest(_)) => Self::Rest(before),
-        }
-    }
-
-    /// A text that both take.
-    fn laid_over(&self, other: &Self, fresh: &str) -> Option<String> {
-        match (self, other) {
-            (Self::Literal(one), Self::Literal(two)) => (one == two).then(|| one.clone()),
-            (Self::Literal(text), Self::Parameter(before, after))
-            | (Self::Parameter(before, after), Self::Literal(text)) => {
-                let takes = text.len() > before.len() + after.len()
-                    && text.starts_with(before.as_str())
-                    && text.ends_with(after.as_str());
-                takes.then(|| text.clone())
+        let (mut nodes, mut open) = (Vec::new(), Vec::new());
+        for (at, node) in &from.nodes {
+            if let Some((tree, reading)) = self.trees.get(*at) {
+                tree.step(*node, &reading.of(segment), &mut nodes, &mut open);
+                alive.nodes.extend(nodes.drain(..).map(|node| (*at, node)));
+                alive.open.extend(open.drain(..).map(|entry| (*at, entry)));
             }
-            (Self::Parameter(before, after), Self::Parameter(other, end)) => {
-                let before = longer(before, other, |long, short| long.starts_with(short))?;
-                let after = longer(after, end, |long, short| long.ends_with(short))?;
-                Some(format!("{before}{fresh}{after}"))
+        }
+        alive.nodes.sort_unstable();
+        alive.open.sort_unstable();
+        alive.open.dedup();
+        alive
+    }
+
+    /// A segment for every way in which one may fit some of the patterns that go on and not others, and
+    /// whether it is oddly spelled.
+    fn segments(&self, alive: &Alive) -> Result<BTreeSet<(String, bool)>, TooComplex> {
+        let mut texts = Texts::default();
+        for (at, node) in &alive.nodes {
+            if let Some((tree, _)) = self.trees.get(*at) {
+                texts
+                    .literals
+                    .extend(tree.literals(*node).map(str::to_owned));
+                for (before, after) in tree.around(*node) {
+                    texts.before.insert(before.to_owned());
+                    texts.after.insert(after.to_owned());
+                }
             }
-            // Only whole patterns are laid over what follows.
-            (Self::Rest(_), _) | (_, Self::Rest(_)) => None,
         }
+        texts.before.insert(String::new());
+        texts.after.insert(String::new());
+        texts.segments(self.fresh)
     }
 }
 
-/// The longer of two texts, if it holds the other where it must.
-fn longer<'t>(one: &'t str, two: &'t str, holds: fn(&str, &str) -> bool) -> Option<&'t str> {
-    let (long, short) = if one.len() >= two.len() {
-        (one, two)
-    } else {
-        (two, one)
-    };
-    holds(long, short).then_some(long)
-}
-
-/// Every kind of path that two sets of patterns tell apart.
-fn paths(old: &[Shape], new: &[Shape], fresh: &str) -> BTreeSet<String> {
-    let deepest = old.iter().chain(new).map(|shape| shape.0.len()).max();
-    let deepest = deepest.unwrap_or(1) + 1;
-    let mut paths = BTreeSet::from([format!("/{fresh}")]);
-    for shape in old.iter().chain(new) {
-        let depths = if shape.is_open() { deepest } else { 1 };
-        paths.extend((1..=depths).map(|depth| shape.filled(fresh, depth)));
-    }
-    let mut tree = Tree::default();
-    for shape in new {
-        tree.add(&shape.0, shape);
-    }
-    for shape in old {
-        let mut others = Vec::new();
-        tree.meeting(&shape.0, &mut others);
-        for other in others {
-            paths.extend(shape.laid_over(other, fresh));
-        }
-    }
-    let loose: Vec<String> = paths
-        .iter()
-        .flat_map(|path| loosened(path, fresh))
-        .collect();
-    paths.extend(loose);
-    paths
-}
-
-/// Patterns by their segments, so that those that plainly cannot meet are not laid over each other.
+/// What is written of the patterns that go on in one place.
 #[derive(Default)]
-struct Tree<'s> {
-    /// What follows a segment that is written out.
-    literal: HashMap<&'s str, Tree<'s>>,
-    /// What follows a parameter, with the text around it.
-    parameter: BTreeMap<&'s Segment, Tree<'s>>,
-    /// The patterns that end here.
-    ends: Vec<&'s Shape>,
-    /// The patterns that end with whatever follows.
-    open: Vec<&'s Shape>,
+struct Texts {
+    literals: BTreeSet<String>,
+    /// What stands before parameters, and nothing.
+    before: BTreeSet<String>,
+    /// What stands behind them, and nothing.
+    after: BTreeSet<String>,
 }
 
-impl<'s> Tree<'s> {
-    fn add(&mut self, segments: &'s [Segment], shape: &'s Shape) {
-        match segments.split_first() {
-            None => self.ends.push(shape),
-            Some((Segment::Rest(_), _)) => self.open.push(shape),
-            Some((Segment::Literal(text), more)) => {
-                self.literal.entry(text).or_default().add(more, shape);
-            }
-            Some((parameter @ Segment::Parameter(..), more)) => {
-                self.parameter
-                    .entry(parameter)
-                    .or_default()
-                    .add(more, shape);
+impl Texts {
+    fn segments(&self, fresh: &str) -> Result<BTreeSet<(String, bool)>, TooComplex> {
+        let mut segments = BTreeSet::new();
+        for literal in &self.literals {
+            segments.insert((literal.clone(), false));
+            if !literal.is_empty() {
+                segments.insert((format!("{literal};x"), true));
+                segments.extend(self.recased(literal).map(|text| (text, true)));
             }
         }
+        let before = spellings(
+            &self.before,
+            |whole, part| whole.strip_prefix(part),
+            |part, rest| part + rest,
+        );
+        let after = spellings(
+            &self.after,
+            |whole, part| whole.strip_suffix(part),
+            |part, rest| rest.to_owned() + &part,
+        );
+        let around = before.len().saturating_mul(after.len());
+        if around.saturating_add(segments.len()) > MOST_SEGMENTS {
+            return Err(TooComplex);
+        }
+        for (before, odd_before) in &before {
+            for (after, odd_after) in &after {
+                let segment = format!("{before}{fresh}{after}");
+                segments.insert((format!("{segment};x"), true));
+                segments.insert((segment, *odd_before || *odd_after));
+            }
+        }
+        Ok(segments)
     }
 
-    /// The patterns that may take a path that these segments take; all that do are among them.
-    fn meeting(&self, segments: &[Segment], found: &mut Vec<&'s Shape>) {
-        let Some((first, more)) = segments.split_first() else {
-            found.extend(&self.ends);
-            return;
-        };
-        found.extend(&self.open);
-        match first {
-            Segment::Rest(_) => {
-                self.below(found);
-                return;
-            }
-            Segment::Literal(text) => {
-                if let Some(same) = self.literal.get(text.as_str()) {
-                    same.meeting(more, found);
-                }
-            }
-            Segment::Parameter(..) => {
-                for tree in self.literal.values() {
-                    tree.meeting(more, found);
-                }
-            }
-        }
-        for tree in self.parameter.values() {
-            tree.meeting(more, found);
-        }
-    }
-
-    /// Every pattern with a segment more, but for those that are open here.
-    fn below(&self, found: &mut Vec<&'s Shape>) {
-        for tree in self.literal.values().chain(self.parameter.values()) {
-            found.extend(&tree.ends);
-            found.extend(&tree.open);
-            tree.below(found);
-        }
+    /// A literal in another case, but for what it shares with the text beside parameters.
+    fn recased<'t>(&'t self, literal: &'t str) -> impl Iterator<Item = String> + 't {
+        self.before.iter().flat_map(move |before| {
+            self.after.iter().filter_map(move |after| {
+                let rest = literal.strip_prefix(before.as_str())?;
+                let between = rest.strip_suffix(after.as_str())?;
+                let other = recase(between);
+                (other != between).then(|| format!("{before}{other}{after}"))
+            })
+        })
     }
 }
 
-/// The spellings of a path that a looser reader folds into it: a slash at the end, a parameter behind
-/// each written segment and behind all of them.
-fn loosened(path: &str, fresh: &str) -> Vec<String> {
-    let mut loose = Vec::new();
-    if !path.ends_with('/') {
-        loose.push(format!("{path}/"));
-    }
-    let segments: Vec<&str> = path.split('/').skip(1).collect();
-    let written = |segment: &str| !segment.is_empty() && segment != fresh;
-    let respelled = |only: Option<usize>| {
-        let segments = segments.iter().enumerate().map(|(at, segment)| {
-            let respell = written(segment) && only.is_none_or(|only| only == at);
-            format!("/{segment}{}", if respell { ";x" } else { "" })
-        });
-        segments.collect::<String>()
-    };
-    for (at, segment) in segments.iter().enumerate() {
-        if written(segment) {
-            loose.push(respelled(Some(at)));
+/// Texts beside parameters as they are written, and in another case: of each all but what it shares with
+/// another, for that may fit where the whole does not. Whether a spelling is odd.
+fn spellings(
+    texts: &BTreeSet<String>,
+    without: for<'t> fn(&'t str, &str) -> Option<&'t str>,
+    with: fn(String, &str) -> String,
+) -> BTreeSet<(String, bool)> {
+    let mut spellings = BTreeSet::new();
+    for text in texts {
+        spellings.insert((text.clone(), false));
+        for shared in texts {
+            let Some(rest) = without(text, shared) else {
+                continue;
+            };
+            let other = recase(rest);
+            if other != rest {
+                spellings.insert((with(shared.clone(), &other), true));
+            }
         }
     }
-    loose.push(respelled(None));
-    loose.retain(|other| other != path);
-    loose
+    spellings
+}
+
+/// Every letter in its other case. Percent codes have one spelling, so they stay.
+fn recase(text: &str) -> String {
+    let mut code = 0;
+    let recased = text.chars().map(|letter| {
+        if letter == '%' {
+            code = 3;
+        }
+        let in_code = code > 0;
+        code -= usize::from(in_code);
+        match letter {
+            letter if in_code => letter,
+            letter if letter.is_ascii_lowercase() => letter.to_ascii_uppercase(),
+            letter => letter.to_ascii_lowercase(),
+        }
+    });
+    recased.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fresh_word_completes_nothing_that_is_written() {
+        for (written, expected) in [
+            (vec!["/a/{x}"], "any"),
+            (vec!["/many/{x}"], "some"),
+            (vec!["/a{x}"], "some"),
+            (vec!["/{x}y"], "some"),
+            (vec!["/a{x}", "/{x}s"], "other"),
+            (vec!["/a{x}o", "/{x}s"], "bb"),
+        ] {
+            let word = fresh_word(written.iter().copied()).expect("a word");
+            assert_eq!(word, expected, "{written:?}");
+        }
+        let all: String = ('a'..='z').chain('0'..='9').collect();
+        assert_eq!(
+            fresh_word([&*format!("/{all}{{x}}")].into_iter()),
+            Err(TooComplex)
+        );
+    }
+
+    #[test]
+    fn another_case_leaves_percent_codes() {
+        assert_eq!(recase("Caf%C3%A9-b"), "cAF%C3%A9-B");
+        assert_eq!(recase("1-2"), "1-2");
+    }
 }

@@ -844,7 +844,10 @@ fn routes_are_matched_as_the_language_is_described() {
         ("admin", "methods: [GET], path: /guests/admin"),
         ("guest", "methods: [GET, POST], path: '/guests/{id}'"),
         ("all", "methods: [GET], path: '/guests/{id}/{*rest}'"),
+        ("rest", "methods: [GET], path: '/guests/{*rest}'"),
         ("pdf", "methods: [GET], path: '/files/{name}.pdf'"),
+        ("left", "methods: [GET], path: '/a/{x}'"),
+        ("right", "methods: [GET], path: '/{x}/b'"),
         (
             "exact",
             "host: api.contoso.com, methods: [GET], path: /guests/admin",
@@ -883,7 +886,10 @@ fn routes_are_matched_as_the_language_is_described() {
         ("x", "POST", "/guests/admin", "method-not-allowed"),
         ("x", "GET", "/guests/ADMIN", "ambiguous-path"),
         ("x", "GET", "/GUESTS/7", "ambiguous-path"),
+        ("x", "GET", "/guests/1/", "ambiguous-path"),
         ("x", "GET", "/files/a.pdf", "pdf"),
+        ("x", "GET", "/a/b", "left"),
+        ("x", "GET", "/c/b", "right"),
         ("api.contoso.com", "GET", "/guests/admin", "exact"),
         (
             "api.contoso.com",
