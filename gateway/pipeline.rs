@@ -116,7 +116,7 @@ async fn forward(
         let known = same_trust.then(|| caller(&decision)).flatten();
         // It only watches: what it would have to wait for, it does without.
         let other = decide(worker, rules, &request, known, now).now_or_never();
-        ride.note(|record| record.rehearsed(&decision, other.as_ref()));
+        ride.note(|record| record.rehearsed(&decision, other.as_ref(), rules.policy.names()));
     }
     if let Some(recorded) = &snapshot.recorded {
         ride.note(|record| record.keep(&request, recorded));

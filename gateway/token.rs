@@ -43,7 +43,8 @@ words! {
         AppOnly "appOnly",
         /// The app acts for a user.
         Delegated "delegated",
-        /// The token proves neither. A rule that asks for a kind does not hold for it.
+        /// The token proves neither. No allow rule that asks for a kind holds for it, and every deny rule
+        /// that does.
         Unknown "unknown",
     }
 }
@@ -58,7 +59,8 @@ words! {
         Secret "secret",
         /// By a client certificate, or a credential as strong.
         Certificate "certificate",
-        /// The token does not say. A rule that asks for a strength does not hold for it.
+        /// The token does not say. No allow rule that asks for a strength holds for it, and every deny
+        /// rule that does.
         Unknown "unknown",
     }
 }

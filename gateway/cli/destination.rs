@@ -1,9 +1,11 @@
 //! What becomes of a request that is let in: where it goes, with which credential, how often. `diff` tells
 //! a change of it beside changes of access, for who may call is only half of what they reach.
 
+use std::path::Path;
+
 use crate::files::{
     Backend, BackendKind, Credential, Identity, LimitKey, PolicyDocument, Protocol, RateLimit,
-    Route, SecretSource, Spanned,
+    Route, SecretSource, Span, Spanned,
 };
 
 /// One thing that is otherwise: what, as it was, as it would be.
@@ -35,7 +37,7 @@ fn described(document: &PolicyDocument, route: usize) -> Option<Described> {
     Some([
         ("goes to", place(backend)),
         ("rewrite", or_none(route.rewrite.as_ref())),
-        ("credential", credential(&backend.credential.value)),
+        ("credential", credential(&backend.credential)),
         ("trusts", trusted(backend)),
         ("protocol", protocol(backend.protocol).to_owned()),
         ("timeouts", timeouts(backend)),
@@ -64,8 +66,9 @@ fn place(backend: &Backend) -> String {
     format!("{kind} {}", backend.url.value)
 }
 
-fn credential(credential: &Credential) -> String {
-    match credential {
+fn credential(credential: &Spanned<Credential>) -> String {
+    let at = &credential.span;
+    match &credential.value {
         Credential::None => none(),
         Credential::ManagedIdentity { resource, identity } => {
             let identity = match identity {
@@ -76,21 +79,27 @@ fn credential(credential: &Credential) -> String {
             };
             format!("token of {identity} for {}", resource.value)
         }
-        Credential::FunctionKey { value } => format!("function key from {}", source(value)),
-        Credential::Header { name, value } => format!("{} from {}", name.value, source(value)),
+        Credential::FunctionKey { value } => format!("function key from {}", source(value, at)),
+        Credential::Header { name, value } => format!("{} from {}", name.value, source(value, at)),
     }
 }
 
-fn source(source: &SecretSource) -> String {
+fn source(source: &SecretSource, at: &Span) -> String {
     match source {
         SecretSource::Env(name) => format!("the variable {name}"),
-        SecretSource::File(path) => format!("the file {}", path.display()),
+        SecretSource::File(path) => format!("the file {}", as_written(path, at)),
     }
+}
+
+/// A path as its policy file names it: seen from there, so that two copies of a folder say the same.
+fn as_written(path: &Path, at: &Span) -> String {
+    let written = path.strip_prefix(at.source().folder());
+    written.unwrap_or(path).display().to_string()
 }
 
 fn trusted(backend: &Backend) -> String {
     match &backend.ca {
-        Some(path) => path.value.display().to_string(),
+        Some(path) => as_written(&path.value, &path.span),
         None => "the platform's roots".to_owned(),
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::destination::Changed;
 use super::policies::Read;
-use super::revision::{self, Sides};
+use super::revision::{self, Operand};
 use super::who_can::{cells, too_complex};
 use super::{Unanswered, destination, out, table};
 use crate::clock::{Clock as _, SystemClock};
@@ -89,12 +89,12 @@ struct Shown {
 pub(super) fn diff(options: &Options) -> Result<ExitCode, Unanswered> {
     let mut diagnostics = Diagnostics::new();
     let mut read = |place, other, may_be_empty| {
-        let sides = Sides {
+        let operand = Operand {
             place,
             other,
             may_be_empty,
         };
-        revision::read(&sides, &mut diagnostics).map_err(Unanswered::UsedWrongly)
+        revision::read(&operand, &mut diagnostics).map_err(Unanswered::UsedWrongly)
     };
     let old = read(&options.old, &options.new, true)?;
     let new = read(&options.new, &options.old, false)?;

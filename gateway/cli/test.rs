@@ -1,6 +1,7 @@
 //! `portcullis test`: runs the tests of a policy, says which rules none reaches, and attacks the rules
 //! with their near misses.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use super::{junit, out, policies, talk};
 use crate::clock::{Clock as _, SystemClock};
 use crate::files::{self, Diagnostics, Span, TestCase};
-use crate::trial::{Attack, Coverage, Strike, Suite, Tested, Tokens, attack};
+use crate::trial::{Attack, Coverage, Outcome, Strike, Suite, Tested, Tokens, attack};
 
 /// The options of the command.
 #[derive(Args)]
@@ -64,6 +65,9 @@ struct Report {
 
 struct Attacked {
     strikes: usize,
+    /// What was changed, each once.
+    changes: BTreeSet<String>,
+    elsewhere: Vec<String>,
     breaches: Vec<String>,
     unattacked: Vec<String>,
 }
@@ -181,23 +185,29 @@ impl Ran {
 
 impl Attacked {
     fn of(attack: &Attack<'_>) -> Self {
-        let breach = |strike: &Strike<'_>| {
-            let by = strike.breach.as_ref()?;
-            Some(format!(
-                "{} {}: {} is let in by {by}",
-                strike.route.name(),
-                strike.rule,
-                strike.change
-            ))
+        let told = |strike: &Strike<'_>, by: &str| {
+            let (route, rule, change) = (strike.route.name(), strike.rule, &strike.change);
+            format!("{route} {rule}: {change} is let in by {by}")
         };
-        let unattacked = attack.unattacked.iter();
-        Self {
+        let mut attacked = Self {
             strikes: attack.strikes.len(),
-            breaches: attack.strikes.iter().filter_map(breach).collect(),
-            unattacked: unattacked
-                .map(|(route, rule)| format!("{} {rule}", route.name()))
-                .collect(),
+            changes: BTreeSet::new(),
+            elsewhere: Vec::new(),
+            breaches: Vec::new(),
+            unattacked: Vec::new(),
+        };
+        for strike in &attack.strikes {
+            attacked.changes.insert(strike.change.clone());
+            match &strike.outcome {
+                Outcome::Refused => {}
+                Outcome::LetInElsewhere(by) => attacked.elsewhere.push(told(strike, by)),
+                Outcome::Breach(by) => attacked.breaches.push(told(strike, by)),
+            }
         }
+        let unattacked = attack.unattacked.iter();
+        let unattacked = unattacked.map(|(route, rule)| format!("{} {rule}", route.name()));
+        attacked.unattacked = unattacked.collect();
+        attacked
     }
 }
 
@@ -238,15 +248,20 @@ impl Report {
             }
         }
         let (all, failed) = (self.ran.len(), self.failed());
-        text += &format!("\n{all} tests: {} passed, {failed} failed\n", all - failed);
+        let tests = if all == 1 { "test" } else { "tests" };
+        text += &format!(
+            "\n{all} {tests}: {} passed, {failed} failed\n",
+            all - failed
+        );
         let Coverage { reached, all } = self.coverage;
-        let percent = self.coverage.percent();
-        text += &format!("{reached} of {all} rules reached: {percent:.0} %\n");
+        // Not all is not 100 %.
+        let percent = self.coverage.percent().floor();
+        text += &format!("{reached} of {all} rules reached: {percent} %\n");
         for place in &self.unreached {
             text += &format!("  not reached: {place}\n");
         }
         if let Some(asked) = self.lacks(min_coverage) {
-            text += &format!("  at least {asked} % are asked for\n");
+            text += &format!("  FAIL  at least {asked} % are asked for\n");
         }
         if let Some(attacked) = &self.attacked {
             text += &attacked.human();
@@ -274,7 +289,9 @@ impl Report {
             },
             "attack": self.attacked.as_ref().map(|attacked| json!({
                 "nearMisses": attacked.strikes,
+                "changes": attacked.changes,
                 "letIn": attacked.breaches,
+                "letInElsewhere": attacked.elsewhere,
                 "notAttacked": attacked.unattacked,
             })),
         })
@@ -318,10 +335,21 @@ impl Attacked {
     }
 
     fn human(&self) -> String {
-        let refused = self.strikes - self.breaches.len();
-        let mut text = format!("{} near misses: {refused} refused\n", self.strikes);
+        let let_in = self.breaches.len() + self.elsewhere.len();
+        let mut text = format!(
+            "{} near misses: {} refused",
+            self.strikes,
+            self.strikes - let_in
+        );
+        if !self.elsewhere.is_empty() {
+            text += &format!(", {} let in by other rules", self.elsewhere.len());
+        }
+        text.push('\n');
         for problem in self.problems() {
-            text += &format!("  {problem}\n");
+            text += &format!("  FAIL  {problem}\n");
+        }
+        for elsewhere in &self.elsewhere {
+            text += &format!("  look  {elsewhere}\n");
         }
         text
     }

@@ -176,9 +176,7 @@ impl Clause {
             },
             got: match verdict {
                 Verdict::Undecided(Undecided::Condition(failure)) => format!("{got}: {failure}"),
-                Verdict::Undecided(Undecided::GroupOverage | Undecided::NotRecorded)
-                | Verdict::Holds
-                | Verdict::Fails => got,
+                Verdict::Undecided(_) | Verdict::Holds | Verdict::Fails => got,
             },
         }
     }

@@ -9,6 +9,7 @@ use super::routes::{Policy, Route};
 use super::rule::{Clause, Effect, Network, Rule, Wanted};
 use super::rule_set::RuleSet;
 use crate::files::Mode;
+use crate::token::{AuthStrength, TokenKind};
 
 /// Whom a route lets in, in two parts: those of the first who are not in the second.
 #[derive(Debug, PartialEq, Eq)]
@@ -135,14 +136,22 @@ fn alternatives(clause: &Clause, effect: Effect, route: &Route) -> Vec<Cube> {
             principals: Set::only(ids.iter()),
             ..token()
         }],
-        Clause::Kinds(kinds) => vec![Cube {
-            kinds: Mask::of(kinds.iter().map(|kind| kind.bit())),
-            ..token()
-        }],
-        Clause::Strengths(strengths) => vec![Cube {
-            strengths: Mask::of(strengths.iter().map(|strength| strength.bit())),
-            ..token()
-        }],
+        Clause::Kinds(kinds) => {
+            let unknown = (effect == Effect::Deny).then_some(TokenKind::Unknown);
+            let kinds = kinds.iter().copied().chain(unknown);
+            vec![Cube {
+                kinds: Mask::of(kinds.map(TokenKind::bit)),
+                ..token()
+            }]
+        }
+        Clause::Strengths(strengths) => {
+            let unknown = (effect == Effect::Deny).then_some(AuthStrength::Unknown);
+            let strengths = strengths.iter().copied().chain(unknown);
+            vec![Cube {
+                strengths: Mask::of(strengths.map(AuthStrength::bit)),
+                ..token()
+            }]
+        }
         Clause::Roles(wanted) => holding(wanted, |role| Atom::Role(role.clone()), token),
         Clause::Scopes(wanted) => holding(wanted, |scope| Atom::Scope(scope.clone()), token),
         Clause::Groups(wanted) => {

@@ -81,6 +81,11 @@ pub(super) fn denied(rule: &Rule, verdict: &Verdict) -> Refusal {
         Verdict::Undecided(Undecided::GroupOverage) => overage(),
         Verdict::Undecided(Undecided::Condition(failure)) => Denial::from(reason(verdict))
             .expected("a condition that can be evaluated", failure.to_string()),
+        Verdict::Undecided(Undecided::Kind) => {
+            Denial::from(reason(verdict)).expected("a token whose kind is known", "unknown")
+        }
+        Verdict::Undecided(Undecided::Strength) => Denial::from(reason(verdict))
+            .expected("a token that says how the app proved itself", "unknown"),
         Verdict::Undecided(Undecided::NotRecorded) | Verdict::Holds | Verdict::Fails => {
             Denial::from(reason(verdict))
                 .expected("a caller whom no deny rule names", rule.id.to_string())
@@ -96,7 +101,9 @@ pub(super) fn reason(verdict: &Verdict) -> Reason {
         Verdict::Undecided(Undecided::Condition(_) | Undecided::NotRecorded) => {
             Reason::ConditionFailed
         }
-        Verdict::Holds | Verdict::Fails => Reason::DeniedByRule,
+        Verdict::Undecided(Undecided::Kind | Undecided::Strength)
+        | Verdict::Holds
+        | Verdict::Fails => Reason::DeniedByRule,
     }
 }
 
@@ -156,7 +163,9 @@ fn denial(
             }
             Verdict::Undecided(Undecided::NotRecorded) => Denial::from(Reason::ConditionNotMet)
                 .expected(condition.text(), "what was not recorded"),
-            Verdict::Holds | Verdict::Fails => {
+            Verdict::Undecided(Undecided::Kind | Undecided::Strength)
+            | Verdict::Holds
+            | Verdict::Fails => {
                 Denial::from(Reason::ConditionNotMet).expected(condition.text(), "false")
             }
         },

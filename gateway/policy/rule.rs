@@ -159,6 +159,10 @@ pub enum Verdict {
 pub enum Undecided {
     /// The token names more groups than it lists.
     GroupOverage,
+    /// The token proves neither that an app calls by itself nor that it acts for a user.
+    Kind,
+    /// The token does not say how the app proved itself.
+    Strength,
     /// The expression could not be evaluated.
     Condition(Failure),
     /// The record that is replayed does not hold what the expression asks for.
@@ -188,8 +192,16 @@ impl Clause {
             Self::Principals(ids) => {
                 token(&|caller| caller.object().is_some_and(|id| ids.contains(id)))
             }
-            Self::Kinds(kinds) => token(&|caller| kinds.contains(&caller.kind())),
-            Self::Strengths(strengths) => token(&|caller| strengths.contains(&caller.strength())),
+            Self::Kinds(kinds) => match principal.map(Principal::kind) {
+                Some(TokenKind::Unknown) => Verdict::Undecided(Undecided::Kind),
+                kind => kind.is_some_and(|kind| kinds.contains(&kind)).into(),
+            },
+            Self::Strengths(strengths) => match principal.map(Principal::strength) {
+                Some(AuthStrength::Unknown) => Verdict::Undecided(Undecided::Strength),
+                strength => strength
+                    .is_some_and(|strength| strengths.contains(&strength))
+                    .into(),
+            },
             Self::Roles(wanted) => token(&|caller| wanted.holds(|role| caller.has_role(role))),
             Self::Scopes(wanted) => token(&|caller| wanted.holds(|scope| caller.has_scope(scope))),
             Self::Groups(wanted) => match principal {

@@ -62,6 +62,7 @@ struct Line<'r> {
 
 /// What would have been done instead, had what only reports been in force.
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Instead<'r> {
     decision: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -70,6 +71,10 @@ pub(super) struct Instead<'r> {
     route: Option<&'r str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rule: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    app: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    app_name: Option<&'r str>,
 }
 
 impl<'r> Instead<'r> {
@@ -83,6 +88,8 @@ impl<'r> Instead<'r> {
             reason,
             route: None,
             rule: rule.map(|rule| rule.to_string()),
+            app: None,
+            app_name: None,
         }
     }
 
@@ -92,6 +99,8 @@ impl<'r> Instead<'r> {
             reason: other.denial.map(|reason| reason.code()),
             route: other.route.as_deref(),
             rule: other.rule.map(|rule| rule.to_string()),
+            app: other.app.map(|app| app.to_string()),
+            app_name: other.app_name.as_deref(),
         }
     }
 }

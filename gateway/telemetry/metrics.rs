@@ -28,6 +28,8 @@ struct Labels {
     route: Option<Arc<str>>,
     decision: &'static str,
     reason: &'static str,
+    /// Of what only reports.
+    rule: Option<RuleId>,
 }
 
 /// A disagreement with the candidate, by what is bounded: names of routes, rules and apps in the files.
@@ -35,6 +37,8 @@ struct Labels {
 struct Disagreed {
     route: Option<Arc<str>>,
     app: Option<Arc<str>>,
+    /// Whether anybody knows the app, though the policies have no name for it.
+    is_known: bool,
     rule: Option<RuleId>,
     decision: &'static str,
     reason: &'static str,
@@ -44,7 +48,8 @@ impl Disagreed {
     fn of(record: &Record, other: &Disagreement) -> Self {
         Self {
             route: other.route.clone().or_else(|| record.route.clone()),
-            app: record.app_name.clone(),
+            app: other.app_name.clone().or_else(|| record.app_name.clone()),
+            is_known: other.app.is_some() || record.principal.is_some(),
             rule: other.rule,
             decision: other.decision(),
             reason: other.denial.map_or("", |reason| reason.code()),
@@ -64,17 +69,19 @@ impl Metrics {
                 route: record.route.clone(),
                 decision: record.outcome.decision(),
                 reason: record.outcome.reason(),
+                rule: None,
             };
             *counted.decisions.entry(labels).or_default() += 1;
             if let Some(rehearsed) = &record.rehearsed {
-                let (decision, reason) = match rehearsed {
-                    Rehearsed::Denial(reason, _) => ("deny", reason.code()),
-                    Rehearsed::Allow(_) => ("allow", ""),
+                let (decision, reason, rule) = match rehearsed {
+                    Rehearsed::Denial(reason, rule) => ("deny", reason.code(), *rule),
+                    Rehearsed::Allow(rule) => ("allow", "", Some(*rule)),
                 };
                 let labels = Labels {
                     route: record.route.clone(),
                     decision,
                     reason,
+                    rule,
                 };
                 *counted.report_only.entry(labels).or_default() += 1;
             }
@@ -96,26 +103,34 @@ impl Metrics {
             "# HELP portcullis_decisions_total Requests by route, decision and reason.\n\
              # TYPE portcullis_decisions_total counter\n",
         );
-        by_labels(&mut text, "portcullis_decisions_total", &counted.decisions);
+        for (labels, count) in &counted.decisions {
+            let _ = writeln!(
+                text,
+                "portcullis_decisions_total{{{}}} {count}",
+                labels.text()
+            );
+        }
         text.push_str(
             "# HELP portcullis_report_only_total What would have been decided otherwise, had everything acted that only reports.\n\
              # TYPE portcullis_report_only_total counter\n",
         );
-        by_labels(
-            &mut text,
-            "portcullis_report_only_total",
-            &counted.report_only,
-        );
+        for (labels, count) in &counted.report_only {
+            let rule = rule_label(labels.rule);
+            let labels = labels.text();
+            let _ = writeln!(
+                text,
+                "portcullis_report_only_total{{{labels},rule=\"{rule}\"}} {count}"
+            );
+        }
         text.push_str(
             "# HELP portcullis_candidate_disagreements_total What the candidate policy would have decided otherwise.\n\
              # TYPE portcullis_candidate_disagreements_total counter\n",
         );
         for (labels, count) in &counted.candidate {
             let route = labels.route.as_deref().unwrap_or("none");
-            let app = labels.app.as_deref().unwrap_or("other");
-            let rule = labels
-                .rule
-                .map_or("none".to_owned(), |rule| rule.to_string());
+            let unnamed = if labels.is_known { "other" } else { "none" };
+            let app = labels.app.as_deref().unwrap_or(unnamed);
+            let rule = rule_label(labels.rule);
             let (decision, reason) = (labels.decision, labels.reason);
             let _ = writeln!(
                 text,
@@ -153,18 +168,15 @@ impl Metrics {
     }
 }
 
-fn by_labels(text: &mut String, name: &str, counted: &BTreeMap<Labels, u64>) {
-    for (labels, count) in counted {
-        let Labels {
-            route,
-            decision,
-            reason,
-        } = labels;
+fn rule_label(rule: Option<RuleId>) -> String {
+    rule.map_or_else(|| "none".to_owned(), |rule| rule.to_string())
+}
+
+impl Labels {
+    fn text(&self) -> String {
         // Route names are words of letters, digits, dots and hyphens: nothing to escape.
-        let route = route.as_deref().unwrap_or("none");
-        let _ = writeln!(
-            text,
-            "{name}{{route=\"{route}\",decision=\"{decision}\",reason=\"{reason}\"}} {count}"
-        );
+        let route = self.route.as_deref().unwrap_or("none");
+        let (decision, reason) = (self.decision, self.reason);
+        format!("route=\"{route}\",decision=\"{decision}\",reason=\"{reason}\"")
     }
 }

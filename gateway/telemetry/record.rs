@@ -12,8 +12,8 @@ use crate::canonical::{self, KeyHeaders, KeyParameters, Refused};
 use crate::clock::Now;
 use crate::denial::{Denial, Note, Reason};
 use crate::entra::Principal;
-use crate::ids::RequestId;
-use crate::policy::{Authorized, Decision, Grounds, Policy, Rehearsed, RuleId, Unrouted};
+use crate::ids::{AppId, RequestId};
+use crate::policy::{Authorized, Decision, Grounds, Named, Policy, Rehearsed, RuleId, Unrouted};
 use crate::trace::Trace;
 
 /// How a request ended.
@@ -58,6 +58,10 @@ pub struct Disagreement {
     pub route: Option<Arc<str>>,
     /// The rule of it that let in, kept out or came closest.
     pub rule: Option<RuleId>,
+    /// The app, where the candidate looked at the token.
+    pub app: Option<AppId>,
+    /// The name that the candidate gives it.
+    pub app_name: Option<Arc<str>>,
 }
 
 impl Disagreement {
@@ -240,11 +244,12 @@ impl Record {
     }
 
     /// Notes what the candidate decided, where that is something else. `None` if it could not decide
-    /// without waiting.
+    /// without waiting. `names` are the candidate's.
     pub fn rehearsed(
         &mut self,
         decision: &Result<Decision<'_>, Unrouted>,
         candidate: Option<&Result<Decision<'_>, Unrouted>>,
+        names: &Named,
     ) {
         let lets_in = |decision: &Result<Decision<'_>, Unrouted>| {
             decision.as_ref().is_ok_and(Decision::lets_in)
@@ -256,20 +261,30 @@ impl Record {
         if lets_in(decision) == lets_in(candidate) {
             return;
         }
-        self.candidate = Some(match candidate {
-            Err(unrouted) => Disagreement {
-                denial: Some(unrouted.denial.reason()),
-                route: None,
-                rule: None,
-            },
-            Ok(candidate) => Disagreement {
-                denial: match candidate.verdict() {
+        let (denial, route, rule, principal) = match candidate {
+            Err(unrouted) => (
+                Some(unrouted.denial.reason()),
+                None,
+                None,
+                unrouted.principal.as_ref(),
+            ),
+            Ok(candidate) => (
+                match candidate.verdict() {
                     Err(refusal) if !candidate.lets_in() => Some(refusal.denial().reason()),
                     Ok(_) | Err(_) => None,
                 },
-                route: Some(Arc::clone(candidate.route().name())),
-                rule: candidate.rule(),
-            },
+                Some(Arc::clone(candidate.route().name())),
+                candidate.rule(),
+                candidate.principal(),
+            ),
+        };
+        let app = principal.map(|principal| principal.app());
+        self.candidate = Some(Disagreement {
+            denial,
+            route,
+            rule,
+            app,
+            app_name: app.and_then(|app| names.apps().name(app).cloned()),
         });
     }
 

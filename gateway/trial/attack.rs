@@ -15,7 +15,7 @@ use super::token::TokenSpec;
 use super::{Answer, Caller, Question};
 use crate::files::Mode;
 use crate::ids::{AppId, TenantId};
-use crate::policy::{Clause, Effect, Route, Rule, RuleId, Wanted, some_host, some_path};
+use crate::policy::{Clause, Effect, Grounds, Route, Rule, RuleId, Wanted, some_host, some_path};
 use crate::token::TokenKind;
 
 /// IDs that no policy names: they were never given to anybody.
@@ -40,8 +40,19 @@ pub struct Strike<'p> {
     pub rule: RuleId,
     /// What was otherwise.
     pub change: String,
-    /// What let it in, if anything did that should not have.
-    pub breach: Option<String>,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// What came of a near miss, once everything acts that only reports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is refused.
+    Refused,
+    /// This lets it in: another rule that says so, or another route. Whether it should is for people to say.
+    LetInElsewhere(String),
+    /// This lets it in, and must not.
+    Breach(String),
 }
 
 /// Attacks every allow rule of a policy. `tested` are tests that ran on it: what they were let in with
@@ -49,12 +60,11 @@ pub struct Strike<'p> {
 pub fn attack<'p>(suite: &Suite<'p>, tested: &[Tested]) -> Attack<'p> {
     let mut attack = Attack::default();
     for route in suite.trial().policy().routes() {
-        // Whoever only watches, and whoever lets everybody in, cannot be missed.
-        if route.is_public() || route.mode() == Mode::ReportOnly {
+        // Whoever lets everybody in cannot be missed.
+        if route.is_public() {
             continue;
         }
-        let acting = |rule: &&Rule| rule.mode() == Mode::Enforce;
-        for rule in route.allow().rules().iter().filter(acting) {
+        for rule in route.allow().rules() {
             strike(suite, tested, route, rule, &mut attack);
         }
     }
@@ -78,7 +88,7 @@ fn strike<'p>(
         .map(|tested| tested.question.clone());
     let base = known.unwrap_or_else(|| made_up(suite, route, rule));
     let answer = suite.trial().ask(&base);
-    if !answer.lets_in() || !answer.holding.contains(&rule.id()) {
+    if !lets_in(&answer, route, rule.id()) {
         attack.unattacked.push((route, rule.id()));
         return;
     }
@@ -88,31 +98,46 @@ fn strike<'p>(
             route,
             rule: rule.id(),
             change,
-            breach: breach(&answer, rule.id(), route),
+            outcome: outcome(&answer, route, rule.id()),
         });
     }
     attack.strikes.push(Strike {
         route,
         rule: rule.id(),
         change: "a SAS signature added to the URL".to_owned(),
-        breach: leaks(suite, &base),
+        outcome: leaks(suite, &base).map_or(Outcome::Refused, Outcome::Breach),
     });
 }
 
-/// What let a near miss in, if it is not another rule that says so.
-fn breach(answer: &Answer<'_>, attacked: RuleId, route: &Route) -> Option<String> {
-    let decision = answer.decision.as_ref().ok().filter(|d| d.lets_in())?;
-    let same = decision.route().id() == route.id();
-    let other = |rule: &RuleId| rule.effect == Effect::Allow && !(same && *rule == attacked);
-    // Another rule, or another route, may well let in what this one does not.
-    let explained =
-        answer.holding.iter().any(other) && !(same && answer.holding.contains(&attacked));
-    let name = decision.route().name();
-    match (explained, decision.route().is_public(), same) {
-        (true, ..) => None,
-        (false, true, false) => None,
-        (false, _, true) => Some(format!("{attacked} of {name}")),
-        (false, false, false) => Some(format!("route {name}")),
+/// Whether a rule lets a request in, once it and its route act.
+fn lets_in(answer: &Answer<'_>, route: &Route, rule: RuleId) -> bool {
+    let is_denied = |holding: &RuleId| {
+        let rule = route.rule(*holding);
+        holding.effect == Effect::Deny && rule.is_some_and(|rule| rule.mode() == Mode::Enforce)
+    };
+    let decision = answer.decision.as_ref();
+    decision.is_ok_and(|decision| decision.route().id() == route.id())
+        && answer.holding.contains(&rule)
+        && !answer.holding.iter().any(is_denied)
+}
+
+fn outcome(answer: &Answer<'_>, route: &Route, attacked: RuleId) -> Outcome {
+    if lets_in(answer, route, attacked) {
+        return Outcome::Breach(format!("{attacked} of {}", route.name()));
+    }
+    let Ok(decision) = &answer.decision else {
+        return Outcome::Refused;
+    };
+    let (name, mode) = (decision.route().name(), decision.route().mode());
+    match (decision.verdict(), mode) {
+        (Ok(Grounds::Rule(rule)), _) => Outcome::LetInElsewhere(format!("{rule} of {name}")),
+        (Ok(Grounds::Public | Grounds::ReportOnly), _) => {
+            Outcome::LetInElsewhere(format!("{name}, which is public"))
+        }
+        (Err(_), Mode::ReportOnly) if decision.route().id() != route.id() => {
+            Outcome::LetInElsewhere(format!("{name}, which only reports"))
+        }
+        (Err(_), Mode::ReportOnly | Mode::Enforce) => Outcome::Refused,
     }
 }
 
@@ -133,9 +158,10 @@ fn leaks(suite: &Suite<'_>, base: &Question) -> Option<String> {
     }
     signed.caller = Caller::Nobody;
     let answer = suite.trial().ask(&signed);
-    answer
-        .lets_in()
-        .then(|| "a signature without a token".to_owned())
+    let let_in = answer
+        .decision
+        .is_ok_and(|decision| decision.verdict().is_ok());
+    let_in.then(|| "a signature without a token".to_owned())
 }
 
 /// A request that the rule lets in, if its conditions in CEL let it.

@@ -28,7 +28,7 @@ use crate::policy::{
     Circumstances, Decision, Grounds, Known, Matched, Policy, Route, RuleId, Unmatched,
 };
 
-pub use attack::{Attack, Strike, attack};
+pub use attack::{Attack, Outcome, Strike, attack};
 pub use example::{example, spec};
 pub use record::{Recorded, Unreadable, recorded};
 pub use suite::{Coverage, Suite, Tested, Unreached};

@@ -24,7 +24,7 @@ pub(super) fn misses(
         base,
         found: Vec::new(),
     };
-    misses.tokens_in_general(policy);
+    misses.tokens_in_general(policy, route);
     for clause in rule.clauses() {
         misses.clause(clause, rule, policy);
     }
@@ -56,7 +56,7 @@ impl Misses<'_> {
         }
     }
 
-    fn tokens_in_general(&mut self, policy: &Policy) {
+    fn tokens_in_general(&mut self, policy: &Policy, route: &Route) {
         let nobody = Question {
             caller: Caller::Nobody,
             ..self.base.clone()
@@ -73,6 +73,13 @@ impl Misses<'_> {
             of_tenant(claims, TenantId::new(STRANGER));
             set(claims, "tid", claimed.unwrap_or_default());
         });
+        let own = policy.audiences_of(route);
+        let mut others = policy.audiences().iter();
+        if let Some(other) = others.find(|audience| !own.contains(audience)) {
+            self.claims("an audience of another route", |claims| {
+                set(claims, "aud", json!(other));
+            });
+        }
         let audience = "api://near-miss";
         if !policy.audiences().iter().any(|own| **own == *audience) {
             self.claims("another audience", |claims| {
@@ -210,15 +217,14 @@ impl Misses<'_> {
         self.add(change, miss);
     }
 
-    /// A user may hold a token with the app's ID; what the app was given, and who the rule is for beside
-    /// it, the user was not and is not.
+    /// A user may hold a token with the app's ID, and have been given the same roles. Who the rule is for
+    /// beside the app, the user is not.
     fn users_of_the_app(&mut self, rule: &Rule) {
         let asks_more = |clause: &Clause| matches!(clause, Clause::Scopes(_) | Clause::Kinds(_));
         if !rule.clauses().iter().any(asks_more) {
             self.claims("a user's token with the same app ID", |claims| {
                 users(claims);
                 set(claims, "oid", json!(ObjectId::new(STRANGER).to_string()));
-                claims.remove("roles");
                 claims.remove("groups");
             });
         }

@@ -338,3 +338,41 @@ fn the_refusal_is_that_of_the_rule_that_came_closest_whatever_the_order() {
         assert_eq!(stage.record_of(&answer)["rule"], rule, "{target} {roles:?}");
     }
 }
+
+#[test]
+fn a_deny_rule_for_a_kind_or_a_strength_keeps_out_a_token_that_does_not_say() {
+    let (_raw, stage) = stage(&[
+        "allow: [{ tenants: [contoso] }], deny: [{ tokenKinds: [appOnly] }]",
+        "allow: [{ tenants: [contoso] }], deny: [{ authStrength: [public, secret] }]",
+        "allow: [{ tenants: [contoso] }], deny: [{ tokenKinds: [appOnly], tenants: [fabrikam] }]",
+    ]);
+    for version in Version::ALL {
+        let plain = token(&stage, version);
+        let strength = match version {
+            Version::V1 => "appidacr",
+            Version::V2 => "azpacr",
+        };
+        let kindless = plain.clone().claim("idtyp", "device");
+        let delegated = plain.clone().claim("idtyp", "user");
+        for (target, token, verdict) in [
+            ("/0", plain.clone(), "403 denied-by-rule"),
+            ("/0", kindless.clone(), "403 denied-by-rule"),
+            ("/0", delegated, "200"),
+            (
+                "/1",
+                plain.clone().claim(strength, "1"),
+                "403 denied-by-rule",
+            ),
+            (
+                "/1",
+                plain.clone().claim(strength, "7"),
+                "403 denied-by-rule",
+            ),
+            ("/1", plain.clone().claim(strength, "2"), "200"),
+            ("/2", kindless, "200"),
+        ] {
+            let answer = send(&stage, target, &token);
+            assert_eq!(answer.verdict(), verdict, "{target} {:?}", token.claims);
+        }
+    }
+}
