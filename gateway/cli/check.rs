@@ -79,7 +79,13 @@ fn untested(folder: &Path, policy: &Policy, mut suite: Suite<'_>, diagnostics: &
             suite.run(&case, diagnostics);
         }
     }
-    if files.is_empty() {
+    if files.is_empty() && !policy.routes().is_empty() {
+        diagnostics
+            .warning(
+                &Span::nowhere_in(folder),
+                "there are no tests, so no test reaches any route",
+            )
+            .help("write some into a file `*.test.yaml` beside the policies");
         return;
     }
     for route in policy.routes().iter().filter(|route| !suite.reaches(route)) {
@@ -92,8 +98,25 @@ fn untested(folder: &Path, policy: &Policy, mut suite: Suite<'_>, diagnostics: &
 /// The checked-in table of who can call what, where there is one.
 fn stale_table(folder: &Path, policy: &Policy, diagnostics: &mut Diagnostics) {
     let path = folder.join(ACCESS_TABLE);
-    let Ok(written) = std::fs::read_to_string(&path) else {
+    if !path.exists() {
         return;
+    }
+    // To read a pipe would wait for its writer.
+    let written = match path.is_file() {
+        true => std::fs::read_to_string(&path).map_err(|error| error.to_string()),
+        false => Err("it is no file".to_owned()),
+    };
+    let written = match written {
+        Ok(written) => written,
+        Err(why) => {
+            diagnostics
+                .error(
+                    &Span::nowhere_in(&path),
+                    format!("this table cannot be read: {why}"),
+                )
+                .help("write it anew, or remove it if nobody reviews it");
+            return;
+        }
     };
     // Git may have given it the line ends of the machine.
     let written = written.replace("\r\n", "\n");

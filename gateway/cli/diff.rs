@@ -515,8 +515,12 @@ fn heading(requests: &[String], routes: &str) -> String {
 
 /// Text as code in Markdown: between more backticks than it holds itself.
 fn code(text: &str) -> String {
-    match text.contains('`') {
-        true => format!("`` {text} ``"),
-        false => format!("`{text}`"),
+    let longest = text.split(|letter| letter != '`').map(str::len).max();
+    match longest.unwrap_or(0) {
+        0 => format!("`{text}`"),
+        longest => {
+            let fence = "`".repeat(longest + 1);
+            format!("{fence} {text} {fence}")
+        }
     }
 }

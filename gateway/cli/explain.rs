@@ -178,6 +178,12 @@ fn caller(options: &Options, tokens: &Tokens) -> Result<Caller, String> {
         let text = contents(token)?;
         let text = text.trim();
         let text = text.strip_prefix("Bearer ").unwrap_or(text);
+        if text.is_empty() {
+            return Err(format!(
+                "{} is empty: it must hold a token",
+                token.display()
+            ));
+        }
         return Ok(match entra::unverified_claims(text, &tokens.algorithms) {
             Ok(claims) => Caller::Claims(claims),
             Err(denial) => Caller::Refused(denial),

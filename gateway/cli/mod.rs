@@ -16,10 +16,12 @@ mod test;
 mod what_can;
 mod who_can;
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -120,7 +122,15 @@ enum Form {
 /// Parses the arguments and runs the command that they name.
 pub fn main() -> ExitCode {
     // Clap itself exits with 2 when the arguments are wrong.
-    match Arguments::parse().command {
+    let code = run_command(Arguments::parse().command);
+    match UNWRITTEN.load(Ordering::Relaxed) {
+        true => ExitCode::from(1),
+        false => code,
+    }
+}
+
+fn run_command(command: Command) -> ExitCode {
+    match command {
         Command::Demo { check: true } => crate::demo::check(),
         Command::Demo { check: false } => crate::demo::run(),
         Command::Run { config } => run::run(&config),
@@ -188,12 +198,43 @@ fn open(file: &Path) -> io::Result<Box<dyn BufRead>> {
     })
 }
 
-/// Writes to standard output. Whoever closed it does not want more.
+/// Set once something could not be written to standard output.
+static UNWRITTEN: AtomicBool = AtomicBool::new(false);
+
+/// Writes to standard output. Whoever closed it does not want more; any other failure is told, and ends
+/// the command with 1 whatever it found.
 fn out(text: &str) {
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    let mut stdout = std::io::stdout();
+    let written = stdout
+        .write_all(visible(text).as_bytes())
+        .and_then(|()| stdout.flush());
+    if let Err(error) = written
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        UNWRITTEN.store(true, Ordering::Relaxed);
+        talk(&format!(
+            "error: standard output cannot be written: {error}\n"
+        ));
+    }
 }
 
 /// Writes to standard error.
 fn talk(text: &str) {
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    let _ = std::io::stderr().write_all(visible(text).as_bytes());
+}
+
+/// Text with what would steer a terminal, or turn the direction of what stands there, written out.
+fn visible(text: &str) -> Cow<'_, str> {
+    let steers = |letter: char| {
+        let turns = matches!(letter, '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        turns || (letter.is_control() && !matches!(letter, '\n' | '\t'))
+    };
+    if !text.contains(steers) {
+        return Cow::Borrowed(text);
+    }
+    let letters = text.chars().map(|letter| match steers(letter) {
+        true => format!("\\u{:04x}", u32::from(letter)),
+        false => letter.to_string(),
+    });
+    Cow::Owned(letters.collect())
 }

@@ -44,6 +44,12 @@ pub(super) fn read_at(place: &Path, tokens: Tokens, diagnostics: &mut Diagnostic
 
 /// The same, for a command that can say nothing without them.
 pub(super) fn to_ask(path: &Path) -> Result<Read, Unanswered> {
+    if !path.exists() {
+        return Err(Unanswered::UsedWrongly(format!(
+            "there is no `{}` here: name the policies by `--policies`",
+            path.display()
+        )));
+    }
     let mut diagnostics = Diagnostics::new();
     read(path, &mut diagnostics).ok_or(Unanswered::Faulty(diagnostics))
 }

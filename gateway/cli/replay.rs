@@ -1,6 +1,6 @@
 //! `portcullis replay`: which recorded requests other policies would decide otherwise.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,6 +12,8 @@ use super::policies::{self, Read};
 use super::{Form, Unanswered, open, out};
 use crate::clock::{Clock as _, SystemClock};
 use crate::denial::Reason;
+use crate::policy::condition::Field;
+use crate::policy::{Clause, Known};
 use crate::trial::{Answer, Caller, Recorded, Unreadable, recorded};
 
 /// The options of the command.
@@ -260,8 +262,9 @@ fn becomes(recorded: &Recorded, read: &Read) -> Option<(Becomes, String)> {
     };
     let (pessimist, optimist) = (trial(false), trial(true));
     if pessimist.lets_in() != optimist.lets_in() {
-        let why = "hangs on a field or claim that was not recorded";
-        return Some((Becomes::CannotTell, why.to_owned()));
+        let missing = not_recorded(&pessimist, &recorded.known);
+        let why = format!("hangs on what was not recorded: {missing}");
+        return Some((Becomes::CannotTell, why));
     }
     let asks_for_a_token = || {
         let decision = pessimist.decision.as_ref();
@@ -286,6 +289,33 @@ fn becomes(recorded: &Recorded, read: &Read) -> Option<(Becomes, String)> {
         (false, true) => Some((Becomes::LetIn, is(&pessimist))),
         (true, true) | (false, false) => None,
     }
+}
+
+/// What the conditions of the route read that a record does not hold.
+fn not_recorded(answer: &Answer<'_>, known: &Known) -> String {
+    let route = answer
+        .decision
+        .as_ref()
+        .ok()
+        .map(|decision| decision.route());
+    let rules = route
+        .into_iter()
+        .flat_map(|route| route.allow().rules().iter().chain(route.deny().rules()));
+    let fields = rules
+        .flat_map(|rule| rule.clauses())
+        .flat_map(|clause| match clause {
+            Clause::When(condition) => condition.fields(),
+            _ => &[],
+        });
+    let missing: BTreeSet<String> = fields
+        .filter(|field| match field {
+            Field::Header(name) => !known.headers.contains(name),
+            Field::Claim(name) => !known.claims.contains(name),
+            _ => false,
+        })
+        .map(ToString::to_string)
+        .collect();
+    missing.into_iter().collect::<Vec<_>>().join(", ")
 }
 
 fn was(recorded: &Recorded) -> String {

@@ -25,10 +25,33 @@ pub(super) fn plain(head: &[&str], rows: &[Vec<String>]) -> String {
         .collect()
 }
 
+/// The same with a line between columns and no space for others' sake: a row that changes leaves those
+/// around it as they are.
+pub(super) fn ragged(head: &[&str], rows: &[Vec<String>]) -> String {
+    let line = |cells: &[&str]| format!("{}\n", cells.join(" | "));
+    let rows = rows.iter().map(|row| {
+        let cells: Vec<&str> = row.iter().map(String::as_str).collect();
+        line(&cells)
+    });
+    std::iter::once(line(head)).chain(rows).collect()
+}
+
 /// The same as Markdown.
 pub(super) fn markdown(head: &[&str], rows: &[Vec<String>]) -> String {
     let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
-    let escaped = |cell: &String| cell.replace('\\', "\\\\").replace('|', "\\|");
+    // What Markdown would take for more than text.
+    let escaped = |cell: &String| {
+        let letters = cell.chars().map(|letter| match letter {
+            '<' => "&lt;".to_owned(),
+            '>' => "&gt;".to_owned(),
+            '&' => "&amp;".to_owned(),
+            // Or else somebody is called.
+            '@' => "&#64;".to_owned(),
+            '\\' | '|' | '`' | '*' | '_' | '[' | ']' | '~' | '#' | '!' => format!("\\{letter}"),
+            letter => letter.to_string(),
+        });
+        letters.collect::<String>()
+    };
     let mut text = line(head.iter().map(|title| (*title).to_owned()).collect());
     text += &line(vec!["---".to_owned(); head.len()]);
     for row in rows {

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::who_can::{cells, requests, rows_of, too_complex};
-use super::{Form, Unanswered, out, policies, table};
+use super::who_can::{cells, requests, rows_of, since, too_complex};
+use super::{Form, Unanswered, moment, out, policies, table};
 use crate::files::{Mode, nearest};
 use crate::ids::{AppId, TenantId};
 use crate::policy::access::{Cube, Region, Set, TooComplex, masks};
@@ -26,6 +26,9 @@ pub(super) struct Options {
     /// A policy folder or file, or a gateway.yaml that names it.
     #[arg(long, value_name = "PATH", default_value = "policies")]
     policies: PathBuf,
+    /// From when on (RFC 3339): what it can call then or later. Now, if it is left out.
+    #[arg(long, value_name = "TIME")]
+    at: Option<String>,
     /// How to write the answer.
     #[arg(long, value_enum, default_value_t = Form::Human)]
     format: Form,
@@ -38,6 +41,7 @@ pub(super) fn what_can(options: &Options) -> Result<ExitCode, Unanswered> {
 }
 
 fn answer(options: &Options, policy: &Policy) -> Result<String, Unanswered> {
+    let now = moment(options.at.as_deref())?.as_secs();
     let names = policy.names();
     let mut asked = Cube {
         callers: masks::AUTHENTICATED,
@@ -50,7 +54,7 @@ fn answer(options: &Options, policy: &Policy) -> Result<String, Unanswered> {
     let asked = Region::from(vec![asked]);
     let mut found = Vec::new();
     for route in policy.routes() {
-        let one = Found::of(policy, route, &asked).map_err(too_complex)?;
+        let one = Found::of(policy, route, &asked, now).map_err(too_complex)?;
         found.extend(one);
     }
     Ok(match options.format {
@@ -76,8 +80,13 @@ impl<'p> Found<'p> {
         policy: &'p Policy,
         route: &'p Route,
         asked: &Region,
+        now: u64,
     ) -> Result<Option<Self>, TooComplex> {
-        let rows = |reach: Region| rows_of(policy, route, &reach.intersection(asked));
+        let rows = |reach: Region| {
+            // A route with audiences of its own asks for another token than the rest.
+            let reach = since(&reach.intersection(asked), now);
+            rows_of(policy, &reach, policy.default_audiences())
+        };
         let found = Self {
             route,
             rows: rows(policy.reach(route)?),

@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use http::{HeaderMap, Method, Version};
+use http::{HeaderMap, Version};
 use serde_json::{Value, json};
 
 use super::policies::{self, Read};
 use super::{Form, Unanswered, moment, out, table};
+use crate::denial::Reason;
 use crate::files::Mode;
 use crate::policy::access::{Cube, Ranges, Region, TooComplex};
 use crate::policy::words::{COLUMNS, Naming, Row, rows};
@@ -22,8 +23,8 @@ use crate::trial::{Caller, Question, Trial};
 pub(super) struct Options {
     /// The method of the request.
     #[arg(value_name = "METHOD", required_unless_present = "all")]
-    method: Option<Method>,
-    /// Its path.
+    method: Option<String>,
+    /// Its path, or its URL.
     #[arg(value_name = "PATH", required_unless_present = "all")]
     path: Option<String>,
     /// Its host.
@@ -57,11 +58,15 @@ pub(super) fn too_complex(error: TooComplex) -> Unanswered {
     Unanswered::AtFault(error.to_string())
 }
 
-fn one(options: &Options, read: &Read, method: &Method, path: &str) -> Result<String, Unanswered> {
+fn one(options: &Options, read: &Read, method: &str, path: &str) -> Result<String, Unanswered> {
     let now = moment(options.at.as_deref())?;
+    let (host, path) = place(options, path)?;
+    let method = method.to_ascii_uppercase();
     let question = Question {
-        method: method.clone(),
-        host: options.host.clone(),
+        method: method.parse().map_err(|_| {
+            Unanswered::UsedWrongly(format!("`{method}` is no method: write `GET`, say"))
+        })?,
+        host: host.to_owned(),
         target: path.to_owned(),
         headers: HeaderMap::new(),
         client: std::net::Ipv4Addr::LOCALHOST.into(),
@@ -70,31 +75,45 @@ fn one(options: &Options, read: &Read, method: &Method, path: &str) -> Result<St
         caller: Caller::Nobody,
     };
     let trial = read.trial();
-    let route = trial.route(&question).map_err(|denial| {
-        Unanswered::AtFault(format!(
-            "nobody can: no route takes {method} {} on the host {} ({}){}",
-            path.split('?').next().unwrap_or_default(),
-            options.host,
+    let route = trial.route(&question).map_err(|denial| match denial.reason() {
+        Reason::RouteNotFound | Reason::MethodNotAllowed => Unanswered::AtFault(format!(
+            "nobody can: no route takes {method} {path} on the host {host} ({}){}",
             denial.reason(),
             elsewhere(&read.policy, &trial, &question)
-        ))
+        )),
+        reason => Unanswered::UsedWrongly(format!(
+            "the gateway refuses {method} {path} whoever sends it ({reason}), so ask for another spelling"
+        )),
     })?;
-    let since = |reach: Region| {
-        let later = Cube {
-            times: Ranges::of([(now.as_secs(), u64::MAX)]),
-            ..Cube::any()
-        };
-        // Who is let in from now on is let in always, as far as anybody who asks now is concerned.
-        forgetting_the_past(
-            reach.intersection(&Region::from(vec![later])),
-            now.as_secs(),
-        )
-    };
-    let answer = Who::of(&read.policy, route, since).map_err(too_complex)?;
+    let of_interest = |reach: Region| since(&reach, now.as_secs());
+    let answer = Who::of(&read.policy, route, of_interest).map_err(too_complex)?;
     Ok(match options.format {
         Form::Json => format!("{:#}\n", answer.json()),
-        Form::Human => answer.text(),
+        Form::Human => answer.text(table::plain),
     })
+}
+
+/// The host and path that are asked about: of a URL, or a path alone.
+fn place<'o>(options: &'o Options, path: &'o str) -> Result<(&'o str, &'o str), Unanswered> {
+    let url = ["https://", "http://"]
+        .iter()
+        .find_map(|scheme| path.strip_prefix(scheme));
+    let (host, path) = match url {
+        None => (&*options.host, path),
+        Some(url) => match url.find('/') {
+            Some(at) => url.split_at(at),
+            None => (url, "/"),
+        },
+    };
+    let path = path.split('?').next().unwrap_or_default();
+    if !path.starts_with('/') || path.contains(['{', '}']) {
+        return Err(Unanswered::UsedWrongly(
+            "write the path of a request: it begins with `/`, and has values in place of parameters, \
+             `/guests/42`"
+                .to_owned(),
+        ));
+    }
+    Ok((host, path))
 }
 
 /// On which other hosts a route takes the request.
@@ -119,8 +138,14 @@ fn elsewhere(policy: &Policy, trial: &Trial<'_>, question: &Question) -> String 
     }
 }
 
-/// Times that begin now begin at the beginning: the past is over.
-fn forgetting_the_past(region: Region, now: u64) -> Region {
+/// Who is let in from a time on (seconds since the Unix epoch). Times that begin then begin at the
+/// beginning: who is let in from now on is let in always, as far as anybody who asks now is concerned.
+pub(super) fn since(region: &Region, now: u64) -> Region {
+    let later = Cube {
+        times: Ranges::of([(now, u64::MAX)]),
+        ..Cube::any()
+    };
+    let region = region.intersection(&Region::from(vec![later]));
     let cubes = region.cubes().iter().map(|cube| {
         let past = Ranges::of([(0, now)]);
         let times = match cube.times.contains(now) {
@@ -135,9 +160,9 @@ fn forgetting_the_past(region: Region, now: u64) -> Region {
     Region::from(cubes.collect::<Vec<_>>())
 }
 
-pub(super) fn rows_of(policy: &Policy, route: &Route, reach: &Region) -> Vec<Row> {
-    let naming = [policy.names()];
-    rows(reach, Naming(&naming), policy.audiences_of(route))
+/// The rows of a region. `usual` are the audiences that go without saying.
+pub(super) fn rows_of(policy: &Policy, reach: &Region, usual: &[Box<str>]) -> Vec<Row> {
+    rows(reach, Naming(&[policy.names()]), usual)
 }
 
 /// Which requests a route takes: `POST /invitations`, with the host if it names one.
@@ -163,7 +188,7 @@ impl<'p> Who<'p> {
         route: &'p Route,
         of_interest: impl Fn(Region) -> Region,
     ) -> Result<Self, TooComplex> {
-        let rows = |reach: Region| rows_of(policy, route, &of_interest(reach));
+        let rows = |reach: Region| rows_of(policy, &of_interest(reach), policy.audiences_of(route));
         Ok(Self {
             policy,
             route,
@@ -175,7 +200,7 @@ impl<'p> Who<'p> {
         })
     }
 
-    fn text(&self) -> String {
+    fn text(&self, table: Table) -> String {
         let route = self.route;
         let backend = self.policy.names().backend(route.backend());
         let backend = backend.map(|backend| format!(" to {backend}"));
@@ -189,10 +214,10 @@ impl<'p> Who<'p> {
             let audiences: Vec<&str> = self.audiences().iter().map(|text| &**text).collect();
             text += &format!("  by tokens for {}\n", audiences.join(", "));
         }
-        text += &table_of(&self.rows);
+        text += &table_of(&self.rows, table);
         if let Some(rows) = &self.once_enforced {
             text += "  It only reports. Once it refuses:\n";
-            text += &table_of(rows);
+            text += &table_of(rows, table);
         }
         text
     }
@@ -219,12 +244,15 @@ impl<'p> Who<'p> {
     }
 }
 
-fn table_of(rows: &[Row]) -> String {
+/// How a table is written.
+type Table = fn(&[&str], &[Vec<String>]) -> String;
+
+fn table_of(rows: &[Row], table: Table) -> String {
     if rows.is_empty() {
         return "  nobody\n".to_owned();
     }
     let cells: Vec<Vec<String>> = rows.iter().map(cells).collect();
-    let table = table::plain(&COLUMNS, &cells);
+    let table = table(&COLUMNS, &cells);
     table.lines().map(|line| format!("  {line}\n")).collect()
 }
 
@@ -261,7 +289,7 @@ pub(super) fn access_table(policy: &Policy) -> Result<String, TooComplex> {
     );
     for route in by_name(policy) {
         let who = Who::of(policy, route, |reach| reach)?;
-        text += &format!("\n{}", who.text());
+        text += &format!("\n{}", who.text(table::ragged));
     }
     text += "\n# What the names stand for.\n";
     for (key, names) in policy.names().meanings() {
@@ -270,7 +298,10 @@ pub(super) fn access_table(policy: &Policy) -> Result<String, TooComplex> {
             .map(|(name, meaning)| vec![format!("  {name}"), meaning])
             .collect();
         if !rows.is_empty() {
-            text += &table::plain(&[key, ""], &rows);
+            text += &format!("{key}\n");
+            for row in rows {
+                text += &format!("{}\n", row.join(" | "));
+            }
         }
     }
     Ok(text)

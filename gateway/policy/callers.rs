@@ -13,8 +13,8 @@ use crate::token::{AuthStrength, TokenKind};
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Callers {
-    /// Whether it takes a token to be one of them.
-    token_required: bool,
+    /// Whether it takes a token to be one of them: `required`, `optional` or `absent`.
+    token: &'static str,
     tenants: Choice<Id>,
     apps: Choice<Id>,
     principals: Choice<Id>,
@@ -87,7 +87,14 @@ impl Callers {
         let group = |id: &ObjectId| Id::new(naming.group(*id), id);
         let text = |text: &Box<str>| text.clone();
         Self {
-            token_required: !cube.callers.covers(masks::ANONYMOUS),
+            token: match (
+                cube.callers.covers(masks::ANONYMOUS),
+                cube.callers.covers(masks::AUTHENTICATED),
+            ) {
+                (true, true) => "optional",
+                (true, false) => "absent",
+                (false, _) => "required",
+            },
             tenants: Choice::of(&cube.tenants, |id| Id::new(naming.tenant(*id), id)),
             apps: Choice::of(&cube.apps, |id| Id::new(naming.app(*id), id)),
             principals: Choice::of(&cube.principals, |id| Id::new(naming.principal(*id), id)),

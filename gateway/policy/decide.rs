@@ -108,8 +108,8 @@ impl<'p> Matched<'p> {
 }
 
 impl Matched<'_> {
-    /// The rules of the route that hold, whether or not they decide, and whether or not they act. For
-    /// tools; a decision stops at the first.
+    /// The rules of the route that hold, whether or not they decide, and whether or not they act: none for
+    /// a token that is meant for another route. For tools; a decision stops at the first.
     pub fn holding(
         &self,
         principal: Option<&Principal>,
@@ -119,6 +119,9 @@ impl Matched<'_> {
             parameters: &self.parameters,
             ..*circumstances
         };
+        if principal.is_some_and(|caller| self.route.accepts_audience(caller).is_err()) {
+            return Vec::new();
+        }
         let allow = self.route.allow.rules().iter();
         let allow = allow.filter(|rule| rule.allows(principal, &circumstances));
         let deny = self.route.deny.rules().iter();

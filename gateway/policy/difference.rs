@@ -124,11 +124,9 @@ impl<'p> Reached<'p> {
         let known = self.known.entry(route).or_insert_with(|| {
             let route = route.and_then(|route| self.policy.routes().get(route));
             let parts = route.map_or(Reach::none(), |route| self.policy.parts(route));
-            // What is too much to be said is not nobody.
-            let lets_somebody_in = parts.region().map_or(true, |region| !region.is_empty());
             Rc::new(ByOne {
+                lets_somebody_in: parts.lets_somebody_in(),
                 parts,
-                lets_somebody_in,
             })
         });
         Rc::clone(known)

@@ -6,6 +6,7 @@
 pub mod access;
 pub mod condition;
 
+mod always;
 mod callers;
 mod circumstances;
 mod compile;

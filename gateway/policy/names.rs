@@ -59,8 +59,18 @@ impl<'d, T: Clone> Kind<'d, T> {
             return Some(found.clone());
         }
         // What could not be read was reported where it stands.
-        if !self.faulty.may_hold(&name.value) {
-            let (one, key) = self.words;
+        let (one, key) = self.words;
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        if name.value == "*" {
+            diagnostics
+                .error(&name.span, format!("`*` is no name of a {one}"))
+                .help("leave the key out where any will do");
+        } else if !name.value.bytes().all(is_name) {
+            // Which may be anything, a link with a key in it, say, so it is not repeated.
+            diagnostics
+                .error(&name.span, format!("this is no name of a {one}"))
+                .help(format!("a name has letters, digits, `.`, `_` and `-`; what it stands for is under `{key}:`"));
+        } else if !self.faulty.may_hold(&name.value) {
             let error =
                 diagnostics.error(&name.span, format!("no {one} is named `{}`", name.value));
             match nearest(&name.value, self.known.keys().copied()) {

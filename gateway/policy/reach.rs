@@ -41,6 +41,17 @@ impl Reach {
         self.allowed.minus(&self.denied)
     }
 
+    /// Whether it lets anybody in. What is too much to work out is not nobody.
+    pub(super) fn lets_somebody_in(&self) -> bool {
+        let mut allowed = self.allowed.cubes().iter();
+        allowed.any(|cube| self.lets_in_some_of(cube))
+    }
+
+    /// Whether deny rules leave anybody of those in a cube.
+    pub(super) fn lets_in_some_of(&self, cube: &Cube) -> bool {
+        self.denied.leaves_some_of(cube)
+    }
+
     /// Who is in this, and not in the other. Worked out without the whole of either, so that rules that stay
     /// as they are cost nothing, however many there are.
     pub(super) fn minus(&self, other: &Self) -> Result<Region, TooComplex> {
@@ -75,7 +86,7 @@ impl Policy {
         }
     }
 
-    fn parts_by_rules(&self, route: &Route) -> Reach {
+    pub(super) fn parts_by_rules(&self, route: &Route) -> Reach {
         let denied = self.region(route, route.deny(), Effect::Deny);
         match route.is_public() {
             true => Reach {

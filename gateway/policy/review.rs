@@ -2,7 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::access::Cube;
+use super::access::{Cube, Set};
+use super::always::always;
+use super::condition::Field;
+use super::reach::Reach;
 use super::routes::{Policy, Route};
 use super::rule::{Clause, Effect, Rule};
 use crate::files::{Diagnostics, PolicyDocument, Spanned};
@@ -19,7 +22,7 @@ pub fn review(policy: &Policy, document: &PolicyDocument, now: u64, diagnostics:
         for rule in rules() {
             too_wide(route, rule, diagnostics);
             ending(rule, now, diagnostics);
-            constant(rule, diagnostics);
+            constant(route, rule, diagnostics);
         }
         covered(
             policy,
@@ -35,7 +38,7 @@ pub fn review(policy: &Policy, document: &PolicyDocument, now: u64, diagnostics:
             Effect::Deny,
             diagnostics,
         );
-        closed(policy, route, diagnostics);
+        closed(route, &policy.parts_by_rules(route), diagnostics);
     }
     idle_apps(policy, document, diagnostics);
     for route in &document.routes {
@@ -52,16 +55,18 @@ fn has(rule: &Rule, kind: impl Fn(&Clause) -> bool) -> bool {
     rule.clauses().iter().any(kind)
 }
 
-/// Allow rules that let in more than their author may have thought of. A rule with a `reason` has been
-/// thought about.
+/// Allow rules that let in more than their author may have thought of. That any app will do can be what is
+/// meant, and a `reason` says so; that any kind of token will do can be written out.
 fn too_wide(route: &Route, rule: &Rule, diagnostics: &mut Diagnostics) {
-    let is_allow = rule.id().effect == Effect::Allow && !route.is_public();
-    if !is_allow || rule.reason().is_some() {
+    if rule.id().effect != Effect::Allow || route.is_public() {
         return;
     }
     let names_apps = has(rule, |c| matches!(c, Clause::Apps(_)));
     let names_principals = has(rule, |c| matches!(c, Clause::Principals(_)));
     if !names_apps && !names_principals {
+        if rule.reason().is_some() {
+            return;
+        }
         diagnostics
             .warning(rule.span(), "this rule lets in any app of its tenants")
             .help("name the `apps`, or say in a `reason` why any will do");
@@ -77,13 +82,22 @@ fn too_wide(route: &Route, rule: &Rule, diagnostics: &mut Diagnostics) {
                 | Clause::Principals(_)
         )
     });
-    if names_apps && !by_more_than_id {
+    let by_condition = has(rule, |clause| match clause {
+        Clause::When(condition) => condition.fields().iter().any(|field| {
+            matches!(
+                field,
+                Field::Kind | Field::Roles | Field::Scopes | Field::Groups | Field::Principal
+            )
+        }),
+        _ => false,
+    });
+    if names_apps && !by_more_than_id && !by_condition {
         diagnostics
             .warning(
                 rule.span(),
                 "this rule lets an app in by its ID alone, and users' tokens carry the same ID",
             )
-            .help("write `tokenKinds: [appOnly]` if the app calls by itself, or ask for a role or scope");
+            .help("write `tokenKinds: [appOnly]` if the app calls by itself, `[appOnly, delegated]` if it does not matter, or ask for a role or scope");
     }
 }
 
@@ -116,9 +130,17 @@ fn constant_of(rule: &Rule) -> Option<bool> {
     })
 }
 
-fn constant(rule: &Rule, diagnostics: &mut Diagnostics) {
-    let Some(value) = constant_of(rule) else {
+fn constant(route: &Route, rule: &Rule, diagnostics: &mut Diagnostics) {
+    let condition = rule.clauses().iter().find_map(|clause| match clause {
+        Clause::When(condition) => Some(condition),
+        _ => None,
+    });
+    let Some(value) = condition.and_then(|condition| always(condition, rule, route)) else {
         return;
+    };
+    let here = match constant_of(rule) {
+        Some(_) => "",
+        None => " for the requests and callers that this rule is about",
     };
     let holds = match (rule.id().effect, value) {
         (_, true) => "asks for nothing",
@@ -128,23 +150,17 @@ fn constant(rule: &Rule, diagnostics: &mut Diagnostics) {
     diagnostics
         .warning(
             rule.span(),
-            format!("`when` is always {value}, so this rule {holds}"),
+            format!("`when` is always {value}{here}, so this rule {holds}"),
         )
         .help("remove the condition or the rule, or mend the condition");
 }
 
 /// Routes whose deny rules leave nobody of those whom the allow rules let in.
-fn closed(policy: &Policy, route: &Route, diagnostics: &mut Diagnostics) {
-    let lets_in =
-        |rule: &Rule| rule.enforced() && !policy.cubes(route, rule, Effect::Allow).is_empty();
-    let is_meant_to = route.allow().rules().iter().any(lets_in);
-    if route.is_public() || route.deny().rules().is_empty() || !is_meant_to {
+fn closed(route: &Route, reach: &Reach, diagnostics: &mut Diagnostics) {
+    if route.is_public() || route.deny().rules().is_empty() || reach.allowed.is_empty() {
         return;
     }
-    if policy
-        .reach_by_rules(route)
-        .is_ok_and(|reach| reach.is_empty())
-    {
+    if !reach.lets_somebody_in() {
         diagnostics
             .warning(
                 route.span(),
@@ -277,16 +293,34 @@ fn first_app(rule: &Rule) -> Option<AppId> {
     apps(rule).next()
 }
 
-/// Apps that have a name and may call nothing.
+/// Apps that have a name and may call nothing: no rule that acts lets them in, or deny rules keep out whom
+/// it would.
 fn idle_apps(policy: &Policy, document: &PolicyDocument, diagnostics: &mut Diagnostics) {
-    let rules = || {
-        let routes = policy.routes().iter().filter(|route| !route.is_public());
-        routes.flat_map(|route| route.allow().rules())
-    };
-    if rules().any(|rule| first_app(rule).is_none()) {
-        return;
+    let mut allowed: HashSet<AppId> = HashSet::new();
+    for route in policy.routes().iter().filter(|route| !route.is_public()) {
+        let reach = policy.parts_by_rules(route);
+        for cube in reach.allowed.cubes() {
+            match &cube.apps {
+                Set::AllBut(_) if reach.lets_in_some_of(cube) => return,
+                Set::AllBut(_) => {}
+                Set::Only(apps) => {
+                    let new: Vec<AppId> = apps
+                        .iter()
+                        .filter(|app| !allowed.contains(app))
+                        .copied()
+                        .collect();
+                    let lets_in = |app: &AppId| {
+                        let of_the_app = Cube {
+                            apps: Set::only([*app]),
+                            ..cube.clone()
+                        };
+                        reach.lets_in_some_of(&of_the_app)
+                    };
+                    allowed.extend(new.into_iter().filter(lets_in));
+                }
+            }
+        }
     }
-    let allowed: HashSet<AppId> = rules().flat_map(apps).collect();
     for app in &document.apps {
         if !allowed.contains(&AppId::new(app.value)) {
             diagnostics

@@ -112,60 +112,63 @@ impl Naming<'_> {
 /// and go without saying.
 pub fn rows(region: &Region, naming: Naming<'_>, audiences: &[Box<str>]) -> Vec<Row> {
     let usual = Set::only(audiences.iter().cloned());
-    let mut alternatives: BTreeMap<Cube, Vec<Atom>> = BTreeMap::new();
+    let mut alternatives: BTreeMap<(Cube, Option<Kind>), Vec<Atom>> = BTreeMap::new();
     for cube in region.clone().simplified().cubes() {
         // A single thing that is needed is an alternative to any other single thing of its kind.
-        let needed: Vec<Atom> = cube
-            .atoms
-            .iter()
-            .filter(|(atom, mask)| is_named(atom) && **mask == masks::TRUE)
-            .map(|(atom, _)| atom.clone())
+        let needed = cube.atoms.iter().filter(|(_, mask)| **mask == masks::TRUE);
+        let needed: Vec<(Kind, &Atom)> = needed
+            .filter_map(|(atom, _)| Some((Kind::of(atom)?, atom)))
             .collect();
-        let mut cube = cube.clone();
         match needed.as_slice() {
-            [one] => {
-                cube.atoms.remove(one);
-                cube.atoms.insert(placeholder(one), masks::TRUE);
-                alternatives.entry(cube).or_default().push(one.clone());
+            [(kind, one)] => {
+                let mut others = cube.clone();
+                others.atoms.remove(one);
+                let any_of = alternatives.entry((others, Some(*kind))).or_default();
+                any_of.push((*one).clone());
             }
-            _ => drop(alternatives.insert(cube, Vec::new())),
+            _ => drop(alternatives.insert((cube.clone(), None), Vec::new())),
         }
     }
-    let rows = alternatives.into_iter().map(|(mut cube, any_of)| {
-        if let Some(one) = any_of.first() {
-            cube.atoms.remove(&placeholder(one));
-        }
-        row(cube, &any_of, naming, &usual)
-    });
+    let rows = alternatives
+        .into_iter()
+        .map(|((cube, _), any_of)| row(cube, &any_of, naming, &usual));
     let mut rows: Vec<Row> = rows.collect();
     rows.sort_by(|one, other| one.words.cmp(&other.words));
     rows
 }
 
-fn is_named(atom: &Atom) -> bool {
-    matches!(atom, Atom::Role(_) | Atom::Scope(_) | Atom::Group(_))
+/// What may be one of several that would do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Role,
+    Scope,
+    Group,
 }
 
-/// What stands for an alternative while rows are put together.
-fn placeholder(atom: &Atom) -> Atom {
-    match atom {
-        Atom::Role(_) => Atom::Role(Box::default()),
-        Atom::Scope(_) => Atom::Scope(Box::default()),
-        Atom::Group(_) => Atom::Group(ObjectId::new(uuid::Uuid::nil())),
-        Atom::GroupOverage | Atom::When(_) => atom.clone(),
+impl Kind {
+    fn of(atom: &Atom) -> Option<Self> {
+        match atom {
+            Atom::Role(_) => Some(Self::Role),
+            Atom::Scope(_) => Some(Self::Scope),
+            Atom::Group(_) => Some(Self::Group),
+            Atom::GroupOverage | Atom::When(_) => None,
+        }
     }
 }
 
 fn row(cube: Cube, any_of: &[Atom], naming: Naming<'_>, usual: &Set<Box<str>>) -> Row {
-    let token_needed = !cube.callers.covers(masks::ANONYMOUS);
     let words = Words {
         tenants: set(&cube.tenants, |id| {
             naming.shown(*id, |named| &named.tenants)
         }),
         apps: set(&cube.apps, |id| naming.shown(*id, |named| &named.apps)),
-        tokens: match token_needed {
-            false => "none needed".to_owned(),
-            true => kinds(cube.kinds),
+        tokens: match (
+            cube.callers.covers(masks::ANONYMOUS),
+            cube.callers.covers(masks::AUTHENTICATED),
+        ) {
+            (true, true) => "none needed".to_owned(),
+            (true, false) => "only without one".to_owned(),
+            (false, _) => kinds(cube.kinds),
         },
         needs: needs(&cube, any_of, naming, usual),
         from: addresses(&cube.addresses, naming),

@@ -448,8 +448,8 @@ fn is_told(callers: &Value, point: &Point) -> bool {
         listed(&when["is"], truth)
     };
     let by_token = match &point.token {
-        None => callers["tokenRequired"] == json!(false),
-        Some(token) => by_token(token),
+        None => callers["token"] != json!("required"),
+        Some(token) => callers["token"] != json!("absent") && by_token(token),
     };
     by_token
         && match &callers["from"]["only"] {

@@ -96,31 +96,23 @@ fn run(folder: &Path, arguments: &[&str]) -> Output {
         .expect("it runs")
 }
 
-/// Checks a file by the real command: it must be good, and hear of no warning.
-fn assert_good(folder: &Path, file: &str, what: &str) {
-    let output = run(folder, &["check", file]);
-    let said = text(&output.stdout);
-    assert_eq!(
-        (said.as_str(), output.status.code()),
-        ("", Some(0)),
-        "{what}"
-    );
-}
-
-/// As [`assert_good`], for a fragment that need not use every name that it is given.
-fn assert_good_but_for_idle_apps(folder: &Path, what: &str) {
-    let output = run(folder, &["check", "--format", "json", "policy.yaml"]);
+/// What `check` tells of a file, but for what most fragments deserve.
+fn told(folder: &Path, file: &str) -> (Vec<String>, Option<i32>) {
+    const EXPECTED: [&str; 2] = [
+        "this app is allowed on no route",
+        "there are no tests, so no test reaches any route",
+    ];
+    let output = run(folder, &["check", "--format", "json", file]);
     let told: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let told = told.as_array().expect("a list").iter();
-    let told: Vec<_> = told
-        .filter_map(|one| one["message"].as_str())
-        .filter(|message| *message != "this app is allowed on no route")
-        .collect();
-    assert_eq!(
-        (told, output.status.code()),
-        (Vec::new(), Some(0)),
-        "{what}"
-    );
+    let told = told.filter_map(|one| one["message"].as_str());
+    let told = told.filter(|message| !EXPECTED.contains(message));
+    (told.map(str::to_owned).collect(), output.status.code())
+}
+
+/// Checks a file by the real command: it must be good, and hear of no warning.
+fn assert_good(folder: &Path, file: &str, what: &str) {
+    assert_eq!(told(folder, file), (Vec::new(), Some(0)), "{what}");
 }
 
 /// A folder with certificates, and the example policy where gateway.yaml looks for it.
@@ -253,7 +245,7 @@ fn every_yaml_block_is_a_sound_document() {
                     };
                     let folder = tempfile::tempdir().expect("a folder");
                     fs::write(folder.path().join("policy.yaml"), policy).expect("written");
-                    assert_good_but_for_idle_apps(folder.path(), &what);
+                    assert_good(folder.path(), "policy.yaml", &what);
                 }
             }
             checked += 1;
@@ -587,6 +579,11 @@ fn every_command_answers_as_documented() {
     let mut ran = 0;
     for (info, block) in blocks(&document.clone()) {
         let Some(line) = info.strip_prefix("text portcullis ") else {
+            // Any other block of text is what some test of its own looks at.
+            assert!(
+                info != "text" || block.starts_with("# yaml-language-server"),
+                "{block}"
+            );
             continue;
         };
         let arguments: Vec<&str> = line.split(' ').collect();
@@ -603,7 +600,73 @@ fn every_command_answers_as_documented() {
     if std::env::var_os("BLESS").is_some() {
         fs::write(root().join(name), document).expect("written");
     }
-    assert!(ran >= 4, "{ran}");
+    assert_eq!(ran, 6);
+}
+
+/// The lines of a CI file that run the command, as a shell would get them for a pull request into main.
+fn lines_of_ci(name: &str) -> Vec<String> {
+    let text = read(name);
+    let mut diagnostics = granit_parser::Parser::new_from_str(&text);
+    assert!(diagnostics.all(|event| event.is_ok()), "{name} is YAML");
+    let commands = text.lines().map(|line| {
+        let line = line.trim().trim_start_matches("- ");
+        let line = line
+            .trim_start_matches("run: ")
+            .trim_start_matches("script: ");
+        line.replace("${{ github.base_ref }}", "main")
+            .replace("$(target)", "main")
+    });
+    commands
+        .filter(|line| line.starts_with("portcullis "))
+        .collect()
+}
+
+#[test]
+fn what_ci_is_told_to_run_does_what_it_is_meant_to() {
+    let shell = |folder: &Path, line: &str| {
+        let binary = Path::new(PORTCULLIS).parent().expect("a folder");
+        let path = std::env::var("PATH").unwrap_or_default();
+        Command::new("bash")
+            .current_dir(folder)
+            .env("PATH", format!("{}:{path}", binary.display()))
+            .args(["-c", line])
+            .output()
+            .expect("it runs")
+    };
+    for name in [
+        "policies/ci/github-actions.yaml",
+        "policies/ci/azure-pipelines.yaml",
+    ] {
+        let lines = lines_of_ci(name);
+        assert_eq!(lines.len(), 4, "{lines:?}");
+        let folder = folder_with_policies(&read("policies/README.md"));
+        let place = folder.path();
+        let made = shell(
+            place,
+            "git init -q -b main && git add policies && git -c user.name=x -c user.email=x@x.example commit -qm one && git update-ref refs/remotes/origin/main HEAD",
+        );
+        assert!(made.status.success(), "{}", text(&made.stderr));
+        for line in &lines {
+            let output = shell(place, line);
+            assert!(output.status.success(), "{line}\n{}", text(&output.stderr));
+        }
+        // Somebody gains, and the table beside is stale.
+        fs::copy(
+            place.join("policies-next/contoso.yaml"),
+            place.join("policies/contoso.yaml"),
+        )
+        .expect("copied");
+        let failed: Vec<bool> = lines
+            .iter()
+            .map(|line| !shell(place, line).status.success())
+            .collect();
+        assert_eq!(failed, [true, false, false, true], "{lines:?}");
+        let report = fs::read_to_string(place.join("access.md")).expect("a report");
+        assert!(
+            report.contains("**Access changes:** gained on 2, lost on 0."),
+            "{report}"
+        );
+    }
 }
 
 // Defaults and bounds

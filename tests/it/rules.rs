@@ -356,7 +356,7 @@ fn a_route_that_only_reports_lets_in_whom_it_would_refuse_and_says_so() {
     );
     let metrics = stage.admin("/metrics");
     assert!(
-        metrics.contains("portcullis_report_only_total{route=\"soft\",decision=\"deny\",reason=\"signature-invalid\"} 1"),
+        metrics.contains("portcullis_report_only_total{route=\"soft\",decision=\"deny\",reason=\"signature-invalid\",rule=\"none\"} 1"),
         "{metrics}"
     );
     for request in &raw.seen().requests {

@@ -15,6 +15,9 @@ const MOST_CUBES: usize = 2_000;
 /// where it adds one to pieces that are apart.
 const MOST_OVERLAPPING: usize = 64;
 
+/// How many pieces are looked at for one that is left.
+const MOST_STEPS: usize = 10_000;
+
 /// The answer would be too long to be worked out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooComplex;
@@ -100,6 +103,13 @@ impl Region {
         Ok(Self(left))
     }
 
+    /// Whether somebody in a cube is not in it. A yes may be wrong where that is too much to work out.
+    pub fn leaves_some_of(&self, cube: &Cube) -> bool {
+        let index = Index::of(&self.0);
+        let others: Vec<&Cube> = index.meeting(cube).collect();
+        escapes(cube, &others, &mut { MOST_STEPS })
+    }
+
     /// Whether all of the other is in it.
     ///
     /// # Errors
@@ -122,6 +132,22 @@ impl Region {
         cubes.sort();
         Self(cubes)
     }
+}
+
+/// Whether somebody in a cube is in none of the others: the first way out that is found ends the search.
+fn escapes(cube: &Cube, others: &[&Cube], steps: &mut usize) -> bool {
+    let Some((first, more)) = others.split_first() else {
+        return true;
+    };
+    let Some(left) = steps.checked_sub(1) else {
+        return true;
+    };
+    *steps = left;
+    if others.iter().any(|other| other.covers(cube)) {
+        return false;
+    }
+    let mut pieces = cube.minus(first, Pieces::Largest).into_iter();
+    pieces.any(|piece| escapes(&piece, more, steps))
 }
 
 /// Cubes by the apps that they name, so that those that share no app need not be compared.

@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use super::{Place, READ, rule};
+use serde_json::Value;
+
+use super::{NO_TESTS, Place, READ, rule};
 
 #[test]
 fn what_smells_is_told() {
@@ -222,5 +224,153 @@ fn a_route_without_a_test_and_a_stale_table_are_found() {
     assert!(
         said.contains("who-can --all --policies policies > policies/access.expected"),
         "{said}"
+    );
+}
+
+#[test]
+fn a_condition_that_is_always_the_same_where_it_is_asked_is_told() {
+    let always = |rules: &str, more: &str| {
+        let place = Place::new(&format!(
+            "{READ}  other: {{ match: {{ {more}methods: [GET], path: /other }}, backend: b, allow: [{{ tenants: [contoso], apps: [portal], {rules} }}] }}\n"
+        ));
+        let warnings = place.warnings();
+        let found = warnings
+            .iter()
+            .find(|warning| warning.starts_with("`when` is always"));
+        found.map(|warning| warning.contains("always true"))
+    };
+    for (when, more, expected) in [
+        ("request.method == 'GET'", "", Some(true)),
+        ("request.method == 'POST'", "", Some(false)),
+        ("request.path == '/other'", "", Some(true)),
+        (
+            "request.host == 'a.example'",
+            "host: a.example, ",
+            Some(true),
+        ),
+        ("request.host == 'a.example'", "", None),
+        ("token.kind == 'delegated'", "", Some(false)),
+        (
+            "token.app == 'aaaaaaaa-0000-0000-0000-000000000001'",
+            "",
+            Some(true),
+        ),
+        ("request.time.getHours() > 24", "", Some(false)),
+        (
+            "request.time.getHours() >= 0 && request.time.getHours() < 24",
+            "",
+            Some(true),
+        ),
+        ("request.time.getHours() < 23", "", None),
+        ("request.time.getMinutes() < 59", "", None),
+        (
+            "request.time.getDayOfWeek() != 0 && request.time.getHours() == 3",
+            "",
+            None,
+        ),
+        (
+            "request.time.getMonth() == 11 && request.time.getDayOfMonth() == 30",
+            "",
+            None,
+        ),
+        (
+            "request.time > timestamp('2030-01-01T00:00:00Z') && request.time < timestamp('2029-01-01T00:00:00Z')",
+            "",
+            Some(false),
+        ),
+        ("request.time < timestamp('2099-01-01T00:00:00Z')", "", None),
+        (
+            "request.headers['x-a'] == 'b' || request.method == 'GET'",
+            "",
+            Some(true),
+        ),
+        ("request.headers['x-a'] == 'b'", "", None),
+        ("connection.protocol == 'HTTP/2'", "", None),
+    ] {
+        let rules = format!("tokenKinds: [appOnly], when: \"{when}\"");
+        assert_eq!(always(&rules, more), expected, "{when}");
+    }
+}
+
+#[test]
+fn an_app_that_no_acting_rule_lets_in_is_idle() {
+    let idle = |rules: &str| {
+        let portal = "{ tenants: [contoso], apps: [portal], tokenKinds: [appOnly] }";
+        let place = Place::new(&format!(
+            "  one: {{ match: {{ methods: [GET], path: /one }}, backend: b, allow: [{portal}, {rules} }}\n"
+        ));
+        let warnings = place.warnings();
+        warnings.contains(&"this app is allowed on no route".to_owned())
+    };
+    let batch = "{ tenants: [contoso], apps: [batch], tokenKinds: [appOnly]";
+    for (rules, expected) in [
+        (format!("{batch} }}]"), false),
+        (format!("{batch}, mode: reportOnly }}]"), true),
+        (format!("{batch} }}], deny: [{{ apps: [batch] }}]"), true),
+        (
+            format!("{batch} }}], deny: [{{ apps: [batch], from: [203.0.113.0/24] }}]"),
+            false,
+        ),
+    ] {
+        assert_eq!(idle(&rules), expected, "{rules}");
+    }
+}
+
+#[test]
+fn a_folder_without_tests_is_told_once() {
+    let place = Place::new(READ);
+    let (said, code) = place.ask("check policies");
+    assert_eq!(
+        (said.matches(NO_TESTS).count(), code),
+        (1, Some(0)),
+        "{said}"
+    );
+    let (said, _) = place.ask("check policies/policy.yaml");
+    assert!(!said.contains(NO_TESTS), "{said}");
+}
+
+#[test]
+fn a_table_that_cannot_be_read_is_no_table_that_is_fresh() {
+    let place = Place::new(READ);
+    fs::write(place.0.path().join("policies/access.expected"), b"\xff\xfe").expect("written");
+    let (said, code) = place.ask("check policies");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("this table cannot be read"), "{said}");
+}
+
+#[test]
+fn what_is_no_name_is_not_repeated() {
+    let place =
+        Place::new(&READ.replace("backend: b", "backend: 'https://x.example/?sig=planted'"));
+    for format in ["human", "json", "sarif"] {
+        let (said, code) = place.ask(&format!("check policies --format {format}"));
+        assert_eq!(code, Some(1));
+        assert!(said.contains("this is no name of a backend"), "{said}");
+        assert!(!said.contains("planted"), "{said}");
+    }
+}
+
+#[test]
+fn faults_as_sarif_have_what_code_hosts_read() {
+    let place = Place::new(&READ.replace("[contoso]", "[contos]"));
+    let (said, code) = place.ask("check policies --format sarif");
+    assert_eq!(code, Some(1));
+    let told: Value = serde_json::from_str(&said).expect("JSON");
+    assert_eq!(told["version"], "2.1.0");
+    let run = &told["runs"][0];
+    let rules = run["tool"]["driver"]["rules"].as_array().expect("rules");
+    let result = &run["results"][0];
+    assert!(rules.iter().any(|rule| rule["id"] == result["ruleId"]));
+    assert_eq!(result["level"], "error");
+    assert!(result["message"]["text"].is_string());
+    let place = &result["locations"][0]["physicalLocation"];
+    assert_eq!(place["artifactLocation"]["uri"], "policies/policy.yaml");
+    let (line, column) = (
+        &place["region"]["startLine"],
+        &place["region"]["startColumn"],
+    );
+    assert!(
+        line.as_u64() >= Some(1) && column.as_u64() >= Some(1),
+        "{place}"
     );
 }

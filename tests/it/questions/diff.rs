@@ -364,3 +364,69 @@ fn diff_finds_gains_in_every_corner_between_patterns() {
         );
     }
 }
+
+#[test]
+fn what_could_be_a_path_and_a_revision_is_neither() {
+    let place = Place::new(READ);
+    let git = |arguments: &[&str]| {
+        let output = command(place.0.path(), "git", arguments);
+        assert!(output.status.success(), "{arguments:?} {output:?}");
+    };
+    git(&["init", "-q", "-b", "main"]);
+    git(&["add", "."]);
+    git(&[
+        "-c",
+        "user.name=x",
+        "-c",
+        "user.email=x@x.example",
+        "commit",
+        "-q",
+        "-m",
+        "one",
+    ]);
+    let wider = READ.replace("[contoso]", "[contoso, fabrikam]");
+    place.write("policies/policy.yaml", &format!("{NAMES}{wider}"));
+    assert_eq!(place.ask("diff main policies --fail-on gained").1, Some(1));
+    // Who adds a folder of the name of the branch decides nothing.
+    place.write("main/policy.yaml", &format!("{NAMES}{wider}"));
+    let output = place.run("diff main policies --fail-on gained");
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("write `./main` for the one"), "{said}");
+    assert_eq!(
+        place.ask("diff ./main policies --fail-on gained").1,
+        Some(0)
+    );
+    assert_eq!(
+        place
+            .ask("diff refs/heads/main policies --fail-on gained")
+            .1,
+        Some(1)
+    );
+}
+
+#[test]
+fn diff_takes_a_file_as_its_policy_names_it() {
+    let place = Place::new(READ);
+    let keyed = NAMES.replace(
+        "credential: none",
+        "credential: { functionKey: { file: ../keys/b } }",
+    );
+    for folder in ["policies", "copy"] {
+        place.write(&format!("{folder}/policy.yaml"), &format!("{keyed}{READ}"));
+    }
+    assert_eq!(
+        place.ask("diff policies copy"),
+        ("Nobody gains or loses access.\n".to_owned(), Some(0))
+    );
+}
+
+#[test]
+fn markdown_holds_nothing_that_is_more_than_text() {
+    let place = Place::new(READ);
+    let odd = "allow: [{ tenants: [contoso], apps: [portal], roles: ['<b>@all|`*'], when: \"request.headers['x-a'] == '```'\" }]";
+    place.write("new/policy.yaml", &format!("{NAMES}{}", rule(odd)));
+    let (said, _) = place.ask("diff policies new --format markdown");
+    assert!(said.contains("role &lt;b&gt;&#64;all\\|\\`\\* |"), "{said}");
+    assert!(said.contains("\nFor example ```` POST "), "{said}");
+}

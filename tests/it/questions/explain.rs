@@ -1,5 +1,8 @@
 //! Why a request is let in or refused.
 
+use std::fs;
+use std::process::Command;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
@@ -285,4 +288,33 @@ fn explain_takes_no_claims_in_which_a_name_stands_twice() {
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("each name stands once"), "{said}");
+}
+
+#[test]
+fn what_steers_a_terminal_is_written_out() {
+    let place = Place::new(&rule(
+        "allow: [{ tenants: [contoso], apps: [portal], tokenKinds: [appOnly], owner: \"ada\\e[31m\\u202e\" }]",
+    ));
+    for format in ["human", "json"] {
+        let (said, _) = place.ask(&format!("explain POST /other --format {format}"));
+        assert!(said.contains("ada\\u001b[31m\\u202e"), "{said}");
+    }
+}
+
+#[test]
+fn what_cannot_be_written_is_no_success() {
+    let place = Place::new(READ);
+    let full = fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .expect("a full device");
+    let output = Command::new(PORTCULLIS)
+        .current_dir(place.0.path())
+        .args(["who-can", "--all"])
+        .stdout(full)
+        .output()
+        .expect("it runs");
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("standard output cannot be written"), "{said}");
 }

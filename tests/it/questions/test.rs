@@ -290,3 +290,111 @@ fn a_near_miss_changes_what_the_rule_asks_for_and_leaves_nothing_of_it() {
         assert_eq!(code, Some(0), "{asked}\n{said}");
     }
 }
+
+#[test]
+fn the_attack_tries_every_kind_of_near_miss_and_tells_what_other_rules_let_in() {
+    let place = Place::new(&rule(
+        "audiences: [api://own], allow: [{ tenants: [contoso], apps: [portal], principals: [p], tokenKinds: [appOnly], authStrength: [certificate], roles: [R], from: [203.0.113.0/24], notBefore: 2027-01-01T00:00:00Z, expires: 2027-02-01T00:00:00Z }]",
+    ));
+    place.write(
+        "policies/more.yaml",
+        "principals: { p: cccccccc-0000-0000-0000-000000000001 }\n",
+    );
+    place.write(
+        "policies/a.test.yaml",
+        "- { name: one, request: { method: GET, path: /guests/1 }, token: { tenant: contoso, app: portal }, expect: allow }\n",
+    );
+    let (said, code) = place.ask("test policies --attack --format json");
+    assert_eq!(code, Some(0), "{said}");
+    let told: Value = serde_json::from_str(&said).expect("JSON");
+    let tried: Vec<&str> = told["attack"]["changes"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    for kind in [
+        "no token",
+        "the tenant fabrikam",
+        "a tenant that nobody names",
+        "the issuer of another tenant",
+        "a personal account",
+        "the app batch",
+        "an app that nobody names",
+        "another audience",
+        "an audience of another route",
+        "a user's token with the same app ID and roles",
+        "another principal",
+        "an app that proved itself otherwise: secret",
+        "a token without the role",
+        "a role of a similar name",
+        "an expired token",
+        "a token that is not valid yet",
+        "another network",
+        "before the rule begins",
+        "after it has ended",
+        "an encoded slash in the path",
+        "a path that is encoded twice",
+        "the path in capitals",
+        "the method PUT",
+        "a SAS signature added to the URL",
+    ] {
+        assert!(tried.contains(&kind), "{kind} {tried:?}");
+    }
+    // A wider rule beside it.
+    let place = Place::new(&rule(
+        "allow: [{ tenants: [contoso], apps: [portal], tokenKinds: [appOnly], roles: [R] }, { tenants: [contoso], scopes: [S], reason: x }, { tenants: [contoso], apps: [portal], tokenKinds: [appOnly] }]",
+    ));
+    place.write(
+        "policies/a.test.yaml",
+        "- { name: one, request: { method: GET, path: /guests/1 }, token: { tenant: contoso, app: portal }, expect: allow }\n",
+    );
+    let (said, _) = place.ask("test policies --attack");
+    assert!(
+        said.contains(
+            "  look  other allow[0]: a token without the role is let in by allow[2] of other\n"
+        ),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_attack_keeps_a_users_roles_and_tries_what_only_reports() {
+    for more in ["", "mode: reportOnly, "] {
+        let place = Place::new(&rule(&format!(
+            "{more}allow: [{{ tenants: [contoso], apps: [portal], roles: [R] }}]"
+        )));
+        place.write(
+            "policies/a.test.yaml",
+            "- { name: one, request: { method: GET, path: /guests/1 }, token: { tenant: contoso, app: portal }, expect: allow }\n",
+        );
+        let (said, code) = place.ask("test policies --attack");
+        assert_eq!(code, Some(1), "{said}");
+        assert!(
+            said.contains("  FAIL  other allow[0]: a user's token with the same app ID is let in by allow[0] of other\n"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn coverage_that_is_not_whole_is_not_rounded_up_to_it() {
+    let allow =
+        (0..299).map(|n| format!("{{ tenants: [contoso], apps: [portal], roles: [R{n}] }}"));
+    let allow = allow.collect::<Vec<_>>().join(", ");
+    let place = Place::new(&rule(&format!("allow: [{allow}]")));
+    let roles = (0..299)
+        .map(|n| format!("R{n}"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    place.write(
+        "policies/a.test.yaml",
+        &format!("- {{ name: one, request: {{ method: POST, path: /other }}, token: {{ tenant: contoso, app: portal, roles: [{roles}] }}, expect: allow }}\n"),
+    );
+    let (said, code) = place.ask("test policies --min-coverage 100");
+    assert_eq!(code, Some(1));
+    assert!(
+        said.contains("\n299 of 300 rules reached: 99 %\n"),
+        "{said}"
+    );
+}

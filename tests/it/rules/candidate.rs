@@ -45,12 +45,12 @@ fn a_candidate_watches_and_only_its_disagreement_is_recorded() {
         (
             stage.call("GET", "/old").portal().send(),
             "200",
-            json!({ "decision": "deny", "reason": "route-not-found" }),
+            json!({ "decision": "deny", "reason": "route-not-found", "app": MARKETING_PORTAL, "appName": "marketing-portal" }),
         ),
         (
             stage.call("GET", "/new").portal().send(),
             "404 route-not-found",
-            json!({ "decision": "allow", "route": "old", "rule": "allow[0]" }),
+            json!({ "decision": "allow", "route": "old", "rule": "allow[0]", "app": MARKETING_PORTAL, "appName": "marketing-portal" }),
         ),
         (
             stage.call("GET", "/closed").send(),
@@ -60,7 +60,7 @@ fn a_candidate_watches_and_only_its_disagreement_is_recorded() {
         (
             send(&stage, "/both", &other),
             "401 audience-mismatch",
-            json!({ "decision": "allow", "route": "both", "rule": "allow[0]" }),
+            json!({ "decision": "allow", "route": "both", "rule": "allow[0]", "app": MARKETING_PORTAL, "appName": "marketing-portal" }),
         ),
         (
             stage.call("GET", "/both").send(),
@@ -177,7 +177,7 @@ fn a_candidate_that_trusts_another_tenant_lets_in_nobody_and_says_whom_it_would(
     let record = stage.record_of(&answer);
     assert_eq!(
         record["candidate"],
-        json!({ "decision": "allow", "route": "a", "rule": "allow[0]" })
+        json!({ "decision": "allow", "route": "a", "rule": "allow[0]", "app": MARKETING_PORTAL, "appName": "marketing-portal" })
     );
     assert_eq!(record["decision"], "deny");
     // Who was let in beside the record is no caller that the policy in force knows.
@@ -215,4 +215,42 @@ fn a_candidate_whose_keys_are_not_there_is_not_waited_for_and_that_is_counted() 
     assert_eq!(known.verdict(), "200");
     assert_eq!(stage.record_of(&known)["candidate"], Value::Null);
     assert_eq!(undecided(&stage), 3);
+}
+
+#[test]
+fn a_disagreement_names_the_app_where_only_the_candidate_looks_at_the_token() {
+    let scene = Scene::new();
+    let raw = RawBackend::ok(&scene, "fine");
+    let stage = scene
+        .raw("raw", &raw)
+        .route(
+            "open",
+            "match: { methods: [GET], path: /open }, backend: raw, public: true",
+        )
+        .candidate(|policy| {
+            policy.replace(
+                "public: true",
+                "allow: [{ tenants: [contoso], apps: [nightly-batch], tokenKinds: [appOnly] }]",
+            )
+        })
+        .start();
+    stage.until("the candidate's keys", |stage| {
+        let answer = stage.call("GET", "/open").portal().send();
+        let candidate = stage.record_of(&answer)["candidate"].clone();
+        candidate["app"] == json!(MARKETING_PORTAL) && candidate["appName"] == "marketing-portal"
+    });
+    let nobody = stage.call("GET", "/open").send();
+    assert_eq!(stage.record_of(&nobody)["candidate"]["app"], Value::Null);
+    let line = |app: &str, rule: &str, reason: &str| {
+        format!(
+            "portcullis_candidate_disagreements_total{{route=\"open\",app=\"{app}\",rule=\"{rule}\",decision=\"deny\",reason=\"{reason}\"}}"
+        )
+    };
+    let metrics = stage.admin("/metrics");
+    for line in [
+        line("marketing-portal", "allow[0]", "app-not-allowed"),
+        line("none", "none", "token-missing"),
+    ] {
+        assert!(metrics.contains(&line), "{line}\n{metrics}");
+    }
 }
