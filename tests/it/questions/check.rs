@@ -67,10 +67,17 @@ fn what_smells_is_told() {
             vec!["no caller can meet all that this rule asks for"],
         ),
         (
+            allow(
+                "{ tenants: [contoso], roles: [A], scopes: [B], tokenKinds: [appOnly], reason: x }",
+            ),
+            vec!["no caller can meet all that this rule asks for"],
+        ),
+        (
+            // A token of which nobody can tell what it is may.
             rule(&format!(
                 "allow: [{usual}], deny: [{{ roles: [A], scopes: [B], tokenKinds: [appOnly] }}]"
             )),
-            vec!["no caller can meet all that this rule asks for"],
+            vec![],
         ),
         (
             rule(&format!("allow: [{usual}], deny: [{{ apps: [portal] }}]")),
