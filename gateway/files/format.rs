@@ -4,10 +4,13 @@
 
 mod comments;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 
 use self::comments::{Anchor, Comments};
+use super::comments::Scalars;
 use super::diagnostics::Diagnostics;
 use super::node::{Entry, Node, Value};
 use super::source::{Source, Span};
@@ -67,26 +70,17 @@ const TEST: [&str; 5] = ["name", "request", "token", "at", "expect"];
 /// called. `None` where it cannot be read, or not be formatted without changing what it says; the
 /// reason has then been added.
 pub fn format(path: &Path, text: &str, diagnostics: &mut Diagnostics) -> Option<String> {
-    let before = diagnostics.errors();
-    let source = Source::new(path, text.to_owned());
-    let root = tree::parse(&source, diagnostics)?;
-    if diagnostics.errors() > before {
-        return None;
-    }
-    let comments = Comments::read(text, &root);
-    let mut writer = Writer {
-        text,
-        comments: &comments,
-        out: String::with_capacity(text.len()),
+    let root = read(path, text.to_owned(), diagnostics)?;
+    let formatted = match plain(text) {
+        Cow::Borrowed(_) => write(&root),
+        Cow::Owned(plain) => write(&read(path, plain, diagnostics)?),
     };
-    writer.document(&root);
-    let formatted = writer.out;
-    if says_the_same(path, &root, text, &formatted) {
+    if says_the_same(path, &root, &formatted) {
         return Some(formatted);
     }
     diagnostics
         .error(
-            &Span::whole(&source),
+            &Span::whole(root.span.source()),
             "this file cannot be formatted without changing what it says",
         )
         .help(
@@ -95,34 +89,51 @@ pub fn format(path: &Path, text: &str, diagnostics: &mut Diagnostics) -> Option<
     None
 }
 
-/// Whether two texts hold the same values and the same comments.
-fn says_the_same(path: &Path, root: &Node, text: &str, formatted: &str) -> bool {
-    let mut faults = Diagnostics::new();
-    let source = Source::new(path, formatted.to_owned());
-    let Some(again) = tree::parse(&source, &mut faults) else {
-        return false;
+/// A file without a fault.
+fn read(path: &Path, text: String, diagnostics: &mut Diagnostics) -> Option<Node> {
+    let before = diagnostics.errors();
+    let source = Source::new(path, text);
+    let root = tree::parse(&source, diagnostics)?;
+    (diagnostics.errors() == before).then_some(root)
+}
+
+/// A text whose lines end in `\n` and before which no byte order mark stands.
+fn plain(text: &str) -> Cow<'_, str> {
+    let marked = text.strip_prefix('\u{feff}');
+    match marked.is_some() || text.contains('\r') {
+        true => {
+            let text = marked.unwrap_or(text);
+            Cow::Owned(text.replace("\r\n", "\n").replace('\r', "\n"))
+        }
+        false => Cow::Borrowed(text),
+    }
+}
+
+fn write(root: &Node) -> String {
+    let text = root.span.source().text();
+    let mut writer = Writer {
+        text,
+        comments: &Comments::read(root),
+        out: String::with_capacity(text.len()),
     };
-    let comments = |text: &str, root: &Node| {
-        let Comments {
-            before,
-            beside,
-            after,
-            first,
-            last,
-            ..
-        } = Comments::read(text, root);
-        let lists = before
-            .into_values()
-            .chain(beside.into_values())
-            .chain(after.into_values());
-        let mut all: Vec<String> = lists.chain([first, last]).flatten().collect();
-        all.retain(|comment| !comment.is_empty());
-        all.sort();
-        all
-    };
-    !faults.has_errors()
-        && meaning(root) == meaning(&again)
-        && comments(text, root) == comments(formatted, &again)
+    writer.document(root);
+    writer.out
+}
+
+/// Whether a formatted text holds the same values and the same comments.
+fn says_the_same(path: &Path, root: &Node, formatted: &str) -> bool {
+    let again = read(path, formatted.to_owned(), &mut Diagnostics::new());
+    again.is_some_and(|again| meaning(root) == meaning(&again) && remarks(root) == remarks(&again))
+}
+
+/// The comments without their places.
+fn remarks(root: &Node) -> Vec<&str> {
+    let text = root.span.source().text();
+    let comments = Scalars::of(root).comments().into_iter();
+    let remark = |range: Range<usize>| text.get(range).unwrap_or_default().trim_end();
+    let mut remarks: Vec<&str> = comments.map(remark).collect();
+    remarks.sort_unstable();
+    remarks
 }
 
 /// A value without its places and the order of keys.
@@ -336,7 +347,7 @@ impl Writer<'_> {
             Value::List(items) => items.is_empty(),
             Value::Null | Value::Plain(_) | Value::Quoted(_) | Value::Refused => return false,
         };
-        let in_brackets = comments::is_in_brackets(self.text, node);
+        let in_brackets = comments::is_in_brackets(node);
         !is_empty
             && (!in_brackets
                 || self.comments.any_in(&node.span.range())

@@ -3,6 +3,7 @@
 //! (a name that nothing bears, routes that clash) is for the rooms that compile them.
 
 mod backend;
+mod comments;
 mod credential;
 mod decode;
 mod diagnostics;

@@ -207,6 +207,10 @@ proptest! {
         // That it comes out at all says that meaning and comments are those that went in.
         let once = formatted(&text);
         prop_assert_eq!(formatted(&once), once.clone(), "{}", text);
+        for end in ["\r\n", "\r"] {
+            let elsewhere = format!("\u{feff}{}", text.replace('\n', end));
+            prop_assert_eq!(formatted(&elsewhere), once.clone(), "{:?}", elsewhere);
+        }
         prop_assert!(once.lines().all(|line| line.trim_end() == line), "{}", once);
     }
 }
