@@ -325,11 +325,17 @@ impl Writer<'_> {
     fn value(&mut self, node: &Node, anchor: Anchor, indent: usize, kind: Kind, column: usize) {
         if !self.is_block(node, column) {
             let text = self.inline(node, kind, indent);
-            if !text.is_empty() {
+            // A block of text has its comment beside its mark, not in it.
+            let (line, block) = text.split_once('\n').unwrap_or((&text, ""));
+            if !line.is_empty() {
                 self.out.push(' ');
-                self.out.push_str(&text);
+                self.out.push_str(line);
             }
             self.end_line(anchor);
+            if !block.is_empty() {
+                self.out.push_str(block);
+                self.out.push('\n');
+            }
             return;
         }
         self.end_line(anchor);

@@ -90,6 +90,22 @@ fn a_comment_behind_a_dash_or_above_a_value_stands_above_what_it_is_about() {
 }
 
 #[test]
+fn a_block_of_text_keeps_the_comment_at_its_mark_and_the_blank_line_behind_it() {
+    for (text, expected) in [
+        ("a: |   # why\n   one\n", "a: |  # why\n  one\n"),
+        ("a: >-  # why\n   # text\n", "a: |-  # why\n  # text\n"),
+        (
+            "r:\n  a: |\n    one\n\n\n  # two\n  b: 1\n",
+            "r:\n  a: |\n    one\n\n  # two\n  b: 1\n",
+        ),
+        ("- |\n  one\n\n- b\n", "- |\n  one\n\n- b\n"),
+    ] {
+        assert_eq!(formatted(text), expected, "{text:?}");
+        assert_eq!(formatted(expected), expected);
+    }
+}
+
+#[test]
 fn scalars_keep_what_they_are() {
     for (text, expected) in [
         ("a: 'x'\n", "a: \"x\"\n"),
@@ -155,6 +171,10 @@ fn yaml() -> impl Strategy<Value = String> {
         "http://h/p?q=1#f",
         "\"\\n\"",
     ]);
+    let block = proptest::sample::select(vec![
+        "| # mark\n        text # no comment\n",
+        ">-\n        folded\n        text\n\n",
+    ]);
     let comment = proptest::sample::select(vec!["", "", "", " # beside", "   #tight", "  # two  "]);
     let flow = proptest::collection::vec(word.clone(), 0..4)
         .prop_map(|words| format!("[ {} ]", words.join(" , ")));
@@ -165,7 +185,8 @@ fn yaml() -> impl Strategy<Value = String> {
             .map(|(at, word)| format!("k{at}: {word}"));
         format!("{{{}}}", parts.collect::<Vec<_>>().join(","))
     });
-    let value = prop_oneof![word.prop_map(str::to_owned), flow, mapping];
+    let single = prop_oneof![4 => word, 1 => block].prop_map(str::to_owned);
+    let value = prop_oneof![single, flow, mapping];
     let above = proptest::sample::select(vec![
         "",
         "",
