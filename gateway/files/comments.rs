@@ -25,6 +25,8 @@ impl<'n> Scalars<'n> {
 
     fn collect(&mut self, node: &Node) {
         match &node.value {
+            // The place of a block of text without a line is its mark, with the comment behind it.
+            Value::Quoted(text) if text.trim().is_empty() => {}
             Value::Plain(_) | Value::Quoted(_) => self.add(node.span.range()),
             Value::List(items) => items.iter().for_each(|item| self.collect(item)),
             Value::Mapping(entries) => {
@@ -101,6 +103,7 @@ mod tests {
             ("a: b # c\rd: e # f\r", &["# c", "# f"]),
             ("'a # b': \"c # d\" # e # f\n", &["# e # f"]),
             ("a: | # b\n  # c\n\n# d\ne: f\n", &["# b", "# d"]),
+            ("a: | # b\n", &["# b"]),
             ("a: b\n  c # d\n", &["# d"]),
             ("a: [b, # c\n  d] # e\n", &["# c", "# e"]),
             ("--- # a\nb: c\n... # d\n", &["# a", "# d"]),

@@ -267,7 +267,7 @@ impl Writer<'_> {
     /// A mapping, an entry a line. `is_first` says that nothing precedes it in the file or list item.
     fn mapping(&mut self, entries: &[Entry], indent: usize, kind: Kind, on_new_line: bool) {
         for (at, entry) in sorted(entries, kind).into_iter().enumerate() {
-            let anchor = entry_anchor(entry);
+            let anchor = entry_anchor(entry, indent);
             if at > 0 || on_new_line {
                 self.open(anchor, indent, at == 0);
                 self.out.push_str(&" ".repeat(indent));
@@ -289,7 +289,7 @@ impl Writer<'_> {
         for (at, item) in items.iter().enumerate() {
             let anchor = Anchor {
                 start: item.span.range().start,
-                is_entry: false,
+                indent,
             };
             self.open(anchor, indent, at == 0);
             // An entry that has become the first of its item has no line of its own to stand above.
@@ -299,7 +299,7 @@ impl Writer<'_> {
                 for comment in self
                     .comments
                     .before
-                    .get(&entry_anchor(first))
+                    .get(&entry_anchor(first, indent + 2))
                     .into_iter()
                     .flatten()
                 {
@@ -386,23 +386,24 @@ impl Writer<'_> {
 
     fn scalar(&self, node: &Node, indent: usize) -> String {
         let range = node.span.range();
+        let start = range.start;
         let written = self.text.get(range).unwrap_or_default();
         match &node.value {
             // A key without a value is its own place.
             Value::Null if matches!(written, "~" | "null" | "Null" | "NULL") => "null".to_owned(),
             Value::Plain(text) => text.clone(),
-            Value::Quoted(text) if written.starts_with(['"', '\'']) => quoted(text),
-            Value::Quoted(text) => block_text(text, indent),
+            Value::Quoted(text) if self.comments.blocks.contains(&start) => {
+                block_text(text, indent)
+            }
+            Value::Quoted(text) => quoted(text),
             Value::Null | Value::List(_) | Value::Mapping(_) | Value::Refused => String::new(),
         }
     }
 }
 
-fn entry_anchor(entry: &Entry) -> Anchor {
-    Anchor {
-        start: entry.span.range().start,
-        is_entry: true,
-    }
+fn entry_anchor(entry: &Entry, indent: usize) -> Anchor {
+    let start = entry.span.range().start;
+    Anchor { start, indent }
 }
 
 /// The entries in their order.

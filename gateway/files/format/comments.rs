@@ -5,20 +5,18 @@
 //! tables beside it are in the same order: however long it is, a line costs a search in them at most.
 
 use std::collections::{HashMap, HashSet};
-use std::iter::Peekable;
 use std::ops::Range;
-use std::vec::IntoIter;
 
 use super::super::comments::Scalars;
 use super::super::node::{Node, Value};
-use super::super::source::Span;
 
-/// A place that comments can belong to: an entry of a mapping or an item of a list, by the offset at
-/// which it begins. An item that is a mapping begins where its first entry does.
+/// A place that comments can belong to: an entry of a mapping or an item of a list, by the offset of its
+/// key or value and by how far it is indented when it is written. An item that is a mapping or list is
+/// where its first part is, and that is indented further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Anchor {
     pub(super) start: usize,
-    pub(super) is_entry: bool,
+    pub(super) indent: usize,
 }
 
 /// All comments of a file.
@@ -36,6 +34,8 @@ pub(super) struct Comments {
     pub(super) last: Vec<String>,
     /// What has a blank line before it.
     pub(super) spaced: HashSet<Anchor>,
+    /// The offsets of texts that were written as blocks; others stand in quotes.
+    pub(super) blocks: HashSet<usize>,
     /// Where comments begin, in order.
     starts: Vec<usize>,
 }
@@ -44,14 +44,29 @@ impl Comments {
     /// Those of a file whose lines end in `\n`.
     pub(super) fn read(root: &Node) -> Self {
         let text = root.span.source().text();
-        let places = Places::of(root);
-        let mut reader = Reader::new(root, &places);
+        let scalars = Scalars::of(root);
+        let comments = scalars.comments();
+        let places = Places::of(root, &comments);
+        let mut reader = Reader {
+            text,
+            places: &places,
+            scalars: &scalars,
+            coming: &comments,
+            open: Open::new(&places.anchors),
+            waiting: Vec::new(),
+            blank: false,
+            comments: Self::default(),
+        };
         let mut start = 0;
         for line in text.split_inclusive('\n') {
             reader.line(start..start + line.len());
             start += line.len();
         }
-        reader.finish()
+        Self {
+            starts: comments.iter().map(|comment| comment.start).collect(),
+            blocks: places.blocks.iter().copied().collect(),
+            ..reader.finish()
+        }
     }
 
     /// Whether there is a comment in a range of the text.
@@ -72,10 +87,10 @@ struct Waiting {
 /// What is known between two lines.
 struct Reader<'n> {
     text: &'n str,
-    places: &'n Places,
-    scalars: Scalars<'n>,
+    places: &'n Places<'n>,
+    scalars: &'n Scalars<'n>,
     /// The comments of the lines to come.
-    coming: Peekable<IntoIter<Range<usize>>>,
+    coming: &'n [Range<usize>],
     open: Open<'n>,
     waiting: Vec<Waiting>,
     /// Whether the line before was blank.
@@ -84,30 +99,12 @@ struct Reader<'n> {
 }
 
 impl<'n> Reader<'n> {
-    fn new(root: &'n Node, places: &'n Places) -> Self {
-        let scalars = Scalars::of(root);
-        let comments = scalars.comments();
-        Self {
-            text: root.span.source().text(),
-            places,
-            scalars,
-            open: Open::new(&places.anchors),
-            waiting: Vec::new(),
-            blank: false,
-            comments: Comments {
-                starts: comments.iter().map(|comment| comment.start).collect(),
-                ..Comments::default()
-            },
-            coming: comments.into_iter().peekable(),
-        }
-    }
-
     fn line(&mut self, line: Range<usize>) {
-        let comment = self.coming.next_if(|comment| comment.start < line.end);
-        let end = comment.as_ref().map_or(line.end, |comment| comment.start);
+        let comment = self.comment_on(&line);
+        let end = comment.map_or(line.end, |comment| comment.start);
         let is_bare = self.slice(line.start..end).trim().is_empty();
         match comment {
-            Some(comment) if is_bare => self.wait(comment.start - line.start, comment),
+            Some(comment) if is_bare => self.wait(comment, line.start),
             None if is_bare && !self.scalars.go_on_at(line.start) => {
                 self.blank = true;
                 return;
@@ -122,25 +119,34 @@ impl<'n> Reader<'n> {
         self.blank = false;
     }
 
+    fn comment_on(&mut self, line: &Range<usize>) -> Option<&'n Range<usize>> {
+        let (comment, coming) = self.coming.split_first()?;
+        if comment.start >= line.end {
+            return None;
+        }
+        self.coming = coming;
+        Some(comment)
+    }
+
     fn slice(&self, range: Range<usize>) -> &'n str {
         self.text.get(range).unwrap_or_default()
     }
 
     /// A comment on a line of its own.
-    fn wait(&mut self, column: usize, comment: Range<usize>) {
+    fn wait(&mut self, comment: &Range<usize>, line_start: usize) {
+        let column = comment.start - line_start;
         if self.blank {
             let text = String::new();
             self.waiting.push(Waiting { column, text });
         }
-        let text = self.slice(comment).trim_end().to_owned();
+        let text = self.slice(comment.clone()).trim_end().to_owned();
         self.waiting.push(Waiting { column, text });
     }
 
     /// A comment at the end of a line that says something.
-    fn beside(&mut self, comment: Range<usize>, line_start: usize) {
-        let start = comment.start;
-        let text = self.slice(comment).trim_end().to_owned();
-        match self.places.last_before(start, line_start) {
+    fn beside(&mut self, comment: &Range<usize>, line_start: usize) {
+        let text = self.slice(comment.clone()).trim_end().to_owned();
+        match self.places.last_before(comment.start, line_start) {
             Some(anchor) => self.comments.beside.entry(anchor).or_default().push(text),
             // Behind a dash or a bracket alone: it is about what follows.
             None => self.waiting.push(Waiting { column: 0, text }),
@@ -157,8 +163,9 @@ impl<'n> Reader<'n> {
     }
 
     /// Gives the comments that wait to what follows them, or to what they are indented like.
-    fn settle(&mut self, next: Anchor, line_start: usize) {
-        let column = self.slice(line_start..next.start).chars().count();
+    fn settle(&mut self, place: &Place, line_start: usize) {
+        let next = place.anchor;
+        let column = self.slice(line_start..place.start).chars().count();
         let mut before = Vec::new();
         for comment in self.waiting.drain(..) {
             let deeper = self
@@ -220,6 +227,7 @@ impl<'n> Reader<'n> {
 
 /// Where something begins that comments can belong to.
 struct Place {
+    start: usize,
     anchor: Anchor,
     /// `None` within brackets, where indentation means nothing.
     column: Option<usize>,
@@ -242,7 +250,7 @@ impl<'p> Open<'p> {
     /// What is open at a column. Offsets may only grow from call to call.
     fn at(&mut self, column: usize, offset: usize) -> Option<Anchor> {
         while let [place, coming @ ..] = self.coming
-            && place.anchor.start < offset
+            && place.start < offset
         {
             self.coming = coming;
             self.begin(place);
@@ -263,68 +271,127 @@ impl<'p> Open<'p> {
 }
 
 /// Where things begin and end, each list in the order of the text.
-#[derive(Default)]
-struct Places {
+struct Places<'n> {
+    text: &'n str,
+    comments: &'n [Range<usize>],
     anchors: Vec<Place>,
-    /// Where the key or value of an anchor ends.
+    /// Where the key or value of an anchor ends, so that a comment behind it on that line is about it.
     ends: Vec<(usize, Anchor)>,
     /// Where the plain or quoted value of a key begins.
     values: Vec<(usize, Anchor)>,
+    /// The offsets of texts that were written as blocks.
+    blocks: Vec<usize>,
 }
 
-impl Places {
-    fn of(root: &Node) -> Self {
-        let mut places = Self::default();
-        places.add(root, false);
-        places.anchors.sort_unstable_by_key(|place| place.anchor);
+impl<'n> Places<'n> {
+    fn of(root: &'n Node, comments: &'n [Range<usize>]) -> Self {
+        let mut places = Self {
+            text: root.span.source().text(),
+            comments,
+            anchors: Vec::new(),
+            ends: Vec::new(),
+            values: Vec::new(),
+            blocks: Vec::new(),
+        };
+        places.add(root, false, 0);
+        let order = |place: &Place| (place.start, place.anchor);
+        places.anchors.sort_unstable_by_key(order);
         places.ends.sort_unstable();
         places.values.sort_unstable();
         places
     }
 
-    fn add(&mut self, node: &Node, around: bool) {
+    /// Adds what lies in a node, which is written with its parts indented so far.
+    fn add(&mut self, node: &Node, around: bool, indent: usize) {
         let inside = around || is_in_brackets(node);
         match &node.value {
             Value::Mapping(entries) => {
                 for entry in entries {
-                    let anchor = self.anchor(&entry.span, true, inside);
+                    let start = entry.span.range().start;
+                    let anchor = Anchor { start, indent };
+                    self.begin(start, anchor, inside);
                     self.ends.push((entry.span.range().end, anchor));
-                    self.end(&entry.value, anchor);
+                    self.value(&entry.value, anchor);
                     if matches!(entry.value.value, Value::Plain(_) | Value::Quoted(_)) {
                         self.values.push((entry.value.span.range().start, anchor));
                     }
-                    self.add(&entry.value, inside);
+                    self.add(&entry.value, inside, indent + 2);
                 }
             }
             Value::List(items) => {
                 for item in items {
-                    let anchor = self.anchor(&item.span, false, inside);
-                    self.end(item, anchor);
-                    self.add(item, inside);
+                    let start = item.span.range().start;
+                    let anchor = Anchor { start, indent };
+                    let begins = self.value(item, anchor);
+                    self.begin(begins, anchor, inside);
+                    self.add(item, inside, indent + 2);
                 }
             }
             Value::Null | Value::Plain(_) | Value::Quoted(_) | Value::Refused => {}
         }
     }
 
-    fn anchor(&mut self, span: &Span, is_entry: bool, in_brackets: bool) -> Anchor {
-        let start = span.range().start;
-        let anchor = Anchor { start, is_entry };
-        let column = (!in_brackets).then(|| span.start().column - 1);
-        self.anchors.push(Place { anchor, column });
-        anchor
+    fn begin(&mut self, start: usize, anchor: Anchor, in_brackets: bool) {
+        let column = (!in_brackets).then(|| self.column(start));
+        self.anchors.push(Place {
+            start,
+            anchor,
+            column,
+        });
     }
 
-    /// A comment behind a value belongs to it where the value ends on that line.
-    fn end(&mut self, value: &Node, anchor: Anchor) {
-        self.ends.push((value.span.range().end, anchor));
+    fn column(&self, offset: usize) -> usize {
+        let before = self.text.get(..offset).unwrap_or_default();
+        let (_, line) = before.rsplit_once('\n').unwrap_or(("", before));
+        line.chars().count()
     }
 
-    fn first_on(&self, line: &Range<usize>) -> Option<Anchor> {
+    /// Notes where the value of an anchor ends. Where it begins.
+    fn value(&mut self, value: &Node, anchor: Anchor) -> usize {
+        let range = value.span.range();
+        let written = self.text.get(range.clone()).unwrap_or_default();
+        self.ends
+            .push((range.start + written.trim_end().len(), anchor));
+        match self.mark(value) {
+            Some(mark) => {
+                self.blocks.push(range.start);
+                self.ends.push((mark + 1, anchor));
+                mark
+            }
+            None => range.start,
+        }
+    }
+
+    /// Where the `|` or `>` of a block of text stands. The place of the node is its first line.
+    fn mark(&self, node: &Node) -> Option<usize> {
+        let start = node.span.range().start;
+        match &node.value {
+            Value::Quoted(text) if text.trim().is_empty() => {
+                let written = self.text.get(start..)?;
+                return written.starts_with(['|', '>']).then_some(start);
+            }
+            Value::Quoted(_) => {}
+            _ => return None,
+        }
+        let before = self.text.get(..start)?.trim_end();
+        let last = self
+            .comments
+            .partition_point(|comment| comment.start < before.len());
+        let beside = self.comments.get(..last)?.last();
+        let line = match beside.filter(|comment| before.len() <= comment.end) {
+            Some(comment) => self.text.get(..comment.start)?,
+            None => before,
+        };
+        let hints = |letter: char| letter.is_ascii_digit() || matches!(letter, '+' | '-');
+        let head = line.trim_end_matches([' ', '\t']).trim_end_matches(hints);
+        head.ends_with(['|', '>']).then(|| head.len() - 1)
+    }
+
+    fn first_on(&self, line: &Range<usize>) -> Option<&Place> {
         let at = self
             .anchors
-            .partition_point(|place| place.anchor.start < line.start);
-        let first = self.anchors.get(at)?.anchor;
+            .partition_point(|place| place.start < line.start);
+        let first = self.anchors.get(at)?;
         (first.start < line.end).then_some(first)
     }
 

@@ -90,6 +90,14 @@ fn a_comment_behind_a_dash_or_above_a_value_stands_above_what_it_is_about() {
 }
 
 #[test]
+fn a_list_in_a_list_keeps_each_comment_once() {
+    let text = "a:\n  # one\n  - - b  # two\n    # three\n    - - c\n\n  # four\n  - - d\n";
+    let expected = "a:\n  # one\n  -\n    - b  # two\n    # three\n    -\n      - c\n\n  # four\n  -\n    - d\n";
+    assert_eq!(formatted(text), expected);
+    assert_eq!(formatted(expected), expected);
+}
+
+#[test]
 fn a_block_of_text_keeps_the_comment_at_its_mark_and_the_blank_line_behind_it() {
     for (text, expected) in [
         ("a: |   # why\n   one\n", "a: |  # why\n  one\n"),
@@ -98,7 +106,13 @@ fn a_block_of_text_keeps_the_comment_at_its_mark_and_the_blank_line_behind_it() 
             "r:\n  a: |\n    one\n\n\n  # two\n  b: 1\n",
             "r:\n  a: |\n    one\n\n  # two\n  b: 1\n",
         ),
-        ("- |\n  one\n\n- b\n", "- |\n  one\n\n- b\n"),
+        (
+            "- a\n\n# one\n- |  # mark\n  one\n\n- > # mark\n  two\n- # three\n  c: 1\n",
+            "- a\n\n# one\n- |  # mark\n  one\n\n- |  # mark\n  two\n# three\n- c: 1\n",
+        ),
+        ("a: |  # why\n", "a: \"\"  # why\n"),
+        ("a: |\n  'c3' in b\n  && c\n", "a: |\n  'c3' in b\n  && c\n"),
+        ("a:\n  # | b |\n  # |\n  'c'\n", "# | b |\n# |\na: \"c\"\n"),
     ] {
         assert_eq!(formatted(text), expected, "{text:?}");
         assert_eq!(formatted(expected), expected);
