@@ -216,3 +216,46 @@ fn scalar(node: &Node, text: &str, place: Place, hidden: &mut Vec<Range<usize>>)
     }
     hidden.extend(found.map(|part| written.start + part.start..written.start + part.end));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::known::keys_at;
+    use super::*;
+
+    fn sorted(keys: &[&'static str]) -> Vec<&'static str> {
+        let mut keys = keys.to_vec();
+        keys.sort_unstable();
+        keys
+    }
+
+    #[test]
+    fn the_keys_that_need_not_be_hidden_are_those_of_the_decoder() {
+        for (known, place) in [
+            (Place::Token.known(), "[{ token: {} }]"),
+            (
+                Place::Credential.known(),
+                "backends: { b: { credential: {} } }",
+            ),
+            (
+                Place::Header.known(),
+                "backends: { b: { credential: { header: {} } } }",
+            ),
+        ] {
+            assert_eq!(sorted(known), keys_at(place), "{place}");
+        }
+        let secret = keys_at("backends: { b: { credential: { functionKey: {} } } }");
+        // The decoder refuses it by name.
+        let later = ["keyVault".to_owned()];
+        assert_eq!(
+            sorted(Place::Secret.known()),
+            [&secret[..], &later].concat()
+        );
+    }
+
+    #[test]
+    fn the_mappings_whose_keys_are_names_are_those_of_a_policy() {
+        let mut keys = keys_at("{}");
+        keys.retain(|key| !matches!(&**key, "audiences" | "defaults"));
+        assert_eq!(sorted(&NAMED), keys);
+    }
+}

@@ -10,6 +10,8 @@ mod diagnostics;
 mod entra;
 mod format;
 mod gateway;
+#[cfg(test)]
+mod known;
 mod load;
 mod look;
 mod masks;
