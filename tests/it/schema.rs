@@ -128,6 +128,11 @@ fn texts(
             .into_iter()
             .chain(listed.into_iter().flatten());
         let words = words.filter_map(Value::as_str).map(str::to_owned);
+        let words: Vec<String> = words.collect();
+        assert!(
+            words.is_empty() || object.contains_key("description"),
+            "{words:?} at {place} have no hover text"
+        );
         found.entry(place.to_owned()).or_default().extend(words);
     }
     let below = |shape: &str| place.replace('@', shape);
