@@ -4,10 +4,13 @@
 
 mod comments;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 
 use self::comments::{Anchor, Comments};
+use super::comments::Scalars;
 use super::diagnostics::Diagnostics;
 use super::node::{Entry, Node, Value};
 use super::source::{Source, Span};
@@ -67,26 +70,17 @@ const TEST: [&str; 5] = ["name", "request", "token", "at", "expect"];
 /// called. `None` where it cannot be read, or not be formatted without changing what it says; the
 /// reason has then been added.
 pub fn format(path: &Path, text: &str, diagnostics: &mut Diagnostics) -> Option<String> {
-    let before = diagnostics.errors();
-    let source = Source::new(path, text.to_owned());
-    let root = tree::parse(&source, diagnostics)?;
-    if diagnostics.errors() > before {
-        return None;
-    }
-    let comments = Comments::read(text, &root);
-    let mut writer = Writer {
-        text,
-        comments: &comments,
-        out: String::with_capacity(text.len()),
+    let root = read(path, text.to_owned(), diagnostics)?;
+    let formatted = match plain(text) {
+        Cow::Borrowed(_) => write(&root),
+        Cow::Owned(plain) => write(&read(path, plain, diagnostics)?),
     };
-    writer.document(&root);
-    let formatted = writer.out;
-    if says_the_same(path, &root, text, &formatted) {
+    if says_the_same(path, &root, &formatted) {
         return Some(formatted);
     }
     diagnostics
         .error(
-            &Span::whole(&source),
+            &Span::whole(root.span.source()),
             "this file cannot be formatted without changing what it says",
         )
         .help(
@@ -95,34 +89,51 @@ pub fn format(path: &Path, text: &str, diagnostics: &mut Diagnostics) -> Option<
     None
 }
 
-/// Whether two texts hold the same values and the same comments.
-fn says_the_same(path: &Path, root: &Node, text: &str, formatted: &str) -> bool {
-    let mut faults = Diagnostics::new();
-    let source = Source::new(path, formatted.to_owned());
-    let Some(again) = tree::parse(&source, &mut faults) else {
-        return false;
+/// A file without a fault.
+fn read(path: &Path, text: String, diagnostics: &mut Diagnostics) -> Option<Node> {
+    let before = diagnostics.errors();
+    let source = Source::new(path, text);
+    let root = tree::parse(&source, diagnostics)?;
+    (diagnostics.errors() == before).then_some(root)
+}
+
+/// A text whose lines end in `\n` and before which no byte order mark stands.
+fn plain(text: &str) -> Cow<'_, str> {
+    let marked = text.strip_prefix('\u{feff}');
+    match marked.is_some() || text.contains('\r') {
+        true => {
+            let text = marked.unwrap_or(text);
+            Cow::Owned(text.replace("\r\n", "\n").replace('\r', "\n"))
+        }
+        false => Cow::Borrowed(text),
+    }
+}
+
+fn write(root: &Node) -> String {
+    let text = root.span.source().text();
+    let mut writer = Writer {
+        text,
+        comments: &Comments::read(root),
+        out: String::with_capacity(text.len()),
     };
-    let comments = |text: &str, root: &Node| {
-        let Comments {
-            before,
-            beside,
-            after,
-            first,
-            last,
-            ..
-        } = Comments::read(text, root);
-        let lists = before
-            .into_values()
-            .chain(beside.into_values())
-            .chain(after.into_values());
-        let mut all: Vec<String> = lists.chain([first, last]).flatten().collect();
-        all.retain(|comment| !comment.is_empty());
-        all.sort();
-        all
-    };
-    !faults.has_errors()
-        && meaning(root) == meaning(&again)
-        && comments(text, root) == comments(formatted, &again)
+    writer.document(root);
+    writer.out
+}
+
+/// Whether a formatted text holds the same values and the same comments.
+fn says_the_same(path: &Path, root: &Node, formatted: &str) -> bool {
+    let again = read(path, formatted.to_owned(), &mut Diagnostics::new());
+    again.is_some_and(|again| meaning(root) == meaning(&again) && remarks(root) == remarks(&again))
+}
+
+/// The comments without their places.
+fn remarks(root: &Node) -> Vec<&str> {
+    let text = root.span.source().text();
+    let comments = Scalars::of(root).comments().into_iter();
+    let remark = |range: Range<usize>| text.get(range).unwrap_or_default().trim_end();
+    let mut remarks: Vec<&str> = comments.map(remark).collect();
+    remarks.sort_unstable();
+    remarks
 }
 
 /// A value without its places and the order of keys.
@@ -256,7 +267,7 @@ impl Writer<'_> {
     /// A mapping, an entry a line. `is_first` says that nothing precedes it in the file or list item.
     fn mapping(&mut self, entries: &[Entry], indent: usize, kind: Kind, on_new_line: bool) {
         for (at, entry) in sorted(entries, kind).into_iter().enumerate() {
-            let anchor = entry_anchor(entry);
+            let anchor = entry_anchor(entry, indent);
             if at > 0 || on_new_line {
                 self.open(anchor, indent, at == 0);
                 self.out.push_str(&" ".repeat(indent));
@@ -278,7 +289,7 @@ impl Writer<'_> {
         for (at, item) in items.iter().enumerate() {
             let anchor = Anchor {
                 start: item.span.range().start,
-                is_entry: false,
+                indent,
             };
             self.open(anchor, indent, at == 0);
             // An entry that has become the first of its item has no line of its own to stand above.
@@ -288,7 +299,7 @@ impl Writer<'_> {
                 for comment in self
                     .comments
                     .before
-                    .get(&entry_anchor(first))
+                    .get(&entry_anchor(first, indent + 2))
                     .into_iter()
                     .flatten()
                 {
@@ -314,11 +325,17 @@ impl Writer<'_> {
     fn value(&mut self, node: &Node, anchor: Anchor, indent: usize, kind: Kind, column: usize) {
         if !self.is_block(node, column) {
             let text = self.inline(node, kind, indent);
-            if !text.is_empty() {
+            // A block of text has its comment beside its mark, not in it.
+            let (line, block) = text.split_once('\n').unwrap_or((&text, ""));
+            if !line.is_empty() {
                 self.out.push(' ');
-                self.out.push_str(&text);
+                self.out.push_str(line);
             }
             self.end_line(anchor);
+            if !block.is_empty() {
+                self.out.push_str(block);
+                self.out.push('\n');
+            }
             return;
         }
         self.end_line(anchor);
@@ -336,7 +353,7 @@ impl Writer<'_> {
             Value::List(items) => items.is_empty(),
             Value::Null | Value::Plain(_) | Value::Quoted(_) | Value::Refused => return false,
         };
-        let in_brackets = comments::is_in_brackets(self.text, node);
+        let in_brackets = comments::is_in_brackets(node);
         !is_empty
             && (!in_brackets
                 || self.comments.any_in(&node.span.range())
@@ -369,23 +386,24 @@ impl Writer<'_> {
 
     fn scalar(&self, node: &Node, indent: usize) -> String {
         let range = node.span.range();
+        let start = range.start;
         let written = self.text.get(range).unwrap_or_default();
         match &node.value {
             // A key without a value is its own place.
             Value::Null if matches!(written, "~" | "null" | "Null" | "NULL") => "null".to_owned(),
             Value::Plain(text) => text.clone(),
-            Value::Quoted(text) if written.starts_with(['"', '\'']) => quoted(text),
-            Value::Quoted(text) => block_text(text, indent),
+            Value::Quoted(text) if self.comments.blocks.contains(&start) => {
+                block_text(text, indent)
+            }
+            Value::Quoted(text) => quoted(text),
             Value::Null | Value::List(_) | Value::Mapping(_) | Value::Refused => String::new(),
         }
     }
 }
 
-fn entry_anchor(entry: &Entry) -> Anchor {
-    Anchor {
-        start: entry.span.range().start,
-        is_entry: true,
-    }
+fn entry_anchor(entry: &Entry, indent: usize) -> Anchor {
+    let start = entry.span.range().start;
+    Anchor { start, indent }
 }
 
 /// The entries in their order.

@@ -9,6 +9,7 @@ use std::ops::Range;
 use http::HeaderName;
 use uuid::Uuid;
 
+use super::comments::Scalars;
 use super::look::{holds_a_promise, is_secretive, is_variable, promises, telling};
 use super::nearest::nearest;
 use super::node::{Entry, Node, Value};
@@ -91,45 +92,10 @@ pub(super) fn by_place(root: &Node) -> Vec<Range<usize>> {
         // A list is one of tests.
         _ => walk(root, Place::Test, &mut hidden),
     }
-    comments(root, &mut hidden);
+    // No fault lies in a comment, and what was commented out may have been a secret.
+    let comments = Scalars::of(root).comments();
+    hidden.extend(comments.into_iter().map(|range| range.start + 1..range.end));
     hidden
-}
-
-/// No fault lies in a comment, and what was commented out may have been a secret.
-fn comments(root: &Node, hidden: &mut Vec<Range<usize>>) {
-    let mut scalars = Vec::new();
-    collect_scalars(root, &mut scalars);
-    let text = root.span.source().text();
-    let mut hidden_until = 0;
-    for (mark, _) in text.match_indices('#') {
-        let before = text
-            .get(..mark)
-            .and_then(|before| before.chars().next_back());
-        let index = scalars.partition_point(|scalar| scalar.end <= mark);
-        let in_scalar = scalars
-            .get(index)
-            .is_some_and(|scalar| scalar.contains(&mark));
-        if mark >= hidden_until && before.is_none_or(char::is_whitespace) && !in_scalar {
-            let rest = text.get(mark..).unwrap_or_default();
-            hidden_until = mark + rest.find('\n').unwrap_or(rest.len());
-            hidden.push(mark + 1..hidden_until);
-        }
-    }
-}
-
-/// Where keys and scalars stand, in the order of the text.
-fn collect_scalars(node: &Node, scalars: &mut Vec<Range<usize>>) {
-    match &node.value {
-        Value::Plain(_) | Value::Quoted(_) => scalars.push(node.span.range()),
-        Value::List(items) => items.iter().for_each(|item| collect_scalars(item, scalars)),
-        Value::Mapping(entries) => {
-            for entry in entries {
-                scalars.push(entry.span.range());
-                collect_scalars(&entry.value, scalars);
-            }
-        }
-        Value::Null | Value::Refused => {}
-    }
 }
 
 fn walk(node: &Node, place: Place, hidden: &mut Vec<Range<usize>>) {
@@ -249,4 +215,47 @@ fn scalar(node: &Node, text: &str, place: Place, hidden: &mut Vec<Range<usize>>)
         return hidden.push(written);
     }
     hidden.extend(found.map(|part| written.start + part.start..written.start + part.end));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::known::keys_at;
+    use super::*;
+
+    fn sorted(keys: &[&'static str]) -> Vec<&'static str> {
+        let mut keys = keys.to_vec();
+        keys.sort_unstable();
+        keys
+    }
+
+    #[test]
+    fn the_keys_that_need_not_be_hidden_are_those_of_the_decoder() {
+        for (known, place) in [
+            (Place::Token.known(), "[{ token: {} }]"),
+            (
+                Place::Credential.known(),
+                "backends: { b: { credential: {} } }",
+            ),
+            (
+                Place::Header.known(),
+                "backends: { b: { credential: { header: {} } } }",
+            ),
+        ] {
+            assert_eq!(sorted(known), keys_at(place), "{place}");
+        }
+        let secret = keys_at("backends: { b: { credential: { functionKey: {} } } }");
+        // The decoder refuses it by name.
+        let later = ["keyVault".to_owned()];
+        assert_eq!(
+            sorted(Place::Secret.known()),
+            [&secret[..], &later].concat()
+        );
+    }
+
+    #[test]
+    fn the_mappings_whose_keys_are_names_are_those_of_a_policy() {
+        let mut keys = keys_at("{}");
+        keys.retain(|key| !matches!(&**key, "audiences" | "defaults"));
+        assert_eq!(sorted(&NAMED), keys);
+    }
 }

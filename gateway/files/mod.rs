@@ -3,12 +3,15 @@
 //! (a name that nothing bears, routes that clash) is for the rooms that compile them.
 
 mod backend;
+mod comments;
 mod credential;
 mod decode;
 mod diagnostics;
 mod entra;
 mod format;
 mod gateway;
+#[cfg(test)]
+mod known;
 mod load;
 mod look;
 mod masks;

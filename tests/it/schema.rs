@@ -1,6 +1,6 @@
 //! The JSON schemas, held against the decoders: the same keys, and the same verdict on files.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -96,6 +96,116 @@ fn a_schema_knows_the_keys_of_the_decoder_and_no_others() {
             .map(|key| key.trim_start_matches(prefix).to_owned())
             .collect();
         assert_eq!(found, known.into_iter().collect(), "{of:?}");
+    }
+}
+
+/// The words that a schema takes at each place where a text may stand, none where it takes any. A place
+/// is the document around it, with `@` for the text.
+fn texts(
+    document: &Value,
+    at: &Value,
+    place: &str,
+    found: &mut BTreeMap<String, BTreeSet<String>>,
+) {
+    let Some(object) = at.as_object() else {
+        return;
+    };
+    if let Some(Value::String(reference)) = object.get("$ref") {
+        let name = reference.trim_start_matches("#/$defs/");
+        texts(document, &document["$defs"][name], place, found);
+    }
+    for form in ["anyOf", "oneOf"]
+        .iter()
+        .filter_map(|key| object.get(*key)?.as_array())
+        .flatten()
+    {
+        texts(document, form, place, found);
+    }
+    if object.get("type").is_some_and(|kind| kind == "string") {
+        let listed = object.get("enum").and_then(Value::as_array);
+        let words = object
+            .get("const")
+            .into_iter()
+            .chain(listed.into_iter().flatten());
+        let words = words.filter_map(Value::as_str).map(str::to_owned);
+        let words: Vec<String> = words.collect();
+        assert!(
+            words.is_empty() || object.contains_key("description"),
+            "{words:?} at {place} have no hover text"
+        );
+        found.entry(place.to_owned()).or_default().extend(words);
+    }
+    let below = |shape: &str| place.replace('@', shape);
+    if let Some(items) = object.get("items") {
+        texts(document, items, &below("[@]"), found);
+    }
+    if let Some(inner) = object.get("additionalProperties") {
+        texts(document, inner, &below("{ x: @ }"), found);
+    }
+    let properties = object.get("properties").and_then(Value::as_object);
+    for (name, inner) in properties.into_iter().flatten() {
+        texts(document, inner, &below(&format!("{{ {name}: @ }}")), found);
+    }
+}
+
+/// What a decoder says of a word at a place.
+fn said_of(of: SchemaOf, place: &str, word: &str) -> Vec<String> {
+    let document = place.replace('@', word);
+    let mut diagnostics = Diagnostics::new();
+    match of {
+        SchemaOf::Gateway => {
+            parse_gateway(Path::new("gateway.yaml"), &document, &mut diagnostics);
+        }
+        SchemaOf::Policy => {
+            parse_policies(&[(Path::new("p.yaml"), &document)], &mut diagnostics);
+        }
+        SchemaOf::Test => {
+            parse_tests(Path::new("p.test.yaml"), &document, &mut diagnostics);
+        }
+    }
+    let start = place.find('@').expect("a place");
+    let sorted = diagnostics.sorted();
+    let here = sorted
+        .iter()
+        .filter(|found| found.primary().span.range().start == start);
+    here.flat_map(|found| [&[found.message().to_owned()], found.helps()].concat())
+        .collect()
+}
+
+#[test]
+fn a_schema_knows_the_words_of_the_decoder_and_no_others() {
+    const STRANGER: &str = "zzzzzz";
+    for (of, some) in [
+        (SchemaOf::Gateway, "{ telemetry: { requestLog: @ } }"),
+        (
+            SchemaOf::Policy,
+            "{ routes: { x: { match: { methods: [@] } } } }",
+        ),
+        (SchemaOf::Test, "[{ expect: @ }]"),
+    ] {
+        let schema = schema(of);
+        let mut places = BTreeMap::new();
+        texts(&schema, &schema, "@", &mut places);
+        assert!(
+            places.get(some).is_some_and(|words| words.len() > 1),
+            "{some}"
+        );
+        for (place, words) in places {
+            for word in &words {
+                let said = said_of(of, &place, word);
+                assert!(said.is_empty(), "{word} at {place}: {said:?}");
+            }
+            let said = said_of(of, &place, STRANGER).join(" ");
+            if words.is_empty() {
+                let is_closed = said.contains("this is not one of");
+                assert!(!is_closed, "the schema takes any text at {place}: {said}");
+                continue;
+            }
+            let is_word = |text: &&str| text.chars().all(char::is_alphanumeric);
+            let known = said.split('`').skip(1).step_by(2).filter(is_word);
+            let known: BTreeSet<String> = known.map(str::to_owned).collect();
+            assert_eq!(words, known, "{place}: {said}");
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::super::known::keys_at;
 use super::*;
 
 fn formatted(text: &str) -> String {
@@ -90,6 +91,36 @@ fn a_comment_behind_a_dash_or_above_a_value_stands_above_what_it_is_about() {
 }
 
 #[test]
+fn a_list_in_a_list_keeps_each_comment_once() {
+    let text = "a:\n  # one\n  - - b  # two\n    # three\n    - - c\n\n  # four\n  - - d\n";
+    let expected = "a:\n  # one\n  -\n    - b  # two\n    # three\n    -\n      - c\n\n  # four\n  -\n    - d\n";
+    assert_eq!(formatted(text), expected);
+    assert_eq!(formatted(expected), expected);
+}
+
+#[test]
+fn a_block_of_text_keeps_the_comment_at_its_mark_and_the_blank_line_behind_it() {
+    for (text, expected) in [
+        ("a: |   # why\n   one\n", "a: |  # why\n  one\n"),
+        ("a: >-  # why\n   # text\n", "a: |-  # why\n  # text\n"),
+        (
+            "r:\n  a: |\n    one\n\n\n  # two\n  b: 1\n",
+            "r:\n  a: |\n    one\n\n  # two\n  b: 1\n",
+        ),
+        (
+            "- a\n\n# one\n- |  # mark\n  one\n\n- > # mark\n  two\n- # three\n  c: 1\n",
+            "- a\n\n# one\n- |  # mark\n  one\n\n- |  # mark\n  two\n# three\n- c: 1\n",
+        ),
+        ("a: |  # why\n", "a: \"\"  # why\n"),
+        ("a: |\n  'c3' in b\n  && c\n", "a: |\n  'c3' in b\n  && c\n"),
+        ("a:\n  # | b |\n  # |\n  'c'\n", "# | b |\n# |\na: \"c\"\n"),
+    ] {
+        assert_eq!(formatted(text), expected, "{text:?}");
+        assert_eq!(formatted(expected), expected);
+    }
+}
+
+#[test]
 fn scalars_keep_what_they_are() {
     for (text, expected) in [
         ("a: 'x'\n", "a: \"x\"\n"),
@@ -112,15 +143,84 @@ fn scalars_keep_what_they_are() {
 }
 
 #[test]
-fn what_is_no_yaml_is_not_formatted() {
-    for text in ["a: [b\n", "a: 1\na: 2\n", "a: &x 1\n", ""] {
+fn what_cannot_be_read_is_refused_with_its_reason() {
+    const TOO_DEEP: &str = "lists and mappings lie too deep in one another";
+    for (text, reason) in [
+        ("a: [b\n", "`[` is opened and never closed"),
+        ("a: 1\na: 2\n", "this key is written twice"),
+        (
+            "a: &x 1\n",
+            "anchors (`&`) and aliases (`*`) are not supported",
+        ),
+        ("", "the file is empty"),
+        ("\u{feff}", "the file is empty"),
+        ("\u{feff}# a\r\n", "the file is empty"),
+        (&"#".repeat(20_000), "the file is empty"),
+        ("a:\n\tb: 1\n", "a tab stands where only spaces may indent"),
+        (&"[".repeat(10_000), TOO_DEEP),
+        (&"{a: ".repeat(10_000), TOO_DEEP),
+        (&"- ".repeat(10_000), TOO_DEEP),
+        (&"? ".repeat(10_000), TOO_DEEP),
+        (&steps(200), TOO_DEEP),
+    ] {
+        let start: String = text.chars().take(20).collect();
         let mut diagnostics = Diagnostics::new();
-        assert_eq!(
-            format(Path::new("a.yaml"), text, &mut diagnostics),
-            None,
-            "{text:?}"
-        );
-        assert!(diagnostics.has_errors(), "{text:?}");
+        let formatted = format(Path::new("a.yaml"), text, &mut diagnostics);
+        assert_eq!(formatted, None, "{start:?}");
+        let sorted = diagnostics.sorted();
+        let said: Vec<_> = sorted.iter().map(|found| found.message()).collect();
+        assert_eq!(said, [reason], "{start:?}");
+    }
+}
+
+/// Mappings in mappings, each on a line of its own.
+fn steps(depth: usize) -> String {
+    let step = |depth| format!("{}a:\n", "  ".repeat(depth));
+    (0..depth).map(step).collect()
+}
+
+#[test]
+fn what_lies_as_deep_as_may_be_read_is_formatted() {
+    for text in [
+        "[".repeat(64) + &"]".repeat(64),
+        "{a: ".repeat(64) + &"}".repeat(64),
+        "- ".repeat(64) + "a\n",
+        steps(64),
+    ] {
+        let once = formatted(&text);
+        assert_eq!(formatted(&once), once);
+    }
+}
+
+#[test]
+fn a_mark_at_the_front_and_tabs_between_are_left_out_and_comments_are_not() {
+    let long = "#".repeat(20_000);
+    for (text, expected) in [
+        ("\u{feff}# a\nb:   1\n", "# a\nb: 1\n"),
+        ("\u{feff}b:   1 # a\r\n", "b: 1  # a\n"),
+        ("a:\t1\t# b\n\t# c\n", "a: 1  # b\n# c\n"),
+        (&format!("a: 1 {long}"), &format!("a: 1  {long}\n")),
+        (&format!("a: b{long}"), &format!("a: b{long}\n")),
+    ] {
+        assert!(formatted(text) == expected, "{:.40}", text);
+    }
+}
+
+#[test]
+fn a_key_that_the_decoder_knows_has_its_place_in_the_order() {
+    let route = Kind::Policy.below("routes").below("r");
+    for (kind, place) in [
+        (Kind::Policy, "{}"),
+        (route, "routes: { r: {} }"),
+        (route.below("match"), "routes: { r: { match: {} } }"),
+        (route.below("allow"), "routes: { r: { allow: [{}] } }"),
+        (route.below("deny"), "routes: { r: { deny: [{}] } }"),
+        (route.below("rateLimit"), "routes: { r: { rateLimit: {} } }"),
+        (Kind::Tests, "[{}]"),
+    ] {
+        let mut ordered = kind.order().to_vec();
+        ordered.sort_unstable();
+        assert_eq!(ordered, keys_at(place), "{place}");
     }
 }
 
@@ -155,6 +255,10 @@ fn yaml() -> impl Strategy<Value = String> {
         "http://h/p?q=1#f",
         "\"\\n\"",
     ]);
+    let block = proptest::sample::select(vec![
+        "| # mark\n        text # no comment\n",
+        ">-\n        folded\n        text\n\n",
+    ]);
     let comment = proptest::sample::select(vec!["", "", "", " # beside", "   #tight", "  # two  "]);
     let flow = proptest::collection::vec(word.clone(), 0..4)
         .prop_map(|words| format!("[ {} ]", words.join(" , ")));
@@ -165,7 +269,8 @@ fn yaml() -> impl Strategy<Value = String> {
             .map(|(at, word)| format!("k{at}: {word}"));
         format!("{{{}}}", parts.collect::<Vec<_>>().join(","))
     });
-    let value = prop_oneof![word.prop_map(str::to_owned), flow, mapping];
+    let single = prop_oneof![4 => word, 1 => block].prop_map(str::to_owned);
+    let value = prop_oneof![single, flow, mapping];
     let above = proptest::sample::select(vec![
         "",
         "",
@@ -207,6 +312,10 @@ proptest! {
         // That it comes out at all says that meaning and comments are those that went in.
         let once = formatted(&text);
         prop_assert_eq!(formatted(&once), once.clone(), "{}", text);
+        for end in ["\r\n", "\r"] {
+            let elsewhere = format!("\u{feff}{}", text.replace('\n', end));
+            prop_assert_eq!(formatted(&elsewhere), once.clone(), "{:?}", elsewhere);
+        }
         prop_assert!(once.lines().all(|line| line.trim_end() == line), "{}", once);
     }
 }

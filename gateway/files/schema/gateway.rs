@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use super::policy::List;
 use super::words::{Address, Duration, Size, Text, Url};
 
-/// The platform team's file.
+/// The configuration of the gateway: where it listens, whose tokens it takes, and which policy is in force.
 #[derive(JsonSchema)]
 #[schemars(
     rename_all = "camelCase",
@@ -14,86 +14,86 @@ use super::words::{Address, Duration, Size, Text, Url};
     title = "Portcullis gateway.yaml"
 )]
 pub(super) struct Gateway {
-    /// Where callers connect.
+    /// Where callers connect: `{ address: 0.0.0.0:8443, tls: … }`. Changes take effect after a restart, but for certificates.
     listen: Listen,
-    /// Data-plane threads. Default: one a core.
+    /// How many threads serve requests, from 1 to 1024. Default: one a core. Changes take effect after a restart.
     #[schemars(range(min = 1, max = 1024))]
     workers: Option<u32>,
-    /// Health, metrics and what is in force. None if absent.
+    /// Where health, metrics and the policy in force are told: `{ address: 127.0.0.1:9901 }`. Default: nowhere. Changes take effect after a restart.
     admin: Option<Admin>,
-    /// A policy file, or a folder of them, relative to this file.
+    /// The policy in force: a policy file, or a folder of them. The path is relative to this file.
     policies: Text,
-    /// A policy file or folder that decides beside the one in force and does not act.
+    /// A policy file or folder that decides each request beside the one in force and does not act: where it would decide otherwise is recorded and counted. The path is relative to this file. Default: none.
     candidate: Option<Text>,
-    /// Whose tokens count, and how they are verified.
+    /// Where keys come from that tokens are verified with, and which tokens are accepted.
     entra: Option<Entra>,
-    /// What survives a restart; nothing if absent.
+    /// Where signing keys are kept across a restart, so that the gateway can start while Entra cannot be reached. Default: nowhere. Changes take effect after a restart.
     state: Option<State>,
-    /// How the gateway ends.
+    /// How the gateway ends when the platform tells it to (SIGTERM). Changes take effect after a restart.
     drain: Option<Drain>,
-    /// What the gateway tells.
+    /// What the gateway logs of requests. Changes take effect after a restart.
     telemetry: Option<Telemetry>,
-    /// Where limits are counted.
+    /// Where rate limits are counted.
     limits: Option<Limits>,
 }
 
-/// Where callers connect.
+/// Where callers connect, and what they may take of the gateway.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields)]
 struct Listen {
-    /// Address and port: `0.0.0.0:8443`.
+    /// The IP address and port that callers connect to: `0.0.0.0:8443`, or `[::]:8443` for IPv6.
     address: Address,
-    /// Certificates, or `platform` where the platform ends TLS in front.
+    /// Where TLS ends: at the gateway with `{ certificates: [{ cert: …, key: … }] }`, or in front of it with `platform`.
     tls: Tls,
-    /// Longest TLS handshake. Default `10s`.
+    /// Longest TLS handshake; then the connection is closed. From `1ms` to `1h`, default `10s`.
     handshake_timeout: Option<Duration>,
-    /// Longest wait for a complete request head. Default `10s`.
+    /// Longest time from the first byte of a request's head to its last. Over HTTP/2: longest wait for the answer to a ping. From `1ms` to `1h`, default `10s`.
     header_timeout: Option<Duration>,
-    /// Longest time that a kept-alive connection may lie idle. Default `75s`.
+    /// How long a connection may lie without a request, and how long a caller may take nothing of an answer; then it is closed. From `1ms` to `1h`, default `75s`.
     idle_timeout: Option<Duration>,
-    /// Most connections per worker. Default 10000.
+    /// Most connections at once, for each worker; further ones are closed as they come. From 1 to 1000000, default 10000.
     #[schemars(range(min = 1, max = 1_000_000))]
     max_connections: Option<u32>,
-    /// Largest request head, from `8KiB` to `1MiB`. Default `32KiB`.
+    /// Largest head of a request: its line and header fields. From `8KiB` to `1MiB`, default `32KiB`.
     max_head_bytes: Option<Bytes>,
-    /// Most concurrent HTTP/2 streams per connection. Default 128.
+    /// Most requests at once on one HTTP/2 connection. From 1 to 10000, default 128.
     #[schemars(range(min = 1, max = 10_000))]
     max_streams: Option<u32>,
 }
 
-/// A size: a number of bytes, or with a unit.
+/// A size: a number of bytes, or one with its unit, `KiB` or `MiB`.
 #[derive(JsonSchema)]
 #[schemars(untagged)]
 enum Bytes {
-    /// Bytes.
+    /// A number of bytes: `65536`.
     Number(u64),
-    /// With a unit: `64KiB`.
+    /// A number with its unit: `64KiB`, `1MiB`.
     Text(Size),
 }
 
-/// Where TLS ends.
+/// Where TLS ends: at the gateway, or in front of it.
 #[derive(JsonSchema)]
 #[schemars(untagged)]
 enum Tls {
-    /// In front of the gateway.
+    /// The word `platform`: TLS ends in front of the gateway.
     Platform(Platform),
-    /// At the gateway.
+    /// TLS ends at the gateway, with these certificates.
     Certificates(Certificates),
 }
 
-/// The word for the platform.
+/// The word `platform`: TLS ends in front of the gateway.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "lowercase")]
 enum Platform {
-    /// The platform in front ends TLS; nobody else may reach this port.
+    /// TLS ends in front of the gateway, which speaks plain HTTP and takes the last entry of `X-Forwarded-For` for the caller's address. Nobody but the platform may reach this port.
     Platform,
 }
 
-/// The gateway's certificates.
+/// TLS ends at the gateway, with these certificates.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields)]
 struct Certificates {
-    /// Certificate chains with their keys, taken up when they change.
+    /// The gateway's certificates with their keys, read again when they change. The name that a caller asks for chooses among several; the first is for all others.
     certificates: List<CertificatePair>,
 }
 
@@ -101,9 +101,9 @@ struct Certificates {
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields)]
 struct CertificatePair {
-    /// The PEM file of the chain.
+    /// The PEM file of the certificate, followed by those that issued it. The path is relative to this file.
     cert: Text,
-    /// The PEM file of the private key.
+    /// The PEM file of its private key, not encrypted. The path is relative to this file.
     key: Text,
 }
 
@@ -111,38 +111,38 @@ struct CertificatePair {
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields)]
 struct Admin {
-    /// Address and port. No ingress may publish it.
+    /// The IP address and port where health and metrics are told, in plain HTTP and to anybody: `127.0.0.1:9901`. Not that of `listen`, and not to be published by an ingress.
     address: Address,
 }
 
-/// Whose tokens count, and how they are verified.
+/// Where keys come from that tokens are verified with, and which tokens are accepted.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields)]
 struct Entra {
-    /// Where metadata is read. Default `https://login.microsoftonline.com`.
+    /// Where the tenants' metadata and signing keys are read. Default `https://login.microsoftonline.com`; other clouds have their own, such as `https://login.microsoftonline.us`.
     authority: Option<Url>,
-    /// A PEM file of CA certificates to believe for the authority, instead of the platform's.
+    /// A PEM file of CA certificates that are trusted for the authority, instead of the platform's. The path is relative to this file.
     ca: Option<Text>,
-    /// How far `exp` and `nbf` may be off, at most `5m`. Default `60s`.
+    /// How far a token's times (`nbf`, `exp`) and the gateway's clock may differ. From `0ms` to `5m`, default `60s`.
     clock_skew: Option<Duration>,
-    /// The algorithms of signatures. Default `[RS256]`.
+    /// The algorithms that tokens may be signed with. Default `[RS256]`, which is what Entra uses.
     algorithms: Option<List<Algorithm>>,
-    /// Which token versions are accepted. Default `[v1, v2]`.
+    /// Which versions of access tokens are accepted. Default `[v1, v2]`: the API's registration decides which of them callers get.
     token_versions: Option<List<TokenVersion>>,
-    /// Longest token, from `1KiB` to `256KiB`. Default `16KiB`.
+    /// Longest token that is looked at. From `1KiB` to `256KiB`, default `16KiB`.
     max_token_bytes: Option<Bytes>,
-    /// Verified tokens to remember. Default 20000.
+    /// How many verified tokens are remembered, so that their signatures are checked once. From 1 to 10000000, default 20000.
     #[schemars(range(min = 1, max = 10_000_000))]
     cached_tokens: Option<u32>,
-    /// How often metadata and keys are fetched. Default `1h`.
+    /// How often metadata and signing keys are fetched, a tenth more or less by chance. From `1m` to `1d`, default `1h`.
     refresh_every: Option<Duration>,
-    /// Least time between two fetches that unknown key IDs cause. Default `1m`.
+    /// Least time between two fetches that tokens with unknown key IDs cause, for each tenant and version. From `1s` to `1d`, default `1m`.
     unknown_key_interval: Option<Duration>,
-    /// Longest that a request waits for such a fetch, or for the first. Default `3s`.
+    /// Longest that a request waits for signing keys that are being fetched; then the answer is 503. From `1ms` to `1m`, default `3s`.
     key_wait: Option<Duration>,
 }
 
-/// An algorithm of signatures (RFC 7518).
+/// An algorithm that tokens may be signed with (RFC 7518).
 #[derive(JsonSchema)]
 #[schemars(rename_all = "UPPERCASE")]
 enum Algorithm {
@@ -160,78 +160,78 @@ enum Algorithm {
     Ps512,
 }
 
-/// A form of Entra's access tokens.
+/// A version of Entra's access tokens.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "lowercase")]
 enum TokenVersion {
-    /// `ver` 1.0.
+    /// Version 1.0 (`ver`): the app stands in `appid`.
     V1,
-    /// `ver` 2.0.
+    /// Version 2.0 (`ver`): the app stands in `azp`.
     V2,
 }
 
-/// What survives a restart.
+/// Where signing keys are kept across a restart.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields)]
 struct State {
-    /// A folder that the gateway alone may write: signing keys are kept there.
+    /// The folder that signing keys are kept in, which the gateway alone may write. The path is relative to this file.
     folder: Text,
-    /// Older keys are not used from there. Default `1d`.
+    /// How old kept keys may be to be used after a restart. From `1m` to `30d`, default `1d`.
     max_key_age: Option<Duration>,
 }
 
-/// How the gateway ends.
+/// How the gateway ends when the platform tells it to (SIGTERM).
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields)]
 struct Drain {
-    /// How long it says that it is not ready before it stops accepting. Default `5s`.
+    /// How long requests are still accepted while `/readyz` says that the gateway is not ready, so that others are sent elsewhere. From `0ms` to `1h`, default `5s`.
     delay: Option<Duration>,
-    /// How long requests in flight may then take. Default `30s`.
+    /// How long requests in flight may then take to end. From `0ms` to `1h`, default `30s`. The platform's grace period must be longer than both together.
     timeout: Option<Duration>,
 }
 
-/// What the gateway tells.
+/// What the gateway logs of requests.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields)]
 struct Telemetry {
-    /// A line a request on standard output. Default `json`.
+    /// The form of the line that each request leaves on standard output: `json` (default), `human` or `off`.
     request_log: Option<RequestLog>,
-    /// A record of every decision, with what it was made by.
+    /// A file of its own for decisions, each with what it was made by: `explain` and `replay` read it. Default: none.
     decision_log: Option<DecisionLog>,
 }
 
-/// The form of the request log.
+/// The form of the line that each request leaves.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "lowercase")]
 enum RequestLog {
-    /// JSON objects.
+    /// A JSON object a line.
     Json,
-    /// For people.
+    /// A line for people to read, while trying things out.
     Human,
-    /// None.
+    /// Nothing is written.
     Off,
 }
 
-/// Where decisions are recorded.
+/// The file in which each decision is recorded.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields)]
 struct DecisionLog {
-    /// The file that is appended to.
+    /// The file that decisions are appended to. The path is relative to this file.
     path: Text,
 }
 
-/// Where limits are counted.
+/// Where rate limits are counted.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields)]
 struct Limits {
-    /// `local`, in the process, is the only store of this version.
+    /// Where the counts are kept. `local` (default), in the process, is the only store of this version.
     store: Option<Store>,
 }
 
-/// A store.
+/// Where counts are kept.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "lowercase")]
 enum Store {
-    /// In the process: each replica counts by itself.
+    /// In the process: each replica counts by itself, so two let twice as much through.
     Local,
 }

@@ -21,23 +21,23 @@ type Names<T> = BTreeMap<String, T>;
     title = "Portcullis policy"
 )]
 pub(super) struct Policy {
-    /// Names for the tenants whose tokens count, by tenant ID. A name alone lets nobody in: rules do.
+    /// Names for tenants, each with its tenant ID: `contoso: 11111111-1111-1111-1111-111111111111`. Tokens of other tenants are refused. A name alone lets nobody in: rules do.
     tenants: Option<Names<Guid>>,
-    /// Names for client applications, by application (client) ID: `appid` in v1 tokens, `azp` in v2 tokens.
+    /// Names for client applications, each with its application (client) ID, for `apps` in rules. v1 tokens hold it as `appid`, v2 tokens as `azp`.
     apps: Option<Names<Guid>>,
-    /// Names for users and service principals, by object ID (`oid`).
+    /// Names for users and service principals, each with its object ID (`oid`), for `principals` in rules. That of an app is its enterprise application's, not its registration's.
     principals: Option<Names<Guid>>,
-    /// Names for groups, by object ID.
+    /// Names for groups, each with its object ID, for `groups` in rules. Tokens list groups only if the API's registration asks for the claim.
     groups: Option<Names<Guid>>,
-    /// Names for networks: one in CIDR notation, or a list of them.
+    /// Names for networks, each with one in CIDR notation or a list of them, for `from` in rules: `office: 203.0.113.0/24`.
     networks: Option<Names<Networks>>,
-    /// Whom a token must be meant for, compared exactly: what callers request tokens for.
+    /// Whom a token must be meant for: its `aud` is one of these, compared exactly. Needed as soon as one route is not public. v1 tokens hold what the caller asked for, such as `api://contoso-gateway`; v2 tokens hold the API's application ID.
     audiences: Option<List<Word>>,
-    /// What holds for routes that do not say otherwise. In one file of a folder.
+    /// What holds for routes and rules that do not say otherwise. Stands in one file of a folder only.
     defaults: Option<Defaults>,
-    /// What requests are forwarded to, by name.
+    /// What requests are forwarded to, each under the name that routes call it by.
     backends: Option<Names<Backend>>,
-    /// What is published, by name.
+    /// What is published, each route under a name of its own, which logs and counters show. A request that no route takes is refused.
     routes: Option<Names<Route>>,
 }
 
@@ -62,27 +62,27 @@ impl<T: JsonSchema> JsonSchema for List<T> {
 #[derive(JsonSchema)]
 #[schemars(untagged)]
 enum Networks {
-    /// One.
+    /// One network, such as `203.0.113.0/24` or `2001:db8::/32`, or one address.
     One(Network),
-    /// Several.
+    /// Several networks, any of which counts.
     Several(List<Network>),
 }
 
-/// What holds for routes that do not say otherwise.
+/// What holds for routes and rules that do not say otherwise.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields)]
 struct Defaults {
-    /// The `mode` of routes.
+    /// The `mode` of routes that have none: `enforce` (default), or `reportOnly` while a policy is on trial.
     mode: Option<Mode>,
-    /// The `owner` of routes: who answers for them.
+    /// Who answers for the routes that name nobody: `identity-team@contoso.example`.
     owner: Option<Text>,
-    /// The `tokenKinds` of allow rules.
+    /// The `tokenKinds` of allow rules that have none. Default: tokens of any kind.
     token_kinds: Option<List<TokenKind>>,
-    /// The `rateLimit` of routes.
+    /// The `rateLimit` of routes that have none. Each route counts by itself. Default: no limit.
     rate_limit: Option<RateLimit>,
 }
 
-/// What requests are forwarded to: one of `function`, `logicApp` and `http`.
+/// What requests are forwarded to. One of `function`, `logicApp` and `http` says where it is, `credential` what the gateway presents there.
 #[derive(JsonSchema)]
 #[schemars(
     rename_all = "camelCase",
@@ -90,19 +90,19 @@ struct Defaults {
     extend("oneOf" = [{ "required": ["function"] }, { "required": ["logicApp"] }, { "required": ["http"] }])
 )]
 struct Backend {
-    /// The URL of a Functions app, without a query.
+    /// The URL of a Functions app, without a query: `https://contoso-guests.azurewebsites.net`. The caller's path is appended, or the route's `rewrite`.
     function: Option<Url>,
-    /// The URL of a Logic App's trigger, without `sp`, `sv` and `sig`. Called as it stands.
+    /// The URL of a Logic App's HTTP trigger, without `sp`, `sv` and `sig`. Called as it stands: nothing is appended but the route's `rewrite`, if there is one. If it names no `api-version`, one is added.
     logic_app: Option<Url>,
-    /// The URL of anything else that speaks HTTP. Plain `http` for this machine alone.
+    /// The URL of anything else that speaks HTTP, without a query. The caller's path is appended, or the route's `rewrite`. Plain `http://` is for this machine alone: `http://127.0.0.1:7071`.
     http: Option<Url>,
-    /// What the gateway presents. `none` must be written out: no backend is called bare by accident.
+    /// What the gateway presents in place of the caller's token: `{ managedIdentity: … }`, `{ functionKey: … }` or `{ header: … }`. `none` must be written out: no backend is called bare by accident.
     credential: Credential,
-    /// A PEM file of CA certificates to believe for this backend, instead of the platform's.
+    /// A PEM file of CA certificates that are trusted for this backend, instead of the platform's. The path is relative to this file.
     ca: Option<Text>,
-    /// `http1` (default) or `http2`, which gRPC needs.
+    /// What the backend is spoken to in: `http1` (default) or `http2`, which gRPC needs.
     protocol: Option<Protocol>,
-    /// How long the gateway waits.
+    /// How long the gateway waits for the backend: to connect, for the answer, and within it.
     timeouts: Option<Timeouts>,
 }
 
@@ -110,85 +110,85 @@ struct Backend {
 #[derive(JsonSchema)]
 #[schemars(rename_all = "lowercase")]
 enum Protocol {
-    /// HTTP/1.1.
+    /// The backend is spoken to in HTTP/1.1.
     Http1,
-    /// HTTP/2.
+    /// The backend is spoken to in HTTP/2, which gRPC needs.
     Http2,
 }
 
-/// How long the gateway waits, each from 1ms to 1h.
+/// How long the gateway waits for the backend, each from `1ms` to `1h`.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields)]
 struct Timeouts {
-    /// For a connection: DNS, TCP and TLS. Default `5s`.
+    /// Longest time to connect: DNS, TCP and TLS together. From `1ms` to `1h`, default `5s`.
     connect: Option<Duration>,
-    /// From the end of the request until the answer begins. Default `225s` for `function`, `120s` for `logicApp`, `100s` for `http`.
+    /// Longest time from the end of the request until the answer begins; an upload that moves does not count. From `1ms` to `1h`, default `225s` for `function`, `120s` for `logicApp`, `100s` for `http`.
     first_byte: Option<Duration>,
-    /// Between two parts of the answer's body. Default `60s`.
+    /// Longest time between two parts of the answer's body. From `1ms` to `1h`, default `60s`.
     idle: Option<Duration>,
 }
 
-/// What the gateway presents to a backend. Never a secret itself, only where it is read.
+/// What the gateway presents to a backend. A secret never stands here itself, only where it is read.
 #[derive(JsonSchema)]
 #[schemars(untagged)]
 enum Credential {
-    /// Nothing, and somebody wrote that down.
+    /// The word `none`: the backend is called without a credential.
     None(NoCredential),
-    /// A token, a key or a header.
+    /// A token of the gateway's managed identity, a function key, or a secret in a header.
     Some(Presented),
 }
 
-/// The word for no credential.
+/// The word `none`: no credential.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "lowercase")]
 enum NoCredential {
-    /// Nothing is presented.
+    /// The backend is called without a credential. Whoever else can reach it can call it too.
     None,
 }
 
-/// One of `managedIdentity`, `functionKey` and `header`.
+/// What the gateway presents: one of `managedIdentity`, `functionKey` and `header`.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields, extend("minProperties" = 1, "maxProperties" = 1))]
 struct Presented {
-    /// An Entra token of the gateway's managed identity, as `Authorization: Bearer`.
+    /// An Entra token of the gateway's managed identity, sent as `Authorization: Bearer`: `{ resource: api://contoso-guests }`.
     managed_identity: Option<ManagedIdentity>,
-    /// A function key, as `x-functions-key`: where it is read.
+    /// A function key, sent as `x-functions-key`. Says where it is read: `{ file: … }` or `{ env: … }`.
     function_key: Option<SecretSource>,
-    /// A secret in a header of the backend's own.
+    /// A secret in a header that the backend asks for: `{ name: x-api-key, value: { env: API_KEY } }`.
     header: Option<Header>,
 }
 
-/// A managed identity; without an ID the system-assigned one.
+/// Whose token is presented, and for what. Without `clientId`, `objectId` and `resourceId`: the system-assigned identity's.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields)]
 struct ManagedIdentity {
-    /// Whom the token is for, without `/.default`. Exactly as the backend compares it.
+    /// Whom the token is for, exactly as the backend compares it: `api://contoso-guests`. A resource, not a scope: without `/.default`.
     resource: Word,
-    /// A user-assigned identity by its client ID.
+    /// The client ID of the user-assigned identity whose token is presented. In place of `objectId` and `resourceId`.
     client_id: Option<Guid>,
-    /// A user-assigned identity by its object ID.
+    /// The object ID of the user-assigned identity whose token is presented. In place of `clientId` and `resourceId`.
     object_id: Option<Guid>,
-    /// A user-assigned identity by its ARM ID, `/subscriptions/…`.
+    /// The ARM ID, `/subscriptions/…`, of the user-assigned identity whose token is presented. In place of `clientId` and `objectId`.
     resource_id: Option<Word>,
 }
 
-/// Where a secret is read: an environment variable or a file.
+/// Where a secret is read: in the environment variable `env` or in the file `file`.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields, extend("minProperties" = 1, "maxProperties" = 1))]
 struct SecretSource {
-    /// The environment variable that holds it.
+    /// The name of the environment variable that holds the secret: `GUESTS_KEY`. It cannot change while the gateway runs; a secret that is rotated belongs in a `file`.
     env: Option<Word>,
-    /// The file that holds it; read again when it changes.
+    /// The file that holds the secret and nothing else, but for a line break at its end. Read again when it changes. The path is relative to this file.
     file: Option<Text>,
 }
 
-/// A secret in a header.
+/// A secret in a header that the backend asks for.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields)]
 struct Header {
-    /// The header. Not one that the gateway writes itself or that belongs to the connection.
+    /// The name of the header, such as `x-api-key`. Not one that the gateway writes itself, such as `x-forwarded-for`, or that belongs to the connection.
     name: Word,
-    /// Where the secret is read.
+    /// Where the secret is read: `{ file: … }` or `{ env: … }`.
     value: SecretSource,
 }
 
@@ -196,41 +196,41 @@ struct Header {
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields)]
 struct Route {
-    /// Which requests take the route.
+    /// Which requests take the route: `{ methods: [GET], path: /guests }`. Two routes that would take the same request are an error.
     r#match: Match,
-    /// The name of the backend.
+    /// What the requests are forwarded to: a name from `backends`.
     backend: Word,
-    /// Who answers for the route.
+    /// Who answers for the route: `identity-team@contoso.example`. Default: `owner` of `defaults`.
     owner: Option<Text>,
-    /// Why it is there.
+    /// Why the route is there, in a sentence for those who review it.
     reason: Option<Text>,
-    /// `reportOnly`: what it refuses is recorded, counted and let through. Default `enforce`.
+    /// `enforce`, or `reportOnly`: whatever the rules refuse is let through, callers without a token among it, and recorded and counted. Default: `mode` of `defaults`, or else `enforce`.
     mode: Option<Mode>,
-    /// `true`: everybody is let in, and tokens are not looked at.
+    /// `true`: callers are let in without a token, and tokens are not looked at. Allow rules say nothing then; deny rules may ask where callers connect from. Default `false`.
     public: Option<bool>,
-    /// Whom tokens must be meant for on this route, in place of the policy's `audiences`.
+    /// Whom tokens must be meant for on this route (`aud`), compared exactly. They take the place of the policy's `audiences`.
     audiences: Option<List<Word>>,
-    /// Rules, any of which lets a caller in. All that a rule says must hold. Without any, nobody is let in.
+    /// Rules, any of which lets a caller in unless a deny rule holds. All that a rule says must hold. Without any, nobody is let in.
     allow: Option<List<AllowRule>>,
-    /// Rules that keep a caller out, whatever the allow rules say.
+    /// Rules, any of which keeps a caller out, whatever the allow rules say. All that a rule says must hold.
     deny: Option<List<Rule>>,
-    /// How often. Without it: no limit.
+    /// How often callers are let through: `{ requests: 60, per: 1m, by: [app] }`. Beyond it the answer is 429. Default: `rateLimit` of `defaults`, or else no limit.
     rate_limit: Option<RateLimit>,
-    /// The path at the backend, instead of the caller's: `/api/guests/{rest}`.
+    /// The path at the backend, in place of the caller's. It may use the parameters of `match.path`: `/api/guests/{rest}`.
     rewrite: Option<Path>,
-    /// Parameters of the query that look like keys but are this route's own.
+    /// Parameters of the query that are forwarded although they look like keys, since the backend means something else by them. Otherwise `code`, `sp`, `sv` and `se` are removed; `sig` always is.
     keep_parameters: Option<List<KeptParameter>>,
 }
 
-/// Which requests.
+/// Which requests take the route, by host, method and path.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields)]
 struct Match {
-    /// An exact host, or `*.` and a suffix. Without it: any host.
+    /// The host: exact, such as `api.contoso.com`, or `*.contoso.com` for all below it, at any depth. Without scheme and port. Default: any host.
     host: Option<Host>,
-    /// The methods. `GET` does not imply `HEAD`.
+    /// The methods, each written out: `[GET, HEAD]`. `GET` does not imply `HEAD`.
     methods: List<Method>,
-    /// A path pattern: `/guests/{id}`, `/guests/{*rest}`.
+    /// The path, as callers send it. `{id}` takes one segment or a part of one, `{*rest}` at the end all that follows: `/guests/{id}`, `/guests/{*rest}`.
     path: Path,
 }
 
@@ -253,74 +253,74 @@ impl JsonSchema for AllowRule {
     }
 }
 
-/// A rule: it holds when all that it says holds.
+/// A rule: it holds when all that it says holds. What it does not say does not matter.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields)]
 struct Rule {
-    /// The token's tenant is one of these names.
+    /// The token's tenant (`tid`) is one of these, by names from `tenants`. Must be written in an allow rule.
     tenants: Option<List<Word>>,
-    /// The token's app is one of these names. Users' tokens carry the app's ID too: see `tokenKinds`.
+    /// The token's app (`appid`, `azp`) is one of these, by names from `apps`. Users' tokens carry the app's ID too: `tokenKinds: [appOnly]` asks for the app itself. Default: any app.
     apps: Option<List<Word>>,
-    /// The token's user or service principal is one of these names.
+    /// The token's user or service principal (`oid`) is one of these, by names from `principals`.
     principals: Option<List<Word>>,
-    /// Whether the app calls by itself (`appOnly`) or for a user (`delegated`).
+    /// Whether the app calls by itself (`appOnly`) or for a user (`delegated`): any of these. Default in an allow rule: `tokenKinds` of `defaults`, or else any kind.
     token_kinds: Option<List<TokenKind>>,
-    /// How the app proved itself to Entra.
+    /// How the app proved itself to Entra when it got the token: any of `public` (not at all), `secret` and `certificate`.
     auth_strength: Option<List<AuthStrength>>,
-    /// Roles in the token: any of a list, or `{ allOf: [..] }`.
+    /// The token has these roles (`roles`), compared exactly: at least one of a list, or every one of `{ allOf: [Guests.Read, Guests.Audit] }`.
     roles: Option<Wanted>,
-    /// Scopes in the token: any of a list, or `{ allOf: [..] }`.
+    /// The token has these scopes (`scp`), compared exactly: at least one of a list, or every one of `{ allOf: [Guests.Read, Guests.Audit] }`. Only tokens that an app holds for a user have any.
     scopes: Option<Wanted>,
-    /// Groups that the token lists, by name: any of a list, or `{ allOf: [..] }`.
+    /// The token lists these groups, by names from `groups`: at least one of a list, or every one of `{ allOf: [staff, managers] }`. If there are more groups than it lists, an allow rule does not hold and a deny rule does.
     groups: Option<Wanted>,
-    /// Where the caller connects from: names of networks, or CIDR notation.
+    /// The caller connects from one of these, by names from `networks` or in CIDR notation: `[office, 203.0.113.0/24]`.
     from: Option<List<Word>>,
-    /// A condition in CEL over `token`, `request` and `connection`: `'c3' in token.acrs`.
+    /// A condition in CEL over `token`, `request` and `connection` that must be true: `'c3' in token.acrs`. If what it reads is not there, an allow rule does not hold and a deny rule does.
     when: Option<Text>,
-    /// `reportOnly`: the rule is recorded, and does nothing. Default `enforce`.
+    /// `enforce` (default), or `reportOnly`: the rule lets nobody in and keeps nobody out, and where it would have made a difference is recorded and counted.
     mode: Option<Mode>,
-    /// From then on the rule holds: `2027-01-01T00:00:00Z`.
+    /// The rule holds from then on: date, time and offset, such as `2027-01-01T00:00:00Z`. Default: always.
     not_before: Option<Instant>,
-    /// From then on it holds no more. `check` warns 30 days ahead.
+    /// The rule holds no more from then on: date, time and offset, such as `2027-06-30T22:00:00Z`. `check` warns 30 days ahead and names the `owner`. Default: never.
     expires: Option<Instant>,
-    /// Who answers for it.
+    /// Who answers for the rule: `partner-desk@contoso.example`.
     owner: Option<Text>,
-    /// Why it is there. `check` takes a rule with a reason for one that was thought about.
+    /// Why the rule is there, in a sentence for those who review it. `check` takes a rule with a reason for one that was thought about.
     reason: Option<Text>,
 }
 
-/// Any of a list, or `anyOf` and `allOf`.
+/// What the token must have: at least one of a list, or what `anyOf` and `allOf` say.
 #[derive(JsonSchema)]
 #[schemars(untagged)]
 enum Wanted {
-    /// At least one of these.
+    /// The token has at least one of these.
     Any(List<Word>),
-    /// At least one of `anyOf`, and every one of `allOf`.
+    /// The token has at least one of `anyOf`, and every one of `allOf`.
     Both(Both),
 }
 
-/// At least one of `anyOf`, and every one of `allOf`.
+/// The token has at least one of `anyOf`, and every one of `allOf`.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields, extend("minProperties" = 1))]
 struct Both {
-    /// At least one of these.
+    /// The token has at least one of these.
     any_of: Option<List<Word>>,
-    /// Every one of these.
+    /// The token has every one of these.
     all_of: Option<List<Word>>,
 }
 
-/// How often callers are let through: evenly, after a burst.
+/// How often callers are let through: evenly, after a burst. Beyond it the answer is 429 with `Retry-After`.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields)]
 struct RateLimit {
-    /// How many requests per `per`.
+    /// How many requests are let through in each `per`, evenly. At least 1.
     #[schemars(range(min = 1))]
     requests: u32,
-    /// The period, from `1s` to `1d`.
+    /// The period in which so many `requests` are let through, from `1s` to `1d`: `1m`.
     per: Duration,
-    /// How many may come at once. Default: as many as `requests`.
+    /// How many requests may come at once before they are let through evenly. At least 1. Default: as many as `requests`.
     #[schemars(range(min = 1))]
     burst: Option<u32>,
-    /// What has a count of its own.
+    /// What has a count of its own: with `[tenant, app]` each app of each tenant, with `[route]` all callers together.
     by: List<LimitKey>,
 }

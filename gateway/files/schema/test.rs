@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::policy::List;
 use super::words::{Instant, Text, Word};
 
-/// The tests of a policy.
+/// The tests of the policies in the same folder.
 #[derive(JsonSchema)]
 #[schemars(title = "Portcullis policy tests")]
 pub(super) struct Tests(Vec<Test>);
@@ -18,53 +18,53 @@ pub(super) struct Tests(Vec<Test>);
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields)]
 struct Test {
-    /// The sentence that the test proves. No two tests of a file have one name.
+    /// The sentence that the test proves: `another app may not`. No two tests of a file have one name.
     name: Text,
-    /// The request.
+    /// The request that is decided: `{ method: GET, path: /guests/42 }`.
     request: Request,
-    /// What the token says; without it there is none.
+    /// What the caller's token says, in the words of the policy: `{ tenant: contoso, app: nightly-batch }`. Default: the request has no token.
     token: Option<Token>,
-    /// When the request comes: `2027-01-15T12:00:00Z`. Default: now.
+    /// When the request comes: date, time and offset, such as `2027-01-15T12:00:00Z`. Default: now.
     at: Option<Instant>,
-    /// `allow`, `deny`, or a mapping with more.
+    /// What is expected: `allow`, `deny`, or a mapping with more, such as `{ deny: app-not-allowed }`.
     expect: Expect,
 }
 
-/// A request.
+/// The request that is decided.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields)]
 struct Request {
-    /// The method, such as `GET`.
+    /// The method, in upper case: `GET`. One that no route can take stands only where `method-not-supported` is expected.
     method: Word,
-    /// Path and query, as a caller would send them.
+    /// Path and query, as a caller would send them: `/guests/42?top=3`. Begins with `/`, unless `ambiguous-path` is expected.
     path: Word,
-    /// The host. Default `localhost`.
+    /// The host that the request names, which `match.host` of routes asks for. Default `localhost`.
     host: Option<Word>,
-    /// Fields, by name: a value, or a list of values.
+    /// Header fields, by name: a value, or a list of values. What a token holds stands under `token`, not here.
     headers: Option<BTreeMap<String, Values>>,
-    /// The address that the request comes from. Default `127.0.0.1`.
+    /// The IP address that the request comes from, which `from` of rules asks for. Default `127.0.0.1`.
     client: Option<Word>,
-    /// `http1` (default) or `http2`.
+    /// What the request is sent in: `http1` (default) or `http2`. Conditions see it as `connection.protocol`.
     protocol: Option<Protocol>,
 }
 
-/// One value, or several.
+/// The value of a header field, or several.
 #[derive(JsonSchema)]
 #[schemars(untagged)]
 enum Values {
-    /// One.
+    /// One field of the name, with this value.
     One(Text),
-    /// Several fields of the name.
+    /// Several fields of the name, one for each value.
     Several(List<Text>),
 }
 
-/// The protocol of a request.
+/// What the request is sent in.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "lowercase")]
 enum Protocol {
-    /// HTTP/1.1.
+    /// The request is sent in HTTP/1.1.
     Http1,
-    /// HTTP/2.
+    /// The request is sent in HTTP/2.
     Http2,
 }
 
@@ -72,69 +72,69 @@ enum Protocol {
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields)]
 struct Token {
-    /// `v1` or `v2` (default).
+    /// The version of the token, which decides in which claims it says things: `v1` or `v2` (default).
     version: Option<Version>,
-    /// A name of the policy, or the ID of any tenant.
+    /// The tenant: a name from `tenants` of the policy, or the ID of any tenant.
     tenant: Word,
-    /// A name of the policy, or the ID of any app.
+    /// The app that got the token: a name from `apps` of the policy, or the ID of any app.
     app: Word,
-    /// A name of the policy, or any object ID.
+    /// The user or service principal (`oid`): a name from `principals` of the policy, or any object ID.
     principal: Option<Word>,
-    /// Default: `delegated` if there are scopes, else `appOnly`.
+    /// Whether the app calls by itself (`appOnly`), for a user (`delegated`), or the token proves neither (`unknown`). Default: `delegated` if there are `scopes`, else `appOnly`.
     kind: Option<Kind>,
-    /// How the app proved itself. Default `secret`.
+    /// How the app proved itself to Entra: `public` (not at all), `secret` (default), `certificate`, or `unknown` if the token does not say.
     auth_strength: Option<Strength>,
-    /// Default: the first audience of the route.
+    /// Whom the token is meant for (`aud`). Default: the first audience of the route.
     audience: Option<Word>,
-    /// Roles in the token (`roles`).
+    /// The roles in the token (`roles`): `[Guests.Read.All]`. Default: none.
     roles: Option<List<Word>>,
-    /// Scopes in the token (`scp`).
+    /// The scopes in the token (`scp`): `[Guests.Read]`. Default: none.
     scopes: Option<List<Word>>,
-    /// Groups, by names of the policy or as a token lists them.
+    /// The groups that the token lists: names from `groups` of the policy, or what else a token may list. Default: none.
     groups: Option<List<Word>>,
-    /// `true`: more groups than a token lists.
+    /// `true`: the user is in more groups than a token lists, and the token says only that. Default `false`.
     group_overage: Option<bool>,
-    /// From when on the token is valid. Default: when the request comes.
+    /// From when on the token is valid (`nbf`): date, time and offset. Default: when the request comes.
     not_before: Option<Instant>,
-    /// When it ends. Default: an hour later.
+    /// Until when the token is valid (`exp`): date, time and offset. Default: an hour after the request.
     expires: Option<Instant>,
-    /// Further claims as they stand, in place of those above; `null` takes one away.
+    /// Further claims as they stand in the token, in place of those above: `{ acrs: [c3] }`. `null` takes one away.
     claims: Option<BTreeMap<String, Value>>,
 }
 
-/// A form of Entra's access tokens.
+/// A version of Entra's access tokens.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "lowercase")]
 enum Version {
-    /// `ver` 1.0.
+    /// Version 1.0 (`ver`): the app stands in `appid`.
     V1,
-    /// `ver` 2.0.
+    /// Version 2.0 (`ver`): the app stands in `azp`.
     V2,
 }
 
-/// A kind of token.
+/// Whether an app calls by itself or for a user.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase")]
 enum Kind {
-    /// The app calls by itself.
+    /// The app calls by itself; no user has a part in it.
     AppOnly,
-    /// The app acts for a user.
+    /// The app calls for a user, who has signed in.
     Delegated,
-    /// The token proves neither.
+    /// The token proves neither: it has no `idtyp`, scopes or roles.
     Unknown,
 }
 
-/// How the app proved itself.
+/// How the app proved itself to Entra.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase")]
 enum Strength {
-    /// Not at all.
+    /// Not at all: a public client, such as an app on a phone.
     Public,
-    /// By a secret.
+    /// By a client secret.
     Secret,
-    /// By a certificate.
+    /// By a client certificate.
     Certificate,
-    /// The token does not say.
+    /// The token does not say how.
     Unknown,
 }
 
@@ -142,19 +142,19 @@ enum Strength {
 #[derive(JsonSchema)]
 #[schemars(untagged)]
 enum Expect {
-    /// The decision.
+    /// The decision alone: `allow` or `deny`.
     Decision(Decision),
-    /// More.
+    /// The decision with its reason, or what else is expected.
     More(Expectation),
 }
 
-/// A decision.
+/// Whether the request is let in.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "lowercase")]
 enum Decision {
-    /// Let in.
+    /// The request is let in.
     Allow,
-    /// Refused.
+    /// The request is refused, for whatever reason.
     Deny,
 }
 
@@ -162,32 +162,32 @@ enum Decision {
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields, extend("minProperties" = 1))]
 struct Expectation {
-    /// `allow` or `deny`.
+    /// Whether the request is let in: `allow` or `deny`, for whatever reason.
     decision: Option<Decision>,
-    /// Denied, for this reason.
+    /// The request is refused for this reason: `app-not-allowed`.
     deny: Option<Word>,
-    /// The reason code; for requests that are let in `rule`, `public` or `report-only`.
+    /// The reason of the decision: a code such as `app-not-allowed`; for requests that are let in `rule`, `public` or `report-only`.
     reason: Option<Word>,
-    /// The route that takes the request.
+    /// The name of the route that takes the request.
     route: Option<Word>,
-    /// The rule that decides or comes closest: `allow[0]`; `none` for none.
+    /// The rule that decides or comes closest, counted from 0: `allow[0]`, `deny[1]`; `none` for none.
     rule: Option<Word>,
-    /// What would have refused the request, had everything acted that only reports: a reason, or `none`.
+    /// The reason for which the request would have been refused, were everything in force that is `reportOnly`; `none` if it would not.
     report_only: Option<Word>,
-    /// What the backend would get.
+    /// What the backend would get of the request: `{ path: /api/guests/42 }`.
     backend: Option<Backend>,
 }
 
-/// What the backend would get.
+/// What the backend would get of the request.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields)]
 struct Backend {
-    /// The name of the backend.
+    /// The name of the backend that the request goes to.
     name: Option<Word>,
-    /// The path that it gets.
+    /// The path that the backend gets, with that of its URL.
     path: Option<Word>,
-    /// The query; `""` for none.
+    /// The query that the backend gets, without `?`; `""` for none.
     query: Option<String>,
-    /// Fields with their values; `null` for one that must not be there.
+    /// Header fields that the backend gets, with their values; `null` for one that must not be there. A credential shows as `(the gateway's)`.
     headers: Option<BTreeMap<String, Value>>,
 }

@@ -51,68 +51,68 @@ macro_rules! closed {
 }
 
 closed! {
-    /// A method.
+    /// A method, in upper case.
     Method {
-        /// Reads.
+        /// Reads. Does not imply `HEAD`.
         Get "GET",
-        /// Reads the head alone. `GET` does not imply it.
+        /// Reads the head of the answer alone. `GET` does not imply it.
         Head "HEAD",
-        /// Creates or runs.
+        /// Creates something, or runs it.
         Post "POST",
-        /// Replaces.
+        /// Replaces what is there.
         Put "PUT",
-        /// Changes.
+        /// Changes a part of what is there.
         Patch "PATCH",
-        /// Removes.
+        /// Removes what is there.
         Delete "DELETE",
-        /// Asks what is possible; browsers' CORS preflights.
+        /// Asks what is possible. Browsers send CORS preflights with it, without a token: such a route is `public`.
         Options "OPTIONS",
     }
-    /// Whether something acts.
+    /// Whether a route or rule is in force.
     Mode {
-        /// It acts.
+        /// In force: what it decides is done.
         Enforce "enforce",
-        /// What it would do is recorded and counted, and not done.
+        /// On trial: what it would do is recorded and counted, and not done.
         ReportOnly "reportOnly",
     }
     /// Whether an app calls by itself or for a user.
     TokenKind {
-        /// The app calls by itself.
+        /// The app calls by itself; no user has a part in it.
         AppOnly "appOnly",
-        /// The app acts for a user.
+        /// The app calls for a user, who has signed in.
         Delegated "delegated",
     }
-    /// How the app proved itself to Entra.
+    /// How the app proved itself to Entra when it got the token (`appidacr`, `azpacr`).
     AuthStrength {
-        /// Not at all: a public client.
+        /// Not at all: a public client, such as an app on a phone.
         Public "public",
         /// By a client secret.
         Secret "secret",
         /// By a client certificate.
         Certificate "certificate",
     }
-    /// What has a count of its own.
+    /// What has a count of its own in a rate limit.
     LimitKey {
-        /// The tenant.
+        /// Each tenant has a count of its own.
         Tenant "tenant",
-        /// The app.
+        /// Each app has a count of its own.
         App "app",
-        /// The user or service principal.
+        /// Each user or service principal (`oid`) has a count of its own.
         Principal "principal",
-        /// The address of the caller; an IPv6 /64 is one.
+        /// Each address that callers connect from has a count of its own; an IPv6 /64 is one address.
         ClientAddress "clientAddress",
-        /// The route: one count for all callers.
+        /// All callers of the route share one count.
         Route "route",
     }
-    /// A parameter that looks like a key.
+    /// A parameter of the query that is forwarded although it looks like a key.
     KeptParameter {
-        /// OAuth's, say, and not a function key.
+        /// Forwards `code`: an authorization code of OAuth, say. It is removed otherwise, since Functions take a function key by that name.
         Code "code",
-        /// Not the permissions of a SAS link.
+        /// Forwards `sp`. It is removed otherwise, since SAS links carry their permissions in it.
         Sp "sp",
-        /// Not the version of a SAS link.
+        /// Forwards `sv`. It is removed otherwise, since SAS links carry their version in it.
         Sv "sv",
-        /// Not the expiry of a SAS link.
+        /// Forwards `se`. It is removed otherwise, since SAS links carry their expiry in it.
         Se "se",
     }
 }
