@@ -7,6 +7,7 @@ mod diff;
 mod explain;
 mod fmt;
 mod junit;
+mod let_in;
 mod policies;
 mod replay;
 mod revision;

@@ -1,5 +1,7 @@
 //! Tables for people: columns as wide as they must be, or Markdown.
 
+use serde_json::Value;
+
 /// A table in plain text, with two spaces between columns.
 pub(super) fn plain(head: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
@@ -58,4 +60,11 @@ pub(super) fn markdown(head: &[&str], rows: &[Vec<String>]) -> String {
         text += &line(row.iter().map(escaped).collect());
     }
     text
+}
+
+/// An object with the keys of another beside its own.
+pub(super) fn extend(object: &mut Value, more: Value) {
+    if let (Value::Object(object), Value::Object(more)) = (object, more) {
+        object.extend(more);
+    }
 }

@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::who_can::{cells, requests, rows_of, since, too_complex};
+use super::let_in::LetIn;
+use super::who_can::{cells, requests, since, too_complex};
 use super::{Form, Unanswered, moment, out, policies, table};
-use crate::files::{Mode, nearest};
+use crate::files::nearest;
 use crate::ids::{AppId, TenantId};
 use crate::policy::access::{Cube, Region, Set, TooComplex, masks};
 use crate::policy::words::{COLUMNS, Row};
@@ -69,9 +70,7 @@ fn answer(options: &Options, policy: &Policy) -> Result<String, Unanswered> {
 /// A route that lets the app in.
 struct Found<'p> {
     route: &'p Route,
-    rows: Vec<Row>,
-    /// How it will let the app in once its refusals act, where they do not.
-    once_enforced: Option<Vec<Row>>,
+    let_in: LetIn,
 }
 
 impl<'p> Found<'p> {
@@ -82,36 +81,27 @@ impl<'p> Found<'p> {
         asked: &Region,
         now: u64,
     ) -> Result<Option<Self>, TooComplex> {
-        let rows = |reach: Region| {
-            // A route with audiences of its own asks for another token than the rest.
-            let reach = since(&reach.intersection(asked), now);
-            rows_of(policy, &reach, policy.default_audiences())
-        };
-        let found = Self {
-            route,
-            rows: rows(policy.reach(route)?),
-            once_enforced: match route.mode() {
-                Mode::Enforce => None,
-                Mode::ReportOnly => Some(rows(policy.reach_by_rules(route)?)),
-            },
-        };
-        Ok(Some(found).filter(|found| !found.rows.is_empty()))
+        // A route with audiences of its own asks for another token than the rest.
+        let usual = policy.default_audiences();
+        let of_interest = |reach: Region| since(&reach.intersection(asked), now);
+        let let_in = LetIn::of(policy, route, usual, of_interest)?;
+        Ok((!let_in.callers.is_empty()).then_some(Self { route, let_in }))
     }
 
     fn json(&self) -> Value {
-        json!({
+        let mut told = json!(self.let_in);
+        let about = json!({
             "route": **self.route.name(),
             "requests": requests(self.route),
             "public": self.route.is_public(),
-            "callers": self.rows,
-            "reportOnly": self.once_enforced.is_some(),
-            "callersOnceEnforced": self.once_enforced,
-        })
+        });
+        table::extend(&mut told, about);
+        told
     }
 
     fn lines(&self) -> impl Iterator<Item = Vec<String>> {
         let start = [self.route.name().to_string(), requests(self.route)];
-        let rows = self.rows.iter();
+        let rows = self.let_in.callers.iter();
         rows.map(move |row| start.iter().cloned().chain(cells(row)).collect())
     }
 
@@ -137,7 +127,7 @@ fn as_text(found: &[Found<'_>]) -> String {
     let lines: Vec<_> = found.iter().flat_map(Found::lines).collect();
     let mut text = table::plain(&head, &lines);
     for one in found {
-        if let Some(rows) = &one.once_enforced {
+        if let Some(rows) = &one.let_in.callers_once_enforced {
             text += &one.once_enforced_text(rows);
         }
     }

@@ -9,12 +9,12 @@ use clap::Args;
 use http::{HeaderMap, Version};
 use serde_json::{Value, json};
 
+use super::let_in::LetIn;
 use super::policies::{self, Read};
 use super::{Form, Unanswered, moment, out, table};
 use crate::denial::Reason;
-use crate::files::Mode;
 use crate::policy::access::{Cube, Ranges, Region, TooComplex};
-use crate::policy::words::{COLUMNS, Naming, Row, rows};
+use crate::policy::words::{COLUMNS, Row};
 use crate::policy::{Policy, Route, some_host};
 use crate::trial::{Caller, Question, Trial};
 
@@ -160,11 +160,6 @@ pub(super) fn since(region: &Region, now: u64) -> Region {
     Region::from(cubes.collect::<Vec<_>>())
 }
 
-/// The rows of a region. `usual` are the audiences that go without saying.
-pub(super) fn rows_of(policy: &Policy, reach: &Region, usual: &[Box<str>]) -> Vec<Row> {
-    rows(reach, Naming(&[policy.names()]), usual)
-}
-
 /// Which requests a route takes: `POST /invitations`, with the host if it names one.
 pub(super) fn requests(route: &Route) -> String {
     let taken = route.taken();
@@ -173,13 +168,11 @@ pub(super) fn requests(route: &Route) -> String {
     format!("{} {host}{}", methods.join(","), taken.path)
 }
 
-/// Whom a route lets in.
+/// A route, and whom it lets in.
 struct Who<'p> {
     policy: &'p Policy,
     route: &'p Route,
-    rows: Vec<Row>,
-    /// Whom it will let in once its refusals act, where they do not.
-    once_enforced: Option<Vec<Row>>,
+    let_in: LetIn,
 }
 
 impl<'p> Who<'p> {
@@ -188,15 +181,11 @@ impl<'p> Who<'p> {
         route: &'p Route,
         of_interest: impl Fn(Region) -> Region,
     ) -> Result<Self, TooComplex> {
-        let rows = |reach: Region| rows_of(policy, &of_interest(reach), policy.audiences_of(route));
+        let usual = policy.audiences_of(route);
         Ok(Self {
             policy,
             route,
-            rows: rows(policy.reach(route)?),
-            once_enforced: match route.mode() {
-                Mode::Enforce => None,
-                Mode::ReportOnly => Some(rows(policy.reach_by_rules(route)?)),
-            },
+            let_in: LetIn::of(policy, route, usual, of_interest)?,
         })
     }
 
@@ -214,8 +203,8 @@ impl<'p> Who<'p> {
             let audiences: Vec<&str> = self.audiences().iter().map(|text| &**text).collect();
             text += &format!("  by tokens for {}\n", audiences.join(", "));
         }
-        text += &table_of(&self.rows, table);
-        if let Some(rows) = &self.once_enforced {
+        text += &table_of(&self.let_in.callers, table);
+        if let Some(rows) = &self.let_in.callers_once_enforced {
             text += "  It only reports. Once it refuses:\n";
             text += &table_of(rows, table);
         }
@@ -230,17 +219,17 @@ impl<'p> Who<'p> {
         let taken = self.route.taken();
         let methods: Vec<String> = taken.methods.methods().map(|m| m.to_string()).collect();
         let backend = self.policy.names().backend(self.route.backend());
-        json!({
+        let mut told = json!(self.let_in);
+        let about = json!({
             "route": **self.route.name(),
             "host": taken.host,
             "methods": methods,
             "path": taken.path,
             "backend": backend.map(|name| name.to_string()),
             "audiences": self.audiences(),
-            "callers": self.rows,
-            "reportOnly": self.once_enforced.is_some(),
-            "callersOnceEnforced": self.once_enforced,
-        })
+        });
+        table::extend(&mut told, about);
+        told
     }
 }
 

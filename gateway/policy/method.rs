@@ -35,11 +35,6 @@ impl MethodSet {
         true
     }
 
-    /// The methods of both sets.
-    pub fn intersection(self, other: Self) -> Self {
-        Self(self.0 & other.0)
-    }
-
     /// The methods of either set.
     pub fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)

@@ -23,6 +23,7 @@ pub fn review(policy: &Policy, document: &PolicyDocument, now: u64, diagnostics:
             too_wide(route, rule, diagnostics);
             ending(rule, now, diagnostics);
             constant(route, rule, diagnostics);
+            loose(rule, diagnostics);
         }
         covered(
             policy,
@@ -153,6 +154,26 @@ fn constant(route: &Route, rule: &Rule, diagnostics: &mut Diagnostics) {
             format!("`when` is always {value}{here}, so this rule {holds}"),
         )
         .help("remove the condition or the rule, or mend the condition");
+}
+
+/// Deny rules that know a path by its spelling: a backend may read another spelling as the same.
+fn loose(rule: &Rule, diagnostics: &mut Diagnostics) {
+    let by_spelling = |clause: &Clause| match clause {
+        Clause::When(condition) => {
+            let mut fields = condition.fields().iter();
+            fields.any(|field| matches!(field, Field::Parameter(_) | Field::Path))
+        }
+        _ => false,
+    };
+    if rule.id().effect == Effect::Deny && has(rule, by_spelling) {
+        diagnostics
+            .warning(
+                rule.span(),
+                "this deny rule knows a path by its spelling, and backends read several spellings as one",
+            )
+            .help("`/guests/ADMIN`, `/guests/admin;x` and `/guests/admin.` may be `/guests/admin` to the backend: \
+                   give that path a route of its own, which all of them are held to");
+    }
 }
 
 /// Routes whose deny rules leave nobody of those whom the allow rules let in.

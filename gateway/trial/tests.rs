@@ -92,6 +92,7 @@ fn clauses() -> impl Strategy<Value = String> {
             1 => Just("mode: reportOnly, "),
             1 => Just("when: \"request.headers['x-a'] == 'yes'\", "),
             1 => Just("when: \"request.headers['x-b'] == 'yes'\", "),
+            1 => Just("when: \"token.claims['x-a'] == 'yes'\", "),
         ],
     )
         .prop_map(|(a, b, c, d, e, f, g, h, i, j)| [&a, &b, &c, &d, &e, &f, &g, &h, i, j].concat())
@@ -203,7 +204,7 @@ fn token() -> impl Strategy<Value = TokenSpec> {
         subsequence(&["S1", "S2"][..], 0..=2),
         subsequence(&GROUPS[..], 0..=2),
         proptest::bool::weighted(0.2),
-        any::<bool>(),
+        (any::<bool>(), select(vec![None, Some("yes"), Some("no")])),
     )
         .prop_map(
             |(
@@ -216,7 +217,7 @@ fn token() -> impl Strategy<Value = TokenSpec> {
                 scopes,
                 groups,
                 overage,
-                v1,
+                (v1, claim),
             )| {
                 let owned =
                     |words: Vec<&str>| words.into_iter().map(str::to_owned).collect::<Vec<_>>();
@@ -231,6 +232,9 @@ fn token() -> impl Strategy<Value = TokenSpec> {
                 spec.scopes = owned(scopes);
                 spec.groups = owned(groups);
                 spec.group_overage = overage;
+                if let Some(claim) = claim {
+                    spec.claims.insert("x-a".to_owned(), json!(claim));
+                }
                 if v1 {
                     spec.version = crate::entra::Version::V1;
                 }
@@ -330,41 +334,62 @@ fn point(question: &Question, answer: &Answer<'_>) -> Point {
     }
 }
 
-/// The fields that conditions of the random policies read, each with the condition as regions name it.
+/// A condition as regions name it.
+fn normal(text: &str) -> Box<str> {
+    let condition = Condition::compile(text, &|_, _| None);
+    condition.expect("a condition").normal().into()
+}
+
+/// The fields that conditions of the random policies read, each with the condition.
 fn read_fields() -> [(&'static str, Box<str>); 2] {
     ["x-a", "x-b"].map(|field| {
-        let condition =
-            Condition::compile(&format!("request.headers['{field}'] == 'yes'"), &|_, _| {
-                None
-            });
-        (field, condition.expect("a condition").normal().into())
+        (
+            field,
+            normal(&format!("request.headers['{field}'] == 'yes'")),
+        )
     })
+}
+
+/// The claim that they read, with the condition.
+fn read_claim() -> (&'static str, Box<str>) {
+    ("x-a", normal("token.claims['x-a'] == 'yes'"))
 }
 
 /// What the conditions of the random policies come to in a request.
 fn conditions(question: &Question) -> BTreeMap<Box<str>, Mask> {
-    let truth = |field: &str| match question.headers.get(field) {
+    let truth = |value: Option<&str>| match value {
         None => masks::FAILED,
-        Some(value) if value == "yes" => masks::TRUE,
+        Some("yes") => masks::TRUE,
         Some(_) => masks::FALSE,
     };
+    let field = |name: &str| question.headers.get(name)?.to_str().ok();
     let fields = read_fields().into_iter();
-    fields
-        .map(|(field, condition)| (condition, truth(field)))
-        .collect()
+    let fields = fields.map(|(name, condition)| (condition, truth(field(name))));
+    let (name, condition) = read_claim();
+    let claim = match &question.caller {
+        Caller::Claims(claims) => claims.get(name).and_then(Value::as_str),
+        Caller::Nobody | Caller::Refused(_) => None,
+    };
+    fields.chain([(condition, truth(claim))]).collect()
 }
 
 /// Sets what conditions read, so that they come to what a point says.
 fn satisfy(question: &mut Question, point: &Point) {
+    let value = |condition: &str| match point.conditions.get(condition) {
+        Some(&masks::TRUE) => Some("yes"),
+        Some(&masks::FAILED) => None,
+        Some(_) | None => Some("no"),
+    };
     for (field, condition) in read_fields() {
-        let value = match point.conditions.get(&condition) {
-            Some(&masks::TRUE) => "yes",
-            Some(&masks::FAILED) => continue,
-            Some(_) | None => "no",
-        };
-        question
-            .headers
-            .insert(field, HeaderValue::from_static(value));
+        if let Some(value) = value(&condition) {
+            question
+                .headers
+                .insert(field, HeaderValue::from_static(value));
+        }
+    }
+    let (claim, condition) = read_claim();
+    if let (Caller::Claims(claims), Some(value)) = (&mut question.caller, value(&condition)) {
+        claims.insert(claim.to_owned(), json!(value));
     }
 }
 

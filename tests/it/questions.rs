@@ -43,6 +43,24 @@ impl Place {
         fs::write(path, text).expect("written");
     }
 
+    /// Makes it a repository, and what is there a commit on main.
+    fn commit(&self) {
+        let commit = [
+            "-c",
+            "user.name=x",
+            "-c",
+            "user.email=x@x.example",
+            "commit",
+            "-q",
+            "-m",
+            "one",
+        ];
+        for arguments in [&["init", "-q", "-b", "main"][..], &["add", "."], &commit] {
+            let output = command(self.0.path(), "git", arguments);
+            assert!(output.status.success(), "{arguments:?} {output:?}");
+        }
+    }
+
     fn run(&self, line: &str) -> Output {
         command(
             self.0.path(),

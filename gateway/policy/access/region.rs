@@ -224,7 +224,7 @@ fn without_covered(mut cubes: Vec<Cube>) -> Vec<Cube> {
     let index = Index::of(&cubes);
     let kept = cubes.iter().filter(|cube| {
         let mut meeting = index.meeting(cube);
-        !meeting.any(|other| other != *cube && other.covers(cube))
+        !meeting.any(|other| other.covers(cube) && other != *cube)
     });
     kept.cloned().collect()
 }
@@ -233,18 +233,23 @@ fn without_covered(mut cubes: Vec<Cube>) -> Vec<Cube> {
 fn merged(mut cubes: Vec<Cube>) -> Vec<Cube> {
     macro_rules! merge {
         ($($field:ident: $any:expr, $union:expr;)*) => {$(
-            let mut groups: BTreeMap<Cube, _> = BTreeMap::new();
-            for mut cube in cubes {
-                let own = std::mem::replace(&mut cube.$field, $any);
-                match groups.get_mut(&cube) {
-                    None => drop(groups.insert(cube, own)),
-                    Some(held) => *held = $union(held, &own),
+            // Where all have the same, none differ in that alone.
+            let mut values = cubes.iter().map(|cube| &cube.$field);
+            let first = values.next();
+            if !values.all(|value| Some(value) == first) {
+                let mut groups: BTreeMap<Cube, _> = BTreeMap::new();
+                for mut cube in cubes {
+                    let own = std::mem::replace(&mut cube.$field, $any);
+                    match groups.get_mut(&cube) {
+                        None => drop(groups.insert(cube, own)),
+                        Some(held) => *held = $union(held, &own),
+                    }
                 }
+                cubes = groups
+                    .into_iter()
+                    .map(|(mut cube, own)| { cube.$field = own; cube })
+                    .collect();
             }
-            cubes = groups
-                .into_iter()
-                .map(|(mut cube, own)| { cube.$field = own; cube })
-                .collect();
         )*};
     }
     merge! {

@@ -162,11 +162,6 @@ impl Condition {
         self.fields.iter().any(Field::is_of_token)
     }
 
-    /// Whether it reads the caller's groups.
-    pub fn reads_groups(&self) -> bool {
-        self.fields.contains(&Field::Groups)
-    }
-
     /// Whether it reads a parameter of the path.
     pub fn reads_parameters(&self) -> bool {
         self.parameters().next().is_some()

@@ -73,6 +73,14 @@ fn what_smells_is_told() {
             vec!["no caller can meet all that this rule asks for"],
         ),
         (
+            format!(
+                "{READ}  other: {{ match: {{ methods: [POST], path: '/other/{{id}}' }}, backend: b, allow: [{usual}], deny: [{{ when: \"request.parameters['id'] == 'admin'\" }}] }}\n"
+            ),
+            vec![
+                "this deny rule knows a path by its spelling, and backends read several spellings as one",
+            ],
+        ),
+        (
             // A token of which nobody can tell what it is may.
             rule(&format!(
                 "allow: [{usual}], deny: [{{ roles: [A], scopes: [B], tokenKinds: [appOnly] }}]"

@@ -9,22 +9,7 @@ use super::{NAMES, PORTCULLIS, Place, READ, command, rule};
 #[test]
 fn diff_compares_what_git_keeps_with_what_lies_there() {
     let place = Place::new(READ);
-    let git = |arguments: &[&str]| {
-        let output = command(place.0.path(), "git", arguments);
-        assert!(output.status.success(), "{arguments:?} {output:?}");
-    };
-    git(&["init", "-q", "-b", "main"]);
-    git(&["add", "."]);
-    git(&[
-        "-c",
-        "user.name=x",
-        "-c",
-        "user.email=x@x.example",
-        "commit",
-        "-q",
-        "-m",
-        "one",
-    ]);
+    place.commit();
     // Another order, other names and another layout say the same.
     let same = READ
         .replace("  read:", "  lesen:")
@@ -368,22 +353,7 @@ fn diff_finds_gains_in_every_corner_between_patterns() {
 #[test]
 fn what_could_be_a_path_and_a_revision_is_neither() {
     let place = Place::new(READ);
-    let git = |arguments: &[&str]| {
-        let output = command(place.0.path(), "git", arguments);
-        assert!(output.status.success(), "{arguments:?} {output:?}");
-    };
-    git(&["init", "-q", "-b", "main"]);
-    git(&["add", "."]);
-    git(&[
-        "-c",
-        "user.name=x",
-        "-c",
-        "user.email=x@x.example",
-        "commit",
-        "-q",
-        "-m",
-        "one",
-    ]);
+    place.commit();
     let wider = READ.replace("[contoso]", "[contoso, fabrikam]");
     place.write("policies/policy.yaml", &format!("{NAMES}{wider}"));
     assert_eq!(place.ask("diff main policies --fail-on gained").1, Some(1));

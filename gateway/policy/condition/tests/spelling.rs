@@ -91,9 +91,9 @@ fn a_condition_tells_what_it_reads() {
     assert_eq!(condition.claims().collect::<Vec<_>>(), ["upn", "x"]);
     assert_eq!(condition.headers().collect::<Vec<_>>(), ["x-a"]);
     assert_eq!(condition.parameters().collect::<Vec<_>>(), ["id"]);
-    assert!(condition.reads_token() && condition.reads_groups() && condition.reads_parameters());
+    assert!(condition.reads_token() && condition.reads_parameters());
     let other = compiled("request.method == 'GET'");
-    assert!(!other.reads_token() && !other.reads_groups() && !other.reads_parameters());
+    assert!(!other.reads_token() && !other.reads_parameters());
 }
 
 #[test]
