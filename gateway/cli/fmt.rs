@@ -109,7 +109,7 @@ fn replace(file: &Path, text: &str) -> io::Result<()> {
     // A link keeps leading where it leads.
     let file = fs::canonicalize(file)?;
     let name = file.file_name().unwrap_or_default().to_string_lossy();
-    let fresh = file.with_file_name(format!(".{name}.{:016x}", fastrand::u64(..)));
+    let fresh = file.with_file_name(format!(".{name}.{}", std::process::id()));
     let created = create(&fresh)?;
     fs::metadata(&file)
         .and_then(|old| fill(&created, text, &old))
