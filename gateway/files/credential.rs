@@ -66,7 +66,13 @@ pub(super) fn credential(node: &Node, d: &mut Diagnostics) -> Option<Credential>
         if text == "none" {
             return Some(Credential::None);
         }
-        literal_secret(&node.span, d).help(format!("a credential is {WHAT}"));
+        // A word of the language is no secret, whatever its case.
+        let words = ["none", "managedIdentity", "functionKey", "header"];
+        match words.iter().find(|word| word.eq_ignore_ascii_case(text)) {
+            Some(_) => d.error(&node.span, "this credential lacks what belongs to it"),
+            None => literal_secret(&node.span, d),
+        }
+        .help(format!("a credential is {WHAT}"));
         return None;
     }
     let mut table = Table::of(node, WHAT, d)?;

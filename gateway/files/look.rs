@@ -60,13 +60,14 @@ fn promised(text: &str) -> Option<usize> {
     for word in text.split(|letter: char| !in_word(letter)) {
         let end = offset + word.len();
         let after = text.get(end..)?;
-        let bare = after.trim_start_matches(['"', '\'', ' ', '\t']);
-        let promises = promises(word);
-        if promises && bare.starts_with([':', '=']) {
-            return Some(text.len() - bare.len() + 1);
-        }
-        if promises && after.starts_with([' ', '\t']) {
-            return Some(end);
+        if promises(word) {
+            let bare = after.trim_start_matches(['"', '\'', ' ', '\t']);
+            if bare.starts_with([':', '=']) {
+                return Some(text.len() - bare.len() + 1);
+            }
+            if after.starts_with([' ', '\t']) {
+                return Some(end);
+            }
         }
         offset = end + after.chars().next().map_or(0, char::len_utf8);
     }

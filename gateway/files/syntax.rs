@@ -44,11 +44,11 @@ fn said(kind: &ErrorKind) -> (String, &'static str) {
         }
         ErrorKind::UnexpectedEofFlowSequence | ErrorKind::ExpectedFlowSequenceSeparator => (
             "`[` is opened and not closed here",
-            "put `,` between its parts and `]` at its end",
+            "put `,` between its parts and `]` at its end, and text that holds a bracket or a brace in quotes: `\"allow[0]\"`",
         ),
         ErrorKind::UnexpectedEofFlowMapping | ErrorKind::ExpectedFlowMappingSeparator => (
             "`{` is opened and not closed here",
-            "put `,` between its parts and `}` at its end",
+            "put `,` between its parts and `}` at its end, and text that holds a bracket or a brace in quotes: `\"/guests/{id}\"`",
         ),
         ErrorKind::MismatchedFlowCollectionEnd { open, close } => {
             return (
@@ -62,7 +62,7 @@ fn said(kind: &ErrorKind) -> (String, &'static str) {
         ),
         ErrorKind::MappingValueNotAllowed | ErrorKind::InvalidColonPlacement => (
             "a second `: ` on this line, or a line that is indented differently from its neighbours",
-            "put text that holds `: ` in quotes, and indent keys of one mapping alike",
+            "put text that holds `: ` in quotes, indent keys of one mapping alike, and see whether the line above lacks its colon or its bracket",
         ),
         ErrorKind::SimpleKeyExpected | ErrorKind::ExpectedBlockMappingKey => (
             "a key was expected here",

@@ -75,6 +75,9 @@ impl<'d, T: Clone> Kind<'d, T> {
                 diagnostics.error(&name.span, format!("no {one} is named `{}`", name.value));
             match nearest(&name.value, self.known.keys().copied()) {
                 Some(near) => error.did_you_mean(Some(near)),
+                None if Uuid::try_parse(&name.value).is_ok() => error.help(format!(
+                    "rules say names, so that they read as prose: write the one that this ID has under `{key}:`"
+                )),
                 None => error.help(format!("name it under `{key}:`")),
             };
         }

@@ -281,7 +281,18 @@ impl Checker<'_> {
             (self.part(left), self.part(right));
         if !left_kind.meets(right_kind) {
             let message = format!("{left_kind} cannot be compared with {right_kind}");
-            return self.fault_at(expr, message);
+            let fault = Fault::new(self.parsed.span(expr), message);
+            return self.fault(match (left_kind, right_kind) {
+                (Type::List(_), _) | (_, Type::List(_)) => {
+                    fault.help("ask whether it is among them: `'Guests.Read' in token.roles`")
+                }
+                (Type::Time, Type::Text) | (Type::Text, Type::Time) => {
+                    fault.help("write `timestamp('2027-01-01T00:00:00Z')`")
+                }
+                (Type::Time, Type::Int) | (Type::Int, Type::Time) => fault
+                    .help("`int(request.time)` is in seconds, as `exp` and `iat` of tokens are"),
+                _ => fault,
+            });
         }
         let by_order = !matches!(comparison, Comparison::Equal | Comparison::Unequal);
         for (part, kind) in [(left, left_kind), (right, right_kind)] {

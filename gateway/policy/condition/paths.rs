@@ -63,10 +63,16 @@ impl Checker<'_> {
                         Node::Member(Box::new(of), select.field.as_str().into()),
                         kind,
                     ),
-                    _ => self.fault(Fault::new(
-                        self.parsed.name(expr),
-                        format!("{kind} has no members"),
-                    )),
+                    _ => {
+                        let message = format!("{kind} has no members");
+                        let fault = Fault::new(self.parsed.name(expr), message);
+                        self.fault(match kind {
+                            Type::Time => fault.help(
+                                "ask it: `request.time.getHours()`, `getMinutes()`, `getDayOfWeek()`, `getFullYear()`, in UTC",
+                            ),
+                            _ => fault,
+                        })
+                    }
                 }
             }
             (path, _) => self.path_as_value(expr, path),
@@ -145,7 +151,10 @@ impl Checker<'_> {
             "token" => fault.help(format!(
                 "a claim that has no name of its own here is read as `token.claims['{name}']`"
             )),
-            _ => fault,
+            _ => {
+                let names: Vec<String> = names_in(room).map(|name| format!("`{name}`")).collect();
+                fault.help(format!("it has {}", names.join(", ")))
+            }
         });
         Path::Wrong
     }

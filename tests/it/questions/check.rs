@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use super::{NO_TESTS, Place, READ, rule};
+use super::{NAMES, NO_TESTS, Place, READ, rule};
 
 #[test]
 fn what_smells_is_told() {
@@ -388,4 +388,65 @@ fn faults_as_sarif_have_what_code_hosts_read() {
         line.as_u64() >= Some(1) && column.as_u64() >= Some(1),
         "{place}"
     );
+}
+
+#[test]
+fn slips_are_told_with_what_to_write_instead() {
+    let when = |text: &str| {
+        rule(&format!(
+            "allow: [{{ tenants: [contoso], apps: [portal], when: \"{text}\" }}]"
+        ))
+    };
+    for (policy, expected) in [
+        (when("token.roles == 'R'"), "`'Guests.Read' in token.roles`"),
+        (when("request.time.hour > 3"), "`request.time.getHours()`"),
+        (
+            when("request.time > '2027-01-01'"),
+            "write `timestamp('2027-01-01T00:00:00Z')`",
+        ),
+        (
+            when("token.exp > request.time"),
+            "`int(request.time)` is in seconds",
+        ),
+        (
+            when("request.query == ''"),
+            "it has `method`, `host`, `path`, `time`, `headers`",
+        ),
+        (
+            READ.replace("apps: [portal, batch]", "apps: ['*']"),
+            "leave the key out where any will do",
+        ),
+        (
+            READ.replace("portal, batch", "aaaaaaaa-0000-0000-0000-000000000001"),
+            "rules say names",
+        ),
+        (
+            READ.replace("'/guests/{id}'", "/guests/{id}"),
+            "`\"/guests/{id}\"`",
+        ),
+        (
+            READ.replace("/guests/{id}", "/guests/{id:int}"),
+            "`id:int` is no name of a parameter",
+        ),
+    ] {
+        let (said, code) = Place::new(&policy).ask("check policies");
+        assert_eq!(code, Some(1), "{policy}");
+        assert!(said.contains(expected), "{said}");
+    }
+    let place = Place::new(READ);
+    for word in ["None", "managedIdentity"] {
+        place.write(
+            "policies/policy.yaml",
+            &format!(
+                "{}{READ}",
+                NAMES.replace("credential: none", &format!("credential: {word}"))
+            ),
+        );
+        let (said, _) = place.ask("check policies");
+        assert!(
+            said.contains("this credential lacks what belongs to it"),
+            "{said}"
+        );
+        assert!(!said.contains("withdraw"), "{said}");
+    }
 }
