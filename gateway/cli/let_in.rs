@@ -13,8 +13,9 @@ use crate::policy::{Policy, Route};
 pub(super) struct LetIn {
     /// A row for each kind of caller.
     pub(super) callers: Vec<Row>,
-    report_only: bool,
-    /// Whom it will let in once its refusals act, where they do not.
+    /// Whether the route refuses nobody.
+    pub(super) report_only: bool,
+    /// Whom it will let in once everything acts that only reports, where something does.
     pub(super) callers_once_enforced: Option<Vec<Row>>,
 }
 
@@ -31,14 +32,18 @@ impl LetIn {
         of_interest: impl Fn(Region) -> Region,
     ) -> Result<Self, TooComplex> {
         let rows = |reach| rows(&of_interest(reach), Naming(&[policy.names()]), usual);
-        let report_only = route.mode() == Mode::ReportOnly;
-        let by_rules = report_only
-            .then(|| policy.reach_by_rules(route))
-            .transpose()?;
         Ok(Self {
             callers: rows(policy.reach(route)?),
-            report_only,
-            callers_once_enforced: by_rules.map(rows),
+            report_only: route.mode() == Mode::ReportOnly,
+            callers_once_enforced: policy.reach_once_enforced(route)?.map(rows),
         })
+    }
+
+    /// What only reports, in words; to stand before those whom it will let in.
+    pub(super) fn what_reports(&self) -> &'static str {
+        match self.report_only {
+            true => "only reports. Once it refuses",
+            false => "has rules that only report. Once they act",
+        }
     }
 }

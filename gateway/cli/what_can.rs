@@ -85,7 +85,9 @@ impl<'p> Found<'p> {
         let usual = policy.default_audiences();
         let of_interest = |reach: Region| since(&reach.intersection(asked), now);
         let let_in = LetIn::of(policy, route, usual, of_interest)?;
-        Ok((!let_in.callers.is_empty()).then_some(Self { route, let_in }))
+        let later = let_in.callers_once_enforced.iter().flatten().next();
+        let is_found = !let_in.callers.is_empty() || later.is_some();
+        Ok(is_found.then_some(Self { route, let_in }))
     }
 
     fn json(&self) -> Value {
@@ -106,7 +108,7 @@ impl<'p> Found<'p> {
     }
 
     fn once_enforced_text(&self, rows: &[Row]) -> String {
-        let mut text = format!("\n{} only reports. Once it refuses:\n", self.route.name());
+        let mut text = format!("\n{} {}:\n", self.route.name(), self.let_in.what_reports());
         if rows.is_empty() {
             text += "  nothing\n";
             return text;

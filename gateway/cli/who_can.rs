@@ -205,7 +205,7 @@ impl<'p> Who<'p> {
         }
         text += &table_of(&self.let_in.callers, table);
         if let Some(rows) = &self.let_in.callers_once_enforced {
-            text += "  It only reports. Once it refuses:\n";
+            text += &format!("  It {}:\n", self.let_in.what_reports());
             text += &table_of(rows, table);
         }
         text

@@ -85,7 +85,6 @@ impl Callers {
         let kinds = TokenKind::ALL.iter();
         let strengths = AuthStrength::ALL.iter();
         let group = |id: &ObjectId| Id::new(naming.group(*id), id);
-        let text = |text: &Box<str>| text.clone();
         Self {
             token: match (
                 cube.callers.covers(masks::ANONYMOUS),
@@ -106,13 +105,13 @@ impl Callers {
                 .filter(|way| cube.strengths.has(way.bit()))
                 .map(|way| way.as_str())
                 .collect(),
-            audiences: Choice::of(&cube.audiences, text),
+            audiences: Choice::of(&cube.audiences, Clone::clone),
             roles: Held::of(cube, any_of, |atom| match atom {
-                Atom::Role(role) => Some(text(role)),
+                Atom::Role(role) => Some(role.clone()),
                 _ => None,
             }),
             scopes: Held::of(cube, any_of, |atom| match atom {
-                Atom::Scope(scope) => Some(text(scope)),
+                Atom::Scope(scope) => Some(scope.clone()),
                 _ => None,
             }),
             groups: Held::of(cube, any_of, |atom| match atom {

@@ -70,12 +70,16 @@ impl Policy {
         self.parts(route).region()
     }
 
-    /// Everybody whom the rules of a route let in, whether or not its refusals act.
+    /// Everybody whom a route will let in once everything acts that only reports. `None` where everything
+    /// acts already.
     ///
     /// # Errors
     /// When the answer would be too long to be worked out.
-    pub fn reach_by_rules(&self, route: &Route) -> Result<Region, TooComplex> {
-        self.parts_by_rules(route).region()
+    pub fn reach_once_enforced(&self, route: &Route) -> Result<Option<Region>, TooComplex> {
+        let rules = || route.allow().rules().iter().chain(route.deny().rules());
+        let acts = route.mode() == Mode::Enforce && rules().all(Rule::enforced);
+        let parts = || self.parts_of(route, |_| true).region();
+        (!acts).then(parts).transpose()
     }
 
     pub(super) fn parts(&self, route: &Route) -> Reach {
@@ -86,23 +90,34 @@ impl Policy {
         }
     }
 
+    /// By the rules that act, whether or not the route's refusals do.
     pub(super) fn parts_by_rules(&self, route: &Route) -> Reach {
-        let denied = self.region(route, route.deny(), Effect::Deny);
+        self.parts_of(route, Rule::enforced)
+    }
+
+    fn parts_of(&self, route: &Route, acts: fn(&Rule) -> bool) -> Reach {
+        let denied = self.region(route, route.deny(), Effect::Deny, acts);
         match route.is_public() {
             true => Reach {
                 denied,
                 ..Reach::everybody()
             },
             false => Reach {
-                allowed: self.region(route, route.allow(), Effect::Allow),
+                allowed: self.region(route, route.allow(), Effect::Allow, acts),
                 denied,
             },
         }
     }
 
-    /// Whom the acting rules of a list hold for.
-    fn region(&self, route: &Route, rules: &RuleSet, effect: Effect) -> Region {
-        let acting = rules.rules().iter().filter(|rule| rule.enforced());
+    /// Whom those rules of a list hold for that act.
+    fn region(
+        &self,
+        route: &Route,
+        rules: &RuleSet,
+        effect: Effect,
+        acts: fn(&Rule) -> bool,
+    ) -> Region {
+        let acting = rules.rules().iter().filter(|rule| acts(rule));
         let cubes = acting.flat_map(|rule| self.cubes(route, rule, effect));
         Region::from(cubes.collect::<Vec<_>>())
     }

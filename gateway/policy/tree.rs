@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use super::pattern::{self, Part};
 
 /// The most parameters of one pattern.
-const MOST_PARAMETERS: usize = 16;
+const MOST_PARAMETERS: usize = 8;
 
 /// One segment of a pattern.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -293,8 +293,8 @@ impl Record {
         /// The longest value, in bytes.
         const LONGEST: usize = 1024;
         self.recorded = Some(Arc::clone(recorded));
-        let values = |name: &Box<str>| {
-            let values = request.headers().get_all(&**name).iter();
+        let values = |name: &str| {
+            let values = request.headers().get_all(name).iter();
             let texts = values.map(|value| {
                 let text = value.to_str().ok()?;
                 (text.len() <= LONGEST).then(|| text.into())
@@ -302,7 +302,7 @@ impl Record {
             // Whole or not at all: half a value would be decided on as if it were one.
             texts.collect::<Option<Vec<Box<str>>>>()
         };
-        self.fields = recorded.fields.iter().map(values).collect();
+        self.fields = recorded.fields.iter().map(|name| values(name)).collect();
     }
 
     /// Notes that the request was let in, and that it is sent on now.

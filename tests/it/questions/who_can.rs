@@ -236,3 +236,31 @@ fn a_group_of_zeros_is_a_group_as_any_other() {
         "{said}"
     );
 }
+
+#[test]
+fn who_can_shows_what_rules_that_only_report_will_change() {
+    let usual = "tenants: [contoso], apps: [portal], tokenKinds: [appOnly]";
+    let place = Place::new(&rule(&format!(
+        "allow: [{{ {usual} }}, {{ tenants: [contoso], apps: [batch], tokenKinds: [appOnly], mode: reportOnly }}], deny: [{{ from: [203.0.113.0/24], mode: reportOnly }}]"
+    )));
+    let (said, _) = place.ask("who-can POST /other");
+    let (now, later) = said
+        .split_once("  It has rules that only report. Once they act:\n")
+        .expect("both");
+    assert!(
+        now.contains("  portal  ") && now.contains("anywhere  always"),
+        "{said}"
+    );
+    assert!(
+        later.contains("  batch, portal  ") && later.contains("anywhere but 203.0.113.0/24"),
+        "{said}"
+    );
+    let (said, _) = place.ask("what-can --app batch");
+    assert!(
+        said.contains("\nother has rules that only report. Once they act:\n"),
+        "{said}"
+    );
+    let (said, _) = place.ask("who-can GET /guests/1 --format json");
+    let told: Value = serde_json::from_str(&said).expect("JSON");
+    assert_eq!(told["callersOnceEnforced"], Value::Null);
+}
