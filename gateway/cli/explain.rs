@@ -15,17 +15,14 @@ use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Uri, Version};
 
 use self::said::{
-    BackendSaid, DecisionSaid, Explanation, RecordedSaid, Refused, RequestSaid, RouteSaid,
-    TokenSaid, names_of, without_tokens,
+    BackendSaid, DecisionSaid, Explanation, RecordedSaid, RequestSaid, RouteSaid, TokenSaid,
+    without_tokens,
 };
 use super::policies::{self, Read};
 use super::{Form, Unanswered, moment, out};
-use crate::canonical::KeyParameters;
 use crate::entra;
-use crate::files::Mode;
-use crate::policy::explain::{app, tenant};
-use crate::policy::{Known, Rehearsed};
-use crate::trial::{Answer, Caller, Question, Recorded, Suite, Tokens, Unreadable, recorded};
+use crate::policy::Known;
+use crate::trial::{Caller, Question, Recorded, Suite, Tokens, Unreadable, recorded};
 
 /// The options of the command.
 #[derive(Args)]
@@ -255,109 +252,25 @@ fn explained(asked: Asked, read: &Read) -> Explanation {
         None => trial,
     };
     let mut answer = trial.ask(question);
-    let rules = trial.explain(question);
-    let request = answer.request.as_ref();
-    let said = RequestSaid {
-        method: question.method.to_string(),
-        host: request.map_or(question.host.clone(), |request| request.host().to_owned()),
-        path: request.map(|request| request.path().to_owned()),
-        client: question.client.to_string(),
-        stripped: request.map_or_else(Vec::new, |request| {
-            let kept = answer
-                .decision
-                .as_ref()
-                .ok()
-                .map_or(KeyParameters::NONE, |decision| {
-                    decision.route().kept_parameters()
-                });
-            // Which is no key, and the gateway's where it calls a Logic App.
-            let kept = kept.with(KeyParameters::API_VERSION);
-            let parameters = request.key_parameters_seen().without(kept);
-            let headers = request.key_headers_seen();
-            parameters.names().chain(headers.names()).collect()
-        }),
-    };
-    let decision = decision(&answer);
-    let route = answer.decision.as_ref().ok().map(|decision| {
-        let route = decision.route();
-        let taken = route.taken();
-        RouteSaid {
-            name: route.name().to_string(),
-            place: route.span().to_string(),
-            pattern: format!(
-                "{}{}",
-                taken.host.as_deref().unwrap_or_default(),
-                taken.path
-            ),
-            report_only: route.mode() == Mode::ReportOnly,
-            public: route.is_public(),
-            owner: route.owner().map(str::to_owned),
-            audiences: read
-                .policy
-                .audiences_of(route)
-                .iter()
-                .map(ToString::to_string)
-                .collect(),
-            backend: read
-                .policy
-                .names()
-                .backend(route.backend())
-                .map(|name| name.to_string()),
-        }
-    });
-    let token = token(&answer, read);
-    let suite = Suite::new(read.trial(), &read.document, question.now);
-    let backend = suite.preview(&mut answer).map(|(name, head)| BackendSaid {
-        name,
-        path: head.uri().path().to_owned(),
-        query: head.uri().query().map(names_of),
-        fields: head.headers().keys().map(ToString::to_string).collect(),
-    });
-    Explanation {
-        request: said,
-        route,
-        token,
-        rules,
-        recorded,
-        decision,
-        backend,
-    }
-}
-
-fn token(answer: &Answer<'_>, read: &Read) -> TokenSaid {
-    let caller = answer.caller.as_ref();
     let names = read.policy.names();
-    TokenSaid {
-        tenant: caller.ok().map(|caller| tenant(caller.tenant(), names)),
-        app: caller.ok().map(|caller| app(caller.app(), names)),
-        principal: caller
-            .ok()
-            .and_then(|caller| caller.object())
-            .map(|id| id.to_string()),
-        kind: caller.ok().map(|caller| caller.kind().as_str()),
-        version: caller.ok().map(|caller| caller.version().name()),
-        audience: caller.ok().map(|caller| caller.audience().to_owned()),
-        refused: caller.err().map(Refused::of),
-    }
-}
-
-fn decision(answer: &Answer<'_>) -> DecisionSaid {
-    let decision = answer.decision.as_ref().ok();
-    let rehearsed = decision.and_then(|decision| decision.rehearsed());
-    DecisionSaid {
-        decision: if answer.lets_in() { "allow" } else { "deny" },
-        reason: answer.reason(),
-        rule: decision
-            .and_then(|decision| decision.rule())
-            .map(|rule| rule.to_string()),
-        status: answer
-            .denial()
-            .map(|denial| denial.reason().status().as_u16()),
-        refusal: answer.denial().map(Refused::of),
-        report_only: rehearsed.map(|rehearsed| match rehearsed {
-            Rehearsed::Denial(reason, Some(rule)) => format!("deny: {reason} ({rule})"),
-            Rehearsed::Denial(reason, None) => format!("deny: {reason}"),
-            Rehearsed::Allow(rule) => format!("allow ({rule})"),
-        }),
+    let route = answer
+        .decision
+        .as_ref()
+        .ok()
+        .map(|decision| decision.route());
+    let explanation = Explanation {
+        request: RequestSaid::of(question, &answer),
+        route: route.map(|route| RouteSaid::of(route, &read.policy)),
+        token: TokenSaid::of(&answer.caller, names),
+        rules: trial.explain(question),
+        recorded,
+        decision: DecisionSaid::of(&answer),
+        backend: None,
+    };
+    let suite = Suite::new(read.trial(), &read.document, question.now);
+    let sent = suite.preview(&mut answer);
+    Explanation {
+        backend: sent.map(|(name, head)| BackendSaid::of(name, &head)),
+        ..explanation
     }
 }

@@ -1,12 +1,18 @@
 //! An explanation, for people and for programs. No signature, no credential and no value of a query is in it.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
+use http::Request;
 use regex::Regex;
 use serde::Serialize;
 
+use crate::canonical::KeyParameters;
 use crate::denial::Denial;
-use crate::policy::explain::ExplainedRule;
+use crate::entra::Principal;
+use crate::files::Mode;
+use crate::policy::explain::{ExplainedRule, app, tenant};
+use crate::policy::{Named, Policy, Rehearsed, Route};
+use crate::trial::{Answer, Question};
 
 /// Everything that led to a decision.
 #[derive(Serialize)]
@@ -140,7 +146,7 @@ pub(super) fn without_tokens(text: &str) -> String {
 }
 
 /// A query with its names alone: any value may be somebody's secret.
-pub(super) fn names_of(query: &str) -> String {
+fn names_of(query: &str) -> String {
     let parameters = query
         .split('&')
         .map(|parameter| match parameter.split_once('=') {
@@ -197,6 +203,27 @@ impl Explanation {
 }
 
 impl RequestSaid {
+    pub(super) fn of(question: &Question, answer: &Answer<'_>) -> Self {
+        let request = answer.request.as_ref();
+        let decision = answer.decision.as_ref().ok();
+        let kept = decision.map_or(KeyParameters::NONE, |decision| {
+            decision.route().kept_parameters()
+        });
+        // Which is no key, and the gateway's where it calls a Logic App.
+        let kept = kept.with(KeyParameters::API_VERSION);
+        Self {
+            method: question.method.to_string(),
+            host: request.map_or(question.host.clone(), |request| request.host().to_owned()),
+            path: request.map(|request| request.path().to_owned()),
+            client: question.client.to_string(),
+            stripped: request.map_or_else(Vec::new, |request| {
+                let parameters = request.key_parameters_seen().without(kept);
+                let headers = request.key_headers_seen();
+                parameters.names().chain(headers.names()).collect()
+            }),
+        }
+    }
+
     fn text(&self) -> String {
         let path = match &self.path {
             Some(path) => path.as_str(),
@@ -214,6 +241,23 @@ impl RequestSaid {
 }
 
 impl RouteSaid {
+    pub(super) fn of(route: &Route, policy: &Policy) -> Self {
+        let taken = route.taken();
+        let host = taken.host.as_deref().unwrap_or_default();
+        let audiences = policy.audiences_of(route).iter();
+        let backend = policy.names().backend(route.backend());
+        Self {
+            name: route.name().to_string(),
+            place: route.span().to_string(),
+            pattern: format!("{host}{}", taken.path),
+            report_only: route.mode() == Mode::ReportOnly,
+            public: route.is_public(),
+            owner: route.owner().map(str::to_owned),
+            audiences: audiences.map(ToString::to_string).collect(),
+            backend: backend.map(|name| name.to_string()),
+        }
+    }
+
     fn text(&self) -> String {
         let mut text = format!(
             "route     {} ({}), {}\n",
@@ -230,6 +274,20 @@ impl RouteSaid {
 }
 
 impl TokenSaid {
+    pub(super) fn of(caller: &Result<Arc<Principal>, Denial>, names: &Named) -> Self {
+        let known = caller.as_deref().ok();
+        let object = known.and_then(Principal::object);
+        Self {
+            tenant: known.map(|caller| tenant(caller.tenant(), names)),
+            app: known.map(|caller| app(caller.app(), names)),
+            principal: object.map(|id| id.to_string()),
+            kind: known.map(|caller| caller.kind().as_str()),
+            version: known.map(|caller| caller.version().name()),
+            audience: known.map(|caller| caller.audience().to_owned()),
+            refused: caller.as_ref().err().map(Refused::of),
+        }
+    }
+
     fn text(&self) -> String {
         if let Some(refused) = &self.refused {
             return format!("token     {}\n", refused.text());
@@ -295,6 +353,25 @@ impl RecordedSaid {
 }
 
 impl DecisionSaid {
+    pub(super) fn of(answer: &Answer<'_>) -> Self {
+        let decision = answer.decision.as_ref().ok();
+        let rehearsed = decision.and_then(|decision| decision.rehearsed());
+        let rule = decision.and_then(|decision| decision.rule());
+        let denial = answer.denial();
+        Self {
+            decision: if answer.lets_in() { "allow" } else { "deny" },
+            reason: answer.reason(),
+            rule: rule.map(|rule| rule.to_string()),
+            status: denial.map(|denial| denial.reason().status().as_u16()),
+            refusal: denial.map(Refused::of),
+            report_only: rehearsed.map(|rehearsed| match rehearsed {
+                Rehearsed::Denial(reason, Some(rule)) => format!("deny: {reason} ({rule})"),
+                Rehearsed::Denial(reason, None) => format!("deny: {reason}"),
+                Rehearsed::Allow(rule) => format!("allow ({rule})"),
+            }),
+        }
+    }
+
     fn text(&self) -> String {
         let rule = self.rule.as_ref().map(|rule| format!(" by {rule}"));
         let rule = rule.unwrap_or_default();
@@ -313,5 +390,16 @@ impl DecisionSaid {
             text += &format!("          if everything acted that only reports: {rehearsed}\n");
         }
         text
+    }
+}
+
+impl BackendSaid {
+    pub(super) fn of(name: String, head: &Request<()>) -> Self {
+        Self {
+            name,
+            path: head.uri().path().to_owned(),
+            query: head.uri().query().map(names_of),
+            fields: head.headers().keys().map(ToString::to_string).collect(),
+        }
     }
 }
