@@ -215,10 +215,13 @@ impl Cube {
         let mut rest = self.clone();
         macro_rules! cut {
             ($field:ident, $theirs:expr) => {
-                left.push(Self {
-                    $field: rest.$field.minus($theirs),
-                    ..rest.clone()
-                });
+                let outside = rest.$field.minus($theirs);
+                if !outside.is_empty() {
+                    left.push(Self {
+                        $field: outside,
+                        ..rest.clone()
+                    });
+                }
                 if pieces == Pieces::Apart {
                     rest.$field = rest.$field.intersection($theirs);
                 }
@@ -235,9 +238,12 @@ impl Cube {
         cut!(times, &other.times);
         for (atom, mask) in &other.atoms {
             let own = self.atoms.get(atom).copied().unwrap_or(atom.domain());
-            let mut without = rest.clone();
-            without.atoms.insert(atom.clone(), own.minus(*mask));
-            left.push(without);
+            let outside = own.minus(*mask);
+            if !outside.is_empty() {
+                let mut without = rest.clone();
+                without.atoms.insert(atom.clone(), outside);
+                left.push(without);
+            }
             if pieces == Pieces::Apart {
                 rest.atoms.insert(atom.clone(), own.intersection(*mask));
             }

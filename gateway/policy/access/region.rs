@@ -263,11 +263,14 @@ fn merged(mut cubes: Vec<Cube>) -> Vec<Cube> {
         addresses: super::Ranges::any(), |a: &super::Ranges<u128>, b| a.union(b);
         times: super::Ranges::any(), |a: &super::Ranges<u64>, b| a.union(b);
     }
-    let atoms: BTreeSet<Atom> = cubes
-        .iter()
-        .flat_map(|cube| cube.atoms.keys().cloned())
-        .collect();
-    for atom in atoms {
+    let mut masks: BTreeMap<&Atom, BTreeSet<super::Mask>> = BTreeMap::new();
+    for (atom, mask) in cubes.iter().flat_map(|cube| &cube.atoms) {
+        masks.entry(atom).or_default().insert(*mask);
+    }
+    // Likewise: cubes that ask the same of it do not differ in it.
+    let differing = masks.into_iter().filter(|(_, masks)| masks.len() > 1);
+    let differing: Vec<Atom> = differing.map(|(atom, _)| atom.clone()).collect();
+    for atom in differing {
         cubes = merged_by(&atom, cubes);
     }
     // A union may be wider than the facts of the domain allow.
