@@ -95,17 +95,27 @@ fn untested(folder: &Path, policy: &Policy, mut suite: Suite<'_>, diagnostics: &
     }
 }
 
+/// What a checked-in table holds. To read a pipe would wait for its writer, and a link could lead to what
+/// nobody may print.
+fn table_file(path: &Path) -> Result<String, String> {
+    const LONGEST: u64 = 64 << 20;
+    let metadata = std::fs::symlink_metadata(path).map_err(|error| error.to_string())?;
+    if !metadata.is_file() {
+        return Err("it is no plain file".to_owned());
+    }
+    if metadata.len() > LONGEST {
+        return Err("it is longer than 64 MiB".to_owned());
+    }
+    std::fs::read_to_string(path).map_err(|error| error.to_string())
+}
+
 /// The checked-in table of who can call what, where there is one.
 fn stale_table(folder: &Path, policy: &Policy, diagnostics: &mut Diagnostics) {
     let path = folder.join(ACCESS_TABLE);
-    if !path.exists() {
+    if std::fs::symlink_metadata(&path).is_err() {
         return;
     }
-    // To read a pipe would wait for its writer.
-    let written = match path.is_file() {
-        true => std::fs::read_to_string(&path).map_err(|error| error.to_string()),
-        false => Err("it is no file".to_owned()),
-    };
+    let written = table_file(&path);
     let written = match written {
         Ok(written) => written,
         Err(why) => {

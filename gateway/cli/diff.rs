@@ -287,7 +287,7 @@ fn example(cube: &Cube, change: &Change<'_>) -> Option<Value> {
             let truth = match *truth {
                 crate::policy::access::masks::TRUE => "true",
                 crate::policy::access::masks::FALSE => "false",
-                _ => "cannot be evaluated",
+                _ => "failed",
             };
             (condition.to_string(), Value::from(truth))
         })

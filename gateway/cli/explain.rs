@@ -16,11 +16,11 @@ use http::{HeaderMap, Method, Uri, Version};
 
 use self::said::{
     BackendSaid, DecisionSaid, Explanation, RecordedSaid, RequestSaid, RouteSaid, TokenSaid,
-    without_tokens,
 };
 use super::policies::{self, Read};
 use super::{Form, Unanswered, moment, out};
 use crate::entra;
+use crate::files::without_tokens;
 use crate::policy::Known;
 use crate::trial::{Caller, Question, Recorded, Suite, Tokens, Unreadable, recorded};
 

@@ -15,6 +15,8 @@ pub(super) struct Read {
     pub(super) document: PolicyDocument,
     /// As the gateway.yaml says that led to the policies, if one did.
     pub(super) tokens: Tokens,
+    /// Whether one did.
+    pub(super) has_settings: bool,
 }
 
 impl Read {
@@ -28,7 +30,11 @@ impl Read {
 /// them. `None` when the diagnostics hold an error.
 pub(super) fn read(path: &Path, diagnostics: &mut Diagnostics) -> Option<Read> {
     let (place, tokens) = place(path, diagnostics)?;
-    read_at(&place, tokens, diagnostics)
+    let read = read_at(&place, tokens, diagnostics)?;
+    Some(Read {
+        has_settings: is_gateway(path),
+        ..read
+    })
 }
 
 /// The same, where the place is known.
@@ -39,6 +45,7 @@ pub(super) fn read_at(place: &Path, tokens: Tokens, diagnostics: &mut Diagnostic
         policy,
         document,
         tokens,
+        has_settings: false,
     })
 }
 

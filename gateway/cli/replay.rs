@@ -177,7 +177,9 @@ impl Replayed {
         groups
     }
 
+    /// For people. What a record says stays in its line.
     fn human(&self) -> String {
+        let line = |text: &str| text.replace(char::is_control, " ");
         let mut text = format!(
             "{} decided as before, {} would be refused, {} would be let in, {} cannot be told\n",
             self.same,
@@ -199,17 +201,17 @@ impl Replayed {
                 "\n{} {}: {} on {}\n  was {}, {} {}\n  from {} to {}, for example {}\n",
                 members.count,
                 group.becomes.words(),
-                group.app,
-                group.route,
-                group.was,
+                line(&group.app),
+                line(&group.route),
+                line(&group.was),
                 match group.becomes {
                     Becomes::CannotTell => "and now",
                     Becomes::Refused | Becomes::LetIn => "would be",
                 },
                 group.is,
-                members.first,
-                members.last,
-                members.examples.join(", "),
+                line(&members.first),
+                line(&members.last),
+                line(&members.examples.join(", ")),
             );
         }
         text
@@ -271,7 +273,7 @@ fn becomes(recorded: &Recorded, read: &Read) -> Option<(Becomes, String)> {
         decision.map_or(true, |decision| !decision.route().is_public())
     };
     if !pessimist.lets_in() && asks_for_a_token() {
-        if !recorded.token_looked_at {
+        if !recorded.token_looked_at && may_let_in(&pessimist, read) {
             let why = "asks for a token, and nobody looked for one";
             return Some((Becomes::CannotTell, why.to_owned()));
         }
@@ -279,7 +281,21 @@ fn becomes(recorded: &Recorded, read: &Read) -> Option<(Becomes, String)> {
             recorded.refused,
             Some(Reason::IssuerNotTrusted | Reason::AudienceMismatch | Reason::AudienceForm)
         );
-        if by_trust && recorded.trust != read.policy.trust() {
+        let by_settings = matches!(
+            recorded.refused,
+            Some(
+                Reason::TokenVersionNotAccepted
+                    | Reason::TokenExpired
+                    | Reason::TokenNotYetValid
+                    | Reason::AlgorithmNotAllowed
+                    | Reason::TokenTooLarge
+            )
+        );
+        if by_settings && read.has_settings && may_let_in(&pessimist, read) {
+            let why = "may have been refused by other settings under `entra`, and the token was never verified";
+            return Some((Becomes::CannotTell, why.to_owned()));
+        }
+        if by_trust && recorded.trust != read.policy.trust() && may_let_in(&pessimist, read) {
             let why = "trusts other tenants or audiences, and the token was never verified";
             return Some((Becomes::CannotTell, why.to_owned()));
         }
@@ -289,6 +305,16 @@ fn becomes(recorded: &Recorded, read: &Read) -> Option<(Becomes, String)> {
         (false, true) => Some((Becomes::LetIn, is(&pessimist))),
         (true, true) | (false, false) => None,
     }
+}
+
+/// Whether the route lets anybody in at all: where none takes the request, or none of its callers is let in,
+/// no token would help.
+fn may_let_in(answer: &Answer<'_>, read: &Read) -> bool {
+    let decision = answer.decision.as_ref();
+    decision.is_ok_and(|decision| {
+        let reach = read.policy.reach(decision.route());
+        reach.map_or(true, |reach| !reach.is_empty())
+    })
 }
 
 /// What the conditions of the route read that a record does not hold.

@@ -108,7 +108,10 @@ impl Git {
 
     /// Where a path stands, from the root.
     fn place_of(&self, path: &Path) -> String {
-        let Ok(prefix) = self.ask(&["rev-parse", "--show-prefix"]) else {
+        let prefix = self
+            .is_trusted()
+            .and_then(|()| self.ask(&["rev-parse", "--show-prefix"]));
+        let Ok(prefix) = prefix else {
             return USUAL_PLACE.to_owned();
         };
         if !path.exists() {
@@ -120,7 +123,43 @@ impl Git {
         place.trim_end_matches('/').to_owned()
     }
 
+    /// Whether this is a checkout that somebody made, and no repository that lies in one as ordinary files:
+    /// whoever sends a change could put one there, and it would answer in the place of the right one. Git
+    /// itself lets nobody commit a `.git`.
+    fn is_trusted(&self) -> Result<(), String> {
+        let folder = self.ask(&["rev-parse", "--absolute-git-dir"])?;
+        let mut parts = Path::new(folder.trim_end_matches('\n')).components();
+        match parts.any(|part| part.as_os_str() == ".git") {
+            true => Ok(()),
+            false => {
+                Err("the files here are a repository themselves, which is not asked".to_owned())
+            }
+        }
+    }
+
+    fn has(&self, reference: &str) -> bool {
+        self.ask(&[
+            "rev-parse",
+            "--verify",
+            "--quiet",
+            "--end-of-options",
+            reference,
+        ])
+        .is_ok()
+    }
+
     fn commit(&self, revision: &str) -> Result<String, String> {
+        self.is_trusted().map_err(|why| {
+            format!("`{revision}` is no file or folder here, and git cannot be asked: {why}")
+        })?;
+        let meant = ["tags", "heads", "remotes"].map(|kind| format!("refs/{kind}/{revision}"));
+        let meant: Vec<&String> = meant.iter().filter(|name| self.has(name)).collect();
+        if let [one, other, ..] = meant.as_slice() {
+            // Git would take the tag, which anybody may have made.
+            return Err(format!(
+                "`{revision}` is `{one}` and `{other}`: write which of the two"
+            ));
+        }
         let name = format!("{revision}^{{commit}}");
         let verify = [
             "rev-parse",
@@ -182,6 +221,11 @@ impl Git {
     /// What git says, or why it does not.
     fn ask(&self, arguments: &[&str]) -> Result<String, String> {
         let output = Command::new("git")
+            // Nothing is fetched, and nothing that lies here as ordinary files is a repository.
+            .env("GIT_NO_LAZY_FETCH", "1")
+            .env("GIT_ALLOW_PROTOCOL", "")
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .args(["-c", "safe.bareRepository=explicit"])
             .arg("-C")
             .arg(&self.folder)
             .args(arguments)

@@ -2,6 +2,9 @@
 //! there is to go by in a file that was not understood.
 
 use std::ops::Range;
+use std::sync::LazyLock;
+
+use regex::Regex;
 
 use super::nearest::nearest;
 use super::source::Span;
@@ -29,6 +32,14 @@ pub fn is_secretive(key: &str) -> bool {
         "pwd",
         "connectionstring",
         "functionkey",
+        "functionskey",
+        "hostkey",
+        "masterkey",
+        "systemkey",
+        "subscriptionkey",
+        "zumoauth",
+        "cookie",
+        "authorization",
         "apikey",
         "accesskey",
         "accountkey",
@@ -61,7 +72,8 @@ fn promised(text: &str) -> Option<usize> {
         let end = offset + word.len();
         let after = text.get(end..)?;
         if promises(word) {
-            let bare = after.trim_start_matches(['"', '\'', ' ', '\t']);
+            // As in `request.headers['x-api-key'] == '…'`, too.
+            let bare = after.trim_start_matches(['"', '\'', ' ', '\t', ']', ')']);
             if bare.starts_with([':', '=']) {
                 return Some(text.len() - bare.len() + 1);
             }
@@ -72,6 +84,18 @@ fn promised(text: &str) -> Option<usize> {
         offset = end + after.chars().next().map_or(0, char::len_utf8);
     }
     None
+}
+
+/// What looks like a token: three parts of Base64, of which the first is a JOSE header.
+static TOKEN: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r"eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.?[A-Za-z0-9_-]*").ok());
+
+/// Text without what looks like a token, wherever somebody put it.
+pub fn without_tokens(text: &str) -> String {
+    match &*TOKEN {
+        Some(token) => token.replace_all(text, "(a token)").into_owned(),
+        None => "(left out)".to_owned(),
+    }
 }
 
 /// The parts of a text that look like a secret: user information in a URL, a query or fragment

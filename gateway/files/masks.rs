@@ -89,8 +89,10 @@ pub(super) fn by_place(root: &Node) -> Vec<Range<usize>> {
                 walk(&entry.value, place, &mut hidden);
             }
         }
+        // A text by itself is no document of ours: it may be a key that a link leads to.
+        Value::Plain(_) | Value::Quoted(_) | Value::Refused => hidden.push(root.span.range()),
         // A list is one of tests.
-        _ => walk(root, Place::Test, &mut hidden),
+        Value::List(_) | Value::Null => walk(root, Place::Test, &mut hidden),
     }
     // No fault lies in a comment, and what was commented out may have been a secret.
     let comments = Scalars::of(root).comments();

@@ -41,7 +41,7 @@ pub use load::{
     is_policy_file, load_gateway, load_policies, load_tests, parse_gateway, parse_policies,
     parse_tests, test_files,
 };
-pub use look::is_secretive;
+pub use look::{is_secretive, without_tokens};
 pub use nearest::nearest;
 pub use policy::{Defaults, Faulty, Named, PolicyDocument, PolicyFile, hexadecimal};
 pub use route::{LimitKey, RateLimit, Route, RouteMatch};

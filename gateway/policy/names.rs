@@ -13,7 +13,7 @@ use super::condition::Field;
 use super::named::{Named, Register};
 use super::routes::BackendId;
 use crate::canonical::folds_alike;
-use crate::files::{self, Diagnostics, Faulty, PolicyDocument, Spanned, nearest};
+use crate::files::{self, Diagnostics, Faulty, PolicyDocument, Spanned, nearest, without_tokens};
 use crate::ids::{AppId, ObjectId, PERSONAL_ACCOUNTS, TenantId};
 
 /// Everything that has a name.
@@ -71,8 +71,10 @@ impl<'d, T: Clone> Kind<'d, T> {
                 .error(&name.span, format!("this is no name of a {one}"))
                 .help(format!("a name has letters, digits, `.`, `_` and `-`; what it stands for is under `{key}:`"));
         } else if !self.faulty.may_hold(&name.value) {
-            let error =
-                diagnostics.error(&name.span, format!("no {one} is named `{}`", name.value));
+            let error = diagnostics.error(
+                &name.span,
+                format!("no {one} is named `{}`", without_tokens(&name.value)),
+            );
             match nearest(&name.value, self.known.keys().copied()) {
                 Some(near) => error.did_you_mean(Some(near)),
                 None if Uuid::try_parse(&name.value).is_ok() => error.help(format!(

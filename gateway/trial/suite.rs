@@ -13,7 +13,7 @@ use crate::denial::Reason;
 use crate::entra::Version;
 use crate::files::{
     Diagnostics, Expectation, ExpectedBackend, PolicyDocument, Spanned, TestCase, TestRequest,
-    TestToken, nearest,
+    TestToken, is_secretive, nearest, without_tokens,
 };
 use crate::ids::{AppId, ObjectId, TenantId};
 use crate::policy::{Named, Policy, Rehearsed, Route, RouteId, RuleId};
@@ -323,7 +323,7 @@ fn named<T: NamedId>(
     if found.is_none() {
         let error = diagnostics.error(
             &written.span,
-            format!("no {kind} is named `{}`", written.value),
+            format!("no {kind} is named `{}`", without_tokens(&written.value)),
         );
         match nearest(&written.value, T::all(names)) {
             Some(near) => error.did_you_mean(Some(near)),
@@ -445,7 +445,11 @@ fn backend(expected: &ExpectedBackend, name: &str, head: &Request<()>, failures:
     };
     compare("name", wanted, name);
     compare("path", path, head.uri().path());
-    compare("query", query, head.uri().query().unwrap_or_default());
+    compare(
+        "query",
+        query,
+        &shown_query(head.uri().query().unwrap_or_default(), query),
+    );
     for (field, expected) in headers {
         let came = head
             .headers()
@@ -455,10 +459,31 @@ fn backend(expected: &ExpectedBackend, name: &str, head: &Request<()>, failures:
             failures.push(format!(
                 "expected that the backend gets {field}: {}, came {}",
                 shown(expected.value.as_deref()),
-                shown(came)
+                match (is_secretive(field.as_str()), came) {
+                    (true, Some(_)) => "(a value that is not shown)".to_owned(),
+                    _ => shown(came),
+                }
             ));
         }
     }
+}
+
+/// A query as a failed test tells it: values that were not expected, under names that promise a secret or
+/// in the form of a token, are left out.
+fn shown_query(query: &str, expected: &Option<Spanned<String>>) -> String {
+    if expected
+        .as_ref()
+        .is_some_and(|expected| expected.value == query)
+    {
+        return query.to_owned();
+    }
+    let parameters = query
+        .split('&')
+        .map(|parameter| match parameter.split_once('=') {
+            Some((name, _)) if is_secretive(name) => format!("{name}=***"),
+            _ => without_tokens(parameter),
+        });
+    parameters.collect::<Vec<_>>().join("&")
 }
 
 fn shown(value: Option<&str>) -> String {

@@ -504,3 +504,75 @@ fn a_value_that_is_too_long_for_the_log_is_left_out_and_a_long_path_is_kept() {
         "{told}"
     );
 }
+
+#[test]
+fn what_nobody_may_call_any_more_would_be_refused_whoever_called() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write =
+        |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("written");
+    let record = |decision: &str, reason: &str, authentication: Option<&str>| {
+        json!({
+            "v": 1, "time": "2027-01-15T12:00:00Z", "id": "1", "client": "127.0.0.1", "method": "GET",
+            "host": "localhost", "path": "/open", "protocol": "HTTP/1.1", "decision": decision,
+            "reason": reason, "route": "open\nforged", "policy": "x", "trust": "x",
+            "authentication": authentication,
+        })
+    };
+    let usual = "tenants: { contoso: 11111111-1111-1111-1111-111111111111 }\naudiences: [api://gateway]\nbackends: { b: { http: 'http://127.0.0.1:9', credential: none } }\n";
+    let allow = "allow: [{ tenants: [contoso] }]";
+    for (routes, expected) in [
+        ("{}".to_owned(), "refused"),
+        (
+            "{ open: { match: { methods: [POST], path: /open }, backend: b, public: true } }"
+                .to_owned(),
+            "refused",
+        ),
+        (
+            "{ open: { match: { methods: [GET], path: /open }, backend: b } }".to_owned(),
+            "refused",
+        ),
+        (
+            format!(
+                "{{ open: {{ match: {{ methods: [GET], path: /open }}, backend: b, {allow}, deny: [{{ tenants: [contoso] }}] }} }}"
+            ),
+            "refused",
+        ),
+        (
+            format!(
+                "{{ open: {{ match: {{ methods: [GET], path: /open }}, backend: b, {allow} }} }}"
+            ),
+            "cannotBeTold",
+        ),
+    ] {
+        write("policy.yaml", &format!("{usual}routes: {routes}\n"));
+        write(
+            "log.jsonl",
+            &format!("{}\n", record("allow", "public", None)),
+        );
+        let (told, _) = replay(folder.path(), &["--policies", "policy.yaml", "log.jsonl"]);
+        assert_eq!(told[expected], json!(1), "{routes}\n{told}");
+    }
+    // What settings refused may be let in by others.
+    let refused = record(
+        "deny",
+        "token-version-not-accepted",
+        Some("token-version-not-accepted"),
+    );
+    write("log.jsonl", &format!("{refused}\n"));
+    write(
+        "gateway.yaml",
+        "listen: { address: 127.0.0.1:8080, tls: platform }\npolicies: policy.yaml\n",
+    );
+    for (policies, expected) in [("policy.yaml", "same"), ("gateway.yaml", "cannotBeTold")] {
+        let (told, _) = replay(folder.path(), &["--policies", policies, "log.jsonl"]);
+        assert_eq!(told[expected], json!(1), "{policies}\n{told}");
+    }
+    // A record forges no line.
+    let output = Command::new(PORTCULLIS)
+        .current_dir(folder.path())
+        .args(["replay", "--policies", "gateway.yaml", "log.jsonl"])
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("open forged"), "{said}");
+}

@@ -1,15 +1,14 @@
 //! An explanation, for people and for programs. No signature, no credential and no value of a query is in it.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use http::Request;
-use regex::Regex;
 use serde::Serialize;
 
 use crate::canonical::KeyParameters;
 use crate::denial::Denial;
 use crate::entra::Principal;
-use crate::files::Mode;
+use crate::files::{Mode, without_tokens};
 use crate::policy::explain::{ExplainedRule, app, tenant};
 use crate::policy::{Named, Policy, Rehearsed, Route};
 use crate::trial::{Answer, Question};
@@ -131,18 +130,6 @@ pub(super) struct BackendSaid {
     pub(super) query: Option<String>,
     /// Names of the fields that it gets; values may be anybody's secrets.
     pub(super) fields: Vec<String>,
-}
-
-/// What looks like a token: three parts of Base64, of which the first is a JOSE header.
-static TOKEN: LazyLock<Option<Regex>> =
-    LazyLock::new(|| Regex::new(r"eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.?[A-Za-z0-9_-]*").ok());
-
-/// Text without what looks like a token, wherever a caller put it.
-pub(super) fn without_tokens(text: &str) -> String {
-    match &*TOKEN {
-        Some(token) => token.replace_all(text, "(a token)").into_owned(),
-        None => "(left out)".to_owned(),
-    }
 }
 
 /// A query with its names alone: any value may be somebody's secret.

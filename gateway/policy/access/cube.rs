@@ -314,7 +314,8 @@ impl Cube {
                 Set::AllBut(_) => None,
             }
         }
-        let token = self.callers.covers(masks::AUTHENTICATED).then(|| {
+        let needs_token = !self.callers.covers(masks::ANONYMOUS);
+        let token = needs_token.then(|| {
             let kinds = TokenKind::ALL.iter();
             let strengths = AuthStrength::ALL.iter();
             let has = self

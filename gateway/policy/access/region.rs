@@ -25,8 +25,8 @@ pub struct TooComplex;
 impl fmt::Display for TooComplex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
-            "the rules of this route overlap in too many ways to say exactly whom they let in; \
-             split the route, or use fewer deny rules",
+            "the rules of a route overlap in too many ways to say exactly whom they let in; \
+             split the route, or use fewer rules",
         )
     }
 }

@@ -450,3 +450,44 @@ fn slips_are_told_with_what_to_write_instead() {
         assert!(!said.contains("withdraw"), "{said}");
     }
 }
+
+#[test]
+fn a_link_among_the_policies_leads_nobody_to_a_secret() {
+    let place = Place::new(READ);
+    let root = place.0.path();
+    place.write("secret", "planted-key\nplanted-more\n");
+    std::os::unix::fs::symlink(root.join("secret"), root.join("policies/access.expected"))
+        .expect("a link");
+    let (said, code) = place.ask("check policies");
+    assert_eq!(code, Some(1));
+    assert!(
+        said.contains("it is no plain file") && !said.contains("planted"),
+        "{said}"
+    );
+    fs::remove_file(root.join("policies/access.expected")).expect("gone");
+    std::os::unix::fs::symlink(root.join("secret"), root.join("policies/k.yaml")).expect("a link");
+    for line in ["check policies", "fmt --check policies", "who-can --all"] {
+        let output = place.run(line);
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert!(!said.contains("planted"), "{line}\n{said}");
+    }
+}
+
+#[test]
+fn a_key_that_a_condition_compares_is_not_shown() {
+    for text in [
+        "request.headers['x-functions-key'] == 'planted'",
+        "request.headers['Ocp-Apim-Subscription-Key'] == 'planted'",
+    ] {
+        let place = Place::new(&rule(&format!(
+            "allow: [{{ tenants: [contoso], apps: [portal], when: \"{text}\" }}]"
+        )));
+        let (said, code) = place.ask("check policies");
+        assert_eq!(code, Some(1));
+        assert!(
+            said.contains("holds credentials") && !said.contains("planted"),
+            "{said}"
+        );
+    }
+}

@@ -400,3 +400,45 @@ fn markdown_holds_nothing_that_is_more_than_text() {
     assert!(said.contains("role &lt;b&gt;&#64;all\\|\\`\\* |"), "{said}");
     assert!(said.contains("\nFor example ```` POST "), "{said}");
 }
+
+#[test]
+fn a_repository_among_the_files_of_a_change_is_not_asked() {
+    let place = Place::new(READ);
+    place.commit();
+    let wider = READ.replace("[contoso]", "[contoso, fabrikam]");
+    place.write("policies/policy.yaml", &format!("{NAMES}{wider}"));
+    // A bare repository, as ordinary files: in it, main is already what the change makes of it.
+    let evil = Place::new(&wider);
+    evil.commit();
+    let root = place.0.path();
+    for name in ["HEAD", "config", "objects", "refs"] {
+        let from = evil.0.path().join(".git").join(name);
+        let to = root.join("policies");
+        let (from, to) = (from.to_string_lossy(), to.to_string_lossy());
+        assert!(command(root, "cp", &["-r", &from, &to]).status.success());
+    }
+    place.write(
+        "policies/config",
+        "[core]\n\trepositoryformatversion = 0\n\tbare = true\n",
+    );
+    let output = place.run("diff main policies --fail-on gained");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("git cannot be asked"), "{said}");
+}
+
+#[test]
+fn a_tag_of_the_name_of_a_branch_is_not_taken_for_it() {
+    let place = Place::new(READ);
+    place.commit();
+    let root = place.0.path();
+    assert!(command(root, "git", &["tag", "main"]).status.success());
+    let output = place.run("diff main policies");
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("`main` is `refs/tags/main` and `refs/heads/main`"),
+        "{said}"
+    );
+    assert_eq!(place.ask("diff refs/heads/main policies").1, Some(0));
+}
