@@ -401,7 +401,7 @@ fn coverage_that_is_not_whole_is_not_rounded_up_to_it() {
 
 #[test]
 fn a_failed_test_shows_no_secret_that_the_backend_would_get() {
-    let place = Place::new(&READ.replace("tokenKinds: [appOnly]", "tokenKinds: [appOnly]"));
+    let place = Place::new(READ);
     place.write(
         "policies/a.test.yaml",
         "- name: one\n  request: { method: GET, path: '/guests/1?x=1&token=planted', headers: { cookie: planted } }\n  token: { tenant: contoso, app: portal }\n  expect: { decision: allow, backend: { query: other, headers: { cookie: other } } }\n",
