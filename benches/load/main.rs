@@ -16,27 +16,18 @@
 
 mod backend;
 mod peers;
+mod stage;
 mod traffic;
 
 use std::process::Command;
-use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis::clock::SystemClock;
-use portcullis::demo::ca::Ca;
-use portcullis::demo::entra::Entra;
-use portcullis::demo::identity::IdentityEndpoint;
-use portcullis::demo::mint::{Token, damaged};
-use portcullis::demo::names::{AUDIENCE, CONTOSO, MARKETING_PORTAL};
-use portcullis::entra::Version;
-use portcullis::net::tls;
+use portcullis::demo::mint::damaged;
 
 use backend::Backend;
 use peers::Proxy;
+use stage::{Stage, TARGET};
 use traffic::{Round, Traffic};
-
-/// The query of a SAS link, which the gateway strips and the others pass on.
-const TARGET: &str = "/invitations?api-version=2016-10-01&sp=%2Ftriggers%2Fmanual%2Frun&sv=1.0&sig=planted-sas-signature";
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name)
@@ -50,40 +41,17 @@ fn main() {
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
-    tls::install_provider();
-    peers::install();
-    // Load and backend on core 1: threads that are made from now on inherit it.
-    peers::pin_this_process(1);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let Stage {
+        runtime,
+        ca,
+        entra,
+        identity,
+        backend,
+        token,
+    } = Stage::start();
     let seconds = setting("LOAD_SECONDS", 5);
     let rounds = setting("LOAD_ROUNDS", 5);
     let folder = tempfile::tempdir().expect("a folder");
-
-    let ca = Ca::new().expect("a CA");
-    let (entra, identity, backend) = runtime.block_on(async {
-        let clock = Arc::new(SystemClock);
-        let entra = Entra::start(&ca, clock.clone()).await.expect("Entra");
-        let identity = IdentityEndpoint::start(clock)
-            .await
-            .expect("an identity endpoint");
-        let backend = Backend::start(identity.issued()).await;
-        (entra, identity, backend)
-    });
-    let token = Token::app(
-        Version::V2,
-        CONTOSO,
-        MARKETING_PORTAL,
-        AUDIENCE,
-        entra.now(),
-    );
-    let token = token
-        .roles(&["Guests.Invite"])
-        .claim("filler", "x".repeat(300));
-    let token = entra.sign(&token).expect("signed");
 
     let proxies = [
         Proxy::gateway(

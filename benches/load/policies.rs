@@ -15,28 +15,20 @@
 mod backend;
 #[allow(dead_code, reason = "shared with another benchmark")]
 mod peers;
+mod stage;
 #[allow(dead_code, reason = "shared with another benchmark")]
 mod traffic;
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis::clock::{SystemClock, pause};
-use portcullis::demo::ca::Ca;
-use portcullis::demo::entra::Entra;
-use portcullis::demo::identity::IdentityEndpoint;
-use portcullis::demo::mint::Token;
-use portcullis::demo::names::{AUDIENCE, CONTOSO, MARKETING_PORTAL};
-use portcullis::entra::Version;
-use portcullis::net::tls;
+use portcullis::clock::pause;
 
-use backend::Backend;
 use peers::Proxy;
+use stage::{Stage, TARGET};
 use traffic::{Round, Traffic};
 
-const TARGET: &str = "/invitations?api-version=2016-10-01&sp=%2Ftriggers%2Fmanual%2Frun&sv=1.0&sig=planted-sas-signature";
 const SECONDS: u64 = 8;
 /// Between two requests of one connection: the gateway is busy for some part of the time alone.
 const REST: Duration = Duration::from_millis(10);
@@ -53,35 +45,15 @@ fn main() {
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
-    tls::install_provider();
-    peers::install();
-    peers::pin_this_process(1);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    let ca = Ca::new().expect("a CA");
-    let (entra, identity, backend) = runtime.block_on(async {
-        let clock = Arc::new(SystemClock);
-        let entra = Entra::start(&ca, clock.clone()).await.expect("Entra");
-        let identity = IdentityEndpoint::start(clock)
-            .await
-            .expect("an identity endpoint");
-        let backend = Backend::start(identity.issued()).await;
-        (entra, identity, backend)
-    });
+    let Stage {
+        runtime,
+        ca,
+        entra,
+        identity,
+        backend,
+        token,
+    } = Stage::start();
     backend.expect_gateway(true);
-    let token = Token::app(
-        Version::V2,
-        CONTOSO,
-        MARKETING_PORTAL,
-        AUDIENCE,
-        entra.now(),
-    );
-    let token = entra
-        .sign(&token.roles(&["Guests.Invite"]))
-        .expect("signed");
     let folder = tempfile::tempdir().expect("a folder");
     let start = |name: &str, size: usize| {
         let place = folder.path().join(name);
