@@ -153,8 +153,15 @@ impl<'p> Values<'p> {
 impl Choice {
     /// What the parameter takes of a text, if it takes some.
     fn value<'t>(&self, text: &'t str) -> Option<&'t str> {
-        let value = text.strip_prefix(&*self.before)?;
-        let value = value.strip_suffix(&*self.after)?;
+        // Most parameters stand alone, and to compare nothing costs more than to see that it is nothing.
+        let value = match &*self.before {
+            "" => text,
+            before => text.strip_prefix(before)?,
+        };
+        let value = match &*self.after {
+            "" => value,
+            after => value.strip_suffix(after)?,
+        };
         (!value.is_empty()).then_some(value)
     }
 
