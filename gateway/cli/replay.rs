@@ -12,8 +12,8 @@ use super::policies::{self, Read};
 use super::{Form, Unanswered, open, out};
 use crate::clock::{Clock as _, SystemClock};
 use crate::denial::Reason;
+use crate::policy::Known;
 use crate::policy::condition::Field;
-use crate::policy::{Clause, Known};
 use crate::trial::{Answer, Caller, Recorded, Unreadable, recorded};
 
 /// The options of the command.
@@ -324,15 +324,9 @@ fn not_recorded(answer: &Answer<'_>, known: &Known) -> String {
         .as_ref()
         .ok()
         .map(|decision| decision.route());
-    let rules = route
-        .into_iter()
-        .flat_map(|route| route.allow().rules().iter().chain(route.deny().rules()));
-    let fields = rules
-        .flat_map(|rule| rule.clauses())
-        .flat_map(|clause| match clause {
-            Clause::When(condition) => condition.fields(),
-            _ => &[],
-        });
+    let rules = route.into_iter().flat_map(|route| route.rules());
+    let conditions = rules.filter_map(|rule| rule.condition());
+    let fields = conditions.flat_map(|condition| condition.fields());
     let missing: BTreeSet<String> = fields
         .filter(|field| match field {
             Field::Header(name) => !known.headers.contains(name),

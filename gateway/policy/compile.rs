@@ -154,10 +154,7 @@ fn check_access(written: &Named<files::Route>, diagnostics: &mut Diagnostics) {
 
 /// A condition can only ask for parameters that the route's path has.
 fn check_parameters(rule: &Rule, known: &[&str], diagnostics: &mut Diagnostics) {
-    for clause in rule.clauses() {
-        let Clause::When(condition) = clause else {
-            continue;
-        };
+    if let Some(condition) = rule.condition() {
         for name in condition.parameters().filter(|name| !known.contains(name)) {
             diagnostics
                 .error(

@@ -76,8 +76,7 @@ impl Policy {
     /// # Errors
     /// When the answer would be too long to be worked out.
     pub fn reach_once_enforced(&self, route: &Route) -> Result<Option<Region>, TooComplex> {
-        let rules = || route.allow().rules().iter().chain(route.deny().rules());
-        let acts = route.mode() == Mode::Enforce && rules().all(Rule::enforced);
+        let acts = route.mode() == Mode::Enforce && route.rules().all(Rule::enforced);
         let parts = || self.parts_of(route, |_| true).region();
         (!acts).then(parts).transpose()
     }

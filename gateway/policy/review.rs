@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::access::{Cube, Set};
 use super::always::always;
-use super::condition::Field;
+use super::condition::{Condition, Field};
 use super::reach::Reach;
 use super::routes::{Policy, Route};
 use super::rule::{Clause, Effect, Rule};
@@ -17,9 +17,13 @@ const DAY: u64 = 24 * 3600;
 
 /// Adds a warning for everything that smells. `now` is in seconds since the Unix epoch.
 pub fn review(policy: &Policy, document: &PolicyDocument, now: u64, diagnostics: &mut Diagnostics) {
-    for route in policy.routes() {
-        let rules = || route.allow().rules().iter().chain(route.deny().rules());
-        for rule in rules() {
+    let reaches: Vec<Reach> = policy
+        .routes()
+        .iter()
+        .map(|route| policy.parts_by_rules(route))
+        .collect();
+    for (route, reach) in policy.routes().iter().zip(&reaches) {
+        for rule in route.rules() {
             too_wide(route, rule, diagnostics);
             ending(rule, now, diagnostics);
             constant(route, rule, diagnostics);
@@ -39,9 +43,9 @@ pub fn review(policy: &Policy, document: &PolicyDocument, now: u64, diagnostics:
             Effect::Deny,
             diagnostics,
         );
-        closed(route, &policy.parts_by_rules(route), diagnostics);
+        closed(route, reach, diagnostics);
     }
-    idle_apps(policy, document, diagnostics);
+    idle_apps(policy, &reaches, document, diagnostics);
     for route in &document.routes {
         foreign_pattern(&route.value.r#match.path, diagnostics);
     }
@@ -83,14 +87,13 @@ fn too_wide(route: &Route, rule: &Rule, diagnostics: &mut Diagnostics) {
                 | Clause::Principals(_)
         )
     });
-    let by_condition = has(rule, |clause| match clause {
-        Clause::When(condition) => condition.fields().iter().any(|field| {
+    let by_condition = rule.condition().is_some_and(|condition| {
+        condition.fields().iter().any(|field| {
             matches!(
                 field,
                 Field::Kind | Field::Roles | Field::Scopes | Field::Groups | Field::Principal
             )
-        }),
-        _ => false,
+        })
     });
     if names_apps && !by_more_than_id && !by_condition {
         diagnostics
@@ -125,17 +128,11 @@ fn ending(rule: &Rule, now: u64, diagnostics: &mut Diagnostics) {
 
 /// What its condition always is, if it hangs on nothing.
 fn constant_of(rule: &Rule) -> Option<bool> {
-    rule.clauses().iter().find_map(|clause| match clause {
-        Clause::When(condition) => condition.constant(),
-        _ => None,
-    })
+    rule.condition().and_then(Condition::constant)
 }
 
 fn constant(route: &Route, rule: &Rule, diagnostics: &mut Diagnostics) {
-    let condition = rule.clauses().iter().find_map(|clause| match clause {
-        Clause::When(condition) => Some(condition),
-        _ => None,
-    });
+    let condition = rule.condition();
     let Some(value) = condition.and_then(|condition| always(condition, rule, route)) else {
         return;
     };
@@ -158,14 +155,11 @@ fn constant(route: &Route, rule: &Rule, diagnostics: &mut Diagnostics) {
 
 /// Deny rules that know a path by its spelling: a backend may read another spelling as the same.
 fn loose(rule: &Rule, diagnostics: &mut Diagnostics) {
-    let by_spelling = |clause: &Clause| match clause {
-        Clause::When(condition) => {
-            let mut fields = condition.fields().iter();
-            fields.any(|field| matches!(field, Field::Parameter(_) | Field::Path))
-        }
-        _ => false,
-    };
-    if rule.id().effect == Effect::Deny && has(rule, by_spelling) {
+    let by_spelling = rule.condition().is_some_and(|condition| {
+        let mut fields = condition.fields().iter();
+        fields.any(|field| matches!(field, Field::Parameter(_) | Field::Path))
+    });
+    if rule.id().effect == Effect::Deny && by_spelling {
         diagnostics
             .warning(
                 rule.span(),
@@ -316,10 +310,15 @@ fn first_app(rule: &Rule) -> Option<AppId> {
 
 /// Apps that have a name and may call nothing: no rule that acts lets them in, or deny rules keep out whom
 /// it would.
-fn idle_apps(policy: &Policy, document: &PolicyDocument, diagnostics: &mut Diagnostics) {
+fn idle_apps(
+    policy: &Policy,
+    reaches: &[Reach],
+    document: &PolicyDocument,
+    diagnostics: &mut Diagnostics,
+) {
     let mut allowed: HashSet<AppId> = HashSet::new();
-    for route in policy.routes().iter().filter(|route| !route.is_public()) {
-        let reach = policy.parts_by_rules(route);
+    let routes = policy.routes().iter().zip(reaches);
+    for (_, reach) in routes.filter(|(route, _)| !route.is_public()) {
         for cube in reach.allowed.cubes() {
             match &cube.apps {
                 Set::AllBut(_) if reach.lets_in_some_of(cube) => return,

@@ -8,7 +8,7 @@ use super::method::{self, MethodSet};
 use super::named::Named;
 use super::path::{Clash, Found, Paths, Reading};
 use super::rewrite::Rewrite;
-use super::rule::{Clause, Effect, Rule, RuleId};
+use super::rule::{Effect, Rule, RuleId};
 use super::rule_set::RuleSet;
 use super::tree::{Tree, Values};
 use crate::canonical::{KeptParameters, canonical_path};
@@ -101,6 +101,11 @@ impl Route {
             Effect::Deny => &self.deny,
         };
         rules.rules().get(id.index)
+    }
+
+    /// Its rules: those that let in, then those that keep out.
+    pub fn rules(&self) -> impl Iterator<Item = &Rule> {
+        self.allow.rules().iter().chain(self.deny.rules())
     }
 
     /// Whether its refusals act.
@@ -359,15 +364,8 @@ impl Policy {
     }
 
     fn conditions(&self) -> impl Iterator<Item = &Condition> {
-        let rules = self
-            .routes
-            .iter()
-            .flat_map(|route| route.allow.rules().iter().chain(route.deny.rules()));
-        let clauses = rules.flat_map(|rule| rule.clauses());
-        clauses.filter_map(|clause| match clause {
-            Clause::When(condition) => Some(condition),
-            _ => None,
-        })
+        let rules = self.routes.iter().flat_map(Route::rules);
+        rules.filter_map(Rule::condition)
     }
 
     /// What the policy calls people and things.

@@ -254,13 +254,26 @@ impl Clause {
 }
 
 impl Rule {
-    /// Whether a condition asks for parameters of the path.
+    /// Its condition in CEL, if it has one.
+    pub fn condition(&self) -> Option<&Condition> {
+        self.clauses.iter().find_map(|clause| match clause {
+            Clause::When(condition) => Some(condition),
+            Clause::Tenants(_)
+            | Clause::Apps(_)
+            | Clause::Principals(_)
+            | Clause::Kinds(_)
+            | Clause::Strengths(_)
+            | Clause::Roles(_)
+            | Clause::Scopes(_)
+            | Clause::Groups(_)
+            | Clause::From(_)
+            | Clause::Window { .. } => None,
+        })
+    }
+
+    /// Whether its condition asks for parameters of the path.
     pub(super) fn reads_parameters(&self) -> bool {
-        let reads = |clause: &Clause| match clause {
-            Clause::When(condition) => condition.reads_parameters(),
-            _ => false,
-        };
-        self.clauses.iter().any(reads)
+        self.condition().is_some_and(Condition::reads_parameters)
     }
 
     /// Its name within the route.
