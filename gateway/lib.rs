@@ -11,6 +11,7 @@ pub mod demo;
 pub mod denial;
 pub mod entra;
 pub mod files;
+pub mod fingerprint;
 pub mod ids;
 pub mod limits;
 pub mod net;

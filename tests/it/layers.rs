@@ -29,7 +29,7 @@ const ORDER: &[&[&str]] = &[
     &["trace"],
     &["body"],
     &["ids"],
-    &["secret", "clock", "token"],
+    &["fingerprint", "secret", "clock", "token"],
 ];
 
 fn rank(room: &str) -> Option<usize> {
