@@ -12,6 +12,7 @@ mod policies;
 mod replay;
 mod revision;
 mod run;
+mod sas_report;
 mod table;
 mod test;
 mod what_can;
@@ -88,6 +89,8 @@ enum Command {
     Diff(diff::Options),
     /// Which recorded requests other policies would decide otherwise.
     Replay(replay::Options),
+    /// Who still calls with SAS signatures or function keys in the URL.
+    SasReport(sas_report::Options),
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -154,6 +157,9 @@ fn run_command(command: Command) -> ExitCode {
         Command::WhatCan(options) => what_can::what_can(&options).unwrap_or_else(Unanswered::tell),
         Command::Diff(options) => diff::diff(&options).unwrap_or_else(Unanswered::tell),
         Command::Replay(options) => replay::replay(&options).unwrap_or_else(Unanswered::tell),
+        Command::SasReport(options) => {
+            sas_report::sas_report(&options).unwrap_or_else(Unanswered::tell)
+        }
     }
 }
 

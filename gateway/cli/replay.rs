@@ -97,7 +97,7 @@ pub(super) fn replay(options: &Options) -> Result<ExitCode, Unanswered> {
 }
 
 /// What to say of a file that holds lines and no decision.
-const fn no_decision(why: Unreadable) -> &'static str {
+pub(super) const fn no_decision(why: Unreadable) -> &'static str {
     match why {
         Unreadable::Broken | Unreadable::Unfinished => {
             "none of its lines is a decision; name a file that the gateway wrote by \

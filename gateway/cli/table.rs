@@ -41,25 +41,26 @@ pub(super) fn ragged(head: &[&str], rows: &[Vec<String>]) -> String {
 /// The same as Markdown.
 pub(super) fn markdown(head: &[&str], rows: &[Vec<String>]) -> String {
     let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
-    // What Markdown would take for more than text.
-    let escaped = |cell: &String| {
-        let letters = cell.chars().map(|letter| match letter {
-            '<' => "&lt;".to_owned(),
-            '>' => "&gt;".to_owned(),
-            '&' => "&amp;".to_owned(),
-            // Or else somebody is called.
-            '@' => "&#64;".to_owned(),
-            '\\' | '|' | '`' | '*' | '_' | '[' | ']' | '~' | '#' | '!' => format!("\\{letter}"),
-            letter => letter.to_string(),
-        });
-        letters.collect::<String>()
-    };
     let mut text = line(head.iter().map(|title| (*title).to_owned()).collect());
     text += &line(vec!["---".to_owned(); head.len()]);
     for row in rows {
-        text += &line(row.iter().map(escaped).collect());
+        text += &line(row.iter().map(|cell| escaped(cell)).collect());
     }
     text
+}
+
+/// Text with what Markdown would take for more than text written out.
+pub(super) fn escaped(text: &str) -> String {
+    let letters = text.chars().map(|letter| match letter {
+        '<' => "&lt;".to_owned(),
+        '>' => "&gt;".to_owned(),
+        '&' => "&amp;".to_owned(),
+        // Or else somebody is called.
+        '@' => "&#64;".to_owned(),
+        '\\' | '|' | '`' | '*' | '_' | '[' | ']' | '~' | '#' | '!' => format!("\\{letter}"),
+        letter => letter.to_string(),
+    });
+    letters.collect()
 }
 
 /// An object with the keys of another beside its own.

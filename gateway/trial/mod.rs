@@ -30,7 +30,7 @@ use crate::policy::{
 
 pub use attack::{Attack, Outcome, Strike, attack};
 pub use example::{example, spec};
-pub use record::{Recorded, Unreadable, recorded};
+pub use record::{Recorded, Unreadable, log_lines, recorded};
 pub use suite::{Coverage, Suite, Tested, Unreached};
 pub use token::TokenSpec;
 

@@ -97,13 +97,28 @@ pub enum Unreadable {
     Version,
 }
 
-/// The lines of a decision log, but for empty ones.
+/// The lines of a decision log as requests to decide on again, but for empty ones.
 ///
 /// # Errors
 /// Each line that cannot be had from the file ends the iteration.
 pub fn recorded(
-    mut log: impl BufRead,
+    log: impl BufRead,
 ) -> impl Iterator<Item = io::Result<Result<Recorded, Unreadable>>> {
+    log_lines(log, |value| {
+        let line: Line = serde_json::from_value(value).ok()?;
+        line.recorded()
+    })
+}
+
+/// The lines of a decision log, but for empty ones, as `read` understands them: `None` for one that is no
+/// decision.
+///
+/// # Errors
+/// Each line that cannot be had from the file ends the iteration.
+pub fn log_lines<T>(
+    mut log: impl BufRead,
+    read: impl Fn(Value) -> Option<T>,
+) -> impl Iterator<Item = io::Result<Result<T, Unreadable>>> {
     let mut line = Vec::new();
     let mut failed = false;
     std::iter::from_fn(move || {
@@ -121,7 +136,9 @@ pub fn recorded(
             if text.trim().is_empty() {
                 continue;
             }
-            return Some(Ok(Recorded::read(&text).map_err(|why| match why {
+            let read =
+                of_this_version(&text).and_then(|value| read(value).ok_or(Unreadable::Broken));
+            return Some(Ok(read.map_err(|why| match why {
                 Unreadable::Broken if !text.ends_with('\n') => Unreadable::Unfinished,
                 why => why,
             })));
@@ -130,20 +147,13 @@ pub fn recorded(
     })
 }
 
-impl Recorded {
-    /// Reads one line.
-    ///
-    /// # Errors
-    /// When it is none that this version writes.
-    pub fn read(line: &str) -> Result<Self, Unreadable> {
-        let value: Value = serde_json::from_str(line).map_err(|_| Unreadable::Broken)?;
-        let version = value.get("v").and_then(Value::as_u64);
-        match version.ok_or(Unreadable::Broken)? {
-            version if version == u64::from(DECISION_VERSION) => {}
-            _ => return Err(Unreadable::Version),
-        }
-        let line: Line = serde_json::from_value(value).map_err(|_| Unreadable::Broken)?;
-        line.recorded().ok_or(Unreadable::Broken)
+/// A line, if it is one that this version writes.
+fn of_this_version(line: &str) -> Result<Value, Unreadable> {
+    let value: Value = serde_json::from_str(line).map_err(|_| Unreadable::Broken)?;
+    let version = value.get("v").and_then(Value::as_u64);
+    match version.ok_or(Unreadable::Broken)? {
+        version if version == u64::from(DECISION_VERSION) => Ok(value),
+        _ => Err(Unreadable::Version),
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use portcullis::denial::Reason;
 use portcullis::files::{Diagnostics, GatewayDocument, parse_gateway, parse_policies, parse_tests};
 
+use crate::questions::sas_report;
 use crate::support::{RawBackend, Scene};
 
 const PORTCULLIS: &str = env!("CARGO_BIN_EXE_portcullis");
@@ -283,8 +284,18 @@ fn the_faults_of_the_faulty_example_are_told_as_documented() {
 }
 
 /// Every command that there is.
-const COMMANDS: [&str; 11] = [
-    "run", "check", "demo", "test", "who-can", "what-can", "diff", "fmt", "explain", "replay",
+const COMMANDS: [&str; 12] = [
+    "run",
+    "check",
+    "demo",
+    "test",
+    "who-can",
+    "what-can",
+    "diff",
+    "fmt",
+    "explain",
+    "replay",
+    "sas-report",
     "schema",
 ];
 
@@ -573,9 +584,15 @@ fn folder_with_policies(document: &str) -> tempfile::TempDir {
 
 #[test]
 fn every_command_answers_as_documented() {
-    let name = "policies/README.md";
+    let folder = folder_with_policies(&read("policies/README.md"));
+    fs::write(folder.path().join("decisions.jsonl"), sas_report::day()).expect("written");
+    assert_eq!(answers("policies/README.md", folder.path()), 6);
+    assert_eq!(answers("README.md", folder.path()), 1);
+}
+
+/// Runs every command that a document shows the answer of; how many there are.
+fn answers(name: &str, folder: &Path) -> usize {
     let mut document = read(name);
-    let folder = folder_with_policies(&document);
     let mut ran = 0;
     for (info, block) in blocks(&document.clone()) {
         let Some(line) = info.strip_prefix("text portcullis ") else {
@@ -587,7 +604,7 @@ fn every_command_answers_as_documented() {
             continue;
         };
         let arguments: Vec<&str> = line.split(' ').collect();
-        let output = run(folder.path(), &arguments);
+        let output = run(folder, &arguments);
         let answer = text(&output.stdout);
         if std::env::var_os("BLESS").is_some() {
             let open = format!("```{info}\n");
@@ -600,7 +617,7 @@ fn every_command_answers_as_documented() {
     if std::env::var_os("BLESS").is_some() {
         fs::write(root().join(name), document).expect("written");
     }
-    assert_eq!(ran, 6);
+    ran
 }
 
 /// The lines of a CI file that run the command, as a shell would get them for a pull request into main.

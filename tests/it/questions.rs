@@ -25,6 +25,7 @@ mod check;
 mod diff;
 mod explain;
 mod fmt;
+pub(crate) mod sas_report;
 mod test;
 mod who_can;
 
