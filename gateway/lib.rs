@@ -19,6 +19,7 @@ pub mod pipeline;
 pub mod policy;
 pub mod reload;
 pub mod running;
+pub mod seal;
 pub mod secret;
 pub mod server;
 pub mod snapshot;

@@ -27,6 +27,9 @@ pub use self::keys::{KeptParameters, KeyHeaders, KeyParameters};
 pub use self::names::{caller_may_send, folds_alike};
 pub use self::urls::withhold_key_urls;
 
+pub(crate) use self::percent::escape;
+pub(crate) use self::urls::{URL_FIELDS, text_carries_key};
+
 use self::host::Host;
 use crate::denial::{Denial, Reason};
 
@@ -39,6 +42,14 @@ pub fn canonical_path(path: &str) -> Result<Cow<'_, str>, Reason> {
         Some(canonical) => Cow::Owned(canonical),
         None => Cow::Borrowed(path),
     })
+}
+
+/// The keys that the parameters of a query name, in every spelling that some backend reads.
+///
+/// # Errors
+/// Why the query would be refused in a request.
+pub(crate) fn key_parameters(query: &str) -> Result<KeyParameters, Reason> {
+    query::examine(query)
 }
 
 /// A request that can be read in one way alone. That one exists is the proof that it was checked.

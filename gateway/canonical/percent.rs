@@ -1,7 +1,7 @@
 //! Percent codes (RFC 3986 section 2.1) and classes of bytes, as both path and query need them.
 
 /// The byte that a percent code at the front of `bytes` stands for, if one stands there in full.
-pub(super) fn escape(bytes: &[u8]) -> Option<u8> {
+pub(crate) fn escape(bytes: &[u8]) -> Option<u8> {
     match bytes {
         [b'%', high, low, ..] => Some(hex(*high)? << 4 | hex(*low)?),
         _ => None,

@@ -9,7 +9,7 @@ use super::keys::{KeptParameters, KeyParameters};
 use super::query;
 
 /// Fields whose value is a URL even where it names no host.
-const URL_FIELDS: [HeaderName; 6] = [
+pub(crate) const URL_FIELDS: [HeaderName; 6] = [
     header::LOCATION,
     header::CONTENT_LOCATION,
     header::LINK,
@@ -34,10 +34,14 @@ pub fn withhold_key_urls(headers: &mut HeaderMap, kept: KeptParameters) {
 }
 
 fn carries_key(value: &HeaderValue, kept: KeptParameters) -> bool {
-    let Ok(text) = value.to_str() else {
-        // What is not readable as a URL cannot be shown to be harmless.
-        return true;
-    };
+    // What is not readable as a URL cannot be shown to be harmless.
+    value
+        .to_str()
+        .map_or(true, |text| text_carries_key(text, kept))
+}
+
+/// Whether a URL in the text carries a key, or cannot be read.
+pub(crate) fn text_carries_key(text: &str, kept: KeptParameters) -> bool {
     // Parameters stand behind `?`, and for some readers behind `;` or `#`. `Link` holds several URLs,
     // each in angle brackets; a query ends where its URL does.
     let queries = text.split(['?', '#', ';']).skip(1);

@@ -22,6 +22,7 @@ const ORDER: &[&[&str]] = &[
     &["limits"],
     &["policy"],
     &["entra"],
+    &["seal"],
     &["canonical"],
     &["files"],
     &["net"],

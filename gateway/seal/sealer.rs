@@ -1,0 +1,251 @@
+//! Seals the URLs of one answer: here those in its fields; `BodySealer` does the same for its body.
+
+use std::ops::{Add, AddAssign};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use memchr::memmem;
+
+use super::body::BodySealer;
+use super::link::{Issued, Link, Methods, Signed};
+use super::place::{Absolute, Place, without_fragment};
+use super::ring::Ring;
+use super::scan::{self, Text};
+use super::spelling::Spelt;
+use super::url::{self, Keyed};
+use super::{SEALED_PATH, keys, placeholders};
+use crate::canonical::{self, KeptParameters, KeyParameters, URL_FIELDS, text_carries_key};
+
+/// Fields whose whole value is one URL.
+const SINGLE: [HeaderName; 4] = [
+    header::LOCATION,
+    header::CONTENT_LOCATION,
+    HeaderName::from_static("operation-location"),
+    HeaderName::from_static("azure-asyncoperation"),
+];
+
+/// What seals the URLs of one answer. It owns all it needs, for the body outlives the call.
+#[derive(Clone, Debug)]
+pub struct Sealer {
+    /// The keys; without them, what carries a key is withheld.
+    pub ring: Option<Arc<Ring>>,
+    /// The gateway as the caller knows it: scheme, host and port, without a slash at the end.
+    pub gate: Arc<str>,
+    /// Where the answer comes from: only what leads there is sealed.
+    pub backend: Arc<Place>,
+    /// The request that is answered.
+    pub issued: Issued,
+    /// When what is sealed ends, since the Unix epoch.
+    pub expires: Duration,
+    /// Parameters that are no keys on this route.
+    pub kept: KeptParameters,
+    /// Whether to seal also the URLs to the backend that carry no key, in the fields of one URL, so
+    /// that the caller is not sent past the gateway.
+    pub plain_too: bool,
+}
+
+/// How many URLs were replaced, and how many removed for want of a way to replace them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Caught {
+    /// Replaced by a sealed URL.
+    pub sealed: u32,
+    /// Removed: a URL or what carries a key otherwise in a body, a whole value of a field.
+    pub withheld: u32,
+}
+
+impl Caught {
+    pub(super) const SEALED: Self = Self {
+        sealed: 1,
+        withheld: 0,
+    };
+    pub(super) const WITHHELD: Self = Self {
+        sealed: 0,
+        withheld: 1,
+    };
+}
+
+impl Add for Caught {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            sealed: self.sealed.saturating_add(other.sealed),
+            withheld: self.withheld.saturating_add(other.withheld),
+        }
+    }
+}
+
+impl AddAssign for Caught {
+    fn add_assign(&mut self, other: Self) {
+        *self = *self + other;
+    }
+}
+
+/// What becomes of a field's value.
+enum Verdict {
+    Stays,
+    Becomes(HeaderValue, Caught),
+    Goes,
+}
+
+impl Sealer {
+    /// Seals the URLs in the fields of an answer. A value goes if it carries a key that cannot be
+    /// sealed: to another place, not readable as a URL, or for want of keys.
+    pub fn headers(&self, status: StatusCode, headers: &mut HeaderMap) -> Caught {
+        let methods = self.methods_after(status);
+        let concerned = |name: &&HeaderName| {
+            let mut values = headers.get_all(*name).iter();
+            values.any(|value| may_hold_url(name, value))
+        };
+        let names: Vec<HeaderName> = headers.keys().filter(concerned).cloned().collect();
+        let mut caught = Caught::default();
+        for name in names {
+            caught += self.field(name, headers, &methods);
+        }
+        caught
+    }
+
+    /// Seals the URLs in the answer's body.
+    pub fn body(self, text: Text) -> BodySealer {
+        BodySealer::new(self, text)
+    }
+
+    /// The sealed URL for one that leads to the backend, in full or from its root. `None` for one that
+    /// leads elsewhere or cannot be read, and if there is nothing to seal with.
+    pub(super) fn seal(&self, url: &str, methods: &Methods) -> Option<String> {
+        let ring = self.ring.as_deref()?;
+        let target = self.target(url)?;
+        let found = keys::find(target.as_bytes(), KeptParameters::NONE);
+        let keys = found.map_or(KeyParameters::NONE, |found| found.named);
+        let query = placeholders::query(&target);
+        let blob = ring.seal(&Link {
+            issued: self.issued.clone(),
+            target,
+            methods: methods.clone(),
+            signed: Signed::by(keys.without(self.kept)),
+            expires: self.expires,
+        })?;
+        Some(format!("{}{SEALED_PATH}{blob}{query}", self.gate))
+    }
+
+    fn target(&self, url: &str) -> Option<String> {
+        if !url.bytes().all(url::may_stand_in_url) {
+            return None;
+        }
+        // Behind two slashes stands a host (RFC 3986 section 4.2).
+        let target = if url.starts_with('/') && !url.starts_with("//") {
+            without_fragment(url).to_owned()
+        } else {
+            let url = Absolute::read(url)?;
+            url.is_at(&self.backend).then(|| url.target())?
+        };
+        let query = target.split_once('?').map_or("", |(_, query)| query);
+        canonical::key_parameters(query).ok()?;
+        Some(target)
+    }
+
+    /// A redirection that keeps the method is followed with it (RFC 9110 section 15.4.8).
+    fn methods_after(&self, status: StatusCode) -> Methods {
+        match status {
+            StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => {
+                Methods::Only(self.issued.method.clone())
+            }
+            _ => Methods::Read,
+        }
+    }
+
+    /// Seals the values of one field, each by itself and in their order.
+    fn field(&self, name: HeaderName, headers: &mut HeaderMap, methods: &Methods) -> Caught {
+        let judged = |value: &HeaderValue| (value.clone(), self.judge(&name, value, methods));
+        let values: Vec<_> = headers.get_all(&name).iter().map(judged).collect();
+        headers.remove(&name);
+        let mut caught = Caught::default();
+        for (value, verdict) in values {
+            match verdict {
+                Verdict::Stays => {
+                    headers.append(&name, value);
+                }
+                Verdict::Becomes(value, count) => {
+                    headers.append(&name, value);
+                    caught += count;
+                }
+                Verdict::Goes => caught += Caught::WITHHELD,
+            }
+        }
+        caught
+    }
+
+    fn judge(&self, name: &HeaderName, value: &HeaderValue, methods: &Methods) -> Verdict {
+        if !may_hold_url(name, value) {
+            return Verdict::Stays;
+        }
+        let Ok(text) = value.to_str() else {
+            // What is not readable as a URL cannot be shown to be harmless.
+            return Verdict::Goes;
+        };
+        match (SINGLE.contains(name), self.carries_key(text)) {
+            (true, true) => self.single(text, methods).unwrap_or(Verdict::Goes),
+            (true, false) => self.plain(text, methods).unwrap_or(Verdict::Stays),
+            (false, true) => self.several(name, text, methods).unwrap_or(Verdict::Goes),
+            (false, false) => Verdict::Stays,
+        }
+    }
+
+    fn carries_key(&self, text: &str) -> bool {
+        let kept = self.kept.with(KeyParameters::API_VERSION);
+        text_carries_key(text, kept) || keys::carries(text.as_bytes(), kept)
+    }
+
+    fn single(&self, text: &str, methods: &Methods) -> Option<Verdict> {
+        let sealed = self.seal(text.trim(), methods)?;
+        let value = HeaderValue::try_from(sealed).ok()?;
+        Some(Verdict::Becomes(value, Caught::SEALED))
+    }
+
+    /// A URL without a key is sealed only where it would lead past the gateway. One from the root does
+    /// not: it leads to the gateway again.
+    fn plain(&self, text: &str, methods: &Methods) -> Option<Verdict> {
+        if !self.plain_too || text.trim().starts_with('/') {
+            return None;
+        }
+        self.single(text, methods)
+    }
+
+    /// Seals each URL with a key where it stands in a value. `None` if a key would be left.
+    fn several(&self, name: &HeaderName, text: &str, methods: &Methods) -> Option<Verdict> {
+        let mut value = String::with_capacity(text.len());
+        let mut rest = String::new();
+        let mut caught = Caught::default();
+        let parts = |c: char| u8::try_from(c).is_ok_and(scan::parts);
+        for piece in text.split_inclusive(parts) {
+            let token = piece.trim_end_matches(parts).as_bytes();
+            match url::keyed(&Spelt::raw(token), self.kept) {
+                None => {
+                    value.push_str(piece);
+                    rest.push_str(piece);
+                }
+                Some(Keyed::Elsewhere) => return None,
+                Some(Keyed::Url { at, url }) => {
+                    if url.starts_with('/') && !URL_FIELDS.contains(name) {
+                        return None;
+                    }
+                    let (before, after) = (piece.get(..at.start)?, piece.get(at.end..)?);
+                    value.extend([before, &self.seal(&url, methods)?, after]);
+                    rest.extend([before, after]);
+                    caught += Caught::SEALED;
+                }
+            }
+        }
+        if self.carries_key(&rest) {
+            return None;
+        }
+        let value = HeaderValue::try_from(value).ok()?;
+        Some(Verdict::Becomes(value, caught))
+    }
+}
+
+fn may_hold_url(name: &HeaderName, value: &HeaderValue) -> bool {
+    URL_FIELDS.contains(name) || memmem::find(value.as_bytes(), b"://").is_some()
+}
