@@ -318,7 +318,7 @@ mod tests {
         let mut shifted = blob.clone();
         // A link one letter longer at a time, until the last character has bits to spare.
         let mut longer = link();
-        while shifted.len() % 4 == 0 {
+        while shifted.len().is_multiple_of(4) {
             longer.target.push('x');
             shifted = ring.seal(&longer).expect("a blob");
         }
