@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use http::{Method, Response, StatusCode};
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::ca::Ca;
+use super::lock;
 use super::mint::{Key, Token, issuer};
 use super::serve::{Answer, Served, Whole, json as answer_json, parameter, parameters, serve};
 use crate::clock::Clock;
@@ -66,10 +67,6 @@ pub enum Fault {
     Empty,
     /// Redirects elsewhere.
     Redirect,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Entra {

@@ -7,10 +7,12 @@ pub mod entra;
 mod files;
 pub mod gateway;
 pub mod identity;
+pub mod issued;
 pub mod mint;
 pub mod serve;
 pub mod story;
 pub mod table;
+pub mod vault;
 pub mod world;
 
 pub use files::names;
@@ -21,7 +23,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gateway::GatewayProcess;
 use mint::Token;
@@ -40,6 +42,10 @@ use crate::net::tls::{self, Roots};
 /// The demo's own failures are the machine's: a port, a key, a file.
 fn fault(error: impl Display) -> io::Error {
     io::Error::other(error.to_string())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn talk(text: &str) {

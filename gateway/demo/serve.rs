@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -126,29 +126,39 @@ impl From<Infallible> for NoAnswer {
 pub fn json(status: StatusCode, body: &Value) -> Answer {
     let mut answer = Response::new(Full::new(Bytes::from(body.to_string())));
     *answer.status_mut() = status;
-    let kind = http::HeaderValue::from_static("application/json; charset=utf-8");
+    let kind = HeaderValue::from_static("application/json; charset=utf-8");
     answer.headers_mut().insert(header::CONTENT_TYPE, kind);
     answer
 }
 
+/// An answer with a field, if there is a value that can stand in one.
+pub(super) fn with_field(mut answer: Answer, name: HeaderName, value: Option<&str>) -> Answer {
+    if let Some(Ok(value)) = value.map(HeaderValue::from_str) {
+        answer.headers_mut().insert(name, value);
+    }
+    answer
+}
+
+/// Text without its percent codes.
+pub(super) fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        let hex = |byte: Option<u8>| char::from(byte?).to_digit(16);
+        match byte {
+            b'%' => match (hex(rest.next()), hex(rest.next())) {
+                (Some(high), Some(low)) => bytes.push((high * 16 + low) as u8),
+                _ => bytes.push(b'?'),
+            },
+            other => bytes.push(other),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 /// The parameters of a query or a form, decoded.
 pub fn parameters(text: &str) -> Vec<(String, String)> {
-    let decode = |part: &str| {
-        let mut bytes = Vec::with_capacity(part.len());
-        let mut rest = part.bytes();
-        while let Some(byte) = rest.next() {
-            let hex = |byte: Option<u8>| char::from(byte?).to_digit(16);
-            match byte {
-                b'+' => bytes.push(b' '),
-                b'%' => match (hex(rest.next()), hex(rest.next())) {
-                    (Some(high), Some(low)) => bytes.push((high * 16 + low) as u8),
-                    _ => bytes.push(b'?'),
-                },
-                other => bytes.push(other),
-            }
-        }
-        String::from_utf8_lossy(&bytes).into_owned()
-    };
+    let decode = |part: &str| decoded(&part.replace('+', " "));
     let pairs = text.split('&').filter(|pair| !pair.is_empty());
     pairs
         .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
@@ -159,5 +169,12 @@ pub fn parameters(text: &str) -> Vec<(String, String)> {
 /// The first parameter of a name.
 pub fn parameter(parameters: &[(String, String)], name: &str) -> Option<String> {
     let found = parameters.iter().find(|(known, _)| known == name);
+    found.map(|(_, value)| value.clone())
+}
+
+/// The first parameter of a name, whatever its case: .NET reads queries so.
+pub(super) fn parameter_of_any_case(parameters: &[(String, String)], name: &str) -> Option<String> {
+    let mut known = parameters.iter();
+    let found = known.find(|(known, _)| known.eq_ignore_ascii_case(name));
     found.map(|(_, value)| value.clone())
 }
