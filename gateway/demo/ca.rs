@@ -58,10 +58,22 @@ impl Ca {
     /// # Errors
     /// When a name is none.
     pub fn certificate(&self, names: &[&str]) -> io::Result<Certificate> {
+        self.certify(names, &KeyPair::generate().map_err(fault)?)
+    }
+
+    /// The same with an RSA key of 2048 bits, as apps have them that sign assertions.
+    ///
+    /// # Errors
+    /// When a name is none.
+    pub fn rsa_certificate(&self, names: &[&str]) -> io::Result<Certificate> {
+        let key = KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).map_err(fault)?;
+        self.certify(names, &key)
+    }
+
+    fn certify(&self, names: &[&str], key: &KeyPair) -> io::Result<Certificate> {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let key = KeyPair::generate().map_err(fault)?;
         let params = CertificateParams::new(names).map_err(fault)?;
-        let certificate = params.signed_by(&key, &self.issuer).map_err(fault)?;
+        let certificate = params.signed_by(key, &self.issuer).map_err(fault)?;
         Ok(Certificate {
             cert_pem: certificate.pem(),
             key_pem: key.serialize_pem(),

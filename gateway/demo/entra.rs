@@ -11,9 +11,11 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::ca::Ca;
+use super::grant::{Call, Grants};
+use super::issued::Issued;
 use super::lock;
 use super::mint::{Key, Token, issuer};
-use super::serve::{Answer, Served, Whole, json as answer_json, parameter, parameters, serve};
+use super::serve::{Answer, Served, Whole, json as answer_json, serve};
 use crate::clock::Clock;
 use crate::entra::Version;
 use crate::ids::PERSONAL_ACCOUNTS;
@@ -28,7 +30,8 @@ struct State {
     clock: Arc<dyn Clock>,
     keys: Mutex<Keys>,
     personal: Key,
-    apps: Mutex<HashMap<String, App>>,
+    grants: Grants,
+    signed: Mutex<Vec<String>>,
     faults: Mutex<HashMap<(String, Version), Fault>>,
     fetches: watch::Sender<u64>,
     authority: Mutex<String>,
@@ -42,7 +45,7 @@ struct Keys {
 /// An application that may ask for tokens.
 #[derive(Clone, Debug)]
 pub struct App {
-    /// Its client secret.
+    /// Its client secret; empty for none.
     pub secret: String,
     /// The roles that it has been assigned.
     pub roles: Vec<String>,
@@ -75,6 +78,14 @@ impl Entra {
     /// # Errors
     /// When no port is free or no key can be made.
     pub async fn start(ca: &Ca, clock: Arc<dyn Clock>) -> io::Result<Self> {
+        Self::sharing(ca, clock, Issued::default()).await
+    }
+
+    /// Starts it, and writes down what it issues where the demo's backends look.
+    ///
+    /// # Errors
+    /// When no port is free or no key can be made.
+    pub async fn sharing(ca: &Ca, clock: Arc<dyn Clock>, issued: Issued) -> io::Result<Self> {
         let first = Arc::new(Key::new()?);
         let state = Arc::new(State {
             clock,
@@ -83,7 +94,8 @@ impl Entra {
                 listed: vec![first],
             }),
             personal: Key::new()?,
-            apps: Mutex::default(),
+            grants: Grants::new(issued)?,
+            signed: Mutex::default(),
             faults: Mutex::default(),
             fetches: watch::Sender::new(0),
             authority: Mutex::default(),
@@ -109,7 +121,76 @@ impl Entra {
 
     /// Lets an application ask for tokens.
     pub fn register(&self, app: &str, registration: App) {
-        lock(&self.state.apps).insert(app.to_owned(), registration);
+        self.state.grants.register(app, registration);
+    }
+
+    /// A service account token of the demo's Kubernetes, good for an hour.
+    ///
+    /// # Errors
+    /// When it cannot be signed.
+    pub fn federated_token(&self) -> io::Result<String> {
+        self.state.grants.proofs.federated_token(self.now())
+    }
+
+    /// Lets an application exchange service account tokens.
+    pub fn federate(&self, app: &str) {
+        self.state.grants.proofs.federate(app);
+    }
+
+    /// Takes a service account token for one that has ended.
+    pub fn revoke_federated(&self, token: &str) {
+        self.state.grants.proofs.revoke_federated(token);
+    }
+
+    /// Lets an application prove who it is by the key of one more certificate, which is DER.
+    pub fn trust_certificate(&self, app: &str, der: &[u8]) {
+        self.state.grants.proofs.trust_certificate(app, der);
+    }
+
+    /// Forgets all certificates of an application.
+    pub fn distrust_certificates(&self, app: &str) {
+        self.state.grants.proofs.distrust_certificates(app);
+    }
+
+    /// How long the token endpoint's tokens live from now on, in seconds.
+    pub fn set_token_lifetime(&self, seconds: u64) {
+        self.state.grants.set_lifetime(seconds);
+    }
+
+    /// The token endpoint advises to refresh after so many seconds.
+    pub fn set_refresh_in(&self, seconds: Option<u64>) {
+        self.state.grants.set_refresh_in(seconds);
+    }
+
+    /// The token endpoint answers with this status from now on, or well again.
+    pub fn set_token_fault(&self, status: Option<u16>) {
+        self.state.grants.set_fault(status);
+    }
+
+    /// How often the token endpoint has been asked.
+    pub fn tokens_asked(&self) -> watch::Receiver<u64> {
+        self.state.grants.asked()
+    }
+
+    /// The tokens of the token endpoint, and whatever else shares the list.
+    pub fn issued(&self) -> Issued {
+        self.state.grants.issued.clone()
+    }
+
+    /// Every secret that it knows: what it is, and its value.
+    pub(super) fn secrets(&self) -> Vec<(String, String)> {
+        let named = |what: &'static str, values: Vec<String>| {
+            let values = values.into_iter();
+            values.map(move |value| (what.to_owned(), value))
+        };
+        let grants = &self.state.grants;
+        named("a caller's token", lock(&self.state.signed).clone())
+            .chain(named("a client secret", grants.secrets()))
+            .chain(named(
+                "a service account token",
+                grants.proofs.federated_tokens(),
+            ))
+            .collect()
     }
 
     /// Signs a token with the current key.
@@ -118,7 +199,7 @@ impl Entra {
     /// When its header asks for the impossible.
     pub fn sign(&self, token: &Token) -> io::Result<String> {
         let key = Arc::clone(&lock(&self.state.keys).signing);
-        token.signed_by(&key)
+        self.remembered(token.signed_by(&key)?)
     }
 
     /// Signs a token with the key of personal accounts.
@@ -126,7 +207,12 @@ impl Entra {
     /// # Errors
     /// When its header asks for the impossible.
     pub fn sign_personal(&self, token: &Token) -> io::Result<String> {
-        token.signed_by(&self.state.personal)
+        self.remembered(token.signed_by(&self.state.personal)?)
+    }
+
+    fn remembered(&self, token: String) -> io::Result<String> {
+        lock(&self.state.signed).push(token.clone());
+        Ok(token)
     }
 
     /// The current signing key.
@@ -187,11 +273,19 @@ impl State {
             (&Method::GET, ["discovery", "v2.0", "keys"]) => {
                 return self.keys(&tenant, Version::V2).await;
             }
-            (&Method::POST, ["oauth2", "v2.0", "token"]) => {
-                self.token(&tenant, "scope", request.body())
-            }
-            (&Method::POST, ["oauth2", "token"]) => self.token(&tenant, "resource", request.body()),
+            (&Method::POST, ["oauth2", "v2.0", "token"]) => self.token(&tenant, "scope", &request),
+            (&Method::POST, ["oauth2", "token"]) => self.token(&tenant, "resource", &request),
             _ => answer_json(StatusCode::NOT_FOUND, &json!({ "error": "not_found" })),
+        })
+    }
+
+    fn token(&self, tenant: &str, named_by: &str, request: &Whole) -> Answer {
+        self.grants.answer(&Call {
+            tenant,
+            named_by,
+            request,
+            now: self.clock.now().unix_seconds(),
+            key: Arc::clone(&lock(&self.keys).signing),
         })
     }
 
@@ -259,69 +353,5 @@ impl State {
             listed.push(self.personal.jwk(Some(&personal)));
         }
         json!({ "keys": listed })
-    }
-
-    /// Client credentials (RFC 6749 section 4.4), with Entra's way of naming what the token is for.
-    fn token(&self, tenant: &str, named_by: &str, body: &Bytes) -> Answer {
-        let form = parameters(&String::from_utf8_lossy(body));
-        let field = |name: &str| parameter(&form, name).unwrap_or_default();
-        let refuse = |code: u32, error: &str, why: &str| {
-            let problem = json!({
-                "error": error,
-                "error_description": format!("AADSTS{code}: {why}"),
-                "error_codes": [code],
-            });
-            answer_json(StatusCode::BAD_REQUEST, &problem)
-        };
-        if field("grant_type") != "client_credentials" {
-            return refuse(
-                70003,
-                "unsupported_grant_type",
-                "The app requested an unsupported grant type.",
-            );
-        }
-        let id = field("client_id");
-        let Some(app) = lock(&self.apps).get(&id).cloned() else {
-            return refuse(
-                700_016,
-                "unauthorized_client",
-                "Application was not found in the directory.",
-            );
-        };
-        if field("client_secret") != app.secret {
-            return refuse(
-                7_000_215,
-                "invalid_client",
-                "Invalid client secret provided.",
-            );
-        }
-        let wanted = field(named_by);
-        let audience = match named_by {
-            "scope" => wanted.strip_suffix("/.default"),
-            _ => Some(wanted.as_str()),
-        };
-        let Some(audience) = audience.filter(|audience| !audience.is_empty()) else {
-            return refuse(
-                1_002_012,
-                "invalid_scope",
-                "The provided value for scope is not valid.",
-            );
-        };
-        let now = self.clock.now().unix_seconds();
-        let roles: Vec<&str> = app.roles.iter().map(String::as_str).collect();
-        let token = Token::app(app.version, tenant, &id, audience, now).roles(&roles);
-        let key = Arc::clone(&lock(&self.keys).signing);
-        match token.signed_by(&key) {
-            Ok(token) => answer_json(
-                StatusCode::OK,
-                &json!({
-                    "token_type": "Bearer",
-                    "expires_in": 3599,
-                    "ext_expires_in": 3599,
-                    "access_token": token,
-                }),
-            ),
-            Err(error) => refuse(90_000, "server_error", &error.to_string()),
-        }
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::rsa::{KeyPair, KeySize};
 use aws_lc_rs::signature::{self, KeyPair as _, RsaKeyPair};
-use aws_lc_rs::{hmac, rand};
+use aws_lc_rs::{digest, hmac, rand};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
@@ -35,6 +35,19 @@ impl Key {
             id: format!("{:032x}", random_u128()),
             pair: RsaKeyPair::from_pkcs8(der.as_ref()).map_err(fault)?,
             public,
+        })
+    }
+
+    /// A key that was made elsewhere: PKCS #8, DER. Its ID is of no meaning.
+    ///
+    /// # Errors
+    /// When it is no RSA key.
+    pub fn from_pkcs8(der: &[u8]) -> io::Result<Self> {
+        let pair = RsaKeyPair::from_pkcs8(der).map_err(fault)?;
+        Ok(Self {
+            id: format!("{:032x}", random_u128()),
+            public: pair.public_key().as_ref().to_vec(),
+            pair,
         })
     }
 
@@ -90,6 +103,11 @@ impl Key {
         done.map_err(fault)?;
         Ok(signature)
     }
+}
+
+/// SHA-256 of some bytes.
+pub(super) fn sha256(bytes: &[u8]) -> Vec<u8> {
+    digest::digest(&digest::SHA256, bytes).as_ref().to_vec()
 }
 
 /// The issuer of a tenant's tokens, as Azure names it.
