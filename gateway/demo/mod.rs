@@ -3,12 +3,15 @@
 
 pub mod backend;
 pub mod ca;
+pub mod durable;
 pub mod entra;
 mod files;
+pub mod function;
 pub mod gateway;
 mod grant;
 pub mod identity;
 pub mod issued;
+pub mod logic_app;
 pub mod mint;
 pub mod proof;
 pub mod serve;

@@ -1,17 +1,18 @@
-//! Everything around the gateway, on this machine: Entra, the identity endpoint, the Function, the
-//! Logic App, and the files that a gateway in front of them is started with.
+//! Everything around the gateway, on this machine: Entra, the identity endpoint, Key Vault, the
+//! Functions, the Logic App, and the files that a gateway in front of them is started with.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::backend::{Backend, TRIGGER};
+use super::backend::{Backend, LogicApp, TRIGGER};
 use super::ca::Ca;
 use super::entra::{App, Entra};
 use super::files::{self, Addresses};
-use super::identity::IdentityEndpoint;
+use super::identity::{IDENTITY_HEADER, IdentityEndpoint};
 use super::names;
+use super::vault::Vault;
 use crate::clock::Clock;
 use crate::entra::Version;
 
@@ -23,10 +24,14 @@ pub struct World {
     pub entra: Entra,
     /// Hands out managed identity tokens.
     pub identity: IdentityEndpoint,
+    /// Keeps secrets.
+    pub vault: Vault,
     /// The Function.
     pub function: Backend,
+    /// A Function that is called with a key.
+    pub keyed_function: Backend,
     /// The Logic App.
-    pub logic_app: Backend,
+    pub logic_app: Backend<LogicApp>,
 }
 
 /// The client secret of the demo's apps.
@@ -39,9 +44,11 @@ impl World {
     /// When no port is free or no key can be made.
     pub async fn start(clock: Arc<dyn Clock>) -> io::Result<Self> {
         let ca = Ca::new()?;
-        let entra = Entra::start(&ca, Arc::clone(&clock)).await?;
-        let identity = IdentityEndpoint::start(clock).await?;
+        let identity = IdentityEndpoint::start(Arc::clone(&clock)).await?;
+        let entra = Entra::sharing(&ca, Arc::clone(&clock), identity.issued()).await?;
+        let vault = Vault::start(&ca, identity.issued(), clock).await?;
         let function = Backend::function(&ca, identity.issued()).await?;
+        let keyed_function = Backend::keyed_function(&ca).await?;
         let logic_app = Backend::logic_app(&ca, identity.issued()).await?;
         for (app, role) in [
             (names::MARKETING_PORTAL, "Guests.Invite"),
@@ -60,9 +67,40 @@ impl World {
             ca,
             entra,
             identity,
+            vault,
             function,
+            keyed_function,
             logic_app,
         })
+    }
+
+    /// Every secret that there is or was in this Azure: what it is, and its value. None of them may
+    /// be found in what a gateway says.
+    pub fn secrets(&self) -> Vec<(String, String)> {
+        let named = |what: &str, values: Vec<String>| -> Vec<(String, String)> {
+            let values = values.into_iter();
+            values.map(|value| (what.to_owned(), value)).collect()
+        };
+        let tokens = self.identity.issued().tokens().into_iter();
+        let mut secrets: Vec<(String, String)> = tokens
+            .map(|(token, resource)| (format!("a token for {resource}"), token))
+            .collect();
+        secrets.extend(self.entra.secrets());
+        let keys = [self.function.keys(), self.keyed_function.keys()].concat();
+        for (what, values) in [
+            ("IDENTITY_HEADER", vec![IDENTITY_HEADER.to_owned()]),
+            ("a key of Arc's agent", self.identity.arc_keys()),
+            ("a signature", self.logic_app.signatures()),
+            ("a function, system or master key", keys),
+            ("a value of the vault", self.vault.values()),
+        ] {
+            secrets.extend(named(what, values));
+        }
+        // Everything holds the empty text.
+        secrets.retain(|(_, value)| !value.is_empty());
+        secrets.sort();
+        secrets.dedup();
+        secrets
     }
 
     /// Writes the files of a gateway in front of all this; `port` 0 for any. Returns the path of
