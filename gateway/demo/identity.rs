@@ -85,7 +85,7 @@ pub enum ExpiresOn {
 }
 
 impl ExpiresOn {
-    fn written(self, unix: u64) -> io::Result<Value> {
+    pub(super) fn written(self, unix: u64) -> io::Result<Value> {
         const ISO: &[BorrowedFormatItem<'_>] =
             format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
         const SPACE: &[BorrowedFormatItem<'_>] =

@@ -17,6 +17,8 @@ pub mod proof;
 pub mod serve;
 pub mod story;
 pub mod table;
+#[cfg(test)]
+mod tests;
 pub mod vault;
 pub mod world;
 
