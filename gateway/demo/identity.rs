@@ -20,7 +20,7 @@ use tokio::sync::watch;
 
 pub use super::issued::{Issued, SYSTEM};
 use super::serve::{
-    Answer, Served, Whole, json as answer_json, parameter, parameters, serve, with_field,
+    Answer, Refused, Served, Whole, json as answer_json, parameter, parameters, serve, with_field,
 };
 use super::{fault, lock};
 use crate::clock::Clock;
@@ -278,9 +278,9 @@ impl Protocol {
     }
 }
 
-fn refuse(status: StatusCode, error: &str) -> Answer {
+fn refuse(status: StatusCode, error: &str) -> Refused {
     let problem = json!({ "error": error, "error_description": "see error" });
-    answer_json(status, &problem)
+    Box::new(answer_json(status, &problem))
 }
 
 fn header<'r>(request: &'r Whole, name: &str) -> Option<&'r str> {
@@ -292,12 +292,12 @@ impl State {
     fn answer(&self, request: &Whole) -> Option<Answer> {
         let protocol = Protocol::of(request);
         if let Err(refusal) = self.let_in(protocol, request) {
-            return Some(refusal);
+            return Some(*refusal);
         }
         let query = parameters(request.uri().query().unwrap_or_default());
         let asked = match asked(protocol, &query) {
             Ok(asked) => asked,
-            Err(refusal) => return Some(refusal),
+            Err(refusal) => return Some(*refusal),
         };
         self.asked
             .send_modify(|requests| requests.push(asked.clone()));
@@ -309,7 +309,7 @@ impl State {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
             let after = manner.retry_after.as_deref();
             return Some(with_field(
-                refuse(status, "unavailable"),
+                *refuse(status, "unavailable"),
                 header::RETRY_AFTER,
                 after,
             ));
@@ -322,7 +322,7 @@ impl State {
     }
 
     /// What each protocol asks of a request before it looks at what is wanted.
-    fn let_in(&self, protocol: Protocol, request: &Whole) -> Result<(), Answer> {
+    fn let_in(&self, protocol: Protocol, request: &Whole) -> Result<(), Refused> {
         if protocol == Protocol::AppService {
             return match header(request, "x-identity-header") {
                 Some(IDENTITY_HEADER) => Ok(()),
@@ -342,7 +342,7 @@ impl State {
     }
 
     /// Arc's challenge: whoever can read a file of the agent's may have a token.
-    fn key_is_known(&self, request: &Whole) -> Result<(), Answer> {
+    fn key_is_known(&self, request: &Whole) -> Result<(), Refused> {
         let named = lock(&self.arc).named.clone();
         let sent = header(request, "authorization").and_then(|value| value.strip_prefix("Basic "));
         let key = std::fs::read_to_string(&named).ok();
@@ -351,15 +351,15 @@ impl State {
         }
         let challenge = format!("Basic realm={}", named.display());
         let refusal = refuse(StatusCode::UNAUTHORIZED, "unauthorized_client");
-        let refusal = with_field(refusal, header::WWW_AUTHENTICATE, Some(&challenge));
-        Err(refusal)
+        let refusal = with_field(*refusal, header::WWW_AUTHENTICATE, Some(&challenge));
+        Err(Box::new(refusal))
     }
 
     fn token(&self, protocol: Protocol, asked: &Asked, manner: &Manner) -> Answer {
         let expires = self.clock.now().unix_seconds() + manner.lifetime;
         let expires_on = match manner.expires_on.written(expires) {
             Ok(expires_on) => expires_on,
-            Err(_) => return refuse(StatusCode::INTERNAL_SERVER_ERROR, "no_such_time"),
+            Err(_) => return *refuse(StatusCode::INTERNAL_SERVER_ERROR, "no_such_time"),
         };
         let identity = asked.identity.as_ref().map(|(_, value)| value.as_str());
         let mut answer = json!({
@@ -387,7 +387,7 @@ impl State {
     }
 }
 
-fn asked(protocol: Protocol, query: &[(String, String)]) -> Result<Asked, Answer> {
+fn asked(protocol: Protocol, query: &[(String, String)]) -> Result<Asked, Refused> {
     let invalid = || refuse(StatusCode::BAD_REQUEST, "invalid_request");
     let resource = parameter(query, "resource").ok_or_else(invalid)?;
     parameter(query, "api-version").ok_or_else(invalid)?;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::backend::{Backend, Model, Seen};
 use super::issued::Issued;
-use super::serve::{Answer, json as answer_json, parameter_of_any_case, with_field};
+use super::serve::{Answer, Refused, json as answer_json, parameter_of_any_case, with_field};
 use super::{lock, names};
 use crate::ids::random_u128;
 
@@ -166,12 +166,12 @@ impl Backend<LogicApp> {
     }
 }
 
-fn refuse(status: StatusCode, code: &str, message: &str) -> Answer {
+fn refuse(status: StatusCode, code: &str, message: &str) -> Refused {
     let problem = json!({ "error": { "code": code, "message": message } });
-    answer_json(status, &problem)
+    Box::new(answer_json(status, &problem))
 }
 
-fn unauthorized(code: &str, message: &str) -> Answer {
+fn unauthorized(code: &str, message: &str) -> Refused {
     refuse(StatusCode::UNAUTHORIZED, code, message)
 }
 
@@ -186,7 +186,7 @@ enum Scheme {
 
 impl Scheme {
     /// Exactly one scheme: a SAS signature beside any `Authorization`, whatever its scheme, is two.
-    fn of(seen: &Seen, query: &[(String, String)]) -> Result<Self, Answer> {
+    fn of(seen: &Seen, query: &[(String, String)]) -> Result<Self, Refused> {
         let authorization = seen.headers.get(header::AUTHORIZATION);
         let authorization =
             authorization.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
@@ -219,7 +219,7 @@ impl Scheme {
     }
 }
 
-fn two_schemes(authorization: &str) -> Answer {
+fn two_schemes(authorization: &str) -> Refused {
     let scheme = authorization.split(' ').next().unwrap_or_default();
     let message = format!(
         "The request has SAS authentication scheme, '{scheme}' authorization scheme or internal token scheme. Only one scheme should be used."
@@ -227,7 +227,7 @@ fn two_schemes(authorization: &str) -> Answer {
     unauthorized("DirectApiRequestHasMoreThanOneAuthorization", &message)
 }
 
-fn wrong_signature() -> Answer {
+fn wrong_signature() -> Refused {
     unauthorized(
         "AuthorizationFailed",
         "The authentication credentials are not valid.",
@@ -243,7 +243,7 @@ impl Model for LogicApp {
                 .map(|()| self.begin(base)),
             _ => self.read(base, seen),
         };
-        answered.unwrap_or_else(|refusal| refusal)
+        answered.unwrap_or_else(|refusal| *refusal)
     }
 }
 
@@ -251,7 +251,7 @@ fn done() -> Answer {
     answer_json(StatusCode::OK, &json!({ "invited": true }))
 }
 
-fn no_trigger() -> Answer {
+fn no_trigger() -> Refused {
     refuse(
         StatusCode::NOT_FOUND,
         "WorkflowTriggerNotFound",
@@ -259,7 +259,7 @@ fn no_trigger() -> Answer {
     )
 }
 
-fn has_version(query: &[(String, String)]) -> Result<(), Answer> {
+fn has_version(query: &[(String, String)]) -> Result<(), Refused> {
     match parameter_of_any_case(query, "api-version") {
         Some(_) => Ok(()),
         None => Err(refuse(
@@ -284,7 +284,7 @@ impl LogicApp {
     }
 
     /// The rules of a request trigger.
-    fn invoked(&self, seen: &Seen, expected: &str) -> Result<(), Answer> {
+    fn invoked(&self, seen: &Seen, expected: &str) -> Result<(), Refused> {
         if seen.method != Method::POST {
             return Err(no_trigger());
         }
@@ -310,7 +310,7 @@ impl LogicApp {
         }
     }
 
-    fn claims_match(&self, token: &str) -> Result<(), Answer> {
+    fn claims_match(&self, token: &str) -> Result<(), Refused> {
         match self.issued.resource(token).as_deref() {
             Some(names::LOGIC_APP_RESOURCE) => Ok(()),
             _ => Err(refuse(
@@ -331,7 +331,7 @@ impl LogicApp {
     }
 
     /// What is read by the URLs that a run hands out. OAuth is for triggers alone.
-    fn read(&self, base: &str, seen: &Seen) -> Result<Answer, Answer> {
+    fn read(&self, base: &str, seen: &Seen) -> Result<Answer, Refused> {
         let below = format!("/workflows/{ASYNC_WORKFLOW}/runs/");
         let Some(rest) = seen.path().strip_prefix(&below) else {
             return Err(no_trigger());

@@ -24,6 +24,9 @@ use tokio_rustls::TlsAcceptor;
 /// An answer of the demo's.
 pub type Answer = Response<Full<Bytes>>;
 
+/// An answer that refuses. Boxed, for it stands in the `Err` of what mostly goes well.
+pub(super) type Refused = Box<Answer>;
+
 /// A request with its body in memory.
 pub type Whole = Request<Bytes>;
 

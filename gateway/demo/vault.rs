@@ -13,7 +13,7 @@ use super::issued::Issued;
 use super::lock;
 use super::names;
 use super::serve::{
-    Answer, Served, Whole, json as answer_json, parameter_of_any_case, parameters, serve,
+    Answer, Refused, Served, Whole, json as answer_json, parameter_of_any_case, parameters, serve,
     with_field,
 };
 use crate::clock::Clock;
@@ -177,40 +177,44 @@ impl Vault {
     }
 }
 
-fn refuse(status: StatusCode, code: &str, message: &str) -> Answer {
+fn refuse(status: StatusCode, code: &str, message: &str) -> Refused {
     let problem = json!({ "error": { "code": code, "message": message } });
-    answer_json(status, &problem)
+    Box::new(answer_json(status, &problem))
 }
 
 /// 403, whose reason Key Vault tells in an inner error.
-fn inoperable(inner: &str, message: &str) -> Answer {
+fn inoperable(inner: &str, message: &str) -> Refused {
     let problem = json!({ "error": {
         "code": "Forbidden",
         "message": message,
         "innererror": { "code": inner },
     } });
-    answer_json(StatusCode::FORBIDDEN, &problem)
+    Box::new(answer_json(StatusCode::FORBIDDEN, &problem))
 }
 
-fn unauthorized(message: &str) -> Answer {
+fn unauthorized(message: &str) -> Refused {
     let challenge = format!(
         "Bearer authorization=\"https://login.microsoftonline.com/{}\", resource=\"{VAULT_RESOURCE}\"",
         names::CONTOSO
     );
     let refusal = refuse(StatusCode::UNAUTHORIZED, "Unauthorized", message);
-    with_field(refusal, header::WWW_AUTHENTICATE, Some(&challenge))
+    Box::new(with_field(
+        *refusal,
+        header::WWW_AUTHENTICATE,
+        Some(&challenge),
+    ))
 }
 
-fn bad_parameter(message: &str) -> Answer {
+fn bad_parameter(message: &str) -> Refused {
     refuse(StatusCode::BAD_REQUEST, "BadParameter", message)
 }
 
 impl State {
     fn answer(&self, request: &Whole) -> Answer {
-        self.read(request).unwrap_or_else(|refusal| refusal)
+        self.read(request).unwrap_or_else(|refusal| *refusal)
     }
 
-    fn read(&self, request: &Whole) -> Result<Answer, Answer> {
+    fn read(&self, request: &Whole) -> Result<Answer, Refused> {
         self.authorise(request)?;
         let (name, version) = secret_of(request)?;
         self.asked
@@ -219,7 +223,8 @@ impl State {
             let status = StatusCode::from_u16(fault.status).unwrap_or(StatusCode::BAD_GATEWAY);
             let refusal = refuse(status, "Unavailable", "The vault cannot answer.");
             let after = fault.retry_after.as_deref();
-            return Err(with_field(refusal, header::RETRY_AFTER, after));
+            let refusal = with_field(*refusal, header::RETRY_AFTER, after);
+            return Err(Box::new(refusal));
         }
         let query = parameters(request.uri().query().unwrap_or_default());
         if parameter_of_any_case(&query, "api-version").is_none() {
@@ -236,7 +241,7 @@ impl State {
         Ok(bundle(&host_of(request), &stored_as, found))
     }
 
-    fn authorise(&self, request: &Whole) -> Result<(), Answer> {
+    fn authorise(&self, request: &Whole) -> Result<(), Refused> {
         let Some(sent) = request.headers().get(header::AUTHORIZATION) else {
             return Err(unauthorized(
                 "AKV10000: Request is missing a Bearer or PoP token.",
@@ -251,7 +256,7 @@ impl State {
         }
     }
 
-    fn find(&self, name: &str, version: Option<&str>) -> Result<(String, Version), Answer> {
+    fn find(&self, name: &str, version: Option<&str>) -> Result<(String, Version), Refused> {
         let secrets = lock(&self.secrets);
         let secret = secrets.get(&name.to_ascii_lowercase());
         let found = secret.and_then(|secret| {
@@ -270,7 +275,7 @@ impl State {
     }
 
     /// A disabled secret cannot be read, nor the secret of a certificate that has ended.
-    fn may_be_read(&self, version: &Version) -> Result<(), Answer> {
+    fn may_be_read(&self, version: &Version) -> Result<(), Refused> {
         if !version.enabled {
             return Err(inoperable(
                 "SecretDisabled",
@@ -295,7 +300,7 @@ fn certificate(version: &Version) -> bool {
 
 /// The name and version that a path names. The official Rust crate ends the path of the current
 /// version with a slash.
-fn secret_of(request: &Whole) -> Result<(String, Option<String>), Answer> {
+fn secret_of(request: &Whole) -> Result<(String, Option<String>), Refused> {
     let path = request.uri().path();
     let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
     let (name, version) = match segments.as_slice() {
@@ -324,7 +329,7 @@ fn secret_of(request: &Whole) -> Result<(String, Option<String>), Answer> {
 }
 
 /// This vault converts nothing, as services before the conversion from PFX to PEM did.
-fn may_be_written_as(version: &Version, wanted: Option<&str>) -> Result<(), Answer> {
+fn may_be_written_as(version: &Version, wanted: Option<&str>) -> Result<(), Refused> {
     match wanted {
         Some(wanted) if version.content_type.as_deref() != Some(wanted) => Err(bad_parameter(
             "The parameter outContentType is not supported.",
