@@ -94,6 +94,11 @@ impl Link {
         format!("{}/read", self.path)
     }
 
+    /// Whether what a request brings is this link, whole.
+    fn opens(&self, path: &str, signature: &str, permission: &str) -> bool {
+        self.path == path && self.signature == signature && self.permission() == permission
+    }
+
     fn url(&self, base: &str, ends: bool) -> String {
         let permission = self.permission().replace('/', "%2F");
         let ends = match ends {
@@ -338,34 +343,33 @@ impl LogicApp {
         };
         let query = seen.query();
         has_version(&query)?;
-        let (signature, permission) = match Scheme::of(seen, &query)? {
-            Scheme::Sas {
-                signature,
-                permission,
-            } => (signature, permission),
-            Scheme::Bearer(_) => {
-                return Err(unauthorized(
-                    "InvalidUseOfOAuthToken",
-                    "OAuth tokens can only be used for requests of a trigger.",
-                ));
-            }
+        let Scheme::Sas {
+            signature,
+            permission,
+        } = Scheme::of(seen, &query)?
+        else {
+            return Err(unauthorized(
+                "InvalidUseOfOAuthToken",
+                "OAuth tokens can only be used for requests of a trigger.",
+            ));
         };
-        let id = rest.split('/').next().unwrap_or_default();
         let path = format!("/runs/{rest}");
+        let id = rest.split('/').next().unwrap_or_default();
         let mut runs = lock(&self.runs);
         let run = runs.get_mut(id).ok_or_else(wrong_signature)?;
-        let link = run.links().find(|link| {
-            link.path == path && link.signature == signature && link.permission() == permission
-        });
-        let is_operation = link.ok_or_else(wrong_signature)?.path == run.operation.path;
-        if seen.method != Method::GET {
-            return Err(refuse(
+        let mut links = run.links();
+        let opens = |link: &&Link| link.opens(&path, &signature, &permission);
+        let link = links.find(opens).ok_or_else(wrong_signature)?;
+        let is_operation = link.path == run.operation.path;
+        drop(links);
+        match seen.method {
+            Method::GET => Ok(run.told(base, is_operation)),
+            _ => Err(refuse(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "MethodNotAllowed",
                 "This link is for reading.",
-            ));
+            )),
         }
-        Ok(run.told(base, is_operation))
     }
 }
 
