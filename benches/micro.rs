@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, Method, Request};
-use portcullis::canonical::{self, KeptParameters};
+use portcullis::canonical::{self, KeptParameters, KeyParameters};
 use portcullis::clock::{Clock, Now, SystemClock};
 use portcullis::demo::mint::{Key, Token, issuer};
 use portcullis::demo::names::{AUDIENCE, CONTOSO, MARKETING_PORTAL};
@@ -213,7 +213,7 @@ fn decisions(c: &mut Criterion) {
                     .expect("matched");
                 matched
                     .decide(Ok(Arc::clone(&principal)), &circumstances(&headers))
-                    .enforce()
+                    .enforce(KeyParameters::NONE, Duration::ZERO)
                     .expect("allowed")
             });
         });
@@ -231,7 +231,9 @@ fn limits(c: &mut Criterion) {
         .expect("matched");
     let headers = HeaderMap::new();
     let decision = matched.decide(Ok(principal), &circumstances(&headers));
-    let authorized = decision.enforce().expect("allowed");
+    let authorized = decision
+        .enforce(KeyParameters::NONE, Duration::ZERO)
+        .expect("allowed");
     let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
     c.bench_function("rate limit", |b| {
         b.iter(|| {

@@ -221,6 +221,24 @@ reasons! {
     DeniedByRule "denied-by-rule" FORBIDDEN None None,
         "The caller is refused", "Ask the owner of this API for access.";
 
+    /// A path of the Functions host's own, which no route names.
+    HostPathNotAllowed "host-path-not-allowed" FORBIDDEN None None,
+        "The path belongs to the Functions host", "Ask the owner of this API to publish this path by a route of its own.";
+    /// A signature or key in the URL, which the route does not take any more.
+    KeyInUrl "key-in-url" BAD_REQUEST None None,
+        "The URL carries a signature or key", "Send the request without sig, code or x-functions-key in its URL: the token is enough.";
+
+    // sealed URLs
+    /// No sealed URL of this gateway's, or one that was changed.
+    SealedUrlInvalid "sealed-url-invalid" NOT_FOUND None None,
+        "The sealed URL is not valid", "Follow the URL exactly as it was given.";
+    /// The sealed URL has come to its end.
+    SealedUrlExpired "sealed-url-expired" GONE None None,
+        "The sealed URL has expired", "Start the operation again.";
+    /// The sealed URL was given to another tenant or app.
+    SealedUrlNotYours "sealed-url-not-yours" FORBIDDEN None None,
+        "The sealed URL was given to another caller", "Follow it with a token of the application that it was given to.";
+
     // limits
     /// The route's rate limit is reached.
     RateLimited "rate-limited" TOO_MANY_REQUESTS None None,
@@ -230,6 +248,9 @@ reasons! {
     /// The credential that the backend wants is not to be had now.
     CredentialUnavailable "credential-unavailable" SERVICE_UNAVAILABLE None Some("proxy_internal_error"),
         "The backend's credential is not available", "Try again later.";
+    /// An answer in which keys are to be sealed cannot be read: it is compressed.
+    AnswerUnreadable "answer-unreadable" BAD_GATEWAY None Some("http_response_incomplete"),
+        "The backend's answer cannot be read", "Tell the owner of this API.";
     /// The backend's name does not resolve.
     BackendDns "backend-dns" BAD_GATEWAY None Some("dns_error"),
         "The backend's address is not known", "Try again later.";

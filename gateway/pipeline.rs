@@ -20,6 +20,7 @@ use crate::entra::{Entra, Principal, TokenRules};
 use crate::ids::RequestId;
 use crate::net::address::Resolver;
 use crate::policy::{Circumstances, Decision, Unrouted};
+use crate::seal::Signed;
 use crate::snapshot::{Candidate, Rules, Snapshot};
 use crate::telemetry::{AnswerBody, Record, RecordedBody, Ride, Sink};
 use crate::trace::Trace;
@@ -122,10 +123,13 @@ async fn forward(
         ride.note(|record| record.keep(&request, recorded));
     }
     let decision = decision.map_err(|unrouted| unrouted.denial)?;
-    let authorized = decision.enforce()?;
+    let authorized = decision.enforce(request.key_parameters_seen(), now.unix)?;
     let slot = snapshot.limits.admit(&authorized, arrival.client.ip())?;
     let backend = snapshot.backends.of(&authorized);
-    let credential = backend.credential().present(now, CREDENTIAL_WAIT).await?;
+    let credential = backend
+        .credential()
+        .present(now, CREDENTIAL_WAIT, Signed::None)
+        .await?;
     ride.note(|record| record.authorized(&authorized, backend.name(), worker.clock.now()));
     let proofs = Proofs {
         authorized: &authorized,

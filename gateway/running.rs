@@ -12,7 +12,8 @@ use tokio::runtime::{self, Runtime};
 
 use crate::admin::{self, Admin, Readiness};
 use crate::clock::{Clock, SystemClock, pause, within};
-use crate::credentials::{AzureIdentity, Credentials, TokenSource};
+use crate::credentials::Credentials;
+use crate::credentials::azure::{self, AzureSource};
 use crate::entra::{Authority, Entra, KeyFolder};
 use crate::files::{self, Diagnostics, GatewayDocument, ListenTls};
 use crate::limits::LimitStore;
@@ -30,8 +31,8 @@ use crate::upstream::{Endpoints, Pools};
 pub struct Options {
     /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Where managed identity tokens come from; `None` for the platform's own identity endpoint.
-    pub tokens: Option<Arc<dyn TokenSource>>,
+    /// Where IMDS is, on loopback; `None` for its own address.
+    pub imds: Option<SocketAddr>,
     /// Finds addresses.
     pub resolver: Arc<dyn Resolver>,
     /// Where the request log goes.
@@ -43,7 +44,7 @@ impl Options {
     pub fn system() -> Self {
         Self {
             clock: Arc::new(SystemClock),
-            tokens: None,
+            imds: None,
             resolver: Arc::new(SystemResolver),
             log: Box::new(io::stdout()),
         }
@@ -312,13 +313,7 @@ fn lasting(
     options: &Options,
     control: &Runtime,
 ) -> Result<Lasting, StartError> {
-    let roots = match &gateway.entra.ca {
-        None => Roots::Platform,
-        Some(ca) => Roots::Pem(
-            std::fs::read(&ca.value)
-                .map_err(machine(format!("reading entra.ca {}", ca.value.display())))?,
-        ),
-    };
+    let roots = roots(gateway.entra.ca.as_ref(), "entra.ca")?;
     let config = tls::client_config(&roots, &[b"http/1.1"]).map_err(machine("reading entra.ca"))?;
     let client = Client::new(&config, Arc::clone(&options.resolver));
     let folder = match &gateway.state {
@@ -330,14 +325,7 @@ fn lasting(
             )))?,
         ),
     };
-    let tokens = match &options.tokens {
-        Some(tokens) => Arc::clone(tokens),
-        None => {
-            let config = tls::client_config(&Roots::Platform, &[b"http/1.1"])
-                .map_err(machine("reading the platform's CA certificates"))?;
-            Arc::new(AzureIdentity::new(&config, Arc::clone(&options.resolver)))
-        }
-    };
+    let azure = Arc::new(azure_source(gateway, options, &config)?);
     let clock = &options.clock;
     let handle = control.handle();
     Ok(Lasting {
@@ -349,9 +337,49 @@ fn lasting(
             handle.clone(),
             gateway.entra.cached_tokens,
         ),
-        credentials: Credentials::new(Arc::clone(clock), tokens, handle.clone()),
+        credentials: Credentials::new(Arc::clone(clock), azure, handle.clone()),
         endpoints: Endpoints::default(),
         limits: LimitStore::new(Arc::clone(clock)),
+    })
+}
+
+fn azure_source(
+    gateway: &GatewayDocument,
+    options: &Options,
+    authority: &rustls::ClientConfig,
+) -> Result<AzureSource, StartError> {
+    let platform = tls::client_config(&Roots::Platform, &[b"http/1.1"])
+        .map_err(machine("reading the platform's CA certificates"))?;
+    let vault = roots(gateway.key_vault.ca.as_ref(), "keyVault.ca")?;
+    let vault =
+        tls::client_config(&vault, &[b"http/1.1"]).map_err(machine("reading keyVault.ca"))?;
+    let settings = azure::Settings {
+        platform: &platform,
+        authority,
+        vault: &vault,
+        authority_url: gateway.entra.authority.value.to_string(),
+        resolver: Arc::clone(&options.resolver),
+        clock: Arc::clone(&options.clock),
+    };
+    let source = AzureSource::new(&settings);
+    match options.imds {
+        None => Ok(source),
+        Some(imds) => source
+            .with_imds_at(&settings, imds)
+            .ok_or_else(|| StartError::Machine {
+                what: format!("asking for tokens at {imds}"),
+                why: "it is not this machine".to_owned(),
+            }),
+    }
+}
+
+fn roots(ca: Option<&files::Spanned<PathBuf>>, key: &str) -> Result<Roots, StartError> {
+    Ok(match ca {
+        None => Roots::Platform,
+        Some(ca) => Roots::Pem(
+            std::fs::read(&ca.value)
+                .map_err(machine(format!("reading {key} {}", ca.value.display())))?,
+        ),
     })
 }
 
@@ -484,6 +512,9 @@ fn needs_restart(first: &GatewayDocument, now: &GatewayDocument) -> Vec<&'static
         policies: _,
         candidate: _,
         entra,
+        public_url: _,
+        key_vault,
+        seal: _,
         state,
         drain,
         telemetry,
@@ -512,6 +543,7 @@ fn needs_restart(first: &GatewayDocument, now: &GatewayDocument) -> Vec<&'static
             "entra.authority, ca or cachedTokens",
             fetching(entra) != fetching(&now.entra),
         ),
+        ("keyVault.ca", key_vault.ca != now.key_vault.ca),
         ("state", *state != now.state),
         ("drain", *drain != now.drain),
         ("telemetry", *telemetry != now.telemetry),

@@ -11,7 +11,7 @@ use crate::files::{Diagnostics, GatewayDocument, PolicyDocument, PolicyFile};
 use crate::limits::{LimitStore, Limits};
 use crate::policy::{self, Policy};
 use crate::telemetry::Recorded;
-use crate::upstream::{Backends, Endpoints};
+use crate::upstream::{Backends, Endpoints, Presenting};
 
 /// What is in force.
 pub struct Snapshot {
@@ -132,7 +132,11 @@ impl Lasting {
         diagnostics: &mut Diagnostics,
     ) -> Option<Snapshot> {
         let policy = policy::compile(policies, diagnostics);
-        let backends = Backends::compile(policies, &self.endpoints, &self.credentials, diagnostics);
+        let presenting = Presenting {
+            credentials: &self.credentials,
+            key_vault: &gateway.key_vault,
+        };
+        let backends = Backends::compile(policies, &self.endpoints, presenting, diagnostics);
         let (policy, backends) = (policy?, backends?);
         let rules = self.rules(gateway, policy);
         Some(Snapshot {

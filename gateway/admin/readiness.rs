@@ -5,7 +5,6 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::clock::Clock;
-use crate::credentials::Credential;
 use crate::entra::{KeyStatus, Version};
 use crate::server::{Drain, Phase};
 use crate::snapshot::Snapshot;
@@ -30,6 +29,8 @@ pub struct Check {
     pub name: String,
     /// Whether all is well.
     pub passes: bool,
+    /// Whether requests can be served all the same: by the last good secret, say.
+    pub serves: bool,
     /// Whether the gateway is not ready without it. One tenant's keys are not: other tenants are served.
     pub required: bool,
     /// Why it does not pass.
@@ -41,6 +42,7 @@ impl Check {
         let Self {
             name,
             passes,
+            serves: _,
             required,
             why,
         } = self;
@@ -62,6 +64,7 @@ impl Readiness {
             Check {
                 name: SERVING.to_owned(),
                 passes: self.drain.phase() == Phase::Serving,
+                serves: self.drain.phase() == Phase::Serving,
                 required: true,
                 why: "the gateway is shutting down".to_owned(),
             },
@@ -90,6 +93,7 @@ impl Readiness {
         let checks = statuses.into_iter().map(|status| Check {
             name: format!("keys/{}/{}", status.tenant, status.version.name()),
             passes: status.fetched.is_some(),
+            serves: status.fetched.is_some(),
             required: false,
             why: status
                 .failure
@@ -101,28 +105,28 @@ impl Readiness {
     fn credentials(&self, snapshot: &Snapshot) -> Vec<Check> {
         let now = self.clock.now();
         let checks = snapshot.backends.iter().filter_map(|backend| {
-            let Credential::ManagedIdentity(slot) = backend.credential() else {
-                return None;
-            };
+            let slot = backend.credential().slot()?;
+            let status = slot.status();
+            let fault = status.fault(&now);
             Some(Check {
                 name: format!("credential/{}", backend.name()),
-                passes: slot.current(&now).is_some(),
+                passes: fault.is_none(),
+                serves: status.is_ready(&now),
                 required: false,
-                why: match slot.status().last_failure {
-                    Some(failure) => failure.text,
-                    None => "not fetched yet".to_owned(),
-                },
+                why: fault.unwrap_or_default(),
             })
         });
         checks.collect()
     }
 }
 
-/// Passes if any of `checks` does, or there are none.
+/// Passes if any of `checks` serves, or there are none.
 fn some(checks: &[Check], name: &str, why: &str) -> Check {
+    let passes = checks.is_empty() || checks.iter().any(|check| check.serves);
     Check {
         name: name.to_owned(),
-        passes: checks.is_empty() || checks.iter().any(|check| check.passes),
+        passes,
+        serves: passes,
         required: true,
         why: why.to_owned(),
     }

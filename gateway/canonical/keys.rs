@@ -73,6 +73,12 @@ name_set! {
 pub type KeptParameters = KeyParameters;
 
 impl KeyParameters {
+    /// Those that let whoever has them in: signatures and function keys.
+    pub const fn keys(self) -> Self {
+        let all = Self::SIG.with(Self::CODE).with(Self::X_FUNCTIONS_KEY);
+        Self(self.0 & all.0)
+    }
+
     /// The parameter of this name, whatever its letter case and separators (`X_Functions_Key`).
     pub fn named(name: &str) -> Option<Self> {
         Self::recognise(name.as_bytes())

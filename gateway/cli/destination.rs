@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use crate::files::{
-    Backend, BackendKind, Credential, Identity, LimitKey, PolicyDocument, Protocol, RateLimit,
-    Route, SecretSource, Span, Spanned,
+    Backend, BackendKind, Credential, Identity, LimitKey, PolicyDocument, Proof, Protocol,
+    RateLimit, Route, SasMode, SecretSource, Span, Spanned,
 };
 
 /// One thing that is otherwise: what, as it was, as it would be.
@@ -26,7 +26,7 @@ pub(super) fn changes(
         .collect()
 }
 
-type Described = [(&'static str, String); 8];
+type Described = [(&'static str, String); 12];
 
 fn described(document: &PolicyDocument, route: usize) -> Option<Described> {
     let route = &document.routes.get(route)?.value;
@@ -43,6 +43,13 @@ fn described(document: &PolicyDocument, route: usize) -> Option<Described> {
         ("timeouts", timeouts(backend)),
         ("keepParameters", kept(route)),
         (
+            "forwardCallerToken",
+            flag(route.forward_caller_token.as_ref()),
+        ),
+        ("claimHeaders", claims(route)),
+        ("sas", keys_in_urls(route)),
+        ("sealBody", flag(route.seal_body.as_ref())),
+        (
             "rateLimit",
             route.rate_limit.as_ref().map_or_else(none, limit),
         ),
@@ -55,6 +62,30 @@ fn none() -> String {
 
 fn or_none(text: Option<&Spanned<String>>) -> String {
     text.map_or_else(none, |text| text.value.clone())
+}
+
+fn flag(flag: Option<&Spanned<bool>>) -> String {
+    flag.is_some_and(|flag| flag.value).to_string()
+}
+
+fn claims(route: &Route) -> String {
+    let claims = route.claim_headers.iter();
+    let mut claims: Vec<String> = claims
+        .map(|header| format!("{} from {}", header.name.value, header.claim.value))
+        .collect();
+    claims.sort_unstable();
+    match claims.is_empty() {
+        true => none(),
+        false => claims.join(", "),
+    }
+}
+
+fn keys_in_urls(route: &Route) -> String {
+    match (&route.sas, &route.reject_from) {
+        (_, Some(from)) => format!("strip, reject from {} s after 1970", from.value.as_secs()),
+        (Some(sas), None) if sas.value == SasMode::Reject => "reject".to_owned(),
+        (_, None) => "strip".to_owned(),
+    }
 }
 
 fn place(backend: &Backend) -> String {
@@ -70,17 +101,47 @@ fn credential(credential: &Spanned<Credential>) -> String {
     let at = &credential.span;
     match &credential.value {
         Credential::None => none(),
-        Credential::ManagedIdentity { resource, identity } => {
-            let identity = match identity {
-                Identity::System => "the system-assigned identity".to_owned(),
-                Identity::ClientId(id) => format!("the identity of client ID {id}"),
-                Identity::ObjectId(id) => format!("the identity of object ID {id}"),
-                Identity::ResourceId(id) => format!("the identity {id}"),
-            };
-            format!("token of {identity} for {}", resource.value)
+        Credential::Token { resource, identity } => {
+            format!(
+                "token of {} for {}",
+                identity_words(identity, at),
+                resource.value
+            )
         }
+        Credential::Sas { value } => format!("SAS signature from {}", source(value, at)),
         Credential::FunctionKey { value } => format!("function key from {}", source(value, at)),
         Credential::Header { name, value } => format!("{} from {}", name.value, source(value, at)),
+    }
+}
+
+fn identity_words(identity: &Identity, at: &Span) -> String {
+    let or = |text: &Option<String>, variable: &str| {
+        text.clone()
+            .unwrap_or_else(|| format!("the variable {variable}"))
+    };
+    match identity {
+        Identity::System => "the system-assigned identity".to_owned(),
+        Identity::ClientId(id) => format!("the identity of client ID {id}"),
+        Identity::ObjectId(id) => format!("the identity of object ID {id}"),
+        Identity::ResourceId(id) => format!("the identity {id}"),
+        Identity::Workload(workload) => format!(
+            "the workload identity of client ID {} in tenant {}, by {}",
+            or(&workload.client_id, "AZURE_CLIENT_ID"),
+            or(&workload.tenant_id, "AZURE_TENANT_ID"),
+            match &workload.token_file {
+                Some(path) => format!("the file {}", as_written(path, at)),
+                None => "AZURE_FEDERATED_TOKEN_FILE".to_owned(),
+            }
+        ),
+        Identity::App(app) => format!(
+            "the app {} of tenant {}, by {}",
+            app.client_id,
+            app.tenant_id,
+            match &app.proof {
+                Proof::Secret(value) => format!("the secret from {}", source(value, at)),
+                Proof::Certificate(value) => format!("the certificate from {}", source(value, at)),
+            }
+        ),
     }
 }
 
@@ -88,6 +149,7 @@ fn source(source: &SecretSource, at: &Span) -> String {
     match source {
         SecretSource::Env(name) => format!("the variable {name}"),
         SecretSource::File(path) => format!("the file {}", as_written(path, at)),
+        SecretSource::KeyVault(secret) => format!("Key Vault {secret}"),
     }
 }
 

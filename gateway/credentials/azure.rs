@@ -1,144 +1,358 @@
-//! Managed identities through Azure's own crate: App Service, Functions and Container Apps where
-//! the environment names IDENTITY_ENDPOINT and IDENTITY_HEADER, else IMDS. The crate decides whom
-//! to ask and how; the bytes go over the gateway's own client.
+//! Tokens and secrets from Azure, through Azure's own crates. They decide whom to ask and how; the bytes
+//! go over the gateway's own client, and what the crates lack stands beside them: Azure Arc, resource IDs
+//! at App Service, `refresh_in`, answers in odd forms, certificates without OpenSSL.
 
-use std::error::Error as StdError;
-use std::fmt;
-use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use azure_core::credentials::{AccessToken, TokenCredential};
+use azure_core::cloud::{CloudConfiguration, CustomConfiguration};
+use azure_core::credentials::{Secret as AzureSecret, TokenCredential};
 use azure_core::error::ErrorKind;
-use azure_core::http::headers::Headers;
-use azure_core::http::{
-    AsyncRawResponse, Body, ClientOptions, HttpClient, Request as AzureRequest,
-    StatusCode as AzureStatus, Transport, Url,
+use azure_core::http::{ClientOptions, RetryOptions, Transport};
+use azure_identity::{
+    ClientAssertionCredential, ClientAssertionCredentialOptions, ClientSecretCredential,
+    ClientSecretCredentialOptions, ManagedIdentityCredential, ManagedIdentityCredentialOptions,
+    UserAssignedId, WorkloadIdentityCredential, WorkloadIdentityCredentialOptions,
 };
-use azure_identity::{ManagedIdentityCredential, ManagedIdentityCredentialOptions, UserAssignedId};
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::header::RETRY_AFTER;
-use http::{Request, Response};
+use http::StatusCode;
 use rustls::ClientConfig;
-use serde::Deserialize;
 
-use super::identity::{
-    FetchFailure, FetchedToken, Identity, ManagedIdentity, Refusal, TokenSource,
-};
+use super::source::{FetchFailure, Fetched, Needed, Refusal, Source};
+use super::wanted::{Identity, Proof, Wanted, WantedToken};
+use crate::clock::Clock;
 use crate::net::address::{Resolver, is_loopback};
-use crate::net::client::{Bounds, Client, FetchError};
+use crate::net::client::Client;
 use crate::secret::Secret;
 
-/// The address of IMDS, the same on every Azure machine.
-const IMDS: &str = "169.254.169.254";
-/// IMDS and its cousins answer within milliseconds from their cache, within seconds otherwise.
-const BOUNDS: Bounds = Bounds {
-    timeout: Duration::from_secs(10),
-    max_body: 64 * 1024,
-};
+mod answer;
+mod arc;
+mod assertion;
+mod door;
+mod platform;
+mod vault;
 
-/// The managed identities of the machine.
-#[derive(Debug)]
-pub struct AzureIdentity {
-    transport: Arc<Door>,
+use arc::Arc as AzureArc;
+use assertion::Assertion;
+use door::{Door, Kind, Passage, Refused};
+pub use platform::Platform;
+
+/// How Azure is reached.
+pub struct Settings<'s> {
+    /// For an identity endpoint on https, which is rare: they are on loopback or link-local addresses.
+    pub platform: &'s ClientConfig,
+    /// For the authority.
+    pub authority: &'s ClientConfig,
+    /// For Key Vault.
+    pub vault: &'s ClientConfig,
+    /// The authority's base URL, where `AZURE_AUTHORITY_HOST` names none.
+    pub authority_url: String,
+    /// Finds addresses.
+    pub resolver: Arc<dyn Resolver>,
+    /// When a token that lives so and so long ends.
+    pub clock: Arc<dyn Clock>,
 }
 
-impl AzureIdentity {
-    /// Those that the platform offers here. `tls` is for an identity endpoint on https, which is
-    /// rare: they are on loopback or link-local addresses.
-    pub fn new(tls: &ClientConfig, resolver: Arc<dyn Resolver>) -> Self {
-        Self {
-            transport: Arc::new(Door {
-                client: Client::new(tls, resolver).allow_plain_link_local(),
+/// Azure, as it is seen from this machine.
+#[derive(Debug)]
+pub struct AzureSource {
+    platform: Platform,
+    metadata: Arc<Door>,
+    entra: Arc<Door>,
+    vault: Arc<Door>,
+    authority_url: String,
+}
+
+impl AzureSource {
+    /// What the environment and the settings say of where the gateway runs.
+    pub fn new(settings: &Settings<'_>) -> Self {
+        let Settings {
+            platform,
+            authority,
+            vault,
+            authority_url,
+            resolver,
+            clock,
+        } = settings;
+        let door = |kind, client| {
+            Arc::new(Door {
+                kind,
+                client,
                 imds: None,
-            }),
+                clock: Arc::clone(clock),
+            })
+        };
+        let client = |tls| Client::new(tls, Arc::clone(resolver));
+        Self {
+            platform: Platform::detect(),
+            metadata: door(Kind::Metadata, client(platform).allow_plain_link_local()),
+            entra: door(Kind::Entra, client(authority)),
+            vault: door(Kind::Vault, client(vault)),
+            authority_url: authority_url.clone(),
         }
     }
 
     /// Sends what is meant for IMDS to this loopback address instead. For tests and the demo: the
     /// crate knows one address of IMDS. `None` if the address is not loopback, as a token source
     /// elsewhere would hand the gateway whatever it likes.
-    pub fn with_imds_at(
-        tls: &ClientConfig,
-        resolver: Arc<dyn Resolver>,
-        imds: SocketAddr,
-    ) -> Option<Self> {
-        is_loopback(imds.ip()).then(|| Self {
-            transport: Arc::new(Door {
-                client: Client::new(tls, resolver),
-                imds: Some(imds),
-            }),
-        })
+    pub fn with_imds_at(mut self, settings: &Settings<'_>, imds: SocketAddr) -> Option<Self> {
+        if !is_loopback(imds.ip()) {
+            return None;
+        }
+        self.metadata = Arc::new(Door {
+            kind: Kind::Metadata,
+            client: Client::new(settings.platform, Arc::clone(&settings.resolver)),
+            imds: Some(imds),
+            clock: Arc::clone(&settings.clock),
+        });
+        Some(self)
+    }
+
+    /// Who hands out managed identities here, and how that is known.
+    pub fn platform(&self) -> &Platform {
+        &self.platform
+    }
+
+    async fn token(&self, wanted: &WantedToken, needed: Needed) -> Result<Fetched, FetchFailure> {
+        if let (true, Platform::Arc { endpoint }) = (wanted.identity.is_managed(), &self.platform) {
+            let arc = AzureArc::new(&self.metadata, endpoint);
+            return arc.token(wanted).await;
+        }
+        let credential = self.credential(&wanted.identity, needed)?;
+        // To managed identities the crate's scope is a resource, sent as it stands; Entra's own endpoint
+        // takes a scope. One slash more than the resource has is meant: Entra takes one off.
+        let scope = match wanted.identity.is_managed() {
+            true => wanted.resource.clone(),
+            false => format!("{}/.default", wanted.resource),
+        };
+        let token = credential.token_credential.get_token(&[&scope], None).await;
+        let token = token.map_err(failure)?;
+        Ok(credential.passage.fetched(&token))
     }
 
     /// A credential for one fetch. The crate's credentials keep a token until five minutes before
     /// its end and would answer an earlier refresh with the old one; a fresh one has nothing kept.
-    fn credential(
-        &self,
-        identity: &Identity,
-    ) -> Result<Arc<ManagedIdentityCredential>, FetchFailure> {
-        let options = ManagedIdentityCredentialOptions {
-            user_assigned_id: user_assigned(identity),
-            client_options: ClientOptions {
-                transport: Some(Transport::new(self.transport.clone())),
-                ..ClientOptions::default()
-            },
+    fn credential(&self, identity: &Identity, needed: Needed) -> Result<OneFetch, FetchFailure> {
+        let door = match identity.is_managed() {
+            true => &self.metadata,
+            false => &self.entra,
+        };
+        let by_resource = matches!(identity, Identity::ResourceId(_))
+            && matches!(self.platform, Platform::AppService);
+        let passage = Passage::new(Arc::clone(door), by_resource);
+        let credential: azure_core::Result<Arc<dyn TokenCredential>> = match identity {
+            Identity::System
+            | Identity::ClientId(_)
+            | Identity::ObjectId(_)
+            | Identity::ResourceId(_) => {
+                if let Platform::Unsupported { why } = &self.platform {
+                    return Err(FetchFailure::Unsupported(why.clone()));
+                }
+                let options = ManagedIdentityCredentialOptions {
+                    user_assigned_id: user_assigned(identity, by_resource),
+                    client_options: options(&passage),
+                };
+                ManagedIdentityCredential::new(Some(options)).map(|made| made as _)
+            }
+            Identity::Workload {
+                tenant,
+                client,
+                token_file,
+            } => WorkloadIdentityCredential::new(Some(WorkloadIdentityCredentialOptions {
+                credential_options: ClientAssertionCredentialOptions {
+                    client_options: self.at_authority(&passage, authority_host()),
+                },
+                client_id: client.clone(),
+                tenant_id: tenant.clone(),
+                token_file_path: token_file.clone(),
+            }))
+            .map(|made| made as _),
+            Identity::App {
+                tenant,
+                client,
+                proof,
+            } => {
+                let Some(needed) = needed else {
+                    return Err(FetchFailure::Needs("the app's proof".to_owned()));
+                };
+                let client_options = self.at_authority(&passage, None);
+                self.app(tenant, client, proof, &needed, client_options)?
+            }
         };
         // This far the crate has read the environment and spoken with nobody: its words are safe.
-        ManagedIdentityCredential::new(Some(options))
-            .map_err(|cause| FetchFailure::Unsupported(cause.to_string()))
+        let credential =
+            credential.map_err(|cause| FetchFailure::Unsupported(cause.to_string()))?;
+        Ok(OneFetch {
+            token_credential: credential,
+            passage,
+        })
     }
 
-    async fn token(&self, wanted: &ManagedIdentity) -> Result<FetchedToken, FetchFailure> {
-        // The crate calls it a scope, and sends it as the resource as it stands.
-        let token = self
-            .credential(&wanted.identity)?
-            .get_token(&[&wanted.resource], None)
-            .await
-            .map_err(failure)?;
-        fetched(&token)
+    fn app(
+        &self,
+        tenant: &str,
+        client: &str,
+        proof: &Proof,
+        needed: &Secret<String>,
+        client_options: ClientOptions,
+    ) -> Result<azure_core::Result<Arc<dyn TokenCredential>>, FetchFailure> {
+        Ok(match proof {
+            Proof::Secret(_) => {
+                let secret = needed.expose().trim_end_matches(['\r', '\n']).to_owned();
+                let options = ClientSecretCredentialOptions { client_options };
+                let secret = AzureSecret::new(secret);
+                ClientSecretCredential::new(tenant, client.to_owned(), secret, Some(options))
+                    .map(|made| made as _)
+            }
+            Proof::Certificate(_) => {
+                let audience = format!(
+                    "{}/{tenant}/oauth2/v2.0/token",
+                    self.authority_url.trim_end_matches('/')
+                );
+                let now = self.entra.clock.now().unix;
+                let assertion = Assertion::sign(needed, client, &audience, now)
+                    .map_err(|why| FetchFailure::Needs(format!("the app's certificate: {why}")))?;
+                let options = ClientAssertionCredentialOptions { client_options };
+                ClientAssertionCredential::new(
+                    tenant.to_owned(),
+                    client.to_owned(),
+                    assertion,
+                    Some(options),
+                )
+                .map(|made| made as _)
+            }
+        })
+    }
+
+    fn at_authority(&self, passage: &Arc<Passage>, host: Option<String>) -> ClientOptions {
+        let mut cloud = CustomConfiguration::default();
+        cloud.authority_host = host.unwrap_or_else(|| self.authority_url.clone());
+        ClientOptions {
+            cloud: Some(Arc::new(CloudConfiguration::Custom(cloud))),
+            ..options(passage)
+        }
     }
 }
 
-impl TokenSource for AzureIdentity {
+/// What AKS's webhook says of the cloud.
+fn authority_host() -> Option<String> {
+    std::env::var("AZURE_AUTHORITY_HOST")
+        .ok()
+        .filter(|host| !host.is_empty())
+}
+
+fn options(passage: &Arc<Passage>) -> ClientOptions {
+    ClientOptions {
+        transport: Some(Transport::new(passage.clone())),
+        // Its own retries sleep by a thread each, on a clock that tests cannot move, for up to 72 s; the
+        // loop in `refresh` retries instead.
+        retry: RetryOptions::none(),
+        ..ClientOptions::default()
+    }
+}
+
+/// A credential and the way out that it uses, which has seen the answer.
+struct OneFetch {
+    token_credential: Arc<dyn TokenCredential>,
+    passage: Arc<Passage>,
+}
+
+impl Source for AzureSource {
     fn fetch<'a>(
         &'a self,
-        wanted: &'a ManagedIdentity,
-    ) -> BoxFuture<'a, Result<FetchedToken, FetchFailure>> {
-        Box::pin(self.token(wanted))
+        wanted: &'a Wanted,
+        needed: Needed,
+    ) -> BoxFuture<'a, Result<Fetched, FetchFailure>> {
+        match wanted {
+            Wanted::Token(token) => Box::pin(self.token(token, needed)),
+            Wanted::Secret(secret) => {
+                Box::pin(vault::read(Arc::clone(&self.vault), secret, needed))
+            }
+        }
     }
 
-    fn check(&self, wanted: &ManagedIdentity) -> Result<(), FetchFailure> {
-        self.credential(&wanted.identity).map(drop)
+    fn check(&self, wanted: &Wanted) -> Result<(), FetchFailure> {
+        match wanted {
+            Wanted::Token(token) => self.check_identity(&token.identity),
+            Wanted::Secret(secret) => self.check_identity(&secret.reader),
+        }
     }
 }
 
-fn user_assigned(identity: &Identity) -> Option<UserAssignedId> {
+impl AzureSource {
+    fn check_identity(&self, identity: &Identity) -> Result<(), FetchFailure> {
+        match (identity, &self.platform) {
+            // Its proof may not be there yet.
+            (Identity::App { .. }, _) => Ok(()),
+            (Identity::System, Platform::Arc { .. }) => Ok(()),
+            (
+                Identity::ClientId(_) | Identity::ObjectId(_) | Identity::ResourceId(_),
+                Platform::Arc { .. },
+            ) => Err(FetchFailure::Unsupported(
+                "Azure Arc has no user-assigned identities here: leave the ID out".to_owned(),
+            )),
+            (Identity::Workload { token_file, .. }, _) => {
+                workload_is_set_up(token_file.as_ref())?;
+                // The file may come later than the gateway; what the crate says of all else is final.
+                match self.credential(identity, None) {
+                    Err(FetchFailure::Unsupported(why))
+                        if !why.contains("read federated token") =>
+                    {
+                        Err(FetchFailure::Unsupported(why))
+                    }
+                    Ok(_) | Err(_) => Ok(()),
+                }
+            }
+            (_, _) => self.credential(identity, None).map(drop),
+        }
+    }
+}
+
+/// AKS's proxy for token exchanges is another protocol, which the crate does not know.
+fn workload_is_set_up(token_file: Option<&PathBuf>) -> Result<(), FetchFailure> {
+    let is_set = |name: &str| std::env::var_os(name).is_some();
+    if is_set("AZURE_KUBERNETES_TOKEN_PROXY") {
+        return Err(FetchFailure::Unsupported(
+            "AZURE_KUBERNETES_TOKEN_PROXY is set: identity bindings through AKS's proxy are not supported; use workload identity without them".to_owned(),
+        ));
+    }
+    if token_file.is_none() && !is_set("AZURE_FEDERATED_TOKEN_FILE") {
+        return Err(FetchFailure::Unsupported(
+            "AZURE_FEDERATED_TOKEN_FILE is not set: label the pod `azure.workload.identity/use: \"true\"`, annotate its service account, or write `tokenFile`".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+fn user_assigned(identity: &Identity, by_resource: bool) -> Option<UserAssignedId> {
     match identity {
-        Identity::System => None,
         Identity::ClientId(id) => Some(UserAssignedId::ClientId(id.clone())),
         Identity::ObjectId(id) => Some(UserAssignedId::ObjectId(id.clone())),
+        // The crate refuses these at App Service, whose parameter it does not know; `Passage` renames it.
+        Identity::ResourceId(id) if by_resource => Some(UserAssignedId::ClientId(id.clone())),
         Identity::ResourceId(id) => Some(UserAssignedId::ResourceId(id.clone())),
+        Identity::System | Identity::Workload { .. } | Identity::App { .. } => None,
     }
-}
-
-fn fetched(token: &AccessToken) -> Result<FetchedToken, FetchFailure> {
-    let expires = u64::try_from(token.expires_on.unix_timestamp());
-    Ok(FetchedToken {
-        token: Secret::new(token.token.secret().to_owned()),
-        expires: Duration::from_secs(expires.map_err(|_| FetchFailure::AlreadyExpired)?),
-    })
 }
 
 /// Finds the gateway's own error within the crate's. Of the rest nothing is quoted: a parser's
 /// complaint may hold a piece of the token.
 fn failure(error: azure_core::Error) -> FetchFailure {
+    if let ErrorKind::HttpResponse { status, .. } = error.kind()
+        && let Ok(status) = StatusCode::from_u16(u16::from(*status))
+    {
+        return FetchFailure::Refused(Refusal {
+            status,
+            code: None,
+            retry_after: None,
+        });
+    }
     match error.into_downcast::<Refused>() {
         Ok(Refused::Unreachable(cause)) => FetchFailure::Unreachable(cause),
         Ok(Refused::Answer(refusal)) => FetchFailure::Refused(refusal),
+        Ok(Refused::Needs(why)) => FetchFailure::Needs(why.to_owned()),
         Err(outer) => match outer.into_downcast::<azure_core::Error>() {
             Ok(inner) => failure(inner),
             Err(_) => FetchFailure::Unreadable,
@@ -146,122 +360,8 @@ fn failure(error: azure_core::Error) -> FetchFailure {
     }
 }
 
-/// The way out: the crate's requests over the gateway's client.
-#[derive(Debug)]
-struct Door {
-    client: Client,
-    imds: Option<SocketAddr>,
-}
-
-impl Door {
-    async fn pass(&self, request: &AzureRequest) -> azure_core::Result<AsyncRawResponse> {
-        let request = self.outgoing(request).map_err(stop)?;
-        let answer = self.client.send(request, BOUNDS).await;
-        let answer = answer.map_err(|cause| stop(Refused::Unreachable(cause)))?;
-        if !answer.status().is_success() {
-            return Err(stop(Refused::Answer(refusal(&answer))));
-        }
-        Ok(AsyncRawResponse::from_bytes(
-            AzureStatus::from(answer.status().as_u16()),
-            Headers::new(),
-            answer.into_body(),
-        ))
-    }
-
-    fn outgoing(&self, request: &AzureRequest) -> Result<Request<Bytes>, Refused> {
-        let Body::Bytes(body) = request.body() else {
-            return Err(BAD_REQUEST);
-        };
-        let mut outgoing = Request::builder()
-            .method(request.method().as_str())
-            .uri(self.redirected(request.url()).as_str());
-        for (name, value) in request.headers().iter() {
-            outgoing = outgoing.header(name.as_str(), value.as_str());
-        }
-        outgoing.body(body.clone()).map_err(|_| BAD_REQUEST)
-    }
-
-    fn redirected(&self, url: &Url) -> Url {
-        let mut url = url.clone();
-        if let Some(imds) = self.imds
-            && url.host_str() == Some(IMDS)
-        {
-            // Neither can fail for an http URL with a host; if it did, IMDS would be asked, and the
-            // client refuses plain http to it.
-            let _ = url.set_ip_host(imds.ip());
-            let _ = url.set_port(Some(imds.port()));
-        }
-        url
-    }
-}
-
-const BAD_REQUEST: Refused = Refused::Unreachable(FetchError::BadRequest(
-    "the request for a token cannot be sent",
-));
-
-impl HttpClient for Door {
-    // As `async_trait` writes it, which the trait was made with.
-    fn execute_request<'a, 'b, 'c>(
-        &'a self,
-        request: &'b AzureRequest,
-    ) -> Pin<Box<dyn Future<Output = azure_core::Result<AsyncRawResponse>> + Send + 'c>>
-    where
-        'a: 'c,
-        'b: 'c,
-        Self: 'c,
-    {
-        Box::pin(self.pass(request))
-    }
-}
-
-/// Why a request brought no token response, on its way through the crate.
-#[derive(Debug)]
-enum Refused {
-    Unreachable(FetchError),
-    Answer(Refusal),
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreachable(cause) => fmt::Display::fmt(cause, f),
-            Self::Answer(refusal) => fmt::Display::fmt(refusal, f),
-        }
-    }
-}
-
-impl StdError for Refused {}
-
-/// An error of a kind that the crate does not retry. Its own retries sleep by a thread each, on a
-/// clock that tests cannot move, for up to 72 s; the loop in `refresh` retries instead.
-fn stop(refused: Refused) -> azure_core::Error {
-    azure_core::Error::new(ErrorKind::Other, refused)
-}
-
-fn refusal(answer: &Response<Bytes>) -> Refusal {
-    #[derive(Deserialize)]
-    struct Problem {
-        error: String,
-    }
-    let problem: Option<Problem> = serde_json::from_slice(answer.body()).ok();
-    let seconds = answer.headers().get(RETRY_AFTER);
-    let seconds = seconds.and_then(|value| value.to_str().ok()?.trim().parse().ok());
-    Refusal {
-        status: answer.status(),
-        code: problem
-            .map(|problem| problem.error)
-            .filter(|code| is_code(code)),
-        retry_after: seconds.map(Duration::from_secs),
-    }
-}
-
-/// Codes are short words; what is not one does not reach the log.
-fn is_code(text: &str) -> bool {
-    (1..=64).contains(&text.len())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
-}
+/// The longest that one exchange with Azure takes.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests;

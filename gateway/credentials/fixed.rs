@@ -7,6 +7,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::header::HeaderValue;
 
 use crate::secret::Secret;
@@ -15,8 +17,11 @@ use crate::secret::Secret;
 /// size is the wrong file.
 const LONGEST: usize = 8 * 1024;
 
+/// The longest text: certificates with their chain and key.
+const LONGEST_TEXT: usize = 64 * 1024;
+
 /// Where a secret stands. The place is not secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum SecretFrom {
     /// In this environment variable.
     Env(String),
@@ -25,7 +30,36 @@ pub enum SecretFrom {
 }
 
 impl SecretFrom {
+    /// Reads a secret of any form and of several lines: a certificate, keys. What is no text is answered
+    /// in base64, as key vaults hold it.
+    ///
+    /// # Errors
+    /// When there is none, or it is longer than 64 KiB.
+    pub fn text(&self) -> Result<Secret<String>, SecretError> {
+        let bytes = match self {
+            Self::Env(name) => std::env::var_os(name)
+                .map(OsString::into_encoded_bytes)
+                .ok_or(SecretFault::NotSet),
+            Self::File(path) => {
+                whole(path, LONGEST_TEXT).map_err(|cause| SecretFault::Unreadable(cause.kind()))
+            }
+        };
+        let text = bytes.and_then(|bytes| match bytes.len() {
+            0 => Err(SecretFault::Empty),
+            length if length > LONGEST_TEXT => Err(SecretFault::TooLong),
+            _ => Ok(String::from_utf8(bytes)
+                .unwrap_or_else(|binary| STANDARD.encode(binary.as_bytes()))),
+        });
+        text.map(Secret::new).map_err(|fault| SecretError {
+            place: self.clone(),
+            fault,
+        })
+    }
+
     /// Reads the secret, at start and at each reload.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be the value of a header field.
     pub fn read(&self) -> Result<Secret<HeaderValue>, SecretError> {
         self.read_with(|name| std::env::var_os(name))
     }
@@ -38,7 +72,9 @@ impl SecretFrom {
             Self::Env(name) => env(name)
                 .map(OsString::into_encoded_bytes)
                 .ok_or(SecretFault::NotSet),
-            Self::File(path) => whole(path).map_err(|cause| SecretFault::Unreadable(cause.kind())),
+            Self::File(path) => {
+                whole(path, LONGEST).map_err(|cause| SecretFault::Unreadable(cause.kind()))
+            }
         };
         bytes
             .and_then(|bytes| header_value(&bytes))
@@ -76,7 +112,7 @@ pub enum SecretFault {
     Unreadable(io::ErrorKind),
     /// There is nothing in it.
     Empty,
-    /// It is longer than 8 KiB.
+    /// It is longer than 8 KiB, or than 64 KiB where it may have several lines.
     TooLong,
     /// It begins or ends with a space, which the receiver would not see (RFC 9110 section 5.5).
     OuterSpace,
@@ -91,7 +127,7 @@ impl fmt::Display for SecretError {
             SecretFault::NotSet => write!(f, "{place} is not set"),
             SecretFault::Unreadable(kind) => write!(f, "{place} cannot be read: {kind}"),
             SecretFault::Empty => write!(f, "{place} is empty"),
-            SecretFault::TooLong => write!(f, "{place} holds more than {LONGEST} bytes"),
+            SecretFault::TooLong => write!(f, "{place} holds more than may be there"),
             SecretFault::OuterSpace => write!(f, "{place} begins or ends with a space"),
             SecretFault::NotPrintable => write!(
                 f,
@@ -103,16 +139,17 @@ impl fmt::Display for SecretError {
 
 impl std::error::Error for SecretError {}
 
-fn whole(path: &Path) -> io::Result<Vec<u8>> {
+fn whole(path: &Path, longest: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     // Two more for the newline, one more to see that it is too long.
     File::open(path)?
-        .take(LONGEST as u64 + 3)
+        .take(longest as u64 + 3)
         .read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-fn header_value(bytes: &[u8]) -> Result<Secret<HeaderValue>, SecretFault> {
+/// A secret as the value of a header field.
+pub(super) fn header_value(bytes: &[u8]) -> Result<Secret<HeaderValue>, SecretFault> {
     let text = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     let text = text.strip_suffix(b"\r").unwrap_or(text);
     if text.is_empty() {

@@ -1,5 +1,5 @@
 //! What the gateway presents to backends. It is in memory ahead of need: a request never waits for
-//! a token, save for the first, and never goes on without one or with an expired one.
+//! a token or a secret, save for the first, and never goes on without one or with an expired one.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,19 +9,24 @@ use http::header::{self, HeaderName, HeaderValue};
 
 use crate::clock::Now;
 use crate::denial::{Denial, Reason};
+use crate::seal::Signed;
 use crate::secret::Secret;
 
 pub mod azure;
 pub mod fixed;
-pub mod identity;
 mod refresh;
+pub mod sas;
 pub mod slot;
+pub mod source;
 pub mod store;
+pub mod wanted;
 
-pub use azure::AzureIdentity;
-pub use identity::{FetchFailure, FetchedToken, Identity, ManagedIdentity, TokenSource};
+pub use azure::AzureSource;
+pub use sas::SasQuery;
 pub use slot::{Slot, Status, Unavailable};
+pub use source::{FetchFailure, Fetched, Refusal, Source};
 pub use store::Credentials;
+pub use wanted::{Asked, Identity, Place, Proof, Wanted, WantedSecret, WantedToken};
 
 /// The field in which Azure Functions takes its keys.
 pub const FUNCTIONS_KEY: HeaderName = HeaderName::from_static("x-functions-key");
@@ -34,56 +39,123 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 pub enum Credential {
     /// Nothing, and somebody wrote that down.
     None,
-    /// An Entra token of a managed identity, as `Authorization: Bearer`.
-    ManagedIdentity(Arc<Slot>),
+    /// An Entra token, as `Authorization: Bearer`.
+    Token(Arc<Slot>),
     /// A secret in a field of its own.
     Header {
         /// The field.
         name: HeaderName,
         /// The secret.
-        value: Secret<HeaderValue>,
+        value: Held<HeaderValue>,
     },
+    /// The signature of a Logic App's SAS URL, in the query.
+    Sas(Held<SasQuery>),
+}
+
+/// A secret that stands fast until the next reload, or one that is kept fresh.
+#[derive(Clone, Debug)]
+pub enum Held<T> {
+    /// From a file or variable.
+    Fixed(Secret<T>),
+    /// From a key vault.
+    Slot(Arc<Slot>),
+}
+
+impl<T> Held<T> {
+    fn slot(&self) -> Option<&Arc<Slot>> {
+        match self {
+            Self::Fixed(_) => None,
+            Self::Slot(slot) => Some(slot),
+        }
+    }
 }
 
 impl Credential {
     /// A key of an Azure Functions app.
-    pub fn function_key(value: Secret<HeaderValue>) -> Self {
+    pub fn function_key(value: Held<HeaderValue>) -> Self {
         Self::Header {
             name: FUNCTIONS_KEY,
             value,
         }
     }
 
-    /// What to send with a request that came at `now`. Waits only for a managed identity whose
-    /// first token is still being fetched, and no longer than `wait`.
-    pub async fn present(&self, now: &Now, wait: Duration) -> Result<Presented, Denial> {
-        Ok(Presented(match self {
+    /// The slot that it is kept fresh in, if it is.
+    pub fn slot(&self) -> Option<&Arc<Slot>> {
+        match self {
             Self::None => None,
-            Self::ManagedIdentity(slot) => {
-                let bearer = slot.ready(now, wait).await;
-                Some((
-                    header::AUTHORIZATION,
-                    bearer.map_err(|why| denied(slot, &why))?,
-                ))
+            Self::Token(slot) => Some(slot),
+            Self::Header { value, .. } => value.slot(),
+            Self::Sas(value) => value.slot(),
+        }
+    }
+
+    /// What to send with a request that came at `now`, to a URL that is `signed` by itself or not. Waits
+    /// only while something is fetched for the first time, and no longer than `wait`.
+    ///
+    /// # Errors
+    /// `CredentialUnavailable`.
+    pub async fn present(
+        &self,
+        now: &Now,
+        wait: Duration,
+        signed: Signed,
+    ) -> Result<Presented, Denial> {
+        if self.yields_to(signed) {
+            return Ok(Presented(Carried::InTheUrl));
+        }
+        Ok(Presented(match self {
+            Self::None => Carried::Nothing,
+            Self::Token(slot) => {
+                Carried::Field(header::AUTHORIZATION, field(slot, now, wait).await?)
             }
-            Self::Header { name, value } => Some((name.clone(), sensitive(value.expose()))),
+            Self::Header { name, value } => {
+                let value = match value {
+                    Held::Fixed(value) => sensitive(value.expose()),
+                    Held::Slot(slot) => field(slot, now, wait).await?,
+                };
+                Carried::Field(name.clone(), value)
+            }
+            Self::Sas(Held::Fixed(query)) => Carried::Query(query.expose().clone()),
+            Self::Sas(Held::Slot(slot)) => Carried::Query(query(slot, now, wait).await?),
         }))
     }
 
-    /// The backend answered 401 to this credential. A managed identity asks for a new token, at most
-    /// every 30 s; a fixed secret can do nothing about it.
+    /// Whether the signature in the URL takes its place. A Logic App refuses a request with two of them;
+    /// a Functions host would check `x-functions-key` and not the `code` beside it, while a token is for
+    /// App Service's built-in authentication in front of the host, which knows no keys.
+    fn yields_to(&self, signed: Signed) -> bool {
+        match (signed, self) {
+            (Signed::None, _) => false,
+            (Signed::Sas, _) | (Signed::Code, Self::None | Self::Sas(_)) => true,
+            (Signed::Code, Self::Header { name, .. }) => *name == FUNCTIONS_KEY,
+            (Signed::Code, Self::Token(_)) => false,
+        }
+    }
+
+    /// The backend answered 401 to this credential. What is fetched is fetched anew, at most every 30 s; a
+    /// fixed secret can do nothing about it.
     pub fn refused(&self) {
-        match self {
-            Self::ManagedIdentity(slot) => slot.refused(),
-            Self::None | Self::Header { .. } => {}
+        if let Some(slot) = self.slot() {
+            slot.refused();
         }
     }
 }
 
-fn denied(slot: &Slot, why: &Unavailable) -> Denial {
+async fn field(slot: &Slot, now: &Now, wait: Duration) -> Result<HeaderValue, Denial> {
+    let field = slot.ready(now, wait).await;
+    field.map_err(|why| denied(slot, &why.to_string()))
+}
+
+async fn query(slot: &Slot, now: &Now, wait: Duration) -> Result<SasQuery, Denial> {
+    let text = slot.ready_text(now, wait).await;
+    let text = text.map_err(|why| denied(slot, &why.to_string()))?;
+    SasQuery::read(text.expose()).map_err(|why| denied(slot, why))
+}
+
+fn denied(slot: &Slot, why: &str) -> Denial {
     Denial::from(Reason::CredentialUnavailable)
         .retry_after(RETRY_AFTER)
-        .expected(format!("a token of {}", slot.wanted()), why.to_string())
+        .expected(slot.wanted().to_string(), why)
 }
 
 /// The secret's own flag is not relied on: whoever made it may have forgotten.
@@ -93,31 +165,46 @@ fn sensitive(value: &HeaderValue) -> HeaderValue {
     value
 }
 
-/// Proof that the backend's credential was taken care of, and the field that carries it, if any.
+/// Proof that the backend's credential was taken care of, and what carries it, if anything does.
 /// Only [`Credential::present`] makes it.
 #[must_use = "the request has to carry it"]
-pub struct Presented(Option<(HeaderName, HeaderValue)>);
+pub struct Presented(Carried);
+
+/// What carries a credential.
+pub enum Carried {
+    /// There is none.
+    Nothing,
+    /// The URL is signed already.
+    InTheUrl,
+    /// A field to set on the request, replacing what stands there. The value is marked sensitive.
+    Field(HeaderName, HeaderValue),
+    /// Parameters to add to the query.
+    Query(SasQuery),
+}
 
 impl Presented {
     /// Whether a credential goes along, so that a 401 of the backend's is an answer to it.
     pub fn carries(&self) -> bool {
-        self.0.is_some()
+        !matches!(self.0, Carried::Nothing)
     }
 
-    /// The name of the field that carries it, if any.
+    /// The name of the field that carries it, if one does.
     pub fn name(&self) -> Option<&HeaderName> {
-        self.0.as_ref().map(|(name, _)| name)
+        match &self.0 {
+            Carried::Field(name, _) => Some(name),
+            Carried::Nothing | Carried::InTheUrl | Carried::Query(_) => None,
+        }
     }
 
-    /// The field to set on the request, replacing what stands there. The value is marked sensitive.
-    pub fn into_field(self) -> Option<(HeaderName, HeaderValue)> {
+    /// What the request has to carry.
+    pub fn into_carried(self) -> Carried {
         self.0
     }
 }
 
 impl fmt::Debug for Presented {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.0.as_ref().map(|(name, _)| name.as_str());
+        let name = self.name().map(HeaderName::as_str);
         f.debug_tuple("Presented").field(&name).finish()
     }
 }

@@ -1,5 +1,5 @@
-//! One token, held ready for every route and worker that wants it. Reading it costs a load and a
-//! comparison.
+//! One token or secret, held ready for every route and worker that wants it. Reading it costs a load
+//! and a comparison.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,14 +11,17 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
-use super::identity::{FetchFailure, FetchedToken, ManagedIdentity, TokenSource};
-use super::refresh;
+use super::fixed::{SecretFrom, header_value};
+use super::refresh::{self, Due};
+use super::source::{FetchFailure, Fetched, Needed, Source};
+use super::wanted::Wanted;
 use crate::clock::{Clock, Now};
+use crate::secret::Secret;
 
 /// A token that ends sooner than this is not sent: it has to be alive when the backend looks at it.
 pub(super) const MARGIN: Duration = Duration::from_secs(10);
 
-/// The place of one token. While somebody holds it, the token is kept fresh.
+/// The place of one token or secret. While somebody holds it, it is kept fresh.
 pub struct Slot {
     shared: Arc<Shared>,
     clock: Arc<dyn Clock>,
@@ -27,15 +30,15 @@ pub struct Slot {
 
 impl Slot {
     pub(super) fn start(
-        wanted: ManagedIdentity,
-        source: Arc<dyn TokenSource>,
+        wanted: Wanted,
+        needs: Needs,
+        source: Arc<dyn Source>,
         clock: Arc<dyn Clock>,
         control: &Handle,
     ) -> Arc<Self> {
         let shared = Arc::new(Shared::new(wanted));
-        let refresher = control
-            .spawn(refresh::keep_fresh(shared.clone(), source, clock.clone()))
-            .abort_handle();
+        let refreshing = refresh::keep_fresh(shared.clone(), needs, source, clock.clone());
+        let refresher = control.spawn(refreshing).abort_handle();
         Arc::new(Self {
             shared,
             clock,
@@ -43,23 +46,34 @@ impl Slot {
         })
     }
 
-    /// Whose token this is, and for whom.
-    pub fn wanted(&self) -> &ManagedIdentity {
+    /// What this is.
+    pub fn wanted(&self) -> &Wanted {
         &self.shared.wanted
     }
 
-    /// `Bearer` and the token, marked sensitive; `None` if there is none that lives for another 10 s.
+    /// The value of the header field, marked sensitive: `Bearer` and the token, or the secret itself.
+    /// `None` if there is no token that lives for another 10 s, or no secret that can be a field's value.
     pub fn current(&self, now: &Now) -> Option<HeaderValue> {
         let held = self.shared.held.load();
-        let held = held.as_ref()?;
-        (now.unix + MARGIN < held.expires).then(|| held.bearer.clone())
+        let held = held.as_ref().filter(|held| held.is_good(now))?;
+        held.field.clone()
+    }
+
+    /// The token or secret itself.
+    pub fn text(&self, now: &Now) -> Option<Secret<String>> {
+        let held = self.shared.held.load();
+        let held = held.as_ref().filter(|held| held.is_good(now))?;
+        Some(held.text.clone())
     }
 
     /// As [`Slot::current`], but waits, no longer than `wait`, while the first fetch is under way.
     /// After that it never waits: what is not there now will not be there in a moment.
+    ///
+    /// # Errors
+    /// Why there is none.
     pub async fn ready(&self, now: &Now, wait: Duration) -> Result<HeaderValue, Unavailable> {
-        if let Some(bearer) = self.current(now) {
-            return Ok(bearer);
+        if let Some(field) = self.current(now) {
+            return Ok(field);
         }
         self.first_fetch(wait).await;
         // `now` has aged while this waited.
@@ -67,7 +81,25 @@ impl Slot {
             .ok_or_else(|| self.unavailable())
     }
 
-    async fn first_fetch(&self, wait: Duration) {
+    /// The same for the token or secret itself.
+    ///
+    /// # Errors
+    /// As for [`Slot::ready`].
+    pub async fn ready_text(
+        &self,
+        now: &Now,
+        wait: Duration,
+    ) -> Result<Secret<String>, Unavailable> {
+        if let Some(text) = self.text(now) {
+            return Ok(text);
+        }
+        self.first_fetch(wait).await;
+        self.text(&self.clock.now())
+            .ok_or_else(|| self.unavailable())
+    }
+
+    /// Waits, no longer than `wait`, while the first fetch is under way.
+    pub async fn first_fetch(&self, wait: Duration) {
         let mut progress = self.shared.progress.subscribe();
         if progress.borrow().first_is_over {
             return;
@@ -88,7 +120,13 @@ impl Slot {
             return Unavailable::FirstFetchUnderWay;
         }
         let failure = progress.last_failure.as_ref();
-        Unavailable::NoToken(failure.map_or_else(String::new, |failure| failure.text.clone()))
+        let held = self.shared.held.load();
+        let unfit = held.as_ref().is_some_and(|held| held.field.is_none());
+        Unavailable::NoToken(match failure {
+            Some(failure) => failure.text.clone(),
+            None if unfit => "the secret cannot be a header's value: it is longer than 8 KiB, or holds a line break or what is not ASCII".to_owned(),
+            None => String::new(),
+        })
     }
 
     /// The backend answered 401 to this token: asks for a new one, unless the last fetch began less
@@ -99,8 +137,10 @@ impl Slot {
 
     /// For readiness and metrics.
     pub fn status(&self) -> Status {
+        let held = self.shared.held.load();
         Status {
-            expires: self.shared.held.load().as_ref().map(|held| held.expires),
+            is_held: held.is_some(),
+            expires: held.as_ref().and_then(|held| held.expires),
             last_failure: self.shared.progress.borrow().last_failure.clone(),
         }
     }
@@ -121,18 +161,36 @@ impl fmt::Debug for Slot {
 /// How a slot is doing. Holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// When the newest token expires, since the Unix epoch, though that may be in the past; `None`
-    /// if there never was one.
+    /// Whether there ever was one.
+    pub is_held: bool,
+    /// When the newest token expires, since the Unix epoch, though that may be in the past; `None` for
+    /// a secret, and if there never was a token.
     pub expires: Option<Duration>,
     /// The newest failure since the last success.
     pub last_failure: Option<Failure>,
 }
 
 impl Status {
-    /// Whether the token can be presented at `now`.
+    /// Whether it can be presented at `now`.
     pub fn is_ready(&self, now: &Now) -> bool {
-        self.expires
-            .is_some_and(|expires| now.unix + MARGIN < expires)
+        self.is_held
+            && self
+                .expires
+                .is_none_or(|expires| now.unix + MARGIN < expires)
+    }
+
+    /// Why it is not as it should be: it cannot be presented, or the last fetch failed in a way that will not
+    /// pass by itself, so that what is held is the last that there will be.
+    pub fn fault(&self, now: &Now) -> Option<String> {
+        let failure = self.last_failure.as_ref();
+        match (self.is_ready(now), failure) {
+            (true, Some(failure)) if failure.is_final => {
+                Some(format!("{}; the last good one is still used", failure.text))
+            }
+            (true, _) => None,
+            (false, Some(failure)) => Some(failure.text.clone()),
+            (false, None) => Some("not fetched yet".to_owned()),
+        }
     }
 }
 
@@ -145,6 +203,8 @@ pub struct Failure {
     pub text: String,
     /// How many fetches have failed in a row.
     pub in_a_row: u32,
+    /// Whether it will not pass by itself.
+    pub is_final: bool,
 }
 
 /// There is no token that may be sent now.
@@ -159,9 +219,9 @@ pub enum Unavailable {
 impl fmt::Display for Unavailable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::FirstFetchUnderWay => f.write_str("the first token is still being fetched"),
-            Self::NoToken(why) if why.is_empty() => f.write_str("no valid token"),
-            Self::NoToken(why) => write!(f, "no valid token: {why}"),
+            Self::FirstFetchUnderWay => f.write_str("it is still being fetched for the first time"),
+            Self::NoToken(why) if why.is_empty() => f.write_str("there is no valid one"),
+            Self::NoToken(why) => write!(f, "there is no valid one: {why}"),
         }
     }
 }
@@ -170,7 +230,7 @@ impl std::error::Error for Unavailable {}
 
 /// What the slot and its loop share.
 pub(super) struct Shared {
-    pub(super) wanted: ManagedIdentity,
+    pub(super) wanted: Wanted,
     held: ArcSwapOption<Held>,
     progress: watch::Sender<Progress>,
     pub(super) again: Notify,
@@ -178,8 +238,17 @@ pub(super) struct Shared {
 
 // No `Debug`: it holds the token.
 struct Held {
-    bearer: HeaderValue,
-    expires: Duration,
+    text: Secret<String>,
+    /// `None` for a secret that cannot be the value of a field.
+    field: Option<HeaderValue>,
+    expires: Option<Duration>,
+}
+
+impl Held {
+    fn is_good(&self, now: &Now) -> bool {
+        self.expires
+            .is_none_or(|expires| now.unix + MARGIN < expires)
+    }
 }
 
 #[derive(Default)]
@@ -189,7 +258,7 @@ struct Progress {
 }
 
 impl Shared {
-    fn new(wanted: ManagedIdentity) -> Self {
+    fn new(wanted: Wanted) -> Self {
         Self {
             wanted,
             held: ArcSwapOption::empty(),
@@ -198,34 +267,104 @@ impl Shared {
         }
     }
 
-    /// Takes the token into use and says how long it will live. A token that is malformed or as good
+    /// Takes what was fetched into use and says when to fetch again. A token that is malformed or as good
     /// as expired is not taken.
-    pub(super) fn hold(&self, token: &FetchedToken, now: &Now) -> Result<Duration, FetchFailure> {
-        let bearer = bearer(token.token.expose()).ok_or(FetchFailure::Unreadable)?;
-        let lifetime = token.expires.saturating_sub(now.unix);
-        if lifetime <= MARGIN {
-            return Err(FetchFailure::AlreadyExpired);
-        }
-        let expires = token.expires;
-        self.held.store(Some(Arc::new(Held { bearer, expires })));
-        // After the token is there: whoever is woken by this looks for it.
+    pub(super) fn hold(&self, fetched: &Fetched, now: &Now) -> Result<Due, FetchFailure> {
+        let text = fetched.secret.expose();
+        let (field, due) = match (&self.wanted, fetched.expires) {
+            (Wanted::Token(_), Some(expires)) => {
+                let bearer = bearer(text).ok_or(FetchFailure::Unreadable)?;
+                let lifetime = expires.saturating_sub(now.unix);
+                if lifetime <= MARGIN {
+                    return Err(FetchFailure::AlreadyExpired);
+                }
+                let refresh_in = fetched.refresh_in;
+                let due = Due::Token {
+                    lifetime,
+                    refresh_in,
+                };
+                (Some(bearer), due)
+            }
+            (Wanted::Secret(wanted), _) if !text.trim().is_empty() => {
+                let field = header_value(text.as_bytes()).ok();
+                let every = wanted.refresh_every;
+                (field.map(sensitive), Due::Secret { every })
+            }
+            (Wanted::Token(_), None) | (Wanted::Secret(_), _) => {
+                return Err(FetchFailure::Unreadable);
+            }
+        };
+        self.held.store(Some(Arc::new(Held {
+            text: fetched.secret.clone(),
+            field,
+            expires: fetched.expires,
+        })));
+        // After it is there: whoever is woken by this looks for it.
         self.progress.send_replace(Progress {
             first_is_over: true,
             last_failure: None,
         });
-        Ok(lifetime)
+        Ok(due)
     }
 
-    /// Remembers why there is no new token. The old one stays.
+    /// Remembers why there is nothing new. What was there stays.
     pub(super) fn failed(&self, failure: &FetchFailure, now: &Now, in_a_row: u32) {
+        let asked = self.wanted.asked();
         self.progress.send_replace(Progress {
             first_is_over: true,
             last_failure: Some(Failure {
                 at: now.unix,
-                text: failure.to_string(),
+                text: failure.words(asked),
                 in_a_row,
+                is_final: failure.is_final(asked),
             }),
         });
+    }
+}
+
+fn sensitive(value: Secret<HeaderValue>) -> HeaderValue {
+    let mut value = value.expose().clone();
+    value.set_sensitive(true);
+    value
+}
+
+/// What has to be there before a fetch.
+pub(super) enum Needs {
+    /// Nothing.
+    Nothing,
+    /// What another slot holds.
+    Slot(Arc<Slot>),
+    /// What stands in a file or variable.
+    Here(SecretFrom),
+}
+
+impl Needs {
+    /// Has it ready; waits while it is fetched for the first time.
+    pub(super) async fn ready(
+        &self,
+        clock: &dyn Clock,
+        wait: Duration,
+    ) -> Result<Needed, FetchFailure> {
+        match self {
+            Self::Nothing => Ok(None),
+            Self::Here(place) => match place.text() {
+                Ok(text) => Ok(Some(text)),
+                Err(why) => Err(FetchFailure::Needs(why.to_string())),
+            },
+            Self::Slot(slot) => match slot.ready_text(&clock.now(), wait).await {
+                Ok(text) => Ok(Some(text)),
+                Err(why) => Err(FetchFailure::Needs(format!("{}: {why}", slot.wanted()))),
+            },
+        }
+    }
+
+    /// What was needed may be why the answer was no: it is fetched anew, too.
+    pub(super) fn refused_by(&self, failure: &FetchFailure) {
+        if let (Self::Slot(slot), FetchFailure::Refused(refusal)) = (self, failure)
+            && matches!(refusal.status.as_u16(), 400 | 401)
+        {
+            slot.refused();
+        }
     }
 }
 

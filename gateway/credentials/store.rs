@@ -1,6 +1,6 @@
-//! The slots that are in use. Routes, backends and snapshots that want the same token share one, so
-//! that a reload fetches nothing that is there already, and the identity endpoint, which throttles,
-//! is asked once.
+//! The slots that are in use. Routes, backends and snapshots that want the same share one, so that a
+//! reload fetches nothing that is there already, and the identity endpoint, which throttles, is asked
+//! once.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -8,21 +8,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::runtime::Handle;
 
-use super::identity::{FetchFailure, ManagedIdentity, TokenSource};
-use super::slot::Slot;
+use super::slot::{Needs, Slot};
+use super::source::{FetchFailure, Source};
+use super::wanted::{Identity, Place, Proof, Wanted, WantedToken};
 use crate::clock::Clock;
 
-/// All managed identity tokens of the process.
+/// All tokens and fetched secrets of the process.
 pub struct Credentials {
     clock: Arc<dyn Clock>,
-    source: Arc<dyn TokenSource>,
+    source: Arc<dyn Source>,
     control: Handle,
-    slots: Mutex<HashMap<ManagedIdentity, Weak<Slot>>>,
+    slots: Mutex<HashMap<Wanted, Weak<Slot>>>,
 }
 
 impl Credentials {
-    /// Tokens come from `source`, and are kept fresh by tasks on the runtime `control`.
-    pub fn new(clock: Arc<dyn Clock>, source: Arc<dyn TokenSource>, control: Handle) -> Arc<Self> {
+    /// They come from `source`, and are kept fresh by tasks on the runtime `control`.
+    pub fn new(clock: Arc<dyn Clock>, source: Arc<dyn Source>, control: Handle) -> Arc<Self> {
         Arc::new(Self {
             clock,
             source,
@@ -31,9 +32,14 @@ impl Credentials {
         })
     }
 
-    /// The slot of this token. The first to ask starts the fetching; when the last holder lets go,
-    /// it ends.
-    pub fn managed_identity(&self, wanted: ManagedIdentity) -> Arc<Slot> {
+    /// The slot of this token or secret. The first to ask starts the fetching; when the last holder lets
+    /// go, it ends.
+    pub fn slot(&self, wanted: Wanted) -> Arc<Slot> {
+        if let Some(slot) = self.slots().get(&wanted).and_then(Weak::upgrade) {
+            return slot;
+        }
+        // Before the lock is taken: what is needed is a slot, too.
+        let needs = self.needs(&wanted);
         let mut slots = self.slots();
         if let Some(slot) = slots.get(&wanted).and_then(Weak::upgrade) {
             return slot;
@@ -41,6 +47,7 @@ impl Credentials {
         slots.retain(|_, slot| slot.strong_count() > 0);
         let slot = Slot::start(
             wanted.clone(),
+            needs,
             self.source.clone(),
             self.clock.clone(),
             &self.control,
@@ -49,9 +56,41 @@ impl Credentials {
         slot
     }
 
-    /// Whether this identity can be had here at all, as far as can be said without asking anybody:
-    /// for the checks at start and reload.
-    pub fn check(&self, wanted: &ManagedIdentity) -> Result<(), FetchFailure> {
+    fn needs(&self, wanted: &Wanted) -> Needs {
+        match wanted {
+            Wanted::Secret(wanted) => Needs::Slot(self.slot(Wanted::Token(WantedToken {
+                resource: wanted.secret.resource.clone(),
+                identity: wanted.reader.clone(),
+            }))),
+            Wanted::Token(WantedToken {
+                identity: Identity::App { proof, .. },
+                ..
+            }) => {
+                let (Proof::Secret(place) | Proof::Certificate(place)) = proof;
+                match place {
+                    Place::Here(from) => Needs::Here(from.clone()),
+                    Place::Vault(secret) => {
+                        Needs::Slot(self.slot(Wanted::Secret((**secret).clone())))
+                    }
+                }
+            }
+            Wanted::Token(_) => Needs::Nothing,
+        }
+    }
+
+    /// Whether this can be had here at all, as far as can be said without asking anybody: for the checks
+    /// at start and reload.
+    ///
+    /// # Errors
+    /// What to write instead.
+    pub fn check(&self, wanted: &Wanted) -> Result<(), FetchFailure> {
+        if let Wanted::Secret(secret) = wanted {
+            let token = WantedToken {
+                resource: secret.secret.resource.clone(),
+                identity: secret.reader.clone(),
+            };
+            self.source.check(&Wanted::Token(token))?;
+        }
         self.source.check(wanted)
     }
 
@@ -60,7 +99,7 @@ impl Credentials {
         self.slots().values().filter_map(Weak::upgrade).collect()
     }
 
-    fn slots(&self) -> MutexGuard<'_, HashMap<ManagedIdentity, Weak<Slot>>> {
+    fn slots(&self) -> MutexGuard<'_, HashMap<Wanted, Weak<Slot>>> {
         // Whole after every statement: a panic elsewhere spoils nothing.
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -15,18 +15,22 @@ const HOUR: Duration = Duration::from_secs(3600);
 const MINUTE: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
 
-type Outcome = Result<FetchedToken, FetchFailure>;
+type Outcome = Result<Fetched, FetchFailure>;
 
 struct Asked {
-    wanted: ManagedIdentity,
+    wanted: Wanted,
     answer: oneshot::Sender<Outcome>,
 }
 
 /// Asks the test for each token.
 struct Scripted(mpsc::UnboundedSender<Asked>);
 
-impl TokenSource for Scripted {
-    fn fetch<'a>(&'a self, wanted: &'a ManagedIdentity) -> BoxFuture<'a, Outcome> {
+impl Source for Scripted {
+    fn fetch<'a>(
+        &'a self,
+        wanted: &'a Wanted,
+        _: Option<Secret<String>>,
+    ) -> BoxFuture<'a, Outcome> {
         let (answer, answered) = oneshot::channel();
         let asked = Asked {
             wanted: wanted.clone(),
@@ -67,7 +71,7 @@ impl World {
     }
 
     fn slot(&self) -> Arc<Slot> {
-        self.credentials.managed_identity(arm())
+        self.credentials.slot(arm())
     }
 
     fn now(&self) -> Now {
@@ -90,9 +94,10 @@ impl World {
     async fn grant(&mut self, slot: &Slot, token: &str, lifetime: Duration) {
         let expires = self.now().unix + lifetime;
         let asked = self.asked().await;
-        let token = FetchedToken {
-            token: Secret::new(token.to_owned()),
-            expires,
+        let token = Fetched {
+            secret: Secret::new(token.to_owned()),
+            expires: Some(expires),
+            refresh_in: None,
         };
         asked.answer.send(Ok(token)).expect("awaited");
         until(|| slot.status().expires == Some(expires)).await;
@@ -125,11 +130,15 @@ async fn until(condition: impl Fn() -> bool) {
     panic!("the condition does not come true");
 }
 
-fn arm() -> ManagedIdentity {
-    ManagedIdentity {
+fn arm() -> Wanted {
+    token_of(Identity::System)
+}
+
+fn token_of(identity: Identity) -> Wanted {
+    Wanted::Token(WantedToken {
         resource: "https://management.azure.com/".to_owned(),
-        identity: Identity::System,
-    }
+        identity,
+    })
 }
 
 fn bearer(slot: &Slot, now: &Now) -> Option<String> {
@@ -148,13 +157,13 @@ async fn a_token_is_fetched_at_start_and_presented() {
     let slot = world.slot();
     world.grant(&slot, "one", HOUR).await;
     assert!(slot.status().is_ready(&world.now()));
-    let credential = Credential::ManagedIdentity(slot);
+    let credential = Credential::Token(slot);
     let presented = credential
-        .present(&world.now(), WAIT)
+        .present(&world.now(), WAIT, Signed::None)
         .await
         .expect("a token");
     assert!(!format!("{presented:?} {credential:?}").contains("one"));
-    let (name, value) = presented.into_field().expect("a field");
+    let (name, value) = field_of(presented);
     assert_eq!(name, header::AUTHORIZATION);
     assert_eq!(value, "Bearer one");
     assert!(value.is_sensitive());
@@ -200,16 +209,16 @@ async fn a_token_that_ran_out_while_the_request_waited_is_not_presented() {
 async fn after_a_failed_first_fetch_nobody_waits() {
     let mut world = World::new();
     let slot = world.slot();
-    let credential = Credential::ManagedIdentity(slot.clone());
+    let credential = Credential::Token(slot.clone());
     world.fail(&slot).await;
-    let present = poll_immediate(credential.present(&world.now(), WAIT)).await;
+    let present = poll_immediate(credential.present(&world.now(), WAIT, Signed::None)).await;
     let denial = present.expect("at once").expect_err("no token");
     assert_eq!(denial.reason(), Reason::CredentialUnavailable);
     let answer = denial.answer(crate::ids::RequestId::fresh());
     assert_eq!(answer.headers()[header::RETRY_AFTER], "5");
     assert_eq!(
         denial.note().map(|note| note.got.as_str()),
-        Some("no valid token: the identity endpoint's answer is not a token response")
+        Some("there is no valid one: the identity endpoint gave an answer that cannot be read")
     );
 }
 
@@ -304,9 +313,10 @@ async fn a_token_that_is_expired_or_malformed_is_never_taken() {
     for (token, lifetime) in [("one", Duration::ZERO), ("one", 10 * SECOND), ("a b", HOUR)] {
         let before = in_a_row(&slot);
         let asked = world.asked().await;
-        let token = FetchedToken {
-            token: Secret::new(token.to_owned()),
-            expires: world.now().unix + lifetime,
+        let token = Fetched {
+            secret: Secret::new(token.to_owned()),
+            expires: Some(world.now().unix + lifetime),
+            refresh_in: None,
         };
         asked.answer.send(Ok(token)).expect("awaited");
         until(|| in_a_row(&slot) == before + 1).await;
@@ -319,7 +329,7 @@ async fn a_token_that_is_expired_or_malformed_is_never_taken() {
 async fn the_endpoint_may_ask_for_patience() {
     let mut world = World::new();
     let slot = world.slot();
-    let refusal = identity::Refusal {
+    let refusal = Refusal {
         status: http::StatusCode::TOO_MANY_REQUESTS,
         code: None,
         retry_after: Some(30 * SECOND),
@@ -341,7 +351,7 @@ async fn a_refused_token_is_fetched_anew_once_and_at_most_every_thirty_seconds()
     let mut world = World::new();
     let slot = world.slot();
     world.grant(&slot, "one", HOUR).await;
-    let credential = Credential::ManagedIdentity(slot.clone());
+    let credential = Credential::Token(slot.clone());
 
     world.clock.advance(29 * SECOND);
     credential.refused();
@@ -364,11 +374,11 @@ async fn the_same_identity_and_resource_share_one_slot_and_others_do_not() {
     let mut world = World::new();
     let slot = world.slot();
     assert!(Arc::ptr_eq(&slot, &world.slot()));
-    let other = ManagedIdentity {
+    let other = Wanted::Token(WantedToken {
         resource: "https://management.azure.com".to_owned(),
         identity: Identity::System,
-    };
-    let theirs = world.credentials.managed_identity(other.clone());
+    });
+    let theirs = world.credentials.slot(other.clone());
     assert!(!Arc::ptr_eq(&slot, &theirs));
     assert_eq!(world.asked().await.wanted, arm());
     assert_eq!(world.asked().await.wanted, other);
@@ -396,7 +406,7 @@ async fn the_fetching_ends_when_the_last_holder_lets_go_and_begins_again_for_the
 #[tokio::test]
 async fn a_fixed_secret_is_presented_in_its_field_and_never_printed() {
     let world = World::new();
-    let key = || Secret::new(HeaderValue::from_static("planted"));
+    let key = || Held::Fixed(Secret::new(HeaderValue::from_static("planted")));
     let named = Credential::Header {
         name: HeaderName::from_static("x-api-key"),
         value: key(),
@@ -405,9 +415,12 @@ async fn a_fixed_secret_is_presented_in_its_field_and_never_printed() {
         (Credential::function_key(key()), "x-functions-key"),
         (named, "x-api-key"),
     ] {
-        let presented = credential.present(&world.now(), WAIT).await.expect("a key");
+        let presented = credential
+            .present(&world.now(), WAIT, Signed::None)
+            .await
+            .expect("a key");
         assert!(!format!("{credential:?} {presented:?}").contains("planted"));
-        let (name, value) = presented.into_field().expect("a field");
+        let (name, value) = field_of(presented);
         assert_eq!(name, field);
         assert_eq!(value, "planted");
         assert!(value.is_sensitive());
@@ -417,6 +430,146 @@ async fn a_fixed_secret_is_presented_in_its_field_and_never_printed() {
 #[tokio::test]
 async fn no_credential_is_presented_as_no_field() {
     let world = World::new();
-    let presented = Credential::None.present(&world.now(), WAIT).await;
-    assert_eq!(presented.expect("nothing").into_field(), None);
+    let presented = Credential::None
+        .present(&world.now(), WAIT, Signed::None)
+        .await;
+    let carried = presented.expect("nothing").into_carried();
+    assert!(matches!(carried, Carried::Nothing));
+}
+
+fn field_of(presented: Presented) -> (HeaderName, HeaderValue) {
+    match presented.into_carried() {
+        Carried::Field(name, value) => (name, value),
+        Carried::Nothing | Carried::InTheUrl | Carried::Query(_) => panic!("no field"),
+    }
+}
+
+/// What each credential presents beside each kind of signature in the URL.
+#[tokio::test]
+async fn a_signature_in_the_url_takes_the_place_of_what_would_contradict_it() {
+    let mut world = World::new();
+    let slot = world.slot();
+    world.grant(&slot, "one", HOUR).await;
+    let key = || Held::Fixed(Secret::new(HeaderValue::from_static("planted")));
+    let sas = SasQuery::read("sig=planted").expect("a signature");
+    let own = Credential::Header {
+        name: HeaderName::from_static("x-api-key"),
+        value: key(),
+    };
+    let rows = [
+        ("none", Credential::None, [false, false]),
+        ("token", Credential::Token(slot), [false, true]),
+        ("key", Credential::function_key(key()), [false, false]),
+        ("header", own, [false, true]),
+        (
+            "sas",
+            Credential::Sas(Held::Fixed(Secret::new(sas))),
+            [false, false],
+        ),
+    ];
+    for (name, credential, goes_along) in rows {
+        for (signed, goes) in [Signed::Sas, Signed::Code].into_iter().zip(goes_along) {
+            let presented = credential.present(&world.now(), WAIT, signed).await;
+            let presented = presented.expect("presented");
+            assert!(presented.carries(), "a 401 is about the gateway's: {name}");
+            assert_eq!(presented.name().is_some(), goes, "{name} {signed:?}");
+        }
+    }
+}
+
+fn vault_secret(refresh_every: Duration) -> Wanted {
+    Wanted::Secret(WantedSecret {
+        secret: crate::files::VaultSecret {
+            vault: "https://contoso.vault.azure.net".to_owned(),
+            resource: "https://vault.azure.net".to_owned(),
+            name: "guest-key".to_owned(),
+            version: None,
+        },
+        reader: Identity::System,
+        refresh_every,
+    })
+}
+
+fn value(secret: &str) -> Fetched {
+    Fetched {
+        secret: Secret::new(secret.to_owned()),
+        expires: None,
+        refresh_in: None,
+    }
+}
+
+#[tokio::test]
+async fn a_vaults_secret_is_read_with_a_token_for_the_vault_and_polled() {
+    let mut world = World::new();
+    let slot = world.credentials.slot(vault_secret(HOUR));
+    let asked = world.asked().await;
+    let Wanted::Token(token) = &asked.wanted else {
+        panic!("{:?}", asked.wanted);
+    };
+    assert_eq!(token.resource, "https://vault.azure.net");
+    let granted = Fetched {
+        expires: Some(world.now().unix + 24 * HOUR),
+        ..value("token")
+    };
+    asked.answer.send(Ok(granted)).expect("awaited");
+    let asked = world.asked().await;
+    assert_eq!(asked.wanted, vault_secret(HOUR));
+    asked.answer.send(Ok(value("first\n"))).expect("awaited");
+    until(|| slot.current(&world.now()).is_some()).await;
+    assert_eq!(slot.current(&world.now()).expect("a key"), "first");
+
+    world.clock.advance(HOUR);
+    let asked = world.asked().await;
+    asked.answer.send(Ok(value("second"))).expect("awaited");
+    until(|| {
+        slot.current(&world.now())
+            .is_some_and(|key| key == "second")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_disabled_secret_is_told_at_once_and_the_last_good_value_kept() {
+    let mut world = World::new();
+    let slot = world.credentials.slot(vault_secret(HOUR));
+    let asked = world.asked().await;
+    let granted = Fetched {
+        expires: Some(world.now().unix + 24 * HOUR),
+        ..value("token")
+    };
+    asked.answer.send(Ok(granted)).expect("awaited");
+    let asked = world.asked().await;
+    asked.answer.send(Ok(value("first"))).expect("awaited");
+    until(|| slot.status().is_held).await;
+    assert_eq!(slot.status().fault(&world.now()), None);
+
+    world.clock.advance(HOUR);
+    let disabled = Refusal {
+        status: http::StatusCode::FORBIDDEN,
+        code: Some("Forbidden SecretDisabled".to_owned()),
+        retry_after: None,
+    };
+    let asked = world.asked().await;
+    asked
+        .answer
+        .send(Err(FetchFailure::Refused(disabled)))
+        .expect("awaited");
+    until(|| in_a_row(&slot) == 1).await;
+    assert_eq!(slot.current(&world.now()).expect("a key"), "first");
+    assert!(slot.status().is_ready(&world.now()));
+    let fault = slot.status().fault(&world.now()).expect("a fault");
+    assert!(
+        fault.contains("SecretDisabled") && fault.contains("last good"),
+        "{fault}"
+    );
+
+    // An outage alone is no fault as long as there is a value.
+    world.clock.advance(MINUTE);
+    let asked = world.asked().await;
+    asked
+        .answer
+        .send(Err(FetchFailure::TimedOut))
+        .expect("awaited");
+    until(|| in_a_row(&slot) == 2).await;
+    assert_eq!(slot.status().fault(&world.now()), None);
 }

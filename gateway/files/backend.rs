@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use http::Uri;
 
-use super::credential::{Credential, credential, literal_secret};
+use super::credential::{Credential, credential};
 use super::decode::{Table, spanned};
 use super::diagnostics::Diagnostics;
 use super::node::{Entry, Node};
+use super::secret::literal_secret;
 use super::source::{Span, Spanned};
 use super::values::{choice, duration, path, url};
 

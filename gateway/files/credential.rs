@@ -1,13 +1,14 @@
-//! Credentials as they are written: a managed identity, or where a key is to be read. Never a key.
+//! Credentials as they are written: whose token, or where a key is to be read. Never a key.
 
 use std::path::PathBuf;
 
 use http::header::{self, HeaderName};
 
 use super::decode::{Table, expected, scalar, spanned};
-use super::diagnostics::{Diagnostic, Diagnostics};
+use super::diagnostics::Diagnostics;
 use super::node::{Entry, Node, Value};
-use super::source::{Span, Spanned};
+use super::secret::{SecretSource, is_literal, literal_secret, secret_source};
+use super::source::Spanned;
 use super::values::{guid, path, token};
 
 /// What the gateway presents to a backend.
@@ -15,8 +16,8 @@ use super::values::{guid, path, token};
 pub enum Credential {
     /// Nothing, by the word `none`.
     None,
-    /// A token of a managed identity.
-    ManagedIdentity {
+    /// An Entra token, sent as `Authorization: Bearer`.
+    Token {
         /// What the token is for: a resource, without `/.default`.
         resource: Spanned<String>,
         /// Whose token.
@@ -34,12 +35,17 @@ pub enum Credential {
         /// Where its value is read.
         value: SecretSource,
     },
+    /// The SAS signature of a Logic App, sent in the query: for workflows that take no token.
+    Sas {
+        /// Where the signed URL, or its query, is read.
+        value: SecretSource,
+    },
 }
 
-/// Which managed identity.
+/// Whose token is fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
-    /// The one that the platform gave to this workload.
+    /// `managedIdentity`: the one that the platform gave to this workload.
     System,
     /// `clientId`: a user-assigned one, by its client ID (a GUID in lower case).
     ClientId(String),
@@ -47,18 +53,53 @@ pub enum Identity {
     ObjectId(String),
     /// `resourceId`: a user-assigned one, by its ARM ID, `/subscriptions/..`.
     ResourceId(String),
+    /// `workloadIdentity`: the one that AKS federates with the pod's service account.
+    Workload(WorkloadIdentity),
+    /// `app`: an app registration, which proves itself by a secret or a certificate.
+    App(Box<AppIdentity>),
 }
 
-/// Where a secret is read.
+/// `workloadIdentity`. What is absent, the webhook of AKS has put into the environment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WorkloadIdentity {
+    /// The tenant, in lower case; `AZURE_TENANT_ID` where it is absent.
+    pub tenant_id: Option<String>,
+    /// The client ID, in lower case; `AZURE_CLIENT_ID` where it is absent.
+    pub client_id: Option<String>,
+    /// The service account's token; `AZURE_FEDERATED_TOKEN_FILE` where it is absent.
+    pub token_file: Option<PathBuf>,
+}
+
+/// `app`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SecretSource {
-    /// `env`: an environment variable.
-    Env(String),
-    /// `file`: a file.
-    File(PathBuf),
+pub struct AppIdentity {
+    /// The tenant, in lower case.
+    pub tenant_id: String,
+    /// The client ID, in lower case.
+    pub client_id: String,
+    /// How it proves itself.
+    pub proof: Proof,
 }
 
-const WHAT: &str = "`none`, `{ managedIdentity: .. }`, `{ functionKey: .. }` or `{ header: .. }`";
+/// How an app proves itself to Entra.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// By a client secret.
+    Secret(SecretSource),
+    /// By a certificate with its RSA key, PEM or PFX.
+    Certificate(SecretSource),
+}
+
+const WHAT: &str = "`none`, `{ managedIdentity: .. }`, `{ workloadIdentity: .. }`, `{ app: .. }`, `{ functionKey: .. }`, `{ header: .. }` or `{ sas: .. }`";
+
+const KINDS: [&str; 6] = [
+    "managedIdentity",
+    "workloadIdentity",
+    "app",
+    "functionKey",
+    "header",
+    "sas",
+];
 
 /// Takes a credential apart.
 pub(super) fn credential(node: &Node, d: &mut Diagnostics) -> Option<Credential> {
@@ -67,8 +108,8 @@ pub(super) fn credential(node: &Node, d: &mut Diagnostics) -> Option<Credential>
             return Some(Credential::None);
         }
         // A word of the language is no secret, whatever its case.
-        let words = ["none", "managedIdentity", "functionKey", "header"];
-        match words.iter().find(|word| word.eq_ignore_ascii_case(text)) {
+        let mut words = KINDS.iter().chain(&["none"]);
+        match words.find(|word| word.eq_ignore_ascii_case(text)) {
             Some(_) => d.error(&node.span, "this credential lacks what belongs to it"),
             None => literal_secret(&node.span, d),
         }
@@ -76,7 +117,7 @@ pub(super) fn credential(node: &Node, d: &mut Diagnostics) -> Option<Credential>
         return None;
     }
     let mut table = Table::of(node, WHAT, d)?;
-    let written: Vec<&Entry> = ["managedIdentity", "functionKey", "header"]
+    let written: Vec<&Entry> = KINDS
         .into_iter()
         .filter_map(|key| table.entry(key))
         .collect();
@@ -103,23 +144,124 @@ pub(super) fn credential(node: &Node, d: &mut Diagnostics) -> Option<Credential>
 fn kind(entry: &Entry, d: &mut Diagnostics) -> Option<Credential> {
     match &*entry.key {
         "managedIdentity" => managed_identity(&entry.value, d),
+        "workloadIdentity" => workload_identity(&entry.value, d),
+        "app" => app(&entry.value, d),
         "functionKey" => {
             secret_source(&entry.value, d).map(|value| Credential::FunctionKey { value })
         }
+        "sas" => secret_source(&entry.value, d).map(|value| Credential::Sas { value }),
         _ => header(&entry.value, d),
     }
 }
 
+fn wanted_resource(table: &mut Table<'_>, d: &mut Diagnostics) -> Option<Spanned<String>> {
+    let help = "say what the token is for, such as `resource: api://contoso-functions`";
+    table.required("resource", help, d, spanned(resource))
+}
+
 fn managed_identity(node: &Node, d: &mut Diagnostics) -> Option<Credential> {
     let mut table = Table::of(node, "`{ resource: .. }`", d)?;
-    let help = "say what the token is for, such as `resource: api://contoso-functions`";
-    let resource = table.required("resource", help, d, spanned(resource));
-    let identity = identity(&mut table, d);
+    let resource = wanted_resource(&mut table, d);
+    let identity = assigned(&mut table, d);
     table.finish(d);
-    Some(Credential::ManagedIdentity {
+    Some(Credential::Token {
         resource: resource?,
         identity: identity?,
     })
+}
+
+fn workload_identity(node: &Node, d: &mut Diagnostics) -> Option<Credential> {
+    let mut table = Table::of(node, "`{ resource: .. }`", d)?;
+    let resource = wanted_resource(&mut table, d);
+    let identity = workload(&mut table, d);
+    table.finish(d);
+    Some(Credential::Token {
+        resource: resource?,
+        identity: Identity::Workload(identity),
+    })
+}
+
+fn workload(table: &mut Table<'_>, d: &mut Diagnostics) -> WorkloadIdentity {
+    WorkloadIdentity {
+        tenant_id: table.optional("tenantId", d, lower_guid),
+        client_id: table.optional("clientId", d, lower_guid),
+        token_file: table.optional("tokenFile", d, path),
+    }
+}
+
+fn app(node: &Node, d: &mut Diagnostics) -> Option<Credential> {
+    let mut table = Table::of(
+        node,
+        "`{ resource: .., tenantId: .., clientId: .., certificate: .. }`",
+        d,
+    )?;
+    let resource = wanted_resource(&mut table, d);
+    let tenant_id = table.required("tenantId", "name the app's tenant", d, lower_guid);
+    let client_id = table.required("clientId", "name the app by its client ID", d, lower_guid);
+    let proof = proof(&mut table, d);
+    table.finish(d);
+    Some(Credential::Token {
+        resource: resource?,
+        identity: Identity::App(Box::new(AppIdentity {
+            tenant_id: tenant_id?,
+            client_id: client_id?,
+            proof: proof?,
+        })),
+    })
+}
+
+fn proof(table: &mut Table<'_>, d: &mut Diagnostics) -> Option<Proof> {
+    let written = (table.entry("certificate"), table.entry("secret"));
+    match written {
+        (Some(entry), None) => secret_source(&entry.value, d).map(Proof::Certificate),
+        (None, Some(entry)) => secret_source(&entry.value, d).map(Proof::Secret),
+        (Some(first), Some(other)) => {
+            d.error(&other.span, "an app proves itself in one way only")
+                .also(&first.span, "and this is one already");
+            None
+        }
+        (None, None) => {
+            d.error(table.title(), "this app does not say how it proves itself")
+                .help("write `certificate: { keyVault: .. }`, or `secret: { keyVault: .. }`");
+            None
+        }
+    }
+}
+
+/// Who reads Key Vault: a managed identity or a workload identity, without a resource.
+pub(super) fn reader(node: &Node, d: &mut Diagnostics) -> Option<Identity> {
+    const SHAPE: &str = "`{ managedIdentity: .. }` or `{ workloadIdentity: .. }`";
+    let mut table = Table::of(node, SHAPE, d)?;
+    let managed = table.entry("managedIdentity");
+    let federated = table.entry("workloadIdentity");
+    table.finish(d);
+    match (managed, federated) {
+        (Some(entry), None) => {
+            let mut table = Table::of(&entry.value, "`{}` or `{ clientId: .. }`", d)?;
+            let identity = assigned(&mut table, d);
+            table.finish(d);
+            identity
+        }
+        (None, Some(entry)) => {
+            let mut table = Table::of(&entry.value, "`{}` or `{ clientId: .. }`", d)?;
+            let identity = workload(&mut table, d);
+            table.finish(d);
+            Some(Identity::Workload(identity))
+        }
+        (Some(first), Some(other)) => {
+            d.error(&other.span, "one identity reads Key Vault")
+                .also(&first.span, "and this is one already");
+            None
+        }
+        (None, None) => {
+            expected(node, SHAPE, d);
+            None
+        }
+    }
+}
+
+fn lower_guid(node: &Node, d: &mut Diagnostics) -> Option<String> {
+    guid(node, d).map(|id| id.hyphenated().to_string())
 }
 
 fn resource(node: &Node, d: &mut Diagnostics) -> Option<String> {
@@ -136,7 +278,7 @@ fn resource(node: &Node, d: &mut Diagnostics) -> Option<String> {
     Some(resource)
 }
 
-fn identity(table: &mut Table<'_>, d: &mut Diagnostics) -> Option<Identity> {
+fn assigned(table: &mut Table<'_>, d: &mut Diagnostics) -> Option<Identity> {
     let written: Vec<&Entry> = ["clientId", "objectId", "resourceId"]
         .into_iter()
         .filter_map(|key| table.entry(key))
@@ -149,10 +291,9 @@ fn identity(table: &mut Table<'_>, d: &mut Diagnostics) -> Option<Identity> {
         d.error(&other.span, "an identity is named in one way only")
             .also(&first.span, "and this names it already");
     }
-    let lower = |id: uuid::Uuid| id.hyphenated().to_string();
     match &*first.key {
-        "clientId" => guid(&first.value, d).map(lower).map(Identity::ClientId),
-        "objectId" => guid(&first.value, d).map(lower).map(Identity::ObjectId),
+        "clientId" => lower_guid(&first.value, d).map(Identity::ClientId),
+        "objectId" => lower_guid(&first.value, d).map(Identity::ObjectId),
         _ => resource_id(&first.value, d).map(Identity::ResourceId),
     }
 }
@@ -181,7 +322,8 @@ fn header(node: &Node, d: &mut Diagnostics) -> Option<Credential> {
         d,
         spanned(header_name),
     );
-    let help = "say where its value is read: `value: { env: .. }` or `value: { file: .. }`";
+    let help =
+        "say where its value is read: `value: { keyVault: .. }`, `{ file: .. }` or `{ env: .. }`";
     let value = table.required("value", help, d, secret_source);
     table.finish(d);
     Some(Credential::Header {
@@ -207,7 +349,7 @@ fn header_name(node: &Node, d: &mut Diagnostics) -> Option<HeaderName> {
 }
 
 /// Why a header is not the operator's to set.
-fn unfit(name: &HeaderName) -> Option<&'static str> {
+pub(super) fn unfit(name: &HeaderName) -> Option<&'static str> {
     // RFC 9110 section 7.6.1, and the older fields that proxies treat alike.
     let of_the_connection = [
         header::CONNECTION,
@@ -234,71 +376,4 @@ fn unfit(name: &HeaderName) -> Option<&'static str> {
     } else {
         None
     }
-}
-
-fn is_literal(node: &Node) -> bool {
-    matches!(node.value, Value::Plain(_) | Value::Quoted(_))
-}
-
-/// Where a secret is read: by reference, since a literal would be in the history of the files for ever.
-fn secret_source(node: &Node, d: &mut Diagnostics) -> Option<SecretSource> {
-    const SHAPE: &str = "`{ file: .. }` or `{ env: .. }`";
-    if is_literal(node) {
-        by_reference(&node.span, d);
-        return None;
-    }
-    let mut table = Table::of(node, SHAPE, d)?;
-    table.later("keyVault", d);
-    let title = table.title().clone();
-    let written: Vec<&Entry> = ["env", "file"]
-        .into_iter()
-        .filter_map(|key| table.entry(key))
-        .collect();
-    let refused = matches!(&node.value, Value::Mapping(entries) if entries.len() > written.len());
-    table.finish(d);
-    match written.as_slice() {
-        [] if refused => None,
-        [] => {
-            expected(node, SHAPE, d).map(|diagnostic| diagnostic.also(&title, "for this secret"));
-            None
-        }
-        [one] if one.key == "env" => variable(&one.value, d).map(SecretSource::Env),
-        [one] => path(&one.value, d).map(SecretSource::File),
-        [first, others @ ..] => {
-            for other in others {
-                d.error(&other.span, "a secret is read in one place only")
-                    .also(&first.span, "and this names one already");
-            }
-            None
-        }
-    }
-}
-
-/// The name of an environment variable. What cannot be one may be the secret itself.
-fn variable(node: &Node, d: &mut Diagnostics) -> Option<String> {
-    let name = scalar(node, "the name of an environment variable", d)?;
-    let allowed = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
-    if name.starts_with(|first: char| first.is_ascii_digit()) || !name.chars().all(allowed) {
-        d.error(
-            &node.span,
-            "this cannot be the name of an environment variable",
-        )
-        .help("write the variable's name, not its value: letters, digits and `_`");
-        return None;
-    }
-    Some(name.to_owned())
-}
-
-/// A secret stands in the file. Its value is never repeated, here or in the line that is shown.
-pub(super) fn literal_secret<'d>(span: &Span, d: &'d mut Diagnostics) -> &'d mut Diagnostic {
-    d.error(span, "a literal secret in a policy file")
-        .label("whoever can read this file can use it: withdraw it")
-}
-
-fn by_reference(span: &Span, d: &mut Diagnostics) {
-    d.error(span, "a secret must not stand in a policy file")
-        .label("if this is a real one, withdraw it")
-        .help(
-            "put it in a file or an environment variable and write `{ file: .. }` or `{ env: .. }`",
-        );
 }

@@ -31,7 +31,7 @@ const POLICY: [&str; 9] = [
     "backends",
     "routes",
 ];
-const ROUTE: [&str; 12] = [
+const ROUTE: [&str; 17] = [
     "match",
     "backend",
     "owner",
@@ -44,6 +44,11 @@ const ROUTE: [&str; 12] = [
     "rateLimit",
     "rewrite",
     "keepParameters",
+    "sas",
+    "rejectFrom",
+    "sealBody",
+    "claimHeaders",
+    "forwardCallerToken",
 ];
 const MATCH: [&str; 3] = ["host", "methods", "path"];
 const RULE: [&str; 15] = [

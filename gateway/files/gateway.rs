@@ -4,12 +4,16 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::Uri;
+
+use super::credential::{Identity, reader};
 use super::decode::{Table, expected, list, spanned, unsupported};
 use super::diagnostics::Diagnostics;
 use super::entra::{Entra, entra};
 use super::node::{Node, Value};
+use super::secret::{SecretSource, secret_source};
 use super::source::Spanned;
-use super::values::{address, choice, count, duration, path, size};
+use super::values::{address, choice, count, duration, path, size, url};
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 pub(super) const MINUTE: Duration = Duration::from_mins(1);
@@ -33,6 +37,13 @@ pub struct GatewayDocument {
     pub candidate: Option<Spanned<PathBuf>>,
     /// `entra`: whose tokens count, and how they are verified.
     pub entra: Entra,
+    /// `publicUrl`: what sealed URLs are built on, without a slash at its end; the host that the caller
+    /// asked for, where it is absent.
+    pub public_url: Option<String>,
+    /// `keyVault`: who reads it, and how often.
+    pub key_vault: KeyVault,
+    /// `seal`: what happens to keys in answers.
+    pub seal: Seal,
     /// `state`: what survives a restart; nothing does where it is absent.
     pub state: Option<State>,
     /// `drain`: how the gateway stops.
@@ -89,6 +100,27 @@ pub struct State {
     pub max_key_age: Duration,
 }
 
+/// `keyVault`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeyVault {
+    /// Whose token is shown to it. Default: the system-assigned identity's.
+    pub identity: Identity,
+    /// How often each secret is read again. Default 1 h.
+    pub refresh_every: Duration,
+    /// A PEM file of roots to trust for it, instead of the platform's.
+    pub ca: Option<Spanned<PathBuf>>,
+}
+
+/// `seal`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Seal {
+    /// Where the sealing keys are read, one a line: the first seals, all open. Empty: a random key of the
+    /// process.
+    pub keys: Vec<Spanned<SecretSource>>,
+    /// How long a sealed URL can be followed. Default 1 d.
+    pub lifetime: Duration,
+}
+
 /// `drain`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drain {
@@ -106,6 +138,9 @@ pub struct Telemetry {
     /// `decisionLog.path`: a file that every decision is appended to, with what it was made by. None
     /// where it is absent.
     pub decision_log: Option<Spanned<PathBuf>>,
+    /// `fingerprintKey`: what fingerprints of keys in callers' URLs are made with. A random key of the
+    /// process where it is absent.
+    pub fingerprint_key: Option<Spanned<SecretSource>>,
 }
 
 /// `telemetry.requestLog`.
@@ -138,11 +173,13 @@ pub(super) fn document(root: &Node, d: &mut Diagnostics) -> Option<GatewayDocume
     );
     let candidate = table.optional("candidate", d, spanned(path));
     let entra = entra(table.section("entra", d), d);
+    let public_url = table.optional("publicUrl", d, public_url);
+    let key_vault = key_vault(table.section("keyVault", d), d);
+    let seal = seal(table.section("seal", d), d);
     let state = table.optional("state", d, state);
     let drain = drain(table.section("drain", d), d);
     let telemetry = telemetry(table.section("telemetry", d), d);
     limits(table.section("limits", d), d);
-    table.later("publicUrl", d);
     table.finish(d);
 
     let document = GatewayDocument {
@@ -152,6 +189,9 @@ pub(super) fn document(root: &Node, d: &mut Diagnostics) -> Option<GatewayDocume
         policies: policies?,
         candidate,
         entra: entra?,
+        public_url,
+        key_vault,
+        seal,
         state,
         drain,
         telemetry,
@@ -265,6 +305,45 @@ fn state(node: &Node, d: &mut Diagnostics) -> Option<State> {
     })
 }
 
+fn public_url(node: &Node, d: &mut Diagnostics) -> Option<String> {
+    let written: Uri = url(node, d)?;
+    if written.scheme_str() != Some("https") || !matches!(written.path(), "" | "/") {
+        d.error(&node.span, "this is not the gateway's own base URL")
+            .help("write `https://` and the host that callers use, without a path");
+        return None;
+    }
+    if written.query().is_some() {
+        d.error(&node.span, "the gateway's own base URL has no query");
+        return None;
+    }
+    Some(written.to_string().trim_end_matches('/').to_owned())
+}
+
+fn key_vault(mut table: Table<'_>, d: &mut Diagnostics) -> KeyVault {
+    let identity = table.optional("identity", d, reader);
+    let refresh_every = table.optional("refreshEvery", d, |n, d| duration(n, MINUTE..=DAY, d));
+    let ca = table.optional("ca", d, spanned(path));
+    table.finish(d);
+    KeyVault {
+        identity: identity.unwrap_or(Identity::System),
+        refresh_every: refresh_every.unwrap_or(HOUR),
+        ca,
+    }
+}
+
+fn seal(mut table: Table<'_>, d: &mut Diagnostics) -> Seal {
+    let keys = table.optional("keys", d, |node, d| {
+        let help = "leave the key out: sealed URLs then end with the process that made them";
+        list(node, help, d, spanned(secret_source))
+    });
+    let lifetime = table.optional("lifetime", d, |n, d| duration(n, MINUTE..=90 * DAY, d));
+    table.finish(d);
+    Seal {
+        keys: keys.unwrap_or_default(),
+        lifetime: lifetime.unwrap_or(DAY),
+    }
+}
+
 fn drain(mut table: Table<'_>, d: &mut Diagnostics) -> Drain {
     let delay = table.optional("delay", d, |n, d| duration(n, Duration::ZERO..=HOUR, d));
     let timeout = table.optional("timeout", d, |n, d| duration(n, Duration::ZERO..=HOUR, d));
@@ -289,10 +368,12 @@ fn telemetry(mut table: Table<'_>, d: &mut Diagnostics) -> Telemetry {
         table.finish(d);
         path
     });
+    let fingerprint_key = table.optional("fingerprintKey", d, spanned(secret_source));
     table.finish(d);
     Telemetry {
         request_log: request_log.unwrap_or(RequestLog::Json),
         decision_log,
+        fingerprint_key,
     }
 }
 

@@ -57,6 +57,8 @@ enum Place {
     Credential,
     /// Below `header`, in a credential.
     Header,
+    /// Below `app`, in a credential.
+    App,
     /// Where a secret or a reference to one stands.
     Secret,
 }
@@ -67,8 +69,16 @@ impl Place {
         match self {
             Self::Open | Self::Names | Self::Test => &[],
             Self::Token => &TOKEN_KEYS,
-            Self::Credential => &["managedIdentity", "functionKey", "header"],
+            Self::Credential => &[
+                "managedIdentity",
+                "workloadIdentity",
+                "app",
+                "functionKey",
+                "header",
+                "sas",
+            ],
             Self::Header => &["name", "value"],
+            Self::App => &["resource", "tenantId", "clientId", "secret", "certificate"],
             Self::Secret => &["env", "file", "keyVault"],
         }
     }
@@ -146,7 +156,7 @@ fn member(entry: &Entry, place: Place, hidden: &mut Vec<Range<usize>>) {
             Place::Secret
         }
         (Place::Credential, Value::Plain(_) | Value::Quoted(_))
-            if entry.key == "managedIdentity" =>
+            if matches!(&*entry.key, "managedIdentity" | "workloadIdentity") =>
         {
             Place::Secret
         }
@@ -186,16 +196,22 @@ fn below(place: Place, key: &str) -> Place {
         (Place::Test, _) => below(Place::Open, key),
         (Place::Token, _) if nearest(key, TOKEN_KEYS).is_some() => Place::Open,
         (Place::Open, "credential") => Place::Credential,
+        // Of `seal`, in gateway.yaml.
+        (Place::Open, "keys") => Place::Secret,
         (Place::Open, _) if is_secretive(key) || key.eq_ignore_ascii_case("authorization") => {
             Place::Secret
         }
         (Place::Open, _) if nearest(key, ["credential"]).is_some() => Place::Credential,
-        (Place::Open, _) | (Place::Credential, "managedIdentity") | (Place::Header, "name") => {
-            Place::Open
-        }
+        (Place::Open, _)
+        | (Place::Credential, "managedIdentity" | "workloadIdentity")
+        | (Place::Header, "name")
+        | (Place::App, "resource" | "tenantId" | "clientId")
+        | (Place::Secret, "file" | "keyVault") => Place::Open,
         (Place::Credential, "header") => Place::Header,
-        (Place::Secret, "file" | "keyVault") => Place::Open,
-        (Place::Credential | Place::Header | Place::Token | Place::Secret, _) => Place::Secret,
+        (Place::Credential, "app") => Place::App,
+        (Place::Credential | Place::Header | Place::App | Place::Token | Place::Secret, _) => {
+            Place::Secret
+        }
     }
 }
 
@@ -204,7 +220,9 @@ fn scalar(node: &Node, text: &str, place: Place, hidden: &mut Vec<Range<usize>>)
     match place {
         Place::Open | Place::Names | Place::Test | Place::Token => {}
         Place::Credential if text == "none" => return,
-        Place::Credential | Place::Header | Place::Secret => return hidden.push(written),
+        Place::Credential | Place::Header | Place::App | Place::Secret => {
+            return hidden.push(written);
+        }
     }
     let raw = node.span.source().text().get(written.clone());
     let Some(raw) = raw.filter(|_| telling(text).next().is_some()) else {
@@ -242,16 +260,17 @@ mod tests {
                 Place::Header.known(),
                 "backends: { b: { credential: { header: {} } } }",
             ),
+            (
+                Place::App.known(),
+                "backends: { b: { credential: { app: {} } } }",
+            ),
+            (
+                Place::Secret.known(),
+                "backends: { b: { credential: { functionKey: {} } } }",
+            ),
         ] {
             assert_eq!(sorted(known), keys_at(place), "{place}");
         }
-        let secret = keys_at("backends: { b: { credential: { functionKey: {} } } }");
-        // The decoder refuses it by name.
-        let later = ["keyVault".to_owned()];
-        assert_eq!(
-            sorted(Place::Secret.known()),
-            [&secret[..], &later].concat()
-        );
     }
 
     #[test]

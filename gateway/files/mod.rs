@@ -23,6 +23,7 @@ mod route;
 mod rule;
 mod sarif;
 mod schema;
+mod secret;
 mod source;
 mod syntax;
 mod test_document;
@@ -30,12 +31,13 @@ mod tree;
 mod values;
 
 pub use backend::{Backend, BackendKind, Protocol, Timeouts};
-pub use credential::{Credential, Identity, SecretSource};
+pub use credential::{AppIdentity, Credential, Identity, Proof, WorkloadIdentity};
 pub use diagnostics::{Diagnostic, Diagnostics, Label, Severity};
 pub use entra::{Algorithm, Entra, TokenVersions};
 pub use format::format;
 pub use gateway::{
-    CertificatePair, Drain, GatewayDocument, Listen, ListenTls, RequestLog, State, Telemetry,
+    CertificatePair, Drain, GatewayDocument, KeyVault, Listen, ListenTls, RequestLog, Seal, State,
+    Telemetry,
 };
 pub use load::{
     is_policy_file, load_gateway, load_policies, load_tests, parse_gateway, parse_policies,
@@ -44,9 +46,10 @@ pub use load::{
 pub use look::{is_secretive, without_tokens};
 pub use nearest::nearest;
 pub use policy::{Defaults, Faulty, Named, PolicyDocument, PolicyFile, hexadecimal};
-pub use route::{LimitKey, RateLimit, Route, RouteMatch};
+pub use route::{ClaimHeader, LimitKey, RateLimit, Route, RouteMatch, SasMode};
 pub use rule::{Mode, Network, Rule, Wanted, point_in_time};
 pub use schema::{SchemaOf, schema};
+pub use secret::{SecretSource, VaultSecret};
 pub use source::{Position, Source, Span, Spanned};
 pub use test_document::{
     Expectation, ExpectedBackend, TestCase, TestDocument, TestRequest, TestToken,

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use http::Method;
+use http::header::HeaderName;
 
-use super::decode::{Table, list, scalar, spanned, warn_of_repeats};
+use super::credential::unfit;
+use super::decode::{Table, expected, list, scalar, spanned, warn_of_repeats};
 use super::diagnostics::Diagnostics;
 use super::nearest::nearest;
-use super::node::Node;
-use super::rule::{Mode, Rule, allow_rule, deny_rule, mode, owner};
+use super::node::{Entry, Node, Value};
+use super::rule::{Mode, Rule, allow_rule, deny_rule, mode, owner, point_in_time};
 use super::source::Spanned;
 use super::values::{boolean, choice, count, duration, text, token};
 
@@ -41,6 +43,34 @@ pub struct Route {
     /// `keepParameters`: parameters of the query that look like keys but are this route's own:
     /// `code`, `sp`, `sv` or `se`.
     pub keep_parameters: Vec<Spanned<String>>,
+    /// `forwardCallerToken`: whether the backend gets the caller's own token.
+    pub forward_caller_token: Option<Spanned<bool>>,
+    /// `claimHeaders`: claims that the backend gets as headers of their own.
+    pub claim_headers: Vec<ClaimHeader>,
+    /// `sas`: what becomes of a request that brings a SAS signature or a key in its URL. Default `strip`.
+    pub sas: Option<Spanned<SasMode>>,
+    /// `rejectFrom`: from when on `sas` is `reject`, since the Unix epoch.
+    pub reject_from: Option<Spanned<Duration>>,
+    /// `sealBody`: whether URLs with keys in the bodies of answers are sealed.
+    pub seal_body: Option<Spanned<bool>>,
+}
+
+/// An entry of `claimHeaders`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClaimHeader {
+    /// The header.
+    pub name: Spanned<HeaderName>,
+    /// The claim whose value it carries.
+    pub claim: Spanned<String>,
+}
+
+/// `sas`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SasMode {
+    /// The keys are removed, and the request goes on.
+    Strip,
+    /// The request is refused.
+    Reject,
 }
 
 /// `match`.
@@ -118,7 +148,19 @@ pub(super) fn route(node: &Node, d: &mut Diagnostics) -> Option<Route> {
     let rate_limit = table.optional("rateLimit", d, spanned(rate_limit));
     let rewrite = table.optional("rewrite", d, spanned(path_pattern));
     let keep_parameters = table.optional("keepParameters", d, keep_parameters);
+    let forward_caller_token = table.optional("forwardCallerToken", d, spanned(boolean));
+    let claim_headers = table.optional("claimHeaders", d, claim_headers);
+    let sas = table.optional("sas", d, spanned(sas_mode));
+    let reject_from = table.optional("rejectFrom", d, spanned(day_or_instant));
+    let seal_body = table.optional("sealBody", d, spanned(boolean));
     table.finish(d);
+    if let (Some(sas), Some(from)) = (&sas, &reject_from)
+        && sas.value == SasMode::Reject
+    {
+        d.error(&from.span, "this route rejects keys already")
+            .also(&sas.span, "whatever the time")
+            .help("remove one of the two");
+    }
     Some(Route {
         r#match: r#match?,
         backend: backend?,
@@ -132,6 +174,11 @@ pub(super) fn route(node: &Node, d: &mut Diagnostics) -> Option<Route> {
         rate_limit,
         rewrite,
         keep_parameters: keep_parameters.unwrap_or_default(),
+        forward_caller_token,
+        claim_headers: claim_headers.unwrap_or_default(),
+        sas,
+        reject_from,
+        seal_body,
     })
 }
 
@@ -257,6 +304,69 @@ pub(super) fn rate_limit(node: &Node, d: &mut Diagnostics) -> Option<RateLimit> 
         burst,
         by: by?,
     })
+}
+
+fn sas_mode(node: &Node, d: &mut Diagnostics) -> Option<SasMode> {
+    const MODES: [(&str, SasMode); 2] = [("strip", SasMode::Strip), ("reject", SasMode::Reject)];
+    choice(node, &MODES, d)
+}
+
+/// A day, which begins in UTC, or a point in time.
+fn day_or_instant(node: &Node, d: &mut Diagnostics) -> Option<Duration> {
+    let text = scalar(node, "a day or a point in time", d)?;
+    let day = point_in_time(&format!("{text}T00:00:00Z"));
+    let found = day.or_else(|| point_in_time(text));
+    if found.is_none() {
+        d.error(&node.span, "this is neither a day nor a point in time")
+            .help("write `2027-03-01`, which begins in UTC, or `2027-03-01T08:00:00+01:00`");
+    }
+    found
+}
+
+fn claim_headers(node: &Node, d: &mut Diagnostics) -> Option<Vec<ClaimHeader>> {
+    const SHAPE: &str =
+        "a mapping of header names to claims: `{ x-caller-department: department }`";
+    let Value::Mapping(entries) = &node.value else {
+        expected(node, SHAPE, d);
+        return None;
+    };
+    if entries.is_empty() {
+        d.error(&node.span, "this mapping is empty")
+            .help("leave the key out instead");
+        return None;
+    }
+    let mut read: Vec<ClaimHeader> = Vec::new();
+    for entry in entries.iter().filter(|entry| !entry.refused) {
+        let claim =
+            spanned(|node: &Node, d: &mut Diagnostics| token(node, "the name of a claim", d));
+        let (name, claim) = (claim_header(entry, d), { claim }(&entry.value, d));
+        if let (Some(name), Some(claim)) = (name, claim) {
+            read.push(ClaimHeader { name, claim });
+        }
+    }
+    Some(read)
+}
+
+/// A header that nobody else has a claim on.
+fn claim_header(entry: &Entry, d: &mut Diagnostics) -> Option<Spanned<HeaderName>> {
+    let name = HeaderName::from_bytes(entry.key.as_bytes()).ok();
+    let name = name.filter(|name| name.as_str().starts_with("x-"));
+    let Some(name) = name else {
+        d.error(
+            &entry.span,
+            "this cannot be the name of a header of your own",
+        )
+        .help("begin it with `x-`: `x-caller-department`");
+        return None;
+    };
+    if let Some(why) = unfit(&name) {
+        d.error(
+            &entry.span,
+            format!("this header cannot carry a claim: {why}"),
+        );
+        return None;
+    }
+    Some(Spanned::new(name, entry.span.clone()))
 }
 
 fn keep_parameters(node: &Node, d: &mut Diagnostics) -> Option<Vec<Spanned<String>>> {

@@ -1,5 +1,10 @@
 //! Policy documents become a compiled policy. Every fault is reported; a policy with one is not made.
 
+use std::time::Duration;
+
+use http::header::{self, HeaderName};
+
+use super::back_door::Guard;
 use super::method::MethodSet;
 use super::names::Names;
 use super::pattern::{self, some_path};
@@ -9,7 +14,10 @@ use super::rule::{Clause, Effect, Rule};
 use super::rule_set::RuleSet;
 use super::rules;
 use crate::canonical::{self, KeptParameters};
-use crate::files::{self, Diagnostics, Mode, Named, PolicyDocument, Spanned, nearest};
+use crate::files::{
+    self, BackendKind, Credential, Diagnostics, Mode, Named, PolicyDocument, SasMode, Spanned,
+    nearest,
+};
 
 /// Compiles a policy. `None` when the diagnostics hold an error.
 pub fn compile(document: &PolicyDocument, diagnostics: &mut Diagnostics) -> Option<Policy> {
@@ -17,7 +25,7 @@ pub fn compile(document: &PolicyDocument, diagnostics: &mut Diagnostics) -> Opti
     let mut hosts = Hosts::default();
     let mut routes = Vec::with_capacity(document.routes.len());
     for (index, written) in document.routes.iter().enumerate() {
-        routes.push(route(index, written, &names, diagnostics));
+        routes.push(route(index, document, written, &names, diagnostics));
     }
     for (index, written) in document.routes.iter().enumerate() {
         insert(&mut hosts, document, index, written, diagnostics);
@@ -78,6 +86,7 @@ fn is_public(route: &files::Route) -> bool {
 
 fn route(
     index: usize,
+    document: &PolicyDocument,
     written: &Named<files::Route>,
     names: &Names<'_>,
     diagnostics: &mut Diagnostics,
@@ -89,6 +98,9 @@ fn route(
     let deny = rules::compile(Effect::Deny, &route.deny, names, diagnostics);
     let rewrite = rewritten(route, diagnostics);
     let kept = kept(route, diagnostics);
+    let backend_as_written = written_backend(document, route);
+    let claim_headers = claim_headers(route, diagnostics);
+    check_credentials(route, backend_as_written, diagnostics);
     let (allow, deny) = (allow?, deny?);
     let public = is_public(route);
     if public {
@@ -114,11 +126,126 @@ fn route(
         deny,
         mode: route.mode.as_ref().map_or(Mode::Enforce, |mode| mode.value),
         owner: text(&route.owner),
+        guard: backend_as_written.and_then(|backend| guard(backend, route, rewrite.as_ref())),
         rewrite: rewrite?,
         kept,
+        rejects_keys_from: match (&route.sas, &route.reject_from) {
+            (_, Some(from)) => Some(from.value),
+            (Some(sas), None) if sas.value == SasMode::Reject => Some(Duration::ZERO),
+            (_, None) => None,
+        },
+        forwards_caller_token: is_set(&route.forward_caller_token),
+        seals_body: is_set(&route.seal_body),
+        claim_headers,
         parameters,
         span: written.name.span.clone(),
     })
+}
+
+fn is_set(flag: &Option<Spanned<bool>>) -> bool {
+    flag.as_ref().is_some_and(|flag| flag.value)
+}
+
+fn written_backend<'d>(
+    document: &'d PolicyDocument,
+    route: &files::Route,
+) -> Option<&'d files::Backend> {
+    let mut backends = document.backends.iter();
+    let backend = backends.find(|backend| backend.name == route.backend)?;
+    Some(&backend.value)
+}
+
+/// What of a Functions host's own paths a route may reach.
+fn guard(
+    backend: &files::Backend,
+    route: &files::Route,
+    rewrite: Option<&Option<Rewrite>>,
+) -> Option<Guard> {
+    if backend.kind != BackendKind::Function {
+        return None;
+    }
+    let rewritten = rewrite.and_then(Option::as_ref).map(Rewrite::pattern);
+    let pattern = rewritten.as_deref().unwrap_or(&route.r#match.path.value);
+    Some(Guard::new(backend.url.value.path(), pattern))
+}
+
+/// What goes to the backend in `Authorization` can be one thing only, and a Logic App refuses a token
+/// beside a signature.
+fn check_credentials(
+    route: &files::Route,
+    backend: Option<&files::Backend>,
+    diagnostics: &mut Diagnostics,
+) {
+    let Some(forward) = route.forward_caller_token.as_ref().filter(|set| set.value) else {
+        return;
+    };
+    if is_public(route) {
+        diagnostics
+            .error(
+                &forward.span,
+                "a public route does not look at tokens, so it forwards none",
+            )
+            .help("remove `forwardCallerToken`, or write allow rules in place of `public`");
+    }
+    let Some(backend) = backend else {
+        return;
+    };
+    let why = match &backend.credential.value {
+        Credential::Token { .. } => "the gateway's own token goes to this backend",
+        Credential::Sas { .. } => {
+            "a SAS signature goes to this backend, which refuses a token beside it"
+        }
+        Credential::Header { name, .. } if name.value == header::AUTHORIZATION => {
+            "the credential of this backend is `Authorization` itself"
+        }
+        Credential::None | Credential::FunctionKey { .. } | Credential::Header { .. } => return,
+    };
+    diagnostics
+        .error(
+            &forward.span,
+            "the caller's token cannot go to this backend",
+        )
+        .also(&backend.credential.span, why)
+        .help("remove `forwardCallerToken`, or use a backend with another credential");
+}
+
+fn claim_headers(
+    route: &files::Route,
+    diagnostics: &mut Diagnostics,
+) -> Box<[(HeaderName, Box<str>)]> {
+    let mut read: Vec<(HeaderName, Box<str>)> = Vec::new();
+    for written in &route.claim_headers {
+        let name = &written.name;
+        if !canonical::caller_may_send(&name.value) {
+            diagnostics
+                .error(
+                    &name.span,
+                    "the gateway or the platform writes this header itself",
+                )
+                .help("give it a name of your own: `x-caller-department`");
+        }
+        if read
+            .iter()
+            .any(|(other, _)| canonical::folds_alike(other, &name.value))
+        {
+            diagnostics
+                .error(
+                    &name.span,
+                    "some backends take this header and another here for one",
+                )
+                .help("give it a name that differs in letters or digits");
+        }
+        read.push((name.value.clone(), written.claim.value.as_str().into()));
+    }
+    if let (Some(first), true) = (route.claim_headers.first(), is_public(route)) {
+        diagnostics
+            .error(
+                &first.name.span,
+                "a public route does not look at tokens, so it knows no claims",
+            )
+            .help("remove `claimHeaders`, or write allow rules in place of `public`");
+    }
+    read.into()
 }
 
 fn taken(wanted: &files::RouteMatch) -> Taken {

@@ -7,6 +7,7 @@ pub mod access;
 pub mod condition;
 
 mod always;
+mod back_door;
 mod callers;
 mod circumstances;
 mod compile;

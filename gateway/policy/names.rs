@@ -146,8 +146,9 @@ impl<'d> Names<'d> {
                         Some((&name.value, backend.name.value.as_str()))
                     }
                     files::Credential::None
-                    | files::Credential::ManagedIdentity { .. }
-                    | files::Credential::FunctionKey { .. } => None,
+                    | files::Credential::Token { .. }
+                    | files::Credential::FunctionKey { .. }
+                    | files::Credential::Sas { .. } => None,
                 })
                 .collect(),
         }

@@ -115,7 +115,7 @@ fn is_loose(path: &str) -> bool {
 }
 
 /// The path as the loosest of readers sees it.
-fn fold(path: &str) -> String {
+pub(super) fn fold(path: &str) -> String {
     let segments = path.split('/').map(fold_segment);
     let folded = segments.collect::<Vec<_>>().join("/");
     match folded.strip_suffix('/') {

@@ -40,6 +40,15 @@ impl Rewrite {
         Ok(Self(parts))
     }
 
+    /// The text, as it was written but for the names of parameters.
+    pub(super) fn pattern(&self) -> String {
+        let parts = self.0.iter().map(|part| match part {
+            Part::Text(text) => text,
+            Part::Parameter(_) => "{}",
+        });
+        parts.collect()
+    }
+
     /// The literal parts, each of which must be canonical by itself.
     pub(super) fn literal(&self) -> String {
         let parts = self.0.iter().map(|part| match part {

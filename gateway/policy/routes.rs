@@ -2,7 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::back_door::Guard;
 use super::condition::Condition;
 use super::method::{self, MethodSet};
 use super::named::Named;
@@ -11,12 +13,13 @@ use super::rewrite::Rewrite;
 use super::rule::{Effect, Rule, RuleId};
 use super::rule_set::RuleSet;
 use super::tree::{Tree, Values};
-use crate::canonical::{KeptParameters, canonical_path};
+use crate::canonical::{KeptParameters, KeyParameters, canonical_path};
 use crate::denial::{Denial, Reason, allow_field};
 use crate::entra::Principal;
 use crate::files::{Mode, Span, hexadecimal};
 use crate::ids::TenantId;
 use http::Method;
+use http::header::HeaderName;
 
 /// The place of a route in its policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,6 +45,13 @@ pub struct Route {
     pub(super) owner: Option<Box<str>>,
     pub(super) rewrite: Option<Rewrite>,
     pub(super) kept: KeptParameters,
+    /// In front of a Functions app: what of the host's own paths it may reach.
+    pub(super) guard: Option<Guard>,
+    /// From when on requests with keys in their URLs are refused; never where it is absent.
+    pub(super) rejects_keys_from: Option<Duration>,
+    pub(super) forwards_caller_token: bool,
+    pub(super) seals_body: bool,
+    pub(super) claim_headers: Box<[(HeaderName, Box<str>)]>,
     /// The names of the path's parameters in order, where a condition asks for them.
     pub(super) parameters: Option<Box<[Box<str>]>>,
     pub(super) span: Span,
@@ -126,6 +136,34 @@ impl Route {
     /// The query parameters that it uses although they look like keys.
     pub fn kept_parameters(&self) -> KeptParameters {
         self.kept
+    }
+
+    /// Whether the backend gets the caller's own token.
+    pub fn forwards_caller_token(&self) -> bool {
+        self.forwards_caller_token
+    }
+
+    /// Whether URLs with keys are sealed in the bodies of answers, too.
+    pub fn seals_body(&self) -> bool {
+        self.seals_body
+    }
+
+    /// The headers that carry claims of the caller's, and those claims.
+    pub fn claim_headers(&self) -> &[(HeaderName, Box<str>)] {
+        &self.claim_headers
+    }
+
+    /// Whether a request may bring these keys in its URL, at this time since the Unix epoch.
+    pub(super) fn accepts_keys(&self, brought: KeyParameters, now: Duration) -> Result<(), Denial> {
+        let keys = brought.keys().without(self.kept);
+        match self.rejects_keys_from {
+            Some(from) if now >= from && !keys.is_empty() => {
+                let names: Vec<_> = keys.names().collect();
+                Err(Denial::from(Reason::KeyInUrl)
+                    .expected("a URL without signature or key", names.join(", ")))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Whether the token is meant for this route. That it is meant for one of the policy's audiences,
@@ -250,7 +288,7 @@ impl Policy {
                 Found::Nothing => {}
                 Found::Ambiguous => return Err(Unmatched(Reason::AmbiguousPath.into())),
                 Found::Entry(entry, parameters) => {
-                    return self.entry(table.entries.get(entry), method, &parameters);
+                    return self.entry(table.entries.get(entry), method, path, &parameters);
                 }
             }
         }
@@ -261,6 +299,7 @@ impl Policy {
         &self,
         entry: Option<&Entry>,
         method: &Method,
+        path: &str,
         parameters: &Values<'_>,
     ) -> Result<Matched<'_>, Unmatched> {
         let not_found = || Unmatched(Reason::RouteNotFound.into());
@@ -282,6 +321,11 @@ impl Policy {
             |path: &String| canonical_path(path).is_ok_and(|canonical| canonical == *path);
         if !rewritten.iter().all(is_canonical) {
             return Err(Unmatched(Reason::AmbiguousPath.into()));
+        }
+        let at_backend = rewritten.as_deref().unwrap_or(path);
+        let guard = route.guard.as_ref();
+        if guard.is_some_and(|guard| !guard.lets_pass(at_backend)) {
+            return Err(Unmatched(Reason::HostPathNotAllowed.into()));
         }
         let names = route.parameters.iter().flatten().enumerate();
         let values = names.filter_map(|(position, name)| {

@@ -5,7 +5,9 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::files::{Credential, GatewayDocument, ListenTls, PolicyDocument, SecretSource};
+use crate::files::{
+    Credential, GatewayDocument, Identity, ListenTls, PolicyDocument, Proof, SecretSource,
+};
 
 /// Every file that has a say, those named in the documents too, and what each looked like. A file that is
 /// missing looks like nothing, until it is there.
@@ -62,6 +64,9 @@ impl Look {
                 self.at_file(&pair.key.value);
             }
         }
+        for keys in &gateway.seal.keys {
+            self.at_secret(&keys.value);
+        }
     }
 
     /// Looks at the files that policies name: CA certificates and secrets.
@@ -70,14 +75,15 @@ impl Look {
             if let Some(ca) = &backend.ca {
                 self.at_file(&ca.value);
             }
-            match &backend.credential.value {
-                Credential::FunctionKey { value } | Credential::Header { value, .. } => {
-                    if let SecretSource::File(file) = value {
-                        self.at_file(file);
-                    }
-                }
-                Credential::None | Credential::ManagedIdentity { .. } => {}
+            if let Some(secret) = secret_of(&backend.credential.value) {
+                self.at_secret(secret);
             }
+        }
+    }
+
+    fn at_secret(&mut self, source: &SecretSource) {
+        if let SecretSource::File(file) = source {
+            self.at_file(file);
         }
     }
 
@@ -91,5 +97,21 @@ impl Look {
             look.at_file(file);
         }
         look
+    }
+}
+
+/// The secret that a credential is read from. An app's is read with each fetch, whenever it changes.
+fn secret_of(credential: &Credential) -> Option<&SecretSource> {
+    match credential {
+        Credential::FunctionKey { value }
+        | Credential::Header { value, .. }
+        | Credential::Sas { value } => Some(value),
+        Credential::Token {
+            identity: Identity::App(app),
+            ..
+        } => match &app.proof {
+            Proof::Secret(value) | Proof::Certificate(value) => Some(value),
+        },
+        Credential::None | Credential::Token { .. } => None,
     }
 }

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
 use crate::clock::{Clock, ManualClock, SystemClock};
-use crate::credentials::{AzureIdentity, Credentials};
+use crate::credentials::Credentials;
+use crate::credentials::azure::{AzureSource, Settings};
 use crate::entra::{Authority, Entra};
 use crate::limits::LimitStore;
 use crate::net::address::{Resolver, SystemResolver};
@@ -45,10 +46,17 @@ fn lasting(clock: &ManualClock) -> Lasting {
     let clock: Arc<dyn Clock> = Arc::new(clock.clone());
     let handle = tokio::runtime::Handle::current();
     let authority = Authority::new(&http::Uri::from_static("https://127.0.0.1:9"), client);
-    let tokens = Arc::new(AzureIdentity::new(&config, resolver));
+    let azure = AzureSource::new(&Settings {
+        platform: &config,
+        authority: &config,
+        vault: &config,
+        authority_url: "https://127.0.0.1:9".to_owned(),
+        resolver,
+        clock: Arc::clone(&clock),
+    });
     Lasting {
         entra: Entra::new(Arc::clone(&clock), authority, None, handle.clone(), 8),
-        credentials: Credentials::new(Arc::clone(&clock), tokens, handle),
+        credentials: Credentials::new(Arc::clone(&clock), Arc::new(azure), handle),
         endpoints: Endpoints::default(),
         limits: LimitStore::new(Arc::clone(&clock)),
         clock,

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::credential::Presenting;
 use super::endpoint::{Endpoint, Endpoints};
 use super::target::Target;
-use crate::credentials::fixed::SecretFrom;
-use crate::credentials::{Credential, Credentials, Identity, ManagedIdentity};
-use crate::files::{self, Diagnostics, Named, PolicyDocument, Spanned};
+use crate::credentials::Credential;
+use crate::files::{self, Diagnostics, Named, PolicyDocument};
 use crate::net::address::{is_loopback, refused};
 use crate::policy::{Authorized, BackendId};
 
@@ -53,13 +53,13 @@ impl Backends {
     pub fn compile(
         document: &PolicyDocument,
         endpoints: &Endpoints,
-        credentials: &Arc<Credentials>,
+        presenting: Presenting<'_>,
         diagnostics: &mut Diagnostics,
     ) -> Option<Self> {
         let backends: Vec<_> = document
             .backends
             .iter()
-            .map(|written| compile(written, endpoints, credentials, diagnostics))
+            .map(|written| compile(written, endpoints, presenting, diagnostics))
             .collect();
         Some(Self(backends.into_iter().collect::<Option<_>>()?))
     }
@@ -91,7 +91,7 @@ impl Backends {
 fn compile(
     written: &Named<files::Backend>,
     endpoints: &Endpoints,
-    credentials: &Arc<Credentials>,
+    presenting: Presenting<'_>,
     diagnostics: &mut Diagnostics,
 ) -> Option<Backend> {
     let files::Backend {
@@ -103,7 +103,7 @@ fn compile(
         timeouts,
     } = &written.value;
     let endpoint = endpoint(&written.value, endpoints, diagnostics);
-    let credential = present(credential, credentials, diagnostics);
+    let credential = presenting.compile(credential, diagnostics);
     Some(Backend {
         name: written.name.value.as_str().into(),
         endpoint: endpoint?,
@@ -189,75 +189,6 @@ fn literal_address(url: &http::Uri) -> Option<std::net::IpAddr> {
         .trim_end_matches(']')
         .parse()
         .ok()
-}
-
-/// Variables whose value makes the identity endpoint hand out this machine's tokens.
-const PLATFORM_SECRETS: [&str; 2] = ["IDENTITY_HEADER", "MSI_SECRET"];
-
-fn present(
-    written: &Spanned<files::Credential>,
-    credentials: &Arc<Credentials>,
-    diagnostics: &mut Diagnostics,
-) -> Option<Credential> {
-    let mut fixed = |source: &files::SecretSource| {
-        if matches!(source, files::SecretSource::Env(name) if PLATFORM_SECRETS.contains(&name.as_str()))
-        {
-            diagnostics
-                .error(
-                    &written.span,
-                    "this variable guards the platform's identity endpoint",
-                )
-                .help(
-                    "a backend is never shown it; use `managedIdentity` to call with the identity",
-                );
-            return None;
-        }
-        let source = match source {
-            files::SecretSource::Env(name) => SecretFrom::Env(name.clone()),
-            files::SecretSource::File(path) => SecretFrom::File(path.clone()),
-        };
-        match source.read() {
-            Ok(value) => Some(value),
-            Err(error) => {
-                diagnostics
-                    .error(&written.span, format!("the secret cannot be used: {error}"))
-                    .help("set the variable, or make the file readable, before the gateway starts");
-                None
-            }
-        }
-    };
-    match &written.value {
-        files::Credential::None => Some(Credential::None),
-        files::Credential::FunctionKey { value } => fixed(value).map(Credential::function_key),
-        files::Credential::Header { name, value } => {
-            let name = name.value.clone();
-            fixed(value).map(|value| Credential::Header { name, value })
-        }
-        files::Credential::ManagedIdentity { resource, identity } => {
-            let identity = match identity {
-                files::Identity::System => Identity::System,
-                files::Identity::ClientId(id) => Identity::ClientId(id.clone()),
-                files::Identity::ObjectId(id) => Identity::ObjectId(id.clone()),
-                files::Identity::ResourceId(id) => Identity::ResourceId(id.clone()),
-            };
-            let wanted = ManagedIdentity {
-                resource: resource.value.clone(),
-                identity,
-            };
-            if let Err(why) = credentials.check(&wanted) {
-                diagnostics
-                    .error(
-                        &written.span,
-                        format!("this managed identity cannot be had here: {why}"),
-                    )
-                    .help("name a user-assigned identity by its client ID or object ID");
-                return None;
-            }
-            Some(Credential::ManagedIdentity(
-                credentials.managed_identity(wanted),
-            ))
-        }
-    }
 }
 
 #[cfg(test)]

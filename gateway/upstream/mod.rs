@@ -6,6 +6,7 @@
 mod backend;
 mod body;
 mod connect;
+mod credential;
 mod endpoint;
 mod outgoing;
 mod pool;
@@ -14,6 +15,7 @@ mod target;
 
 pub use backend::{Backend, Backends};
 pub use body::{BodyError, ResponseBody};
+pub use credential::{Presenting, wanted_secret};
 pub use endpoint::Endpoints;
 pub use outgoing::{Caller, preview};
 pub use pool::Pools;

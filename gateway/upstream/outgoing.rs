@@ -9,7 +9,7 @@ use http::{Method, Request, Uri, Version};
 
 use super::target::Target;
 use crate::canonical::{self, KeyParameters};
-use crate::credentials::{FUNCTIONS_KEY, Presented};
+use crate::credentials::{Carried, FUNCTIONS_KEY, Presented};
 use crate::denial::{Denial, Reason};
 use crate::files::{self, BackendKind, Credential, Protocol};
 use crate::ids::RequestId;
@@ -65,21 +65,25 @@ impl Parts<'_> {
         request: canonical::Request,
         credential: Presented,
     ) -> Result<Request<()>, Denial> {
-        self.with_field(request, credential.into_field())
+        self.with(request, credential.into_carried())
     }
 
-    fn with_field(
+    fn with(
         self,
         mut request: canonical::Request,
-        credential: Option<(HeaderName, HeaderValue)>,
+        credential: Carried,
     ) -> Result<Request<()>, Denial> {
-        let target = self.path_and_query(&request)?;
+        let signature = match &credential {
+            Carried::Query(query) => query.expose(),
+            Carried::Nothing | Carried::InTheUrl | Carried::Field(..) => "",
+        };
+        let target = self.path_and_query(&request, signature)?;
         let method = request.method().clone();
         let host = HeaderValue::from_str(request.host());
         let trailers = request.te_trailers();
         let mut headers = request.take_headers();
         self.assert(&mut headers, host.ok());
-        if let Some((name, value)) = credential {
+        if let Carried::Field(name, value) = credential {
             // What callers send as `Authorization` is gone already, in every spelling.
             if name != header::AUTHORIZATION {
                 canonical::remove_spellings(&mut headers, &name);
@@ -94,7 +98,11 @@ impl Parts<'_> {
 
     /// Path and query. The path is the canonical one, or what the route rewrote it to, behind the
     /// backend's own; a Logic App's URL is called as it stands.
-    fn path_and_query(&self, request: &canonical::Request) -> Result<PathAndQuery, Denial> {
+    fn path_and_query(
+        &self,
+        request: &canonical::Request,
+        signature: &str,
+    ) -> Result<PathAndQuery, Denial> {
         let matched = self.authorized.matched();
         let path = match (matched.rewritten(), self.target.kind) {
             (Some(path), _) => path,
@@ -111,14 +119,22 @@ impl Parts<'_> {
         let query = query.as_deref().unwrap_or_default();
         let base = self.target.base_query.as_deref().unwrap_or_default();
         let mut target = String::with_capacity(
-            self.target.base_path.len() + path.len() + query.len() + base.len() + 2,
+            self.target.base_path.len()
+                + path.len()
+                + query.len()
+                + base.len()
+                + signature.len()
+                + 3,
         );
         target.push_str(&self.target.base_path);
         target.push_str(path);
         if target.is_empty() {
             target.push('/');
         }
-        for part in [base, query].into_iter().filter(|part| !part.is_empty()) {
+        for part in [base, signature, query]
+            .into_iter()
+            .filter(|part| !part.is_empty())
+        {
             target.push(if target.contains('?') { '&' } else { '?' });
             target.push_str(part);
         }
@@ -172,11 +188,14 @@ pub fn preview(
     let placeholder = HeaderValue::from_static("(the gateway's)");
     let credential = match &backend.credential.value {
         Credential::None => None,
-        Credential::ManagedIdentity { .. } => Some(header::AUTHORIZATION),
+        Credential::Token { .. } => Some(header::AUTHORIZATION),
         Credential::FunctionKey { .. } => Some(FUNCTIONS_KEY),
         Credential::Header { name, .. } => Some(name.value.clone()),
+        // It stands in the query, which is not for tools to show.
+        Credential::Sas { .. } => None,
     };
-    parts.with_field(request, credential.map(|name| (name, placeholder)))
+    let carried = credential.map_or(Carried::Nothing, |name| Carried::Field(name, placeholder));
+    parts.with(request, carried)
 }
 
 /// Addresses the head to the backend, as its protocol does.

@@ -14,10 +14,15 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 
+use azure_core::http::Url;
+use bytes::Bytes;
+use http::{Request, Response};
+
 use super::super::{Credentials, Unavailable};
 use super::*;
 use crate::clock::{Clock, ManualClock, Now, within};
 use crate::net::address::SystemResolver;
+use crate::net::client::FetchError;
 use crate::net::tls::{Roots, client_config};
 
 const GRANT: &str = r#"{"access_token":"ey.planted.sig","refresh_token":"","expires_in":"3599","expires_on":"1700003600","not_before":"1700000000","resource":"https://management.azure.com/","token_type":"Bearer"}"#;
@@ -35,6 +40,26 @@ struct Imds {
     seen: Arc<Mutex<Vec<Seen>>>,
 }
 
+/// Azure as it is seen from here, with IMDS at this address.
+fn source(imds: Option<SocketAddr>) -> Option<AzureSource> {
+    let made = rcgen::generate_simple_self_signed(["unused.test".to_owned()]).expect("made");
+    let roots = Roots::Pem(made.cert.pem().into_bytes());
+    let tls = client_config(&roots, &[]).expect("settings");
+    let settings = Settings {
+        platform: &tls,
+        authority: &tls,
+        vault: &tls,
+        authority_url: "https://localhost:9".to_owned(),
+        resolver: Arc::new(SystemResolver),
+        clock: Arc::new(crate::clock::SystemClock),
+    };
+    let source = AzureSource::new(&settings);
+    match imds {
+        None => Some(source),
+        Some(imds) => source.with_imds_at(&settings, imds),
+    }
+}
+
 type Script = VecDeque<(u16, &'static str)>;
 
 impl Imds {
@@ -47,11 +72,8 @@ impl Imds {
         Self { address, seen }
     }
 
-    fn source(&self) -> AzureIdentity {
-        let made = rcgen::generate_simple_self_signed(["unused.test".to_owned()]).expect("made");
-        let roots = Roots::Pem(made.cert.pem().into_bytes());
-        let tls = client_config(&roots, &[]).expect("settings");
-        AzureIdentity::with_imds_at(&tls, Arc::new(SystemResolver), self.address).expect("loopback")
+    fn source(&self) -> AzureSource {
+        source(Some(self.address)).expect("loopback")
     }
 
     fn seen(&self) -> Vec<Seen> {
@@ -91,11 +113,11 @@ fn record(request: &Request<Incoming>) -> Seen {
     }
 }
 
-fn wanted(identity: Identity) -> ManagedIdentity {
-    ManagedIdentity {
+fn wanted(identity: Identity) -> Wanted {
+    Wanted::Token(WantedToken {
         resource: "https://management.azure.com/".to_owned(),
         identity,
-    }
+    })
 }
 
 fn query(selector: Option<(&str, &str)>) -> BTreeMap<String, String> {
@@ -124,9 +146,9 @@ async fn each_kind_of_identity_is_asked_for_as_imds_wants_it() {
     ] {
         let imds = Imds::answering(&[(200, GRANT)]).await;
         let wanted = wanted(identity);
-        let fetched = imds.source().fetch(&wanted).await.expect("a token");
-        assert_eq!(fetched.token.expose(), "ey.planted.sig");
-        assert_eq!(fetched.expires, Duration::from_secs(1_700_003_600));
+        let fetched = imds.source().fetch(&wanted, None).await.expect("a token");
+        assert_eq!(fetched.secret.expose(), "ey.planted.sig");
+        assert_eq!(fetched.expires, Some(Duration::from_secs(1_700_003_600)));
         let expected = Seen {
             path: "/metadata/identity/oauth2/token".to_owned(),
             query: query(selector),
@@ -145,7 +167,7 @@ async fn every_fetch_asks_the_endpoint_though_the_last_token_is_still_good() {
     let source = imds.source();
     for _ in 0..3 {
         source
-            .fetch(&wanted(Identity::System))
+            .fetch(&wanted(Identity::System), None)
             .await
             .expect("a token");
     }
@@ -166,7 +188,7 @@ async fn a_refusal_is_reported_with_its_code_and_asked_once() {
         (302, "", None),
     ] {
         let imds = Imds::answering(&[(status, body)]).await;
-        let failure = imds.source().fetch(&wanted(Identity::System)).await;
+        let failure = imds.source().fetch(&wanted(Identity::System), None).await;
         let failure = failure.expect_err("refused");
         let FetchFailure::Refused(refusal) = &failure else {
             panic!("{status}: {failure:?}");
@@ -192,7 +214,7 @@ async fn an_answer_that_is_no_token_response_is_a_failure_that_quotes_nothing() 
         r#"{"access_token":["planted"],"expires_on":"1","resource":"r","token_type":"Bearer"}"#,
     ] {
         let imds = Imds::answering(&[(200, body)]).await;
-        let failure = imds.source().fetch(&wanted(Identity::System)).await;
+        let failure = imds.source().fetch(&wanted(Identity::System), None).await;
         let failure = failure.expect_err("unreadable");
         assert!(
             matches!(failure, FetchFailure::Unreadable),
@@ -211,7 +233,7 @@ async fn an_endpoint_where_nobody_listens_is_unreachable() {
     let mut imds = Imds::answering(&[(200, GRANT)]).await;
     imds.address = listener.local_addr().expect("an address");
     drop(listener);
-    let failure = imds.source().fetch(&wanted(Identity::System)).await;
+    let failure = imds.source().fetch(&wanted(Identity::System), None).await;
     assert!(
         matches!(
             failure,
@@ -237,7 +259,7 @@ async fn an_endpoint_that_is_not_up_yet_is_asked_again_by_the_gateways_own_clock
         Arc::new(imds.source()),
         Handle::current(),
     );
-    let slot = credentials.managed_identity(wanted(Identity::System));
+    let slot = credentials.slot(wanted(Identity::System));
     let first = slot.ready(&clock.now(), Duration::from_secs(30)).await;
     let text = "the identity endpoint answered 404".to_owned();
     assert_eq!(first, Err(Unavailable::NoToken(text)));
@@ -255,26 +277,19 @@ async fn an_endpoint_that_is_not_up_yet_is_asked_again_by_the_gateways_own_clock
 
 #[test]
 fn imds_may_be_replaced_by_a_loopback_address_alone() {
-    let made = rcgen::generate_simple_self_signed(["unused.test".to_owned()]).expect("made");
-    let roots = Roots::Pem(made.cert.pem().into_bytes());
-    let tls = client_config(&roots, &[]).expect("settings");
     for (imds, taken) in [
         ("127.0.0.1:80", true),
         ("[::1]:80", true),
         ("10.0.0.1:80", false),
     ] {
         let imds = imds.parse().expect("an address");
-        let source = AzureIdentity::with_imds_at(&tls, Arc::new(SystemResolver), imds);
-        assert_eq!(source.is_some(), taken, "{imds}");
+        assert_eq!(source(Some(imds)).is_some(), taken, "{imds}");
     }
 }
 
 #[test]
 fn every_kind_of_identity_can_be_had_at_imds() {
-    let made = rcgen::generate_simple_self_signed(["unused.test".to_owned()]).expect("made");
-    let roots = Roots::Pem(made.cert.pem().into_bytes());
-    let tls = client_config(&roots, &[]).expect("settings");
-    let source = AzureIdentity::new(&tls, Arc::new(SystemResolver));
+    let source = source(None).expect("this machine");
     for identity in [
         Identity::System,
         Identity::ResourceId("/subscriptions/s".to_owned()),

@@ -3,8 +3,8 @@
 
 use schemars::JsonSchema;
 
-use super::policy::List;
-use super::words::{Address, Duration, Size, Text, Url};
+use super::policy::{List, SecretSource};
+use super::words::{Address, Duration, Guid, Size, Text, Url, Word};
 
 /// The configuration of the gateway: where it listens, whose tokens it takes, and which policy is in force.
 #[derive(JsonSchema)]
@@ -27,6 +27,12 @@ pub(super) struct Gateway {
     candidate: Option<Text>,
     /// Where keys come from that tokens are verified with, and which tokens are accepted.
     entra: Option<Entra>,
+    /// The gateway's own base URL, which sealed URLs are built on: `https://api.contoso.com`. Default: `https://` and the host that the caller asked for.
+    public_url: Option<Url>,
+    /// Who reads secrets in Key Vault, and how often.
+    key_vault: Option<KeyVault>,
+    /// How URLs with keys in answers are sealed.
+    seal: Option<Seal>,
     /// Where signing keys are kept across a restart, so that the gateway can start while Entra cannot be reached. Default: nowhere. Changes take effect after a restart.
     state: Option<State>,
     /// How the gateway ends when the platform tells it to (SIGTERM). Changes take effect after a restart.
@@ -170,6 +176,62 @@ enum TokenVersion {
     V2,
 }
 
+/// Who reads secrets in Key Vault, and how often.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+struct KeyVault {
+    /// Whose token is shown to Key Vault; it needs the role Key Vault Secrets User. Default: the system-assigned managed identity's.
+    identity: Option<Reader>,
+    /// How often each secret is read again, up to a tenth sooner by chance. From `1m` to `1d`, default `1h`.
+    refresh_every: Option<Duration>,
+    /// A PEM file of CA certificates that are trusted for Key Vault, instead of the platform's. The path is relative to this file. Changes take effect after a restart.
+    ca: Option<Text>,
+}
+
+/// Who reads: one of `managedIdentity` and `workloadIdentity`.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields, extend("minProperties" = 1, "maxProperties" = 1))]
+struct Reader {
+    /// A managed identity: `{}` for the system-assigned one, `{ clientId: … }` for another.
+    managed_identity: Option<Assigned>,
+    /// The identity that AKS federates with the pod's service account: `{}`.
+    workload_identity: Option<Federated>,
+}
+
+/// Which managed identity. Without `clientId`, `objectId` and `resourceId`: the system-assigned one.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+struct Assigned {
+    /// The client ID of a user-assigned identity. In place of `objectId` and `resourceId`.
+    client_id: Option<Guid>,
+    /// The object ID of a user-assigned identity. In place of `clientId` and `resourceId`.
+    object_id: Option<Guid>,
+    /// The ARM ID, `/subscriptions/…`, of a user-assigned identity. In place of `clientId` and `objectId`.
+    resource_id: Option<Word>,
+}
+
+/// Which workload identity. What is left out, AKS has put into the environment.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+struct Federated {
+    /// The tenant's ID. Default: `AZURE_TENANT_ID`.
+    tenant_id: Option<Guid>,
+    /// The identity's client ID. Default: `AZURE_CLIENT_ID`.
+    client_id: Option<Guid>,
+    /// The file of the service account's token. Default: `AZURE_FEDERATED_TOKEN_FILE`. The path is relative to this file.
+    token_file: Option<Text>,
+}
+
+/// How URLs with keys in answers are sealed.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+struct Seal {
+    /// Where the sealing keys are read, each at least 32 characters on a line of its own: the first seals, all open, so that old URLs work while keys are rotated. All replicas need the same. Default: a random key, with which sealed URLs end with the process and no other replica can open them.
+    keys: Option<List<SecretSource>>,
+    /// How long a sealed URL can be followed. From `1m` to `90d`, default `1d`.
+    lifetime: Option<Duration>,
+}
+
 /// Where signing keys are kept across a restart.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields)]
@@ -198,6 +260,8 @@ struct Telemetry {
     request_log: Option<RequestLog>,
     /// A file of its own for decisions, each with what it was made by: `explain` and `replay` read it. Default: none.
     decision_log: Option<DecisionLog>,
+    /// Where the key is read that fingerprints of signatures and keys in callers' URLs are made with, at least 32 characters: so the same key has the same fingerprint in every replica and after every restart. Default: a random key.
+    fingerprint_key: Option<SecretSource>,
 }
 
 /// The form of the line that each request leaves.

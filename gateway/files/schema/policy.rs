@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::words::{
-    AuthStrength, Duration, Guid, Host, Instant, KeptParameter, LimitKey, Method, Mode, Network,
-    Path, Text, TokenKind, Url, Word,
+    AuthStrength, DayOrInstant, Duration, Guid, Host, Instant, KeptParameter, LimitKey, Method,
+    Mode, Network, Path, Sas, Text, TokenKind, Url, Word,
 };
 
 type Names<T> = BTreeMap<String, T>;
@@ -96,7 +96,7 @@ struct Backend {
     logic_app: Option<Url>,
     /// The URL of anything else that speaks HTTP, without a query. The caller's path is appended, or the route's `rewrite`. Plain `http://` is for this machine alone: `http://127.0.0.1:7071`.
     http: Option<Url>,
-    /// What the gateway presents in place of the caller's token: `{ managedIdentity: … }`, `{ functionKey: … }` or `{ header: … }`. `none` must be written out: no backend is called bare by accident.
+    /// What the gateway presents in place of the caller's token: `{ managedIdentity: … }`, `{ workloadIdentity: … }`, `{ app: … }`, `{ functionKey: … }`, `{ header: … }` or `{ sas: … }`. `none` must be written out: no backend is called bare by accident.
     credential: Credential,
     /// A PEM file of CA certificates that are trusted for this backend, instead of the platform's. The path is relative to this file.
     ca: Option<Text>,
@@ -134,7 +134,7 @@ struct Timeouts {
 enum Credential {
     /// The word `none`: the backend is called without a credential.
     None(NoCredential),
-    /// A token of the gateway's managed identity, a function key, or a secret in a header.
+    /// A token of the gateway's own, a function key, a secret in a header, or a signature.
     Some(Presented),
 }
 
@@ -146,16 +146,22 @@ enum NoCredential {
     None,
 }
 
-/// What the gateway presents: one of `managedIdentity`, `functionKey` and `header`.
+/// What the gateway presents: one of `managedIdentity`, `workloadIdentity`, `app`, `functionKey`, `header` and `sas`.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields, extend("minProperties" = 1, "maxProperties" = 1))]
 struct Presented {
     /// An Entra token of the gateway's managed identity, sent as `Authorization: Bearer`: `{ resource: api://contoso-guests }`.
     managed_identity: Option<ManagedIdentity>,
-    /// A function key, sent as `x-functions-key`. Says where it is read: `{ file: … }` or `{ env: … }`.
+    /// The same of the identity that AKS federates with the pod's service account: `{ resource: api://contoso-guests }`.
+    workload_identity: Option<WorkloadIdentity>,
+    /// The same of an app registration, for tenants where no managed identity is let in: it proves itself by a certificate or a secret.
+    app: Option<App>,
+    /// A function key, sent as `x-functions-key`. Says where it is read: `{ keyVault: … }`, `{ file: … }` or `{ env: … }`.
     function_key: Option<SecretSource>,
-    /// A secret in a header that the backend asks for: `{ name: x-api-key, value: { env: API_KEY } }`.
+    /// A secret in a header that the backend asks for: `{ name: x-api-key, value: { keyVault: … } }`.
     header: Option<Header>,
+    /// The SAS signature of a Logic App, for a workflow that takes no token yet: where its whole SAS URL is read, `{ keyVault: … }`. Callers never see it.
+    sas: Option<SecretSource>,
 }
 
 /// Whose token is presented, and for what. Without `clientId`, `objectId` and `resourceId`: the system-assigned identity's.
@@ -172,10 +178,46 @@ struct ManagedIdentity {
     resource_id: Option<Word>,
 }
 
-/// Where a secret is read: in the environment variable `env` or in the file `file`.
+/// Whose token is presented, and for what: that of the identity which AKS federates with the pod's service account.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+struct WorkloadIdentity {
+    /// Whom the token is for, exactly as the backend compares it: `api://contoso-guests`. A resource, not a scope: without `/.default`.
+    resource: Word,
+    /// The tenant's ID. Default: `AZURE_TENANT_ID`, which AKS sets.
+    tenant_id: Option<Guid>,
+    /// The identity's client ID. Default: `AZURE_CLIENT_ID`, which AKS sets.
+    client_id: Option<Guid>,
+    /// The file of the service account's token, read with each fetch. Default: `AZURE_FEDERATED_TOKEN_FILE`, which AKS sets. The path is relative to this file.
+    token_file: Option<Text>,
+}
+
+/// An app registration whose token is presented, and how it proves itself: by `certificate` or by `secret`.
+#[derive(JsonSchema)]
+#[schemars(
+    rename_all = "camelCase",
+    deny_unknown_fields,
+    extend("oneOf" = [{ "required": ["certificate"] }, { "required": ["secret"] }])
+)]
+struct App {
+    /// Whom the token is for, exactly as the backend compares it: `api://contoso-guests`. A resource, not a scope: without `/.default`.
+    resource: Word,
+    /// The tenant's ID.
+    tenant_id: Guid,
+    /// The app's client ID.
+    client_id: Guid,
+    /// Where the certificate and its RSA key are read, PEM or PFX without a password: `{ keyVault: … }`, the secret of the certificate's name.
+    certificate: Option<SecretSource>,
+    /// Where the client secret is read: `{ keyVault: … }`.
+    secret: Option<SecretSource>,
+}
+
+/// Where a secret is read: in Key Vault (`keyVault`), in the environment variable `env` or in the file `file`.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields, extend("minProperties" = 1, "maxProperties" = 1))]
-struct SecretSource {
+pub(super) struct SecretSource {
+    /// The identifier of the secret in Key Vault: `https://contoso.vault.azure.net/secrets/guest-api-key`, or with a version behind it. Read with the identity that gateway.yaml names, and again and again.
+    key_vault: Option<Url>,
     /// The name of the environment variable that holds the secret: `GUESTS_KEY`. It cannot change while the gateway runs; a secret that is rotated belongs in a `file`.
     env: Option<Word>,
     /// The file that holds the secret and nothing else, but for a line break at its end. Read again when it changes. The path is relative to this file.
@@ -188,7 +230,7 @@ struct SecretSource {
 struct Header {
     /// The name of the header, such as `x-api-key`. Not one that the gateway writes itself, such as `x-forwarded-for`, or that belongs to the connection.
     name: Word,
-    /// Where the secret is read: `{ file: … }` or `{ env: … }`.
+    /// Where the secret is read: `{ keyVault: … }`, `{ file: … }` or `{ env: … }`.
     value: SecretSource,
 }
 
@@ -220,6 +262,38 @@ struct Route {
     rewrite: Option<Path>,
     /// Parameters of the query that are forwarded although they look like keys, since the backend means something else by them. Otherwise `code`, `sp`, `sv` and `se` are removed; `sig` always is.
     keep_parameters: Option<List<KeptParameter>>,
+    /// What becomes of a request with a SAS signature or function key in its URL: `strip` (default) removes it and goes on, `reject` refuses the request, once the caller is known to be let in.
+    sas: Option<Sas>,
+    /// From then on `sas` is `reject`: a day, which begins in UTC, such as `2027-03-01`, or a point in time. `sas-report` shows who still brings keys.
+    reject_from: Option<DayOrInstant>,
+    /// `true`: URLs with keys in the bodies of answers are sealed, too, as they are in header fields: Durable Functions' `statusQueryGetUri` and its kin. Default `false`.
+    seal_body: Option<bool>,
+    /// Claims of the caller's token that the backend gets as headers of their own: `{ x-caller-department: department }`. Nothing that a caller sends under such a name arrives.
+    claim_headers: Option<ClaimHeaders>,
+    /// `true`: the backend gets the caller's own token. Whoever runs it can then call in the caller's name whatever else takes that token. Default `false`.
+    forward_caller_token: Option<bool>,
+}
+
+/// Headers of your own, which begin with `x-`, and the claims that they carry.
+struct ClaimHeaders;
+
+impl JsonSchema for ClaimHeaders {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "ClaimHeaders".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object",
+            "minProperties": 1,
+            "propertyNames": { "pattern": "^[xX]-[A-Za-z0-9_.-]+$" },
+            "additionalProperties": generator.subschema_for::<Word>(),
+        })
+    }
 }
 
 /// Which requests take the route, by host, method and path.

@@ -30,6 +30,7 @@ texts! {
     Size r"^[0-9]+\s*(KiB|MiB)?$" "A size in bytes.";
     Guid r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$" "A GUID.";
     Instant r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})$" "A point in time (RFC 3339).";
+    DayOrInstant r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2}))?$" "A day, or a point in time (RFC 3339).";
     Word r"^\S+$" "One word.";
     Text r"\S" "Any text.";
     Path r"^/[^?#\s]*$" "A path pattern.";
@@ -90,6 +91,13 @@ closed! {
         Secret "secret",
         /// By a client certificate.
         Certificate "certificate",
+    }
+    /// What becomes of a request with a signature or key in its URL.
+    Sas {
+        /// It is removed, and the request goes on.
+        Strip "strip",
+        /// The request is refused.
+        Reject "reject",
     }
     /// What has a count of its own in a rate limit.
     LimitKey {

@@ -11,13 +11,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use portcullis::clock::{Clock, ManualClock, SystemClock};
-use portcullis::credentials::AzureIdentity;
 use portcullis::demo::mint::Token;
 use portcullis::demo::names::{AUDIENCE, CONTOSO, MARKETING_PORTAL};
 use portcullis::demo::world::World;
 use portcullis::entra::Version;
 use portcullis::net::address::{Resolver, SystemResolver};
-use portcullis::net::tls::{self, Roots};
+use portcullis::net::tls;
 use portcullis::running::{Gateway, Options};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -257,13 +256,9 @@ fn options(
     log: &LogBuffer,
     resolver: Arc<dyn Resolver>,
 ) -> Options {
-    let roots = Roots::Pem(world.ca.pem().into());
-    let client = tls::client_config(&roots, &[b"http/1.1"]).expect("TLS");
-    let imds = world.identity.imds();
-    let identity = AzureIdentity::with_imds_at(&client, Arc::clone(&resolver), imds);
     Options {
         clock: Arc::new(clock.clone()),
-        tokens: Some(Arc::new(identity.expect("loopback"))),
+        imds: Some(world.identity.imds()),
         resolver,
         log: Box::new(log.clone()),
     }
