@@ -9,22 +9,22 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use futures_util::FutureExt as _;
 use http::header::HeaderName;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, header};
 use hyper::body::Incoming;
 
 use crate::body::{Reply, read_on};
-use crate::canonical;
+use crate::canonical::{self, KeptParameters};
 use crate::clock::{Clock, Now};
 use crate::denial::{Denial, Reason};
 use crate::entra::{Entra, Principal, TokenRules};
 use crate::ids::RequestId;
 use crate::net::address::Resolver;
-use crate::policy::{Circumstances, Decision, Unrouted};
-use crate::seal::Signed;
+use crate::policy::{Circumstances, Decision, Matched, Policy, Unmatched, Unrouted};
+use crate::seal::{Issued, Signed};
 use crate::snapshot::{Candidate, Rules, Snapshot};
 use crate::telemetry::{AnswerBody, Record, RecordedBody, Ride, Sink};
 use crate::trace::Trace;
-use crate::upstream::{self, Caller, Pools, Proofs, Way};
+use crate::upstream::{self, Caller, Opened, Pools, Proofs, Way};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -108,7 +108,15 @@ async fn forward(
     ride.note(|record| record.request(&request, trace));
 
     let snapshot = worker.snapshot.load_full();
-    let decision = decide(worker, &snapshot.rules, &request, None, now).await;
+    let opened = snapshot.sealing.open(&request, now);
+    let asked = Asked {
+        request: &request,
+        opened: opened.as_ref(),
+    };
+    if let Some(issued) = asked.issued() {
+        ride.note(|record| record.follows(issued));
+    }
+    let decision = decide(worker, &snapshot.rules, &asked, None, now).await;
     ride.note(|record| record.decided(&decision, &snapshot.rules.policy));
     if let Candidate::Watching {
         rules, same_trust, ..
@@ -116,26 +124,31 @@ async fn forward(
     {
         let known = same_trust.then(|| caller(&decision)).flatten();
         // It only watches: what it would have to wait for, it does without.
-        let other = decide(worker, rules, &request, known, now).now_or_never();
+        let other = decide(worker, rules, &asked, known, now).now_or_never();
         ride.note(|record| record.rehearsed(&decision, other.as_ref(), rules.policy.names()));
     }
     if let Some(recorded) = &snapshot.recorded {
         ride.note(|record| record.keep(&request, recorded));
     }
+    see_keys(&request, &decision, &snapshot, now, ride);
     let decision = decision.map_err(|unrouted| unrouted.denial)?;
-    let authorized = decision.enforce(request.key_parameters_seen(), now.unix)?;
+    let opened = opened.transpose()?;
+    let brought = request.key_parameters_seen();
+    let authorized = decision.enforce(brought, now.unix)?;
     let slot = snapshot.limits.admit(&authorized, arrival.client.ip())?;
     let backend = snapshot.backends.of(&authorized);
-    let credential = backend
-        .credential()
-        .present(now, CREDENTIAL_WAIT, Signed::None)
-        .await?;
+    let signed = opened
+        .as_ref()
+        .map_or(Signed::None, |opened| opened.link.signed);
+    let credential = backend.credential();
+    let credential = credential.present(now, CREDENTIAL_WAIT, signed).await?;
     ride.note(|record| record.authorized(&authorized, backend.name(), worker.clock.now()));
     let proofs = Proofs {
         authorized: &authorized,
         slot,
         backend,
         credential,
+        followed: opened.as_ref().map(|opened| opened.target.as_str()),
     };
     let way = Way {
         pools: &worker.pools,
@@ -143,9 +156,80 @@ async fn forward(
         now,
     };
     let body = body.take().ok_or(Reason::Internal)?;
-    let response = upstream::send(proofs, way, arrival.caller, trace, id, request, body).await;
+    let method = request.method().clone();
+    let answer = upstream::send(proofs, way, arrival.caller, trace, id, request, body).await;
     ride.note(|record| record.answered(worker.clock.now()));
-    response
+    let (response, caught) = answer?.seal(&method, || {
+        let (issued, asked_for) = ride.issued();
+        let matched = authorized.matched();
+        let sealing = &snapshot.sealing;
+        sealing.sealer(backend, matched, &asked_for, issued, &worker.clock.now())
+    })?;
+    ride.note(|record| record.caught = caught);
+    Ok(response)
+}
+
+/// The request as it is decided on: itself, or the one that the sealed URL which it follows was given in
+/// answer to.
+#[derive(Clone, Copy)]
+struct Asked<'r> {
+    request: &'r canonical::Request,
+    opened: Option<&'r Result<Opened, Denial>>,
+}
+
+impl<'r> Asked<'r> {
+    /// The request that a sealed URL was given in answer to, if one is followed.
+    fn issued(&self) -> Option<&'r Issued> {
+        Some(&self.opened?.as_ref().ok()?.link.issued)
+    }
+
+    fn find<'p>(&self, policy: &'p Policy) -> Result<Matched<'p>, Unmatched> {
+        let request = self.request;
+        match self.opened {
+            None => policy.find(request.host(), request.method(), request.path()),
+            Some(Ok(opened)) => policy.follow(&opened.link, request.method()),
+            Some(Err(denial)) => Err(Unmatched::by(denial.clone())),
+        }
+    }
+
+    fn circumstances(&self, now: Duration) -> Circumstances<'r> {
+        let of_request = Circumstances::of(self.request, now);
+        match self.issued() {
+            None => of_request,
+            Some(issued) => Circumstances {
+                method: &issued.method,
+                host: &issued.host,
+                path: &issued.path,
+                ..of_request
+            },
+        }
+    }
+}
+
+/// Notes a signature or key in the caller's URL, unless the route means something else by it.
+fn see_keys(
+    request: &canonical::Request,
+    decision: &Result<Decision<'_>, Unrouted>,
+    snapshot: &Snapshot,
+    now: &Now,
+    ride: &mut Ride,
+) {
+    let seen = request.key_parameters_seen().keys();
+    if seen.is_empty() {
+        return;
+    }
+    let kept = decision.as_ref().map_or(KeptParameters::NONE, |decision| {
+        decision.route().kept_parameters()
+    });
+    let keys = seen.without(kept);
+    if keys.is_empty() {
+        return;
+    }
+    let value = request.key_in_url(kept);
+    let fingerprint = value.and_then(|value| snapshot.fingerprints.of(value, now));
+    let agent = request.headers().get(header::USER_AGENT);
+    let agent = agent.and_then(|agent| agent.to_str().ok());
+    ride.note(|record| record.saw(keys, fingerprint, agent));
 }
 
 /// Who calls, or why nobody knows.
@@ -159,19 +243,18 @@ type Authenticated = Result<Arc<Principal>, Denial>;
 async fn decide<'s>(
     worker: &Worker,
     rules: &'s Rules,
-    request: &canonical::Request,
+    asked: &Asked<'_>,
     known: Option<Authenticated>,
     now: &Now,
 ) -> Result<Decision<'s>, Unrouted> {
-    let (host, method, path) = (request.host(), request.method(), request.path());
-    let matched = rules.policy.find(host, method, path);
+    let matched = asked.find(&rules.policy);
     let caller = match (&matched, known) {
         (Ok(matched), _) if matched.is_public() => Err(Reason::TokenMissing.into()),
         (_, Some(known)) => known,
-        (_, None) => authenticate(worker, &rules.tokens, request, now).await,
+        (_, None) => authenticate(worker, &rules.tokens, asked.request, now).await,
     };
     match matched {
-        Ok(matched) => Ok(matched.decide(caller, &Circumstances::of(request, now.unix))),
+        Ok(matched) => Ok(matched.decide(caller, &asked.circumstances(now.unix))),
         Err(unmatched) => Err(unmatched.unrouted(caller)),
     }
 }

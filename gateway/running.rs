@@ -12,16 +12,18 @@ use tokio::runtime::{self, Runtime};
 
 use crate::admin::{self, Admin, Readiness};
 use crate::clock::{Clock, SystemClock, pause, within};
-use crate::credentials::Credentials;
-use crate::credentials::azure::{self, AzureSource};
+use crate::credentials::azure::{self, AzureSource, Platform};
+use crate::credentials::{Credentials, Slot, Wanted};
 use crate::entra::{Authority, Entra, KeyFolder};
 use crate::files::{self, Diagnostics, GatewayDocument, ListenTls};
+use crate::fingerprint::FingerprintKey;
 use crate::limits::LimitStore;
 use crate::net::address::{Resolver, SystemResolver};
 use crate::net::client::Client;
 use crate::net::tls::{self, Roots};
 use crate::pipeline::Worker;
 use crate::reload::{Apply, Documents, Reloader, Reloads};
+use crate::seal::Ring;
 use crate::server::{self, Certificates, Drain, ListenSettings, Phase, Security, Workers};
 use crate::snapshot::{Candidate, Lasting, Snapshot};
 use crate::telemetry::{DecisionLog, Level, Log, Metrics, RequestLog, Sink, event};
@@ -232,6 +234,7 @@ impl Start {
             let now = options.clock.now().unix;
             event(now, Level::Error, "candidate-refused", &fault.render());
         }
+        tell_identity_source(&lasting, options.clock.now().unix);
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let certificates = certificates.flatten();
         let security = match &certificates {
@@ -340,6 +343,8 @@ fn lasting(
         credentials: Credentials::new(Arc::clone(clock), azure, handle.clone()),
         endpoints: Endpoints::default(),
         limits: LimitStore::new(Arc::clone(clock)),
+        ring: Arc::new(Ring::random().map_err(machine("making a sealing key"))?),
+        fingerprint_key: Arc::new(FingerprintKey::random()),
     })
 }
 
@@ -370,6 +375,18 @@ fn azure_source(
                 what: format!("asking for tokens at {imds}"),
                 why: "it is not this machine".to_owned(),
             }),
+    }
+}
+
+/// Says whose managed identities are used, and how that is known, if any are.
+fn tell_identity_source(lasting: &Lasting, now: Duration) {
+    let is_managed = |slot: &Arc<Slot>| match slot.wanted() {
+        Wanted::Token(token) => token.identity.is_managed(),
+        Wanted::Secret(_) => false,
+    };
+    if lasting.credentials.in_use().iter().any(is_managed) {
+        let platform = Platform::detect().to_string();
+        event(now, Level::Info, "identity-source", &platform);
     }
 }
 
@@ -576,9 +593,14 @@ async fn tell(readiness: Readiness, clock: Arc<dyn Clock>) {
         let now = clock.now().unix;
         let is_in = |list: &[admin::Check], name: &str| list.iter().any(|check| check.name == name);
         for check in failing.iter().filter(|check| !is_in(&before, &check.name)) {
+            // The last good one serves, and there will be no other until somebody acts.
+            let level = match check.serves {
+                true => Level::Error,
+                false => Level::Warning,
+            };
             event(
                 now,
-                Level::Warning,
+                level,
                 "failing",
                 &format!("{}: {}", check.name, check.why),
             );

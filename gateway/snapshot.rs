@@ -5,13 +5,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::clock::{Clock, Now};
-use crate::credentials::Credentials;
+use crate::credentials::{Credentials, Derived, Held};
 use crate::entra::{ClaimRules, Entra, Rhythm, TokenRules, Version};
 use crate::files::{Diagnostics, GatewayDocument, PolicyDocument, PolicyFile};
+use crate::fingerprint::{Fingerprint, FingerprintKey, TooShort};
 use crate::limits::{LimitStore, Limits};
 use crate::policy::{self, Policy};
+use crate::seal::Ring;
+use crate::secret::Secret;
 use crate::telemetry::Recorded;
-use crate::upstream::{Backends, Endpoints, Presenting};
+use crate::upstream::{Backends, Endpoints, Presenting, Sealing};
 
 /// What is in force.
 pub struct Snapshot {
@@ -27,6 +30,10 @@ pub struct Snapshot {
     pub limits: Limits,
     /// The backends and their credentials.
     pub backends: Backends,
+    /// What URLs in answers are sealed with.
+    pub sealing: Sealing,
+    /// What fingerprints of keys in callers' URLs are made with.
+    pub fingerprints: Fingerprints,
     /// When it was compiled.
     pub compiled: Now,
 }
@@ -57,6 +64,29 @@ pub struct Rules {
     pub tokens: TokenRules,
 }
 
+/// What makes fingerprints.
+pub enum Fingerprints {
+    /// With the key of the file.
+    Configured(Derived<FingerprintKey>),
+    /// With the process's own.
+    Random(Arc<FingerprintKey>),
+}
+
+impl Fingerprints {
+    /// The fingerprint of a signature or key, as it stands in a URL. `None` while there is no key.
+    pub fn of(&self, raw_value: &str, now: &Now) -> Option<Fingerprint> {
+        match self {
+            Self::Random(key) => Some(key.fingerprint(raw_value)),
+            Self::Configured(key) => Some(key.current(now)?.fingerprint(raw_value)),
+        }
+    }
+}
+
+/// The key of fingerprints in a file, less the line break at its end.
+fn fingerprint_key(text: &Secret<String>) -> Result<FingerprintKey, TooShort> {
+    FingerprintKey::new(&Secret::new(text.expose().trim_end().to_owned()))
+}
+
 /// What outlives every snapshot: keys and tokens, credentials, connections, counts.
 pub struct Lasting {
     /// The clock.
@@ -69,6 +99,10 @@ pub struct Lasting {
     pub endpoints: Endpoints,
     /// The counts of rate limits.
     pub limits: Arc<LimitStore>,
+    /// What URLs are sealed with where the file names no keys.
+    pub ring: Arc<Ring>,
+    /// What fingerprints are made with where the file names no key.
+    pub fingerprint_key: Arc<FingerprintKey>,
 }
 
 /// Where a policy comes from.
@@ -137,7 +171,9 @@ impl Lasting {
             key_vault: &gateway.key_vault,
         };
         let backends = Backends::compile(policies, &self.endpoints, presenting, diagnostics);
-        let (policy, backends) = (policy?, backends?);
+        let sealing = Sealing::compile(gateway, presenting, &self.ring, diagnostics);
+        let fingerprints = self.fingerprints(gateway, presenting, diagnostics);
+        let (policy, backends, sealing) = (policy?, backends?, sealing?);
         let rules = self.rules(gateway, policy);
         Some(Snapshot {
             limits: self.limits.compile(policies),
@@ -153,8 +189,35 @@ impl Lasting {
             origin: Origin::of(policies),
             candidate: Candidate::None,
             backends,
+            sealing,
+            fingerprints: fingerprints?,
             compiled: self.clock.now(),
         })
+    }
+
+    fn fingerprints(
+        &self,
+        gateway: &GatewayDocument,
+        presenting: Presenting<'_>,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Fingerprints> {
+        let Some(source) = &gateway.telemetry.fingerprint_key else {
+            return Some(Fingerprints::Random(Arc::clone(&self.fingerprint_key)));
+        };
+        let held = presenting.text(source, diagnostics)?;
+        if let Held::Fixed(text) = &held
+            && let Err(why) = fingerprint_key(text)
+        {
+            diagnostics
+                .error(
+                    &source.span,
+                    format!("this is no key for fingerprints: {why}"),
+                )
+                .help("write 32 characters or more: `openssl rand -base64 32`");
+            return None;
+        }
+        let make = |texts: &[Secret<String>]| fingerprint_key(texts.first()?).ok();
+        Some(Fingerprints::Configured(Derived::new(vec![held], make)))
     }
 
     /// Compiles a policy that only watches. `None` when the diagnostics hold an error.

@@ -147,6 +147,11 @@ impl Request {
         Ok(self.findings.headers.authorization.bearer()?)
     }
 
+    /// The query as it was sent, for who follows a sealed URL: what it holds was named by the gateway.
+    pub fn raw_query(&self) -> Option<&str> {
+        self.uri.query()
+    }
+
     /// The query to forward: without the key parameters, save those that the route keeps. All else
     /// stays byte for byte and in order. `None` if there is nothing to forward; borrowed if there
     /// is nothing to strip.
@@ -166,6 +171,15 @@ impl Request {
         self.findings
             .key_parameters
             .without(KeyParameters::API_VERSION)
+    }
+
+    /// The signature or key in the URL, as it was sent: the value of the first `sig` that has one, else of
+    /// `code`, else of `x-functions-key`. For its fingerprint alone: it is a key.
+    pub fn key_in_url(&self, kept: KeptParameters) -> Option<&str> {
+        query::key_value(
+            self.uri.query()?,
+            self.findings.key_parameters.keys().without(kept),
+        )
     }
 
     /// The fields with keys or asserted identities that the caller sent: their names, for the record.

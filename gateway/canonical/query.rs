@@ -23,6 +23,24 @@ pub(super) fn examine(query: &str) -> Result<KeyParameters, Reason> {
     Ok(seen)
 }
 
+/// The value, as it was sent, of the first of these parameters that has one, in the order of their kinds.
+pub(super) fn key_value(query: &str, keys: KeyParameters) -> Option<&str> {
+    [
+        KeyParameters::SIG,
+        KeyParameters::CODE,
+        KeyParameters::X_FUNCTIONS_KEY,
+    ]
+    .into_iter()
+    .filter(|key| keys.contains(*key))
+    .find_map(|key| {
+        let mut parameters = query.split(['&', ';']);
+        parameters.find_map(|parameter| {
+            let (_, value) = parameter.split_once('=')?;
+            (!value.is_empty() && carries(parameter, key)).then_some(value)
+        })
+    })
+}
+
 /// The query without the parameters of these names; empty if nothing is left.
 pub(super) fn without(query: &str, names: KeyParameters) -> String {
     let mut out = String::with_capacity(query.len());

@@ -302,6 +302,8 @@ fn becomes(recorded: &Recorded, read: &Read) -> Option<(Becomes, String)> {
     }
     match (recorded.allowed, pessimist.lets_in()) {
         (true, false) => Some((Becomes::Refused, is(&pessimist))),
+        // To whom a sealed URL was given, no policy says.
+        (false, true) if recorded.followed => None,
         (false, true) => Some((Becomes::LetIn, is(&pessimist))),
         (true, true) | (false, false) => None,
     }

@@ -13,6 +13,7 @@ use crate::seal::Signed;
 use crate::secret::Secret;
 
 pub mod azure;
+mod derived;
 pub mod fixed;
 mod refresh;
 pub mod sas;
@@ -22,6 +23,7 @@ pub mod store;
 pub mod wanted;
 
 pub use azure::AzureSource;
+pub use derived::Derived;
 pub use sas::SasQuery;
 pub use slot::{Slot, Status, Unavailable};
 pub use source::{FetchFailure, Fetched, Refusal, Source};
@@ -126,9 +128,9 @@ impl Credential {
     fn yields_to(&self, signed: Signed) -> bool {
         match (signed, self) {
             (Signed::None, _) => false,
-            (Signed::Sas, _) | (Signed::Code, Self::None | Self::Sas(_)) => true,
-            (Signed::Code, Self::Header { name, .. }) => *name == FUNCTIONS_KEY,
-            (Signed::Code, Self::Token(_)) => false,
+            (Signed::Alone, _) | (Signed::Durable, Self::None | Self::Sas(_)) => true,
+            (Signed::Durable, Self::Header { name, .. }) => *name == FUNCTIONS_KEY,
+            (Signed::Durable, Self::Token(_)) => false,
         }
     }
 

@@ -468,7 +468,7 @@ async fn a_signature_in_the_url_takes_the_place_of_what_would_contradict_it() {
         ),
     ];
     for (name, credential, goes_along) in rows {
-        for (signed, goes) in [Signed::Sas, Signed::Code].into_iter().zip(goes_along) {
+        for (signed, goes) in [Signed::Alone, Signed::Durable].into_iter().zip(goes_along) {
             let presented = credential.present(&world.now(), WAIT, signed).await;
             let presented = presented.expect("presented");
             assert!(presented.carries(), "a 401 is about the gateway's: {name}");

@@ -116,6 +116,12 @@ impl Principal {
         self.group_ids.binary_search(&group).is_ok()
     }
 
+    /// A claim as the value of a header field: items of a list with commas between, numbers and words as
+    /// they are, and what is not printable ASCII, `%` and the comma within an item in percent codes of UTF-8.
+    pub fn claim_text(&self, name: &str) -> Option<String> {
+        claim_text(self.claims.get(name)?)
+    }
+
     /// The `x-ms-client-principal` family, as App Service's built-in authentication would set it.
     /// Made once when the token is verified, and cheap to clone.
     pub fn identity_headers(&self) -> &[(HeaderName, HeaderValue)] {
@@ -329,6 +335,32 @@ fn identity_headers(
         Ok((HeaderName::from_static(name), value))
     })
     .collect()
+}
+
+fn claim_text(claim: &Value) -> Option<String> {
+    match claim {
+        Value::String(text) => Some(encoded(text)),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(truth) => Some(truth.to_string()),
+        Value::Array(items) => {
+            let items = items.iter().filter(|item| !item.is_array());
+            let items: Vec<String> = items.filter_map(claim_text).collect();
+            Some(items.join(","))
+        }
+        Value::Null | Value::Object(_) => None,
+    }
+}
+
+fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'%' | b',' => out.push_str(&format!("%{byte:02X}")),
+            b' '..=b'~' => out.push(char::from(byte)),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
 }
 
 /// A claim as `{typ, val}`; a list becomes one entry an item, numbers become text.

@@ -101,6 +101,16 @@ pub(super) fn backend(node: &Node, d: &mut Diagnostics) -> Option<Backend> {
     let timeouts = timeouts(table.section("timeouts", d), kind, d);
     table.finish(d);
     let (kind, url) = place?;
+    if let Some(written) = &credential
+        && matches!(written.value, Credential::Sas { .. })
+        && kind != BackendKind::LogicApp
+    {
+        d.error(
+            &written.span,
+            "only Logic Apps are called with a SAS signature",
+        )
+        .help("use `functionKey` for a Function, or `header`");
+    }
     Some(Backend {
         kind,
         url,

@@ -99,7 +99,7 @@ fn route(
     let rewrite = rewritten(route, diagnostics);
     let kept = kept(route, diagnostics);
     let backend_as_written = written_backend(document, route);
-    let claim_headers = claim_headers(route, diagnostics);
+    let claim_headers = claim_headers(route, names, diagnostics);
     check_credentials(route, backend_as_written, diagnostics);
     let (allow, deny) = (allow?, deny?);
     let public = is_public(route);
@@ -211,6 +211,7 @@ fn check_credentials(
 
 fn claim_headers(
     route: &files::Route,
+    names: &Names<'_>,
     diagnostics: &mut Diagnostics,
 ) -> Box<[(HeaderName, Box<str>)]> {
     let mut read: Vec<(HeaderName, Box<str>)> = Vec::new();
@@ -223,6 +224,14 @@ fn claim_headers(
                     "the gateway or the platform writes this header itself",
                 )
                 .help("give it a name of your own: `x-caller-department`");
+        }
+        if let Some(backend) = names.backend_that_is_given(name.value.as_str()) {
+            diagnostics
+                .error(
+                    &name.span,
+                    format!("backend `{backend}` is given its credential in this header"),
+                )
+                .help("give the claim another name");
         }
         if read
             .iter()

@@ -39,6 +39,8 @@ pub enum Grounds {
 pub struct Refusal {
     denial: Denial,
     rule: Option<RuleId>,
+    /// Whoever else a route that only reports lets in, a sealed URL is its caller's alone.
+    acts_always: bool,
 }
 
 /// What did not act, because its mode is report-only.
@@ -88,14 +90,23 @@ impl<'p> Matched<'p> {
             ..*circumstances
         };
         let route = self.route;
+        let is_theirs =
+            |principal: Option<&Principal>| self.bound.is_none_or(|bound| bound.admits(principal));
         let (principal, verdict) = match caller {
+            Ok(principal) if !is_theirs(Some(&principal)) => {
+                (Some(principal), (Err(Refusal::not_theirs()), None))
+            }
             Ok(principal) => {
                 let verdict = judge(route, Some(&principal), &circumstances);
                 (Some(principal), verdict)
             }
             Err(_) if route.public => (None, judge(route, None, &circumstances)),
             Err(denial) => {
-                let refusal = Refusal { denial, rule: None };
+                let refusal = Refusal {
+                    denial,
+                    rule: None,
+                    acts_always: !is_theirs(None),
+                };
                 (None, (Err(refusal), None))
             }
         };
@@ -142,7 +153,7 @@ fn judge(
     let caller = principal.map(Arc::as_ref);
     let audience = caller.map(|caller| route.accepts_audience(caller));
     if let Some(Err(denial)) = audience {
-        return (Err(Refusal { denial, rule: None }), None);
+        return (Err(Refusal::new(denial, None)), None);
     }
     let (mut undecided, mut rehearsed) = (None, None);
     for rule in route.deny.candidates(caller) {
@@ -187,7 +198,19 @@ fn surest<'r>(named: &mut Option<(&'r Rule, Verdict)>, rule: &'r Rule, verdict: 
 
 impl Refusal {
     pub(super) fn new(denial: Denial, rule: Option<RuleId>) -> Self {
-        Self { denial, rule }
+        Self {
+            denial,
+            rule,
+            acts_always: false,
+        }
+    }
+
+    fn not_theirs() -> Self {
+        Self {
+            denial: Reason::SealedUrlNotYours.into(),
+            rule: None,
+            acts_always: true,
+        }
     }
 
     /// The answer, and why.
@@ -246,7 +269,7 @@ impl<'p> Decision<'p> {
     /// What would have been otherwise, if every rule and the route acted.
     pub fn rehearsed(&self) -> Option<Rehearsed> {
         match (&self.verdict, self.route().mode) {
-            (Err(refusal), Mode::ReportOnly) => {
+            (Err(refusal), Mode::ReportOnly) if !refusal.acts_always => {
                 Some(Rehearsed::Denial(refusal.denial.reason(), refusal.rule))
             }
             (_, Mode::ReportOnly | Mode::Enforce) => self.rehearsed.clone(),
@@ -255,7 +278,11 @@ impl<'p> Decision<'p> {
 
     /// Whether [`Decision::enforce`] will let the request in.
     pub fn lets_in(&self) -> bool {
-        self.verdict.is_ok() || self.route().mode == Mode::ReportOnly
+        let only_reports = self.route().mode == Mode::ReportOnly;
+        match &self.verdict {
+            Ok(_) => true,
+            Err(refusal) => only_reports && !refusal.acts_always,
+        }
     }
 
     /// Turns the decision into the proof or the refusal. Here, and nowhere else, the route's mode acts.
@@ -268,6 +295,7 @@ impl<'p> Decision<'p> {
     pub fn enforce(self, brought: KeyParameters, now: Duration) -> Result<Authorized<'p>, Denial> {
         let grounds = match (self.verdict, self.matched.route.mode) {
             (Ok(grounds), Mode::Enforce | Mode::ReportOnly) => grounds,
+            (Err(refusal), Mode::ReportOnly) if refusal.acts_always => return Err(refusal.denial),
             (Err(_), Mode::ReportOnly) => Grounds::ReportOnly,
             (Err(refusal), Mode::Enforce) => return Err(refusal.denial),
         };

@@ -14,6 +14,7 @@ mod compile;
 mod decide;
 mod difference;
 pub mod explain;
+mod follow;
 mod method;
 mod named;
 mod names;

@@ -8,7 +8,7 @@ use super::condition::{Condition, Field};
 use super::reach::Reach;
 use super::routes::{Policy, Route};
 use super::rule::{Clause, Effect, Rule};
-use crate::files::{Diagnostics, PolicyDocument, Spanned};
+use crate::files::{self, Diagnostics, PolicyDocument, Spanned};
 use crate::ids::AppId;
 
 /// A rule that ends sooner than this is told ahead, in seconds: 30 days.
@@ -52,6 +52,22 @@ pub fn review(policy: &Policy, document: &PolicyDocument, now: u64, diagnostics:
     let own = document.routes.iter().map(|route| &route.value.audiences);
     for audience in own.chain([&document.audiences]).flatten() {
         scope_for_audience(audience, diagnostics);
+    }
+    for route in &document.routes {
+        forwarded_token(&route.value, diagnostics);
+    }
+}
+
+/// A backend that holds the caller's token can be the caller, wherever else that token is good.
+fn forwarded_token(route: &files::Route, diagnostics: &mut Diagnostics) {
+    let forwards = route.forward_caller_token.as_ref();
+    if let Some(forwards) = forwards.filter(|forwards| forwards.value) {
+        diagnostics
+            .warning(
+                &forwards.span,
+                "the backend gets the caller's own token, and can call in the caller's name",
+            )
+            .help("use `claimHeaders` or `x-ms-client-principal` if it only has to know who calls");
     }
 }
 

@@ -4,8 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::back_door::Guard;
+use super::back_door::{Guard, door};
 use super::condition::Condition;
+use super::follow::Bound;
 use super::method::{self, MethodSet};
 use super::named::Named;
 use super::path::{Clash, Found, Paths, Reading};
@@ -153,6 +154,12 @@ impl Route {
         &self.claim_headers
     }
 
+    /// Whether a sealed URL of this route's may lead to a path at the backend. The host's extensions hand
+    /// out URLs of their own; nothing hands out those by which it is administered.
+    pub(super) fn may_be_followed_to(&self, path: &str) -> bool {
+        self.guard.is_none() || matches!(door(path), None | Some("/runtime/webhooks"))
+    }
+
     /// Whether a request may bring these keys in its URL, at this time since the Unix epoch.
     pub(super) fn accepts_keys(&self, brought: KeyParameters, now: Duration) -> Result<(), Denial> {
         let keys = brought.keys().without(self.kept);
@@ -217,6 +224,8 @@ struct Entry {
 pub struct Matched<'p> {
     pub(super) route: &'p Route,
     rewritten: Option<String>,
+    /// Where a sealed URL is followed: whom it was given to.
+    pub(super) bound: Option<Bound>,
     /// Names and values, where a condition asks for them.
     pub(super) parameters: Box<[(Box<str>, Box<str>)]>,
 }
@@ -260,6 +269,11 @@ pub struct Unrouted {
 }
 
 impl Unmatched {
+    /// No route, for a reason that only callers with a valid token are told.
+    pub fn by(denial: Denial) -> Self {
+        Self(denial)
+    }
+
     /// What comes of it, by the outcome of authentication: a stranger learns nothing of what is
     /// published, so the token's denial goes first.
     pub fn unrouted(self, caller: Result<Arc<Principal>, Denial>) -> Unrouted {
@@ -335,6 +349,7 @@ impl Policy {
         Ok(Matched {
             route,
             rewritten,
+            bound: None,
             parameters: values.collect(),
         })
     }

@@ -59,6 +59,8 @@ fn lasting(clock: &ManualClock) -> Lasting {
         credentials: Credentials::new(Arc::clone(&clock), Arc::new(azure), handle),
         endpoints: Endpoints::default(),
         limits: LimitStore::new(Arc::clone(&clock)),
+        ring: Arc::new(crate::seal::Ring::random().expect("a ring")),
+        fingerprint_key: Arc::new(crate::fingerprint::FingerprintKey::random()),
         clock,
     }
 }

@@ -8,12 +8,12 @@ use http::Method;
 use uuid::Uuid;
 
 use super::placeholders;
-use crate::canonical::KeyParameters;
+use crate::canonical::{KeyParameters, canonical_path};
 use crate::ids::{AppId, TenantId};
 
 /// The request that a URL was given in answer to: who follows it is authorised as that request would
 /// be now.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Issued {
     /// The route's name.
     pub route: String,
@@ -67,37 +67,47 @@ impl Methods {
 pub enum Signed {
     /// Nothing.
     None,
-    /// The signature of a SAS URL (`sig`).
-    Sas,
-    /// A key of Functions (`code`, `x-functions-key`).
-    Code,
+    /// A signature or key that is all that goes along.
+    Alone,
+    /// The system key (`code`) of Durable Functions at their own endpoint, beside which the gateway's token
+    /// may go: App Service's built-in authentication in front of the host asks for one.
+    Durable,
 }
 
 impl Signed {
-    /// By the key parameters of the target.
-    pub(super) fn by(keys: KeyParameters) -> Self {
-        let code = KeyParameters::CODE.with(KeyParameters::X_FUNCTIONS_KEY);
-        if keys.contains(KeyParameters::SIG) {
-            Self::Sas
-        } else if keys == keys.without(code) {
+    /// By the key parameters of the target and its path. Who has a backend redirect to a URL of their own
+    /// making must not have the gateway's token sent there, whatever `code` stands in it.
+    pub(super) fn by(keys: KeyParameters, path: &str) -> Self {
+        const DURABLE: &str = "/runtime/webhooks/durabletask/";
+        let keys = keys.keys();
+        if keys.is_empty() {
             Self::None
+        } else if keys == KeyParameters::CODE && is_below(path, DURABLE) {
+            Self::Durable
         } else {
-            Self::Code
+            Self::Alone
         }
     }
 
     fn letter(self) -> char {
         match self {
             Self::None => 'n',
-            Self::Sas => 's',
-            Self::Code => 'c',
+            Self::Alone => 's',
+            Self::Durable => 'c',
         }
     }
 
     fn of_letter(letter: char) -> Option<Self> {
-        let all = [Self::None, Self::Sas, Self::Code];
+        let all = [Self::None, Self::Alone, Self::Durable];
         all.into_iter().find(|signed| signed.letter() == letter)
     }
+}
+
+/// Whether a path lies below another, to every reader: one that is not canonical does not.
+pub(super) fn is_below(path: &str, start: &str) -> bool {
+    let is_canonical = canonical_path(path).is_ok_and(|canonical| canonical == path);
+    let first = path.get(..start.len());
+    is_canonical && first.is_some_and(|first| first.eq_ignore_ascii_case(start))
 }
 
 /// A sealed URL, opened.
@@ -203,8 +213,8 @@ mod tests {
     fn what_is_written_is_read_again() {
         for (methods, signed, id) in [
             (Methods::Read, Signed::None, None),
-            (Methods::Only(Method::POST), Signed::Sas, Some(1)),
-            (Methods::Only(Method::PUT), Signed::Code, Some(u128::MAX)),
+            (Methods::Only(Method::POST), Signed::Alone, Some(1)),
+            (Methods::Only(Method::PUT), Signed::Durable, Some(u128::MAX)),
         ] {
             let link = Link {
                 issued: Issued {
@@ -240,17 +250,25 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_outweighs_a_code() {
+    fn a_token_may_go_beside_the_key_of_durable_functions_and_no_other() {
         let (sig, code) = (KeyParameters::SIG, KeyParameters::CODE);
-        for (keys, signed) in [
-            (KeyParameters::NONE, Signed::None),
-            (KeyParameters::SE, Signed::None),
-            (sig.with(KeyParameters::SP), Signed::Sas),
-            (code, Signed::Code),
-            (KeyParameters::X_FUNCTIONS_KEY, Signed::Code),
-            (sig.with(code), Signed::Sas),
+        let durable = "/runtime/webhooks/durabletask/instances/1";
+        for (keys, path, signed) in [
+            (KeyParameters::NONE, durable, Signed::None),
+            (KeyParameters::SE, durable, Signed::None),
+            (sig.with(KeyParameters::SP), durable, Signed::Alone),
+            (code, durable, Signed::Durable),
+            (code, "/api/orders", Signed::Alone),
+            (code, "/runtime/webhooks/durabletask/../../x", Signed::Alone),
+            (
+                code,
+                "/runtime/webhooks/durabletask/%2e%2e/x",
+                Signed::Alone,
+            ),
+            (KeyParameters::X_FUNCTIONS_KEY, durable, Signed::Alone),
+            (sig.with(code), durable, Signed::Alone),
         ] {
-            assert_eq!(Signed::by(keys), signed, "{keys:?}");
+            assert_eq!(Signed::by(keys, path), signed, "{keys:?} {path}");
         }
     }
 }

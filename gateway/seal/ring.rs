@@ -273,7 +273,7 @@ mod tests {
             },
             target: "/runs/1?sig=topsecret".to_owned(),
             methods: Methods::Read,
-            signed: Signed::Sas,
+            signed: Signed::Alone,
             expires: END,
         }
     }

@@ -9,7 +9,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use memchr::memmem;
 
 use super::body::BodySealer;
-use super::link::{Issued, Link, Methods, Signed};
+use super::link::{Issued, Link, Methods, Signed, is_below};
 use super::place::{Absolute, Place, without_fragment};
 use super::ring::Ring;
 use super::scan::{self, Text};
@@ -41,9 +41,11 @@ pub struct Sealer {
     pub expires: Duration,
     /// Parameters that are no keys on this route.
     pub kept: KeptParameters,
-    /// Whether to seal also the URLs to the backend that carry no key, in the fields of one URL, so
-    /// that the caller is not sent past the gateway.
-    pub plain_too: bool,
+    /// Paths at the backend, with a slash at their ends. URLs to what lies below them are sealed though
+    /// they carry no key, in the fields of one URL, so that the caller is not sent past the gateway. To
+    /// what lies elsewhere they are not: they are followed with the gateway's own credential, and who can
+    /// have the backend redirect to a URL of their own making would reach all of it.
+    pub plain_below: Vec<String>,
 }
 
 /// How many URLs were replaced, and how many removed for want of a way to replace them.
@@ -120,11 +122,12 @@ impl Sealer {
         let found = keys::find(target.as_bytes(), KeptParameters::NONE);
         let keys = found.map_or(KeyParameters::NONE, |found| found.named);
         let query = placeholders::query(&target);
+        let signed = Signed::by(keys.without(self.kept), path_of(&target));
         let blob = ring.seal(&Link {
             issued: self.issued.clone(),
             target,
             methods: methods.clone(),
-            signed: Signed::by(keys.without(self.kept)),
+            signed,
             expires: self.expires,
         })?;
         Some(format!("{}{SEALED_PATH}{blob}{query}", self.gate))
@@ -207,7 +210,11 @@ impl Sealer {
     /// A URL without a key is sealed only where it would lead past the gateway. One from the root does
     /// not: it leads to the gateway again.
     fn plain(&self, text: &str, methods: &Methods) -> Option<Verdict> {
-        if !self.plain_too || text.trim().starts_with('/') {
+        let target = self
+            .target(text.trim())
+            .filter(|_| !text.trim().starts_with('/'))?;
+        let path = format!("{}/", path_of(&target).trim_end_matches('/'));
+        if !self.plain_below.iter().any(|start| is_below(&path, start)) {
             return None;
         }
         self.single(text, methods)
@@ -244,6 +251,17 @@ impl Sealer {
         let value = HeaderValue::try_from(value).ok()?;
         Some(Verdict::Becomes(value, caught))
     }
+}
+
+fn path_of(target: &str) -> &str {
+    target.split('?').next().unwrap_or_default()
+}
+
+/// Whether anything of an answer's fields may have to be sealed: nearly never, and so asked first.
+pub fn may_hold_urls(headers: &HeaderMap) -> bool {
+    headers
+        .iter()
+        .any(|(name, value)| may_hold_url(name, value))
 }
 
 fn may_hold_url(name: &HeaderName, value: &HeaderValue) -> bool {

@@ -43,7 +43,7 @@ fn sealer() -> Sealer {
         issued: issued(),
         expires: NOW + Duration::from_secs(1),
         kept: KeptParameters::NONE,
-        plain_too: false,
+        plain_below: Vec::new(),
     }
 }
 
@@ -285,10 +285,10 @@ fn what_is_sealed_says_what_it_is() {
     let code = format!("https://{HOST}/x?code=k");
     let sig = format!("https://{HOST}/x?sig=s");
     for (status, url, methods, signed) in [
-        (202, &sig, Methods::Read, Signed::Sas),
-        (302, &code, Methods::Read, Signed::Code),
-        (307, &sig, Methods::Only(Method::PUT), Signed::Sas),
-        (308, &sig, Methods::Only(Method::PUT), Signed::Sas),
+        (202, &sig, Methods::Read, Signed::Alone),
+        (302, &code, Methods::Read, Signed::Alone),
+        (307, &sig, Methods::Only(Method::PUT), Signed::Alone),
+        (308, &sig, Methods::Only(Method::PUT), Signed::Alone),
     ] {
         let (value, _) = header(&sealer(), status, "location", url);
         let (links, _) = opened(&value.expect("sealed"));
@@ -313,7 +313,7 @@ fn a_kept_parameter_is_no_key() {
     let both = format!("{code}&sig=s");
     assert_eq!(header(&kept, 302, "location", &code).0, Some(code.clone()));
     let (value, _) = header(&kept, 302, "location", &both);
-    assert_eq!(opened(&value.expect("sealed")).0[0].signed, Signed::Sas);
+    assert_eq!(opened(&value.expect("sealed")).0[0].signed, Signed::Alone);
     let (body, caught) = sealed(kept, Text::Plain, &[code.as_bytes()]);
     assert_eq!(
         (body.as_slice(), caught),
@@ -324,13 +324,19 @@ fn a_kept_parameter_is_no_key() {
 #[test]
 fn a_url_past_the_gateway_is_sealed_where_that_is_asked_for() {
     let plain = Sealer {
-        plain_too: true,
+        plain_below: vec!["/x/".to_owned()],
         ..sealer()
     };
     let url = format!("http://{HOST}/x?y=1");
+    let below = format!("https://{HOST}/x/status/7");
+    let beside = format!("https://{HOST}/xy");
+    let climbing = format!("https://{HOST}/x/../admin");
     for (name, value, is_sealed) in [
         ("location", url.as_str(), true),
         ("operation-location", url.as_str(), true),
+        ("location", below.as_str(), true),
+        ("location", beside.as_str(), false),
+        ("location", climbing.as_str(), false),
         ("location", "/x?y=1", false),
         ("location", "https://other.example/x", false),
         ("x-note", url.as_str(), false),
@@ -467,7 +473,7 @@ fn the_answer_of_durable_functions_comes_out_sealed() {
             };
             assert_eq!(
                 (&link.methods, link.signed),
-                (methods, Signed::Code),
+                (methods, Signed::Durable),
                 "{name}"
             );
             let query = shown.strip_prefix(&format!("[{target}]")).expect(name);

@@ -61,8 +61,43 @@ struct Line<'r> {
     report_only: Option<Instead<'r>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     candidate: Option<Instead<'r>>,
+    /// A sealed URL was followed: method, host and path are those of the request that it was given in answer
+    /// to.
+    #[serde(skip_serializing_if = "is_false")]
+    followed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sas: Option<Sas<'r>>,
     policy: &'r str,
     trust: &'r str,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+/// A signature or key that the caller brought in the URL.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Sas<'r> {
+    keys: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fingerprint: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent: Option<&'r str>,
+    refused: bool,
+}
+
+impl<'r> Sas<'r> {
+    fn of(record: &'r Record) -> Option<Self> {
+        let seen = record.sighting.as_deref()?;
+        Some(Self {
+            keys: seen.keys.names().collect(),
+            fingerprint: seen.fingerprint.map(|fingerprint| fingerprint.to_string()),
+            agent: seen.agent.as_deref(),
+            refused: record.refused_for_key(),
+        })
+    }
 }
 
 #[derive(Serialize)]
@@ -116,14 +151,18 @@ fn line(record: &Record, out: &mut Vec<u8>) {
     let Some(recorded) = &record.recorded else {
         return;
     };
+    let (method, host, path) = match record.followed.as_deref() {
+        Some(first) => (&first.method, &*first.host, &*first.path),
+        None => (&record.method, &*record.host, &*record.path),
+    };
     let line = Line {
         v: DECISION_VERSION,
         time: timestamp(record.arrived.unix),
         id: record.id.to_string(),
         client: record.client.to_string(),
-        method: record.method.as_str(),
-        host: &record.host,
-        path: &record.path,
+        method: method.as_str(),
+        host,
+        path,
         protocol: protocol(record.version),
         fields: recorded
             .fields
@@ -142,6 +181,8 @@ fn line(record: &Record, out: &mut Vec<u8>) {
         rule: record.rule.map(|rule| rule.to_string()),
         report_only: record.rehearsed.as_ref().map(Instead::rehearsed),
         candidate: record.candidate.as_ref().map(Instead::candidate),
+        followed: record.followed.is_some(),
+        sas: Sas::of(record),
         policy: &recorded.policy,
         trust: &recorded.trust,
     };

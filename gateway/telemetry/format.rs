@@ -51,6 +51,12 @@ struct Line<'r> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     keys_stripped: Vec<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    followed: Option<&'r str>,
+    #[serde(skip_serializing_if = "is_none_of_them")]
+    sealed: u32,
+    #[serde(skip_serializing_if = "is_none_of_them")]
+    withheld: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
     backend: Option<&'r str>,
     status: u16,
     sent_bytes: u64,
@@ -58,6 +64,11 @@ struct Line<'r> {
     duration_ms: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     upstream_ms: Option<f64>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_none_of_them(count: &u32) -> bool {
+    *count == 0
 }
 
 /// What would have been done instead, had what only reports been in force.
@@ -134,6 +145,9 @@ impl<'r> Line<'r> {
             expected: note.map(|note| note.expected.as_str()),
             got: note.map(|note| note.got.as_str()),
             keys_stripped: record.keys().collect(),
+            followed: record.followed.as_deref().map(|first| &*first.path),
+            sealed: record.caught.sealed,
+            withheld: record.caught.withheld,
             backend: record.backend.as_deref(),
             status: record.status.as_u16(),
             sent_bytes: record.sent,
@@ -198,6 +212,14 @@ pub(super) fn human(record: &Record, out: &mut Vec<u8>) {
     let keys: Vec<_> = record.keys().collect();
     if !keys.is_empty() {
         let _ = write!(line, " stripped={}", keys.join(","));
+    }
+    for (name, count) in [
+        ("sealed", record.caught.sealed),
+        ("withheld", record.caught.withheld),
+    ] {
+        if count > 0 {
+            let _ = write!(line, " {name}={count}");
+        }
     }
     if !record.complete && !matches!(record.outcome, Outcome::Denied(_)) {
         line.push_str(" incomplete");

@@ -6,7 +6,11 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::record::{Disagreement, Record};
+use super::sightings::Sightings;
 use crate::policy::{Rehearsed, RuleId};
+
+/// What a record says of the path of a sealed URL.
+const FOLLOWED: &str = "/.sealed";
 
 /// What has been counted since the start.
 #[derive(Debug, Default)]
@@ -19,6 +23,9 @@ struct Counted {
     candidate: BTreeMap<Disagreed, u64>,
     candidate_undecided: u64,
     stripped: BTreeMap<&'static str, u64>,
+    sas: Sightings,
+    sealed: BTreeMap<(Option<Arc<str>>, &'static str), u64>,
+    followed: BTreeMap<(Option<Arc<str>>, &'static str), u64>,
     lost: u64,
     decisions_lost: u64,
 }
@@ -93,6 +100,20 @@ impl Metrics {
             for key in record.keys() {
                 *counted.stripped.entry(key).or_default() += 1;
             }
+            counted.sas.count(record);
+            for (outcome, count) in [
+                ("sealed", record.caught.sealed),
+                ("withheld", record.caught.withheld),
+            ] {
+                if count > 0 {
+                    let labels = (record.route.clone(), outcome);
+                    *counted.sealed.entry(labels).or_default() += u64::from(count);
+                }
+            }
+            if record.followed.is_some() || record.path.as_ref() == FOLLOWED {
+                let labels = (record.route.clone(), record.outcome.reason());
+                *counted.followed.entry(labels).or_default() += 1;
+            }
         }
     }
 
@@ -152,6 +173,29 @@ impl Metrics {
             let _ = writeln!(
                 text,
                 "portcullis_keys_stripped_total{{key=\"{key}\"}} {count}"
+            );
+        }
+        counted.sas.text(&mut text);
+        text.push_str(
+            "# HELP portcullis_sealed_urls_total URLs in answers that carried a key or led past the gateway, by what became of them.\n\
+             # TYPE portcullis_sealed_urls_total counter\n",
+        );
+        for ((route, outcome), count) in &counted.sealed {
+            let route = route.as_deref().unwrap_or("none");
+            let _ = writeln!(
+                text,
+                "portcullis_sealed_urls_total{{route=\"{route}\",outcome=\"{outcome}\"}} {count}"
+            );
+        }
+        text.push_str(
+            "# HELP portcullis_sealed_urls_followed_total Requests that followed a sealed URL, by how they ended.\n\
+             # TYPE portcullis_sealed_urls_followed_total counter\n",
+        );
+        for ((route, reason), count) in &counted.followed {
+            let route = route.as_deref().unwrap_or("none");
+            let _ = writeln!(
+                text,
+                "portcullis_sealed_urls_followed_total{{route=\"{route}\",reason=\"{reason}\"}} {count}"
             );
         }
         let _ = write!(

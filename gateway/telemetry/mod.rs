@@ -7,11 +7,12 @@ mod log;
 mod metrics;
 mod record;
 mod ride;
+mod sightings;
 
 pub use decision::{DECISION_VERSION, DecisionLog, Recorded};
 pub use event::{Level, event};
 
 pub use log::{Log, RequestLog, Sink};
 pub use metrics::Metrics;
-pub use record::{Disagreement, Outcome, Record};
+pub use record::{Disagreement, Followed, Outcome, Record, Sighting};
 pub use ride::{AnswerBody, RecordedBody, Ride};

@@ -12,8 +12,10 @@ use crate::canonical::{self, KeyHeaders, KeyParameters, Refused};
 use crate::clock::Now;
 use crate::denial::{Denial, Note, Reason};
 use crate::entra::Principal;
+use crate::fingerprint::Fingerprint;
 use crate::ids::{AppId, RequestId};
 use crate::policy::{Authorized, Decision, Grounds, Named, Policy, Rehearsed, RuleId, Unrouted};
+use crate::seal::{Caught, Issued, SEALED_PATH, opaque};
 use crate::trace::Trace;
 
 /// How a request ended.
@@ -74,6 +76,28 @@ impl Disagreement {
     }
 }
 
+/// A signature or key in a caller's URL. Never the key itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sighting {
+    /// The names of the parameters.
+    pub keys: KeyParameters,
+    /// Which key it was, to who has the key of fingerprints.
+    pub fingerprint: Option<Fingerprint>,
+    /// What the caller says that it is.
+    pub agent: Option<Box<str>>,
+}
+
+/// The request that a sealed URL was given in answer to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Followed {
+    /// Its method.
+    pub method: Method,
+    /// Its host.
+    pub host: Box<str>,
+    /// Its path.
+    pub path: Box<str>,
+}
+
 /// What is known of one request.
 #[derive(Debug)]
 pub struct Record {
@@ -97,6 +121,8 @@ pub struct Record {
     pub path: Box<str>,
     /// The canonical host.
     pub host: Box<str>,
+    /// The port that the caller named beside it.
+    pub port: Option<u16>,
     /// The route that matched.
     pub route: Option<Arc<str>>,
     /// The backend that was called.
@@ -134,6 +160,12 @@ pub struct Record {
     pub key_parameters: KeyParameters,
     /// The key headers that the caller sent.
     pub key_headers: KeyHeaders,
+    /// The signature or key that the caller brought in the URL.
+    pub sighting: Option<Box<Sighting>>,
+    /// The request that a sealed URL was given in answer to, where one was followed: what was decided on.
+    pub followed: Option<Box<Followed>>,
+    /// URLs in the answer that were sealed or withheld.
+    pub caught: Caught,
     /// The status of the answer.
     pub status: StatusCode,
     /// Bytes of the answer's body that were handed to the connection.
@@ -156,6 +188,7 @@ impl Record {
             version: request.version(),
             path: Box::default(),
             host: Box::default(),
+            port: None,
             route: None,
             backend: None,
             principal: None,
@@ -176,6 +209,9 @@ impl Record {
             note: None,
             key_parameters: KeyParameters::default(),
             key_headers: KeyHeaders::default(),
+            sighting: None,
+            followed: None,
+            caught: Caught::default(),
             status: StatusCode::REQUEST_TIMEOUT,
             sent: 0,
             complete: false,
@@ -189,8 +225,14 @@ impl Record {
 
     /// Notes the request, once it is in canonical form.
     pub fn request(&mut self, request: &canonical::Request, trace: Trace) {
-        self.path = request.path().into();
+        // What is sealed is the caller's to hold, not the log's.
+        self.path = match opaque(request.path()) {
+            None => request.path(),
+            Some(_) => SEALED_PATH.trim_end_matches('/'),
+        }
+        .into();
         self.host = request.host().into();
+        self.port = request.port();
         self.key_parameters = request.key_parameters_seen();
         self.key_headers = request.key_headers_seen();
         self.trace = Some(trace);
@@ -199,6 +241,58 @@ impl Record {
     /// The keys that the caller sent, by name.
     pub fn keys(&self) -> impl Iterator<Item = &'static str> {
         self.key_parameters.names().chain(self.key_headers.names())
+    }
+
+    /// Notes the request that the followed URL was given in answer to.
+    pub fn follows(&mut self, issued: &Issued) {
+        self.followed = Some(Box::new(Followed {
+            method: issued.method.clone(),
+            host: issued.host.as_str().into(),
+            path: issued.path.as_str().into(),
+        }));
+    }
+
+    /// Notes a signature or key in the URL.
+    pub fn saw(
+        &mut self,
+        keys: KeyParameters,
+        fingerprint: Option<Fingerprint>,
+        agent: Option<&str>,
+    ) {
+        /// The longest name of a caller's that is kept, in bytes.
+        const LONGEST: usize = 128;
+        let agent = agent.map(|agent| agent.get(..agent.floor_char_boundary(LONGEST)));
+        self.sighting = Some(Box::new(Sighting {
+            keys,
+            fingerprint,
+            agent: agent.flatten().map(Into::into),
+        }));
+    }
+
+    /// Whether the request was refused because of the signature or key that it brought.
+    pub fn refused_for_key(&self) -> bool {
+        self.outcome == Outcome::Denied(Reason::KeyInUrl)
+    }
+
+    /// What an answer to this request is sealed for, and the host and port that the caller asked for.
+    pub fn issued(&self) -> (Issued, String) {
+        let (method, host, path) = match &self.followed {
+            Some(first) => (&first.method, &first.host, &first.path),
+            None => (&self.method, &self.host, &self.path),
+        };
+        let asked_for = match self.port {
+            None => (*self.host).to_owned(),
+            Some(port) => format!("{}:{port}", self.host),
+        };
+        let issued = Issued {
+            route: self.route.as_deref().unwrap_or_default().to_owned(),
+            tenant: self.principal.as_ref().map(|principal| principal.tenant()),
+            app: self.principal.as_ref().map(|principal| principal.app()),
+            method: method.clone(),
+            host: (**host).to_owned(),
+            path: (**path).to_owned(),
+        };
+        (issued, asked_for)
     }
 
     /// Notes what the policy decided, whether that acts or not, and for whom, with the names that the

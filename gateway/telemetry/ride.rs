@@ -15,6 +15,7 @@ use super::record::{Outcome, Record};
 use crate::body::Reply;
 use crate::clock::Clock;
 use crate::denial::Reason;
+use crate::seal::Issued;
 use crate::upstream::{BodyError, ResponseBody};
 
 /// What an answer's body is made of.
@@ -53,6 +54,12 @@ impl Ride {
         if let Some(record) = self.record.as_deref_mut() {
             note(record);
         }
+    }
+
+    /// As [`Record::issued`]. The record is there until it is on the answer.
+    pub fn issued(&self) -> (Issued, String) {
+        let record = self.record.as_deref();
+        record.map(Record::issued).unwrap_or_default()
     }
 
     /// Puts the record on the answer.
@@ -142,6 +149,10 @@ impl Drop for RecordedBody {
         // A body with nothing in it is never asked for a frame: HEAD, 204, 304.
         if self.is_end_stream() {
             self.passed(0, true);
+        }
+        if let AnswerBody::Backend(body) = &self.body {
+            let caught = body.caught();
+            self.ride.note(|record| record.caught += caught);
         }
     }
 }

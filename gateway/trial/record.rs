@@ -37,6 +37,8 @@ struct Line {
     reason: String,
     route: Option<String>,
     rule: Option<String>,
+    #[serde(default)]
+    followed: bool,
     trust: String,
 }
 
@@ -82,6 +84,8 @@ pub struct Recorded {
     pub refused: Option<Reason>,
     /// Whether anybody looked for a token: a public route does not.
     pub token_looked_at: bool,
+    /// Whether a sealed URL was followed: more than the policy may have refused it.
+    pub followed: bool,
     /// The digest of whose tokens counted then.
     pub trust: String,
 }
@@ -213,6 +217,7 @@ impl Line {
             rule: self.rule,
             known,
             refused,
+            followed: self.followed,
             token_looked_at,
             trust: self.trust,
         })

@@ -7,9 +7,10 @@ use super::credential::Presenting;
 use super::endpoint::{Endpoint, Endpoints};
 use super::target::Target;
 use crate::credentials::Credential;
-use crate::files::{self, Diagnostics, Named, PolicyDocument};
+use crate::files::{self, BackendKind, Diagnostics, Named, PolicyDocument};
 use crate::net::address::{is_loopback, refused};
 use crate::policy::{Authorized, BackendId};
+use crate::seal::Place;
 
 /// A backend, ready to be called. Its credential goes to its own endpoint and nowhere else: both stand
 /// here, and nothing of a request can change either.
@@ -36,6 +37,27 @@ impl Backend {
     /// Its name in the policy files.
     pub fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// Where it is.
+    pub fn place(&self) -> &Arc<Place> {
+        &self.target.place
+    }
+
+    /// The paths below which its URLs lead on with what a request to `called` began, with a slash at
+    /// their ends; none where the gateway knows nothing of the backend's ways.
+    pub fn ways_on(&self, called: &str) -> Vec<String> {
+        let below = |path: &str| format!("{}/", path.trim_end_matches('/'));
+        match self.target.kind {
+            BackendKind::Http => Vec::new(),
+            BackendKind::Function => vec![below(&format!("{}{called}", self.target.base_path))],
+            // A workflow's runs stand beside its triggers.
+            BackendKind::LogicApp => {
+                let base = &*self.target.base_path;
+                let workflow = base.split("/triggers/").next().unwrap_or(base);
+                vec![below(workflow), "/runtime/webhooks/workflow/".to_owned()]
+            }
+        }
     }
 
     /// What the gateway presents to it.

@@ -17,13 +17,14 @@ use tokio::sync::Notify;
 use super::pool::Lease;
 use crate::canonical::{caller_may_send, folds_alike, strip_trailers};
 use crate::clock::pause;
+use crate::seal::{BodySealer, Caught};
 
 /// The caller's body, as the backend receives it.
 pub(super) struct RequestBody {
     incoming: Incoming,
     state: Progress,
-    /// The field that carries the gateway's credential, which no trailer may be taken for.
-    withheld: Option<HeaderName>,
+    /// The fields that the gateway asserts here, which no trailer may be taken for.
+    withheld: Vec<HeaderName>,
 }
 
 /// How far the caller's body has come.
@@ -75,7 +76,7 @@ impl Progress {
 }
 
 impl RequestBody {
-    pub(super) fn new(incoming: Incoming, withheld: Option<HeaderName>) -> (Self, Progress) {
+    pub(super) fn new(incoming: Incoming, withheld: Vec<HeaderName>) -> (Self, Progress) {
         let state = Progress::default();
         if incoming.is_end_stream() {
             state.end(Sent::Whole);
@@ -114,7 +115,7 @@ impl Body for RequestBody {
         if self.incoming.is_end_stream() {
             self.state.end(Sent::Whole);
         }
-        Poll::Ready(Some(Ok(clean(frame, self.withheld.as_ref()))))
+        Poll::Ready(Some(Ok(clean(frame, &self.withheld))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -127,9 +128,8 @@ impl Body for RequestBody {
 }
 
 /// A trailer may say no more than a header may: backends merge the two.
-fn clean(frame: Frame<Bytes>, withheld: Option<&HeaderName>) -> Frame<Bytes> {
-    let is_withheld =
-        |name: &HeaderName| withheld.is_some_and(|withheld| folds_alike(name, withheld));
+fn clean(frame: Frame<Bytes>, withheld: &[HeaderName]) -> Frame<Bytes> {
+    let is_withheld = |name: &HeaderName| withheld.iter().any(|other| folds_alike(name, other));
     match frame.into_trailers() {
         Err(data) => data,
         Ok(trailers) => {
@@ -152,6 +152,16 @@ pub struct ResponseBody {
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
     ended: bool,
     lease: Option<Lease>,
+    /// What seals the URLs in it, where the route asks for that.
+    sealing: Option<Box<Sealing>>,
+}
+
+/// A body whose URLs are sealed on their way.
+struct Sealing {
+    sealer: BodySealer,
+    /// Trailers that wait until what is before them has been passed on.
+    trailers: Option<Frame<Bytes>>,
+    finished: bool,
 }
 
 /// What a backend may not say in a header, it may not say behind its body.
@@ -193,7 +203,26 @@ impl ResponseBody {
             idle,
             timer: None,
             lease,
+            sealing: None,
         }
+    }
+
+    /// Has the URLs in it sealed.
+    pub(super) fn seal(&mut self, sealer: BodySealer) {
+        if self.incoming.is_end_stream() {
+            return;
+        }
+        self.sealing = Some(Box::new(Sealing {
+            sealer,
+            trailers: None,
+            finished: false,
+        }));
+    }
+
+    /// How many URLs have been sealed in it, and how many withheld.
+    pub fn caught(&self) -> Caught {
+        let sealing = self.sealing.as_ref();
+        sealing.map_or_else(Caught::default, |sealing| sealing.sealer.caught())
     }
 
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
@@ -204,11 +233,75 @@ impl ResponseBody {
     }
 }
 
+impl Sealing {
+    /// What becomes of a frame: data sealed, which may be nothing yet; the end, or trailers, once all
+    /// data is out.
+    fn pass(&mut self, frame: Option<Frame<Bytes>>) -> Option<Option<Frame<Bytes>>> {
+        let mut out = Vec::new();
+        match frame.map(Frame::into_data) {
+            Some(Ok(data)) => self.sealer.push(&data, &mut out),
+            Some(Err(trailers)) => {
+                self.sealer.finish(&mut out);
+                self.finished = true;
+                self.trailers = Some(trailers);
+            }
+            None => {
+                self.sealer.finish(&mut out);
+                self.finished = true;
+            }
+        }
+        match (out.is_empty(), self.finished) {
+            (false, _) => Some(Some(Frame::data(out.into()))),
+            (true, false) => None,
+            (true, true) => Some(self.trailers.take()),
+        }
+    }
+}
+
 impl Body for ResponseBody {
     type Data = Bytes;
     type Error = BodyError;
 
     fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        loop {
+            let waiting = self.sealing.as_mut();
+            if let Some(sealing) = waiting.filter(|sealing| sealing.finished) {
+                return Poll::Ready(sealing.trailers.take().map(Ok));
+            }
+            let frame = match ready!(self.as_mut().poll_incoming(cx)) {
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                Some(Ok(frame)) => Some(frame),
+                None => None,
+            };
+            let Some(sealing) = self.sealing.as_mut() else {
+                return Poll::Ready(frame.map(Ok));
+            };
+            if let Some(passed) = sealing.pass(frame) {
+                return Poll::Ready(passed.map(Ok));
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.sealing {
+            None => self.incoming.is_end_stream(),
+            Some(sealing) => sealing.finished && sealing.trailers.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.sealing {
+            None => self.incoming.size_hint(),
+            Some(_) => SizeHint::default(),
+        }
+    }
+}
+
+impl ResponseBody {
+    fn poll_incoming(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -223,14 +316,6 @@ impl Body for ResponseBody {
             Some(Err(_)) => false,
         };
         Poll::Ready(frame.map(|frame| frame.map(strip).map_err(BodyError::Broken)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
     }
 }
 

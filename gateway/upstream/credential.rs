@@ -74,6 +74,23 @@ impl Presenting<'_> {
             .ok()
     }
 
+    /// A secret of any form, from wherever it is read.
+    pub fn text(
+        self,
+        written: &Spanned<SecretSource>,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Held<String>> {
+        let span = &written.span;
+        let place = match here_or_vault(&written.value, span, diagnostics)? {
+            Ok(place) => place,
+            Err(secret) => return self.vault(secret, span, diagnostics).map(Held::Slot),
+        };
+        let text = place.text();
+        text.map(Held::Fixed)
+            .map_err(|why| unusable(span, &why.to_string(), diagnostics))
+            .ok()
+    }
+
     fn sas(
         self,
         source: &SecretSource,

@@ -10,8 +10,10 @@ mod credential;
 mod endpoint;
 mod outgoing;
 mod pool;
+mod sealing;
 mod send;
 mod target;
+mod unsealed;
 
 pub use backend::{Backend, Backends};
 pub use body::{BodyError, ResponseBody};
@@ -19,4 +21,6 @@ pub use credential::{Presenting, wanted_secret};
 pub use endpoint::Endpoints;
 pub use outgoing::{Caller, preview};
 pub use pool::Pools;
+pub use sealing::{Opened, Sealing};
 pub use send::{Proofs, Way, send};
+pub use unsealed::Unsealed;

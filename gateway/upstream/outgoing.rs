@@ -53,6 +53,8 @@ const ARR_LOG_ID: HeaderName = HeaderName::from_static("x-arr-log-id");
 pub(super) struct Parts<'r> {
     pub(super) authorized: &'r Authorized<'r>,
     pub(super) target: &'r Target,
+    /// Path and query, where a sealed URL is followed.
+    pub(super) followed: Option<&'r str>,
     pub(super) caller: &'r Caller,
     pub(super) trace: Trace,
     pub(super) id: RequestId,
@@ -78,11 +80,19 @@ impl Parts<'_> {
             Carried::Nothing | Carried::InTheUrl | Carried::Field(..) => "",
         };
         let target = self.path_and_query(&request, signature)?;
+        let callers_token = self.callers_token(&request);
         let method = request.method().clone();
         let host = HeaderValue::from_str(request.host());
         let trailers = request.te_trailers();
         let mut headers = request.take_headers();
         self.assert(&mut headers, host.ok());
+        self.tell_claims(&mut headers);
+        if self.authorized.matched().route().seals_body() {
+            ask_for_plain(&mut headers);
+        }
+        if let Some(token) = callers_token {
+            headers.insert(header::AUTHORIZATION, token);
+        }
         if let Carried::Field(name, value) = credential {
             // What callers send as `Authorization` is gone already, in every spelling.
             if name != header::AUTHORIZATION {
@@ -103,6 +113,9 @@ impl Parts<'_> {
         request: &canonical::Request,
         signature: &str,
     ) -> Result<PathAndQuery, Denial> {
+        if let Some(followed) = self.followed {
+            return PathAndQuery::try_from(followed).map_err(|_| Reason::SealedUrlInvalid.into());
+        }
         let matched = self.authorized.matched();
         let path = match (matched.rewritten(), self.target.kind) {
             (Some(path), _) => path,
@@ -141,6 +154,30 @@ impl Parts<'_> {
         PathAndQuery::try_from(target).map_err(|_| Reason::Internal.into())
     }
 
+    /// The caller's own token, where the route says that the backend gets it. Where the caller was let in
+    /// without a good one, there is none.
+    fn callers_token(&self, request: &canonical::Request) -> Option<HeaderValue> {
+        let forwards = self.authorized.matched().route().forwards_caller_token();
+        if !forwards || self.authorized.principal().is_none() {
+            return None;
+        }
+        let mut token = HeaderValue::try_from(format!("Bearer {}", request.bearer().ok()?)).ok()?;
+        token.set_sensitive(true);
+        Some(token)
+    }
+
+    /// Puts in the claims that the route has told, and takes out what the caller sent in their names.
+    fn tell_claims(&self, headers: &mut HeaderMap) {
+        for (name, claim) in self.authorized.matched().route().claim_headers() {
+            canonical::remove_spellings(headers, name);
+            let principal = self.authorized.principal();
+            let value = principal.and_then(|principal| principal.claim_text(claim));
+            if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
+                headers.insert(name.clone(), value);
+            }
+        }
+    }
+
     /// Puts in what the gateway asserts. Everything of these names that the caller sent is gone.
     fn assert(&self, headers: &mut HeaderMap, host: Option<HeaderValue>) {
         let Caller { address, forwarded } = self.caller;
@@ -166,6 +203,17 @@ impl Parts<'_> {
     }
 }
 
+/// What is to be searched has to come whole, and as it is.
+fn ask_for_plain(headers: &mut HeaderMap) {
+    headers.insert(
+        header::ACCEPT_ENCODING,
+        HeaderValue::from_static("identity"),
+    );
+    for name in [header::RANGE, header::IF_RANGE] {
+        headers.remove(name);
+    }
+}
+
 /// What a backend would get of an authorised request, with a placeholder for the credential: for tools
 /// that show what a policy does. Nothing is sent.
 ///
@@ -181,6 +229,7 @@ pub fn preview(
     let parts = Parts {
         authorized,
         target: &target,
+        followed: None,
         caller: &caller,
         trace: Trace::take(&mut HeaderMap::new()),
         id: RequestId::fresh(),

@@ -13,7 +13,8 @@ use super::body::{Progress, RequestBody, ResponseBody};
 use super::connect::{Connection, connect};
 use super::outgoing::{Caller, Parts};
 use super::pool::{Lease, Pools};
-use crate::canonical::{self, strip_response, withhold_key_urls};
+use super::unsealed::Unsealed;
+use crate::canonical::{self, strip_response};
 use crate::clock::{Now, pause, within};
 use crate::credentials::Presented;
 use crate::denial::{Denial, Reason};
@@ -35,6 +36,8 @@ pub struct Proofs<'r> {
     pub backend: &'r Backend,
     /// What the gateway presents to that backend.
     pub credential: Presented,
+    /// Path and query at the backend, where a sealed URL is followed.
+    pub followed: Option<&'r str>,
 }
 
 /// What a request goes by.
@@ -60,19 +63,23 @@ pub async fn send(
     id: RequestId,
     request: canonical::Request,
     body: Incoming,
-) -> Result<Response<ResponseBody>, Denial> {
+) -> Result<Unsealed, Denial> {
     let Proofs {
         authorized,
         slot: Slot { .. },
         backend,
         credential,
+        followed,
     } = proofs;
     let presented = credential.carries();
-    let withheld = credential.name().cloned();
-    let echo = withheld.clone();
+    let route = authorized.matched().route();
+    let echo = credential.name().cloned();
+    let claims = route.claim_headers().iter().map(|(name, _)| name);
+    let withheld = echo.iter().chain(claims).cloned().collect();
     let parts = Parts {
         authorized,
         target: &backend.target,
+        followed,
         caller,
         trace,
         id,
@@ -97,9 +104,7 @@ pub async fn send(
     }
     reframe(&mut response);
     strip_response(response.headers_mut());
-    let kept = authorized.matched().route().kept_parameters();
-    withhold_key_urls(response.headers_mut(), kept);
-    Ok(response)
+    Ok(Unsealed::new(response, route.seals_body()))
 }
 
 /// A body of unknown length needs its framing written out: hyper assumes that a GET has none.

@@ -1,8 +1,11 @@
 //! Where a backend's URL leads, as the head of a request names it.
 
+use std::sync::Arc;
+
 use http::HeaderValue;
 
 use crate::files::{self, BackendKind, Protocol};
+use crate::seal::Place;
 
 /// What of a backend the head of a request depends on.
 #[derive(Clone, Debug)]
@@ -16,6 +19,8 @@ pub(super) struct Target {
     pub(super) base_path: Box<str>,
     /// The query of the URL; only Logic Apps have one (`api-version`).
     pub(super) base_query: Option<Box<str>>,
+    /// Where its URLs lead, for the search for those that carry keys.
+    pub(super) place: Arc<Place>,
 }
 
 impl Target {
@@ -30,8 +35,20 @@ impl Target {
             host: HeaderValue::from_str(url.authority()?.as_str()).ok()?,
             base_path: path.into(),
             base_query: base_query(written.kind, url).map(Into::into),
+            place: Arc::new(place(url)?),
         })
     }
+}
+
+fn place(url: &http::Uri) -> Option<Place> {
+    let default = match url.scheme_str() {
+        Some("https") => 443,
+        _ => 80,
+    };
+    Some(Place {
+        host: url.host()?.trim_end_matches('.').to_ascii_lowercase(),
+        port: url.port_u16().unwrap_or(default),
+    })
 }
 
 /// The query that every request to the backend carries. Logic Apps refuse a trigger call without

@@ -1,0 +1,128 @@
+//! Who still calls with a signature or key in the URL, counted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use super::record::Record;
+
+/// So many user agents have a label of their own; callers choose these names, and could choose any number.
+const MOST_AGENTS: usize = 64;
+/// The longest name of a user agent in a label.
+const LONGEST_AGENT: usize = 40;
+
+/// Requests with a signature or key in their URLs.
+#[derive(Debug, Default)]
+pub(super) struct Sightings {
+    counts: BTreeMap<Labels, u64>,
+    agents: BTreeSet<Box<str>>,
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Labels {
+    route: Option<Arc<str>>,
+    app: Option<Arc<str>>,
+    /// Whether a token said who called, though the policy has no name for it.
+    is_known: bool,
+    agent: Box<str>,
+    key: &'static str,
+    refused: bool,
+}
+
+impl Sightings {
+    /// Counts a record, if its request brought one.
+    pub(super) fn count(&mut self, record: &Record) {
+        let Some(seen) = record.sighting.as_deref() else {
+            return;
+        };
+        let agent = self.agent(seen.agent.as_deref());
+        for key in seen.keys.names() {
+            let labels = Labels {
+                route: record.route.clone(),
+                app: record.app_name.clone(),
+                is_known: record.principal.is_some(),
+                agent: agent.clone(),
+                key,
+                refused: record.refused_for_key(),
+            };
+            *self.counts.entry(labels).or_default() += 1;
+        }
+    }
+
+    /// The label of a user agent: its product, as long as there are not too many.
+    fn agent(&mut self, agent: Option<&str>) -> Box<str> {
+        let Some(product) = agent.map(product) else {
+            return "none".into();
+        };
+        if !self.agents.contains(product) {
+            if self.agents.len() >= MOST_AGENTS {
+                return "other".into();
+            }
+            self.agents.insert(product.into());
+        }
+        product.into()
+    }
+
+    /// Writes the counters.
+    pub(super) fn text(&self, text: &mut String) {
+        text.push_str(
+            "# HELP portcullis_sas_seen_total Requests that brought a signature or key in the URL.\n\
+             # TYPE portcullis_sas_seen_total counter\n",
+        );
+        for (labels, count) in &self.counts {
+            let Labels {
+                route,
+                app,
+                is_known,
+                agent,
+                key,
+                refused,
+            } = labels;
+            let route = route.as_deref().unwrap_or("none");
+            let app = app
+                .as_deref()
+                .unwrap_or(if *is_known { "other" } else { "none" });
+            let _ = writeln!(
+                text,
+                "portcullis_sas_seen_total{{route=\"{route}\",app=\"{app}\",agent=\"{agent}\",key=\"{key}\",refused=\"{refused}\"}} {count}"
+            );
+        }
+    }
+}
+
+/// The product that a user agent names first (RFC 9110 section 10.1.5); `other` for what is not one.
+fn product(agent: &str) -> &str {
+    let product = agent.split(['/', ' ', '(']).next().unwrap_or_default();
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    match (1..=LONGEST_AGENT).contains(&product.len()) && product.chars().all(plain) {
+        true => product,
+        false => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agents_are_named_by_their_product_and_bounded_in_number() {
+        for (agent, label) in [
+            ("curl/8.5.0", "curl"),
+            ("azure-logic-apps/1.0 (workflow 0123)", "azure-logic-apps"),
+            ("Mozilla/5.0 (X11)", "Mozilla"),
+            ("", "other"),
+            ("a\"b/1", "other"),
+            ("sig=planted", "other"),
+        ] {
+            assert_eq!(product(agent), label, "{agent}");
+        }
+        let mut sightings = Sightings::default();
+        for at in 0..MOST_AGENTS {
+            let agent = format!("agent-{at}/1");
+            assert_eq!(*sightings.agent(Some(&agent)), *format!("agent-{at}"));
+        }
+        assert_eq!(&*sightings.agent(Some("one-more/1")), "other");
+        assert_eq!(&*sightings.agent(Some("agent-0/2")), "agent-0");
+        assert_eq!(&*sightings.agent(None), "none");
+    }
+}

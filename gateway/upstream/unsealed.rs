@@ -1,0 +1,192 @@
+//! An answer whose keys have not been looked for yet. Nothing can be done with it but to seal it.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Response};
+
+use super::body::ResponseBody;
+use crate::denial::{Denial, Reason};
+use crate::seal::{Caught, Sealer, Text, may_hold_urls};
+
+/// An answer that may hold keys. Only [`Unsealed::seal`] makes an answer of it that can be passed on.
+#[must_use = "it has to be sealed"]
+pub struct Unsealed {
+    response: Response<ResponseBody>,
+    /// Whether keys are looked for in its body, too.
+    body_too: bool,
+}
+
+impl Unsealed {
+    pub(super) fn new(response: Response<ResponseBody>, body_too: bool) -> Self {
+        Self { response, body_too }
+    }
+
+    /// Replaces the URLs that carry keys. Asks for what seals only if there is anything to look at; the
+    /// method is that of the request.
+    ///
+    /// # Errors
+    /// `AnswerUnreadable` for a body in which keys are to be looked for, and that is compressed or in an
+    /// encoding that is not ASCII's.
+    pub fn seal(
+        mut self,
+        method: &Method,
+        sealer: impl FnOnce() -> Sealer,
+    ) -> Result<(Response<ResponseBody>, Caught), Denial> {
+        let kind = match self.body_too {
+            true => text_kind(self.response.headers()),
+            false => Kind::Other,
+        };
+        if matches!(kind, Kind::Other) && !may_hold_urls(self.response.headers()) {
+            return Ok((self.response, Caught::default()));
+        }
+        let sealer = sealer();
+        let status = self.response.status();
+        let caught = sealer.headers(status, self.response.headers_mut());
+        if let Kind::Text(text) = kind {
+            self.seal_body(method, sealer, text)?;
+        }
+        Ok((self.response, caught))
+    }
+
+    fn seal_body(&mut self, method: &Method, sealer: Sealer, text: Text) -> Result<(), Denial> {
+        let headers = self.response.headers_mut();
+        if let Some(why) = unreadable(headers) {
+            return Err(Denial::from(Reason::AnswerUnreadable)
+                .expected("a body that can be searched for keys", why));
+        }
+        // They speak of the body as the backend sent it.
+        for name in OF_THE_BODY {
+            headers.remove(name);
+        }
+        // A HEAD's answer has none, whatever its fields say.
+        if *method != Method::HEAD {
+            self.response.body_mut().seal(sealer.body(text));
+        }
+        Ok(())
+    }
+}
+
+/// Fields that no longer hold once a body is another.
+const OF_THE_BODY: [HeaderName; 7] = [
+    header::CONTENT_LENGTH,
+    header::ETAG,
+    header::ACCEPT_RANGES,
+    header::CONTENT_RANGE,
+    HeaderName::from_static("content-md5"),
+    HeaderName::from_static("content-digest"),
+    HeaderName::from_static("repr-digest"),
+];
+
+/// What a body is.
+enum Kind {
+    Text(Text),
+    /// Nothing that anybody reads URLs in.
+    Other,
+}
+
+fn text_kind(headers: &HeaderMap) -> Kind {
+    let Some(kind) = headers.get(header::CONTENT_TYPE) else {
+        return Kind::Text(Text::Plain);
+    };
+    let kind = kind.to_str().unwrap_or_default().to_ascii_lowercase();
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    let is_json = essence == "application/json"
+        || essence.ends_with("+json")
+        || essence == "application/x-ndjson";
+    let is_text = essence.starts_with("text/")
+        || essence.ends_with("+xml")
+        || matches!(
+            essence,
+            "" | "application/xml" | "application/javascript" | "application/x-www-form-urlencoded"
+        );
+    match (is_json, is_text) {
+        (true, _) => Kind::Text(Text::Json),
+        (false, true) => Kind::Text(Text::Plain),
+        (false, false) => Kind::Other,
+    }
+}
+
+/// Why keys in a body could hide from a search for them.
+fn unreadable(headers: &HeaderMap) -> Option<&'static str> {
+    let is_identity = |value: &HeaderValue| {
+        value
+            .as_bytes()
+            .trim_ascii()
+            .eq_ignore_ascii_case(b"identity")
+    };
+    if !headers
+        .get_all(header::CONTENT_ENCODING)
+        .iter()
+        .all(is_identity)
+    {
+        return Some("a compressed body");
+    }
+    let kind = headers.get(header::CONTENT_TYPE)?;
+    let kind = kind.to_str().unwrap_or_default().to_ascii_lowercase();
+    let charset = kind.split("charset=").nth(1)?;
+    let charset = charset.split(';').next().unwrap_or_default();
+    let charset = charset.trim().trim_matches('"');
+    let like_ascii = ["utf-8", "us-ascii", "ascii"].contains(&charset)
+        || charset.starts_with("iso-8859-")
+        || charset.starts_with("windows-125");
+    (!like_ascii).then_some("a body in an encoding that is not ASCII's")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let fields = fields.iter().map(|(name, value)| {
+            let name = HeaderName::from_static(name);
+            (name, HeaderValue::from_static(value))
+        });
+        fields.collect()
+    }
+
+    #[test]
+    fn bodies_in_which_urls_stand_are_searched() {
+        for (kind, expected) in [
+            ("application/json; charset=utf-8", "json"),
+            ("application/problem+JSON", "json"),
+            ("text/html", "plain"),
+            ("application/atom+xml", "plain"),
+            ("image/png", "other"),
+            ("application/octet-stream", "other"),
+        ] {
+            let found = match text_kind(&headers(&[("content-type", kind)])) {
+                Kind::Text(Text::Json) => "json",
+                Kind::Text(Text::Plain) => "plain",
+                Kind::Other => "other",
+            };
+            assert_eq!(found, expected, "{kind}");
+        }
+        assert!(matches!(
+            text_kind(&HeaderMap::new()),
+            Kind::Text(Text::Plain)
+        ));
+    }
+
+    #[test]
+    fn a_body_that_could_hide_keys_is_not_passed_on() {
+        for (fields, is_readable) in [
+            (&[("content-encoding", "gzip")][..], false),
+            (&[("content-encoding", "identity")], true),
+            (
+                &[("content-type", "application/json; charset=UTF-16")],
+                false,
+            ),
+            (
+                &[("content-type", "application/json; charset=\"utf-8\"; x=1")],
+                true,
+            ),
+            (&[("content-type", "text/plain; charset=iso-8859-1")], true),
+            (&[], true),
+        ] {
+            assert_eq!(
+                unreadable(&headers(fields)).is_none(),
+                is_readable,
+                "{fields:?}"
+            );
+        }
+    }
+}
