@@ -82,7 +82,7 @@ impl Signed {
         let keys = keys.keys();
         if keys.is_empty() {
             Self::None
-        } else if keys == KeyParameters::CODE && is_below(path, DURABLE) {
+        } else if keys == KeyParameters::CODE && is_below(&path.replace(['{', '}'], ""), DURABLE) {
             Self::Durable
         } else {
             Self::Alone
@@ -259,7 +259,17 @@ mod tests {
             (sig.with(KeyParameters::SP), durable, Signed::Alone),
             (code, durable, Signed::Durable),
             (code, "/api/orders", Signed::Alone),
+            (
+                code,
+                "/runtime/webhooks/durabletask/instances/1/raiseEvent/{eventName}",
+                Signed::Durable,
+            ),
             (code, "/runtime/webhooks/durabletask/../../x", Signed::Alone),
+            (
+                code,
+                "/runtime/webhooks/durabletask/{x}/../../../x",
+                Signed::Alone,
+            ),
             (
                 code,
                 "/runtime/webhooks/durabletask/%2e%2e/x",

@@ -833,9 +833,12 @@ fn fetched(address: SocketAddr, path: &str) -> String {
 fn the_log_has_exactly_the_documented_fields_and_the_counters_the_documented_labels() {
     let scene = Scene::new();
     let raw = RawBackend::ok(&scene, "fine");
+    let linked = RawBackend::with_links(&scene);
     let stage = scene
         .raw("raw", &raw)
+        .raw("linked", &linked)
         .portal_route("all", "GET", "/all", "raw")
+        .portal_route("linked", "GET", "/linked", "linked")
         .route(
             "watched",
             "match: { methods: [GET], path: /watched }, backend: raw, mode: reportOnly",
@@ -850,7 +853,13 @@ fn the_log_has_exactly_the_documented_fields_and_the_counters_the_documented_lab
     let late = stage.world.entra.sign(&late).expect("signed");
     let refused = stage.call("GET", "/all").bearer(&late).send();
     assert_eq!(refused.verdict(), "401 token-expired");
-    stage.until("all records", |stage| stage.records().len() == 3);
+    let begun = stage.call("GET", "/linked").portal().send();
+    let sealed = begun.header("location").expect("a sealed URL");
+    let sealed = sealed
+        .strip_prefix("https://localhost")
+        .expect("the host that was asked for");
+    assert_eq!(stage.call("GET", sealed).portal().send().verdict(), "200");
+    stage.until("all records", |stage| stage.records().len() == 5);
 
     let readme = read("README.md");
     let records = stage.records();

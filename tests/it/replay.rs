@@ -7,6 +7,8 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use portcullis::demo::names::{MARKETING_PORTAL, NIGHTLY_BATCH};
+
 use crate::support::{RawBackend, Scene, Stage};
 
 const PORTCULLIS: &str = env!("CARGO_BIN_EXE_portcullis");
@@ -15,9 +17,11 @@ const ALLOW: &str =
     "allow: [{ tenants: [contoso], apps: [marketing-portal], tokenKinds: [appOnly] }]";
 
 /// A gateway that records decisions, with routes of several kinds.
-fn stage(raw: &RawBackend, scene: Scene) -> Stage {
+fn stage(raw: &RawBackend, linked: &RawBackend, scene: Scene) -> Stage {
     let mut scene = scene
         .raw("raw", raw)
+        .raw("linked", linked)
+        .portal_route("linked", "GET", "/linked", "linked")
         .route("read", &format!("match: {{ methods: [GET], path: '/read/{{id}}' }}, backend: raw, {ALLOW}"))
         .route("open", "match: { methods: [GET], path: /open }, backend: raw, public: true")
         .route(
@@ -35,7 +39,6 @@ fn stage(raw: &RawBackend, scene: Scene) -> Stage {
 /// A dozen requests of all kinds; how many of them a decision log holds.
 fn send(stage: &Stage) -> usize {
     for (target, expected) in [
-        ("/read/1?sig=planted-sig", "200"),
         ("/read/2", "200"),
         ("/nothing", "404 route-not-found"),
         ("/open", "200"),
@@ -48,6 +51,9 @@ fn send(stage: &Stage) -> usize {
             "{target}"
         );
     }
+    let signed = stage.call("GET", "/read/1?sig=planted-sig");
+    let signed = signed.header("user-agent", "curl/8.5.0").portal().send();
+    assert_eq!(signed.verdict(), "200");
     for (value, expected) in [("a", "200"), ("b", "403 condition-not-met")] {
         let answer = stage
             .call("GET", "/asked")
@@ -79,12 +85,26 @@ fn send(stage: &Stage) -> usize {
         stage.call("GET", "/read/1").bearer(&other).send().verdict(),
         "401 audience-mismatch"
     );
+    let begun = stage.call("GET", "/linked").portal().send();
+    let sealed = begun.header("location").expect("a sealed URL");
+    let sealed = sealed
+        .strip_prefix("https://localhost")
+        .expect("the host that was asked for");
+    for (app, expected) in [
+        (MARKETING_PORTAL, "200"),
+        (NIGHTLY_BATCH, "403 sealed-url-not-yours"),
+    ] {
+        let token = stage.portal().claim("azp", app);
+        let token = stage.world.entra.sign(&token).expect("signed");
+        let answer = stage.call("GET", sealed).bearer(&token).send();
+        assert_eq!(answer.verdict(), expected);
+    }
     // What has no canonical form is refused whatever the policy, and is no decision.
     assert_eq!(
         stage.call("GET", "/read/%2F").portal().send().verdict(),
         "400 ambiguous-path"
     );
-    13
+    16
 }
 
 /// The lines that are whole: a reader may see the first pages of what is being written and not the last.
@@ -113,12 +133,11 @@ fn written(lines: &[Value]) -> BTreeSet<String> {
     for line in lines {
         let object = line.as_object().expect("an object");
         names.extend(object.keys().cloned());
-        let token = line.get("token").and_then(Value::as_object);
-        names.extend(
-            token
-                .into_iter()
-                .flat_map(|token| token.keys().map(|name| format!("token.{name}"))),
-        );
+        for part in ["token", "sas"] {
+            let inner = line.get(part).and_then(Value::as_object);
+            let inner = inner.into_iter().flat_map(|inner| inner.keys());
+            names.extend(inner.map(|name| format!("{part}.{name}")));
+        }
     }
     names
 }
@@ -138,8 +157,11 @@ fn replay(folder: &Path, arguments: &[&str]) -> (Value, Option<i32>) {
 #[test]
 fn what_was_recorded_is_decided_alike_by_the_same_policy_and_otherwise_by_another() {
     let scene = Scene::new();
-    let raw = RawBackend::ok(&scene, "fine");
-    let stage = stage(&raw, scene);
+    let (raw, linked) = (
+        RawBackend::ok(&scene, "fine"),
+        RawBackend::with_links(&scene),
+    );
+    let stage = stage(&raw, &linked, scene);
     let sent = send(&stage);
     stage.until("all decisions", |stage| lines(stage).len() == sent);
     let folder = stage.folder.path();
@@ -316,8 +338,11 @@ fn a_file_that_is_no_decision_log_is_not_taken_for_one_in_which_nothing_changes(
 #[test]
 fn the_decision_log_holds_what_decides_and_no_secret_and_is_followed_when_it_is_moved() {
     let scene = Scene::new();
-    let raw = RawBackend::ok(&scene, "fine");
-    let stage = stage(&raw, scene);
+    let (raw, linked) = (
+        RawBackend::ok(&scene, "fine"),
+        RawBackend::with_links(&scene),
+    );
+    let stage = stage(&raw, &linked, scene);
     let sent = send(&stage);
     stage.until("all decisions", |stage| lines(stage).len() == sent);
     let path = stage.folder.path().join("decisions.jsonl");
@@ -482,8 +507,11 @@ fn what_was_not_recorded_leaves_a_request_open_whichever_rule_asks_for_it() {
 #[test]
 fn a_value_that_is_too_long_for_the_log_is_left_out_and_a_long_path_is_kept() {
     let scene = Scene::new();
-    let raw = RawBackend::ok(&scene, "fine");
-    let stage = stage(&raw, scene);
+    let (raw, linked) = (
+        RawBackend::ok(&scene, "fine"),
+        RawBackend::with_links(&scene),
+    );
+    let stage = stage(&raw, &linked, scene);
     let long = "a".repeat(1025);
     for value in ["a", &long] {
         let call = stage.call("GET", "/asked").header("x-case", value);

@@ -97,6 +97,27 @@ impl RawBackend {
         }
     }
 
+    /// Answers 202 with a link of its own that carries a signature, and one to elsewhere; 200 to who
+    /// comes with the signature.
+    pub fn with_links(scene: &Scene) -> Self {
+        Self::answering(scene, |request| {
+            let host = request.split("\r\nhost: ").nth(1).unwrap_or_default();
+            let host = host.split("\r\n").next().unwrap_or_default();
+            let is_signed = request
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .contains("sig=planted-sig");
+            let answer = match is_signed {
+                true => "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone".to_owned(),
+                false => format!(
+                    "HTTP/1.1 202 Accepted\r\nLocation: http://{host}/runs/1?sig=planted-sig\r\nX-Test: https://elsewhere.example/x?sig=planted-sig\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
+                ),
+            };
+            vec![Step::text(&answer)]
+        })
+    }
+
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
