@@ -48,7 +48,7 @@ fn described(document: &PolicyDocument, route: usize) -> Option<Described> {
         ),
         ("claimHeaders", claims(route)),
         ("sas", keys_in_urls(route)),
-        ("sealBody", flag(route.seal_body.as_ref())),
+        ("sealBody", seal_body(route)),
         (
             "rateLimit",
             route.rate_limit.as_ref().map_or_else(none, limit),
@@ -66,6 +66,11 @@ fn or_none(text: Option<&Spanned<String>>) -> String {
 
 fn flag(flag: Option<&Spanned<bool>>) -> String {
     flag.is_some_and(|flag| flag.value).to_string()
+}
+
+fn seal_body(route: &Route) -> String {
+    let written = route.seal_body.as_ref();
+    written.map_or_else(|| "in 202".to_owned(), |written| written.value.to_string())
 }
 
 fn claims(route: &Route) -> String {

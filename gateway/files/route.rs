@@ -51,7 +51,8 @@ pub struct Route {
     pub sas: Option<Spanned<SasMode>>,
     /// `rejectFrom`: from when on `sas` is `reject`, since the Unix epoch.
     pub reject_from: Option<Spanned<Duration>>,
-    /// `sealBody`: whether URLs with keys in the bodies of answers are sealed.
+    /// `sealBody`: whether URLs with keys in the bodies of answers are sealed. In those of 202 of Functions
+    /// and Logic Apps, where it is absent.
     pub seal_body: Option<Spanned<bool>>,
 }
 

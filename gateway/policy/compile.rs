@@ -9,7 +9,7 @@ use super::method::MethodSet;
 use super::names::Names;
 use super::pattern::{self, some_path};
 use super::rewrite::Rewrite;
-use super::routes::{Hosts, Policy, Refused, Route, RouteId, Taken};
+use super::routes::{Hosts, Policy, Refused, Route, RouteId, SealsBody, Taken};
 use super::rule::{Clause, Effect, Rule};
 use super::rule_set::RuleSet;
 use super::rules;
@@ -135,7 +135,7 @@ fn route(
             (_, None) => None,
         },
         forwards_caller_token: is_set(&route.forward_caller_token),
-        seals_body: is_set(&route.seal_body),
+        seals_body: seals_body(route, backend_as_written),
         claim_headers,
         parameters,
         span: written.name.span.clone(),
@@ -144,6 +144,16 @@ fn route(
 
 fn is_set(flag: &Option<Spanned<bool>>) -> bool {
     flag.as_ref().is_some_and(|flag| flag.value)
+}
+
+/// What callers may be handed links in, unless the route says otherwise.
+fn seals_body(route: &files::Route, backend: Option<&files::Backend>) -> SealsBody {
+    let hands_out_links = backend.is_some_and(|backend| backend.kind != BackendKind::Http);
+    match (&route.seal_body, hands_out_links) {
+        (Some(written), _) if written.value => SealsBody::Always,
+        (Some(_), _) | (None, false) => SealsBody::Never,
+        (None, true) => SealsBody::Accepted,
+    }
 }
 
 fn written_backend<'d>(

@@ -43,7 +43,9 @@ pub use method::MethodSet;
 pub use named::{Meanings, Named, Register};
 pub use pattern::{some_host, some_path};
 pub use review::review;
-pub use routes::{BackendId, Matched, Policy, Route, RouteId, Taken, Unmatched, Unrouted};
+pub use routes::{
+    BackendId, Matched, Policy, Route, RouteId, SealsBody, Taken, Unmatched, Unrouted,
+};
 pub use rule::{Clause, Effect, Ids, Network, Rule, RuleId, Undecided, Verdict, Wanted};
 pub use rule_set::RuleSet;
 pub use witness::{Witness, witnesses};

@@ -51,11 +51,23 @@ pub struct Route {
     /// From when on requests with keys in their URLs are refused; never where it is absent.
     pub(super) rejects_keys_from: Option<Duration>,
     pub(super) forwards_caller_token: bool,
-    pub(super) seals_body: bool,
+    pub(super) seals_body: SealsBody,
     pub(super) claim_headers: Box<[(HeaderName, Box<str>)]>,
     /// The names of the path's parameters in order, where a condition asks for them.
     pub(super) parameters: Option<Box<[Box<str>]>>,
     pub(super) span: Span,
+}
+
+/// In which answers' bodies URLs with keys are sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SealsBody {
+    /// In none.
+    Never,
+    /// In those of 202, with which Functions and Logic Apps hand out links to what goes on, as far as they
+    /// can be read.
+    Accepted,
+    /// In all; what cannot be read is refused.
+    Always,
 }
 
 /// Which requests a route takes, as it was written.
@@ -144,8 +156,8 @@ impl Route {
         self.forwards_caller_token
     }
 
-    /// Whether URLs with keys are sealed in the bodies of answers, too.
-    pub fn seals_body(&self) -> bool {
+    /// In which answers' bodies URLs with keys are sealed, too.
+    pub fn seals_body(&self) -> SealsBody {
         self.seals_body
     }
 

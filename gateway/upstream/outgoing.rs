@@ -13,7 +13,7 @@ use crate::credentials::{Carried, FUNCTIONS_KEY, Presented};
 use crate::denial::{Denial, Reason};
 use crate::files::{self, BackendKind, Credential, Protocol};
 use crate::ids::RequestId;
-use crate::policy::Authorized;
+use crate::policy::{Authorized, SealsBody};
 use crate::trace::Trace;
 
 /// What the gateway says of the caller's connection, which is TLS: to the gateway, or to the platform in
@@ -87,7 +87,7 @@ impl Parts<'_> {
         let mut headers = request.take_headers();
         self.assert(&mut headers, host.ok());
         self.tell_claims(&mut headers);
-        if self.authorized.matched().route().seals_body() {
+        if self.authorized.matched().route().seals_body() == SealsBody::Always {
             ask_for_plain(&mut headers);
         }
         if let Some(token) = callers_token {

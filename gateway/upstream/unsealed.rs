@@ -1,10 +1,11 @@
 //! An answer whose keys have not been looked for yet. Nothing can be done with it but to seal it.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Response};
+use http::{Method, Response, StatusCode};
 
 use super::body::ResponseBody;
 use crate::denial::{Denial, Reason};
+use crate::policy::SealsBody;
 use crate::seal::{Caught, Sealer, Text, may_hold_urls};
 
 /// An answer that may hold keys. Only [`Unsealed::seal`] makes an answer of it that can be passed on.
@@ -12,12 +13,12 @@ use crate::seal::{Caught, Sealer, Text, may_hold_urls};
 pub struct Unsealed {
     response: Response<ResponseBody>,
     /// Whether keys are looked for in its body, too.
-    body_too: bool,
+    bodies: SealsBody,
 }
 
 impl Unsealed {
-    pub(super) fn new(response: Response<ResponseBody>, body_too: bool) -> Self {
-        Self { response, body_too }
+    pub(super) fn new(response: Response<ResponseBody>, bodies: SealsBody) -> Self {
+        Self { response, bodies }
     }
 
     /// Replaces the URLs that carry keys. Asks for what seals only if there is anything to look at; the
@@ -31,7 +32,7 @@ impl Unsealed {
         method: &Method,
         sealer: impl FnOnce() -> Sealer,
     ) -> Result<(Response<ResponseBody>, Caught), Denial> {
-        let kind = match self.body_too {
+        let kind = match self.looks_into_body() {
             true => text_kind(self.response.headers()),
             false => Kind::Other,
         };
@@ -45,6 +46,17 @@ impl Unsealed {
             self.seal_body(method, sealer, text)?;
         }
         Ok((self.response, caught))
+    }
+
+    fn looks_into_body(&self) -> bool {
+        match self.bodies {
+            SealsBody::Never => false,
+            SealsBody::Always => true,
+            SealsBody::Accepted => {
+                let is_readable = unreadable(self.response.headers()).is_none();
+                self.response.status() == StatusCode::ACCEPTED && is_readable
+            }
+        }
     }
 
     fn seal_body(&mut self, method: &Method, sealer: Sealer, text: Text) -> Result<(), Denial> {

@@ -23,6 +23,7 @@ mod reload;
 mod replay;
 mod rules;
 mod schema;
+mod sealed;
 mod server;
 mod stalls;
 mod support;

@@ -266,7 +266,7 @@ struct Route {
     sas: Option<Sas>,
     /// From then on `sas` is `reject`: a day, which begins in UTC, such as `2027-03-01`, or a point in time. `sas-report` shows who still brings keys.
     reject_from: Option<DayOrInstant>,
-    /// `true`: URLs with keys in the bodies of answers are sealed, too, as they are in header fields: Durable Functions' `statusQueryGetUri` and its kin. Default `false`.
+    /// `true`: URLs with keys in the bodies of answers are sealed, too, as they are in header fields: Durable Functions' `statusQueryGetUri` and its kin. Answers are then asked for uncompressed. `false`: in none. Default: in answers of 202, from a `function` or `logicApp`.
     seal_body: Option<bool>,
     /// Claims of the caller's token that the backend gets as headers of their own: `{ x-caller-department: department }`. Nothing that a caller sends under such a name arrives.
     claim_headers: Option<ClaimHeaders>,

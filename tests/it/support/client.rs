@@ -83,6 +83,7 @@ const KNOWN: &[&str] = &[
     "www-authenticate",
     "x-request-id",
     "x-test",
+    "x-ms-workflow-run-id",
     "grpc-status",
     "vary",
 ];

@@ -1,0 +1,569 @@
+//! Keys in answers: sealed on their way out, opened on their way back, for the caller they were given to.
+
+use std::process::Command;
+use std::time::Duration;
+
+use portcullis::demo::backend::{ASYNC_TRIGGER, SYSTEM_KEY};
+use portcullis::demo::mint::Token;
+use portcullis::demo::names::{
+    AUDIENCE, CONTOSO, FABRIKAM, LOGIC_APP_RESOURCE, MARKETING_PORTAL, NIGHTLY_BATCH,
+};
+use portcullis::entra::Version;
+use serde_json::Value;
+
+use crate::support::{Answer, RawBackend, Scene, Stage, Step};
+
+const DAY: Duration = Duration::from_hours(24);
+const KEY_ONE: &str = "planted-seal-key-one-0123456789abcdef";
+const KEY_TWO: &str = "planted-seal-key-two-0123456789abcdef";
+
+/// A workflow that answers 202 and is polled, behind `POST /orders/{id}`.
+fn workflow() -> Scene {
+    let scene = Scene::new();
+    let url = format!("{}{ASYNC_TRIGGER}", scene.world.logic_app.url());
+    scene
+        .backend(
+            "flow",
+            &format!("logicApp: '{url}', credential: {{ managedIdentity: {{ resource: '{LOGIC_APP_RESOURCE}' }} }}, ca: ca.crt"),
+        )
+        .portal_route("order", "POST", "/orders/{id}", "flow")
+}
+
+/// Path and query of a sealed URL on the host that was asked for.
+fn target(url: &str) -> String {
+    let target = url.strip_prefix("https://localhost").expect(url);
+    assert!(target.starts_with("/.sealed/"), "{url}");
+    target.to_owned()
+}
+
+fn location(answer: &Answer) -> String {
+    target(answer.header("location").expect("a Location"))
+}
+
+fn begun(stage: &Stage) -> String {
+    let answer = stage.call("POST", "/orders/7").portal().body("{}").send();
+    assert_eq!(answer.status, 202, "{answer:?}");
+    location(&answer)
+}
+
+fn follow(stage: &Stage, target: &str) -> Answer {
+    stage.call("GET", target).portal().send()
+}
+
+/// A token of another app of the tenant, or of another tenant, that the route lets in too.
+fn another(stage: &Stage, tenant: &str, app: &str) -> String {
+    let token = Token::app(Version::V2, tenant, app, AUDIENCE, stage.world.entra.now());
+    stage.world.entra.sign(&token).expect("signed")
+}
+
+#[test]
+fn a_workflows_run_is_polled_to_its_end_and_no_signature_leaves() {
+    let stage = workflow().start();
+    stage.world.logic_app.set_polls(2);
+    let answer = stage.call("POST", "/orders/7").portal().body("{}").send();
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    // One in the field, two in the body, which no route has to ask for.
+    let record = stage.record_of(&answer);
+    assert_eq!(record["sealed"], 3, "{record}");
+    assert!(!answer.text().contains("sig="), "{}", answer.text());
+    for signature in stage.world.logic_app.signatures() {
+        assert!(!answer.text().contains(&signature), "{}", answer.text());
+    }
+    let mut next = location(&answer);
+    for _ in 0..2 {
+        let answer = follow(&stage, &next);
+        assert_eq!(answer.status, 202, "{answer:?}");
+        let record = stage.record_of(&answer);
+        assert_eq!(record["path"], "/.sealed");
+        assert_eq!(record["followed"], "/orders/7");
+        assert_eq!(record["route"], "order");
+        next = location(&answer);
+    }
+    assert_eq!(follow(&stage, &next).status, 200);
+    let seen = stage.world.logic_app.seen();
+    assert_eq!(seen.len(), 4);
+    assert!(seen[0].bearer().is_some() && !seen[0].target.contains("sig="));
+    for poll in &seen[1..] {
+        assert!(poll.target.contains("sig="), "{}", poll.target);
+        assert_eq!(poll.headers.get("authorization"), None);
+        assert!(poll.headers.contains_key("x-ms-client-principal"));
+    }
+}
+
+/// The client is curl, told to go where `Location` says.
+#[test]
+fn curl_follows_location_to_the_end_of_a_run() {
+    let stage = workflow().start();
+    stage.world.logic_app.set_polls(1);
+    let ca = stage.folder.path().join("ca.crt");
+    let headers = stage.folder.path().join("headers");
+    let curl = |method: &str, url: &str| {
+        let output = Command::new("curl")
+            .args(["-sS", "--cacert"])
+            .arg(&ca)
+            .args([
+                "-H",
+                &format!("Authorization: Bearer {}", stage.portal_token()),
+            ])
+            .args(["-X", method, "-o", "/dev/null", "-D"])
+            .arg(&headers)
+            .args(["-w", "%{http_code}", url])
+            .output()
+            .expect("curl runs");
+        assert!(output.status.success(), "{output:?}");
+        let text = std::fs::read_to_string(&headers).expect("headers");
+        let line = text.lines().find_map(|line| {
+            line.to_lowercase()
+                .starts_with("location: ")
+                .then(|| line[10..].to_owned())
+        });
+        (String::from_utf8_lossy(&output.stdout).into_owned(), line)
+    };
+    let (status, next) = curl(
+        "POST",
+        &format!("https://localhost:{}/orders/7", stage.address.port()),
+    );
+    assert_eq!(status, "202");
+    let (status, next) = curl("GET", &next.expect("a Location"));
+    assert_eq!(status, "202");
+    let (status, next) = curl("GET", &next.expect("a Location"));
+    assert_eq!((status.as_str(), next), ("200", None));
+}
+
+#[test]
+fn a_sealed_url_is_for_its_caller_until_its_end_as_it_was_given() {
+    let mut scene = workflow();
+    let url = format!("{}{ASYNC_TRIGGER}", scene.world.logic_app.url());
+    scene = scene
+        .backend("other", &format!("logicApp: '{url}', credential: {{ managedIdentity: {{ resource: '{LOGIC_APP_RESOURCE}' }} }}, ca: ca.crt"))
+        .route("wide", "match: { methods: [POST], path: /wide }, backend: other, allow: [{ tenants: [contoso, fabrikam] }]")
+        .route("watched", "match: { methods: [POST], path: /watched }, backend: other, mode: reportOnly, allow: [{ tenants: [contoso] }]");
+    let stage = scene.start();
+    for path in ["/wide", "/watched"] {
+        let answer = stage.call("POST", path).portal().body("{}").send();
+        let sealed = location(&answer);
+        let blob = sealed.strip_prefix("/.sealed/").expect("a blob");
+        let middle = blob.len() / 2;
+        let letter = if &blob[middle..=middle] == "A" {
+            "B"
+        } else {
+            "A"
+        };
+        let flipped = format!(
+            "/.sealed/{}{letter}{}",
+            &blob[..middle],
+            &blob[middle + 1..]
+        );
+        let portal = stage.portal_token();
+        let (other_app, other_tenant) = (
+            another(&stage, CONTOSO, NIGHTLY_BATCH),
+            another(&stage, FABRIKAM, MARKETING_PORTAL),
+        );
+        for (method, target, token, expected) in [
+            ("GET", sealed.as_str(), None, "401 token-missing"),
+            ("GET", flipped.as_str(), None, "401 token-missing"),
+            (
+                "GET",
+                sealed.as_str(),
+                Some(&other_app),
+                "403 sealed-url-not-yours",
+            ),
+            (
+                "GET",
+                sealed.as_str(),
+                Some(&other_tenant),
+                "403 sealed-url-not-yours",
+            ),
+            (
+                "GET",
+                flipped.as_str(),
+                Some(&portal),
+                "404 sealed-url-invalid",
+            ),
+            (
+                "GET",
+                "/.sealed/AAAA",
+                Some(&portal),
+                "404 sealed-url-invalid",
+            ),
+            (
+                "GET",
+                &format!("{sealed}?x=1"),
+                Some(&portal),
+                "404 sealed-url-invalid",
+            ),
+            (
+                "POST",
+                sealed.as_str(),
+                Some(&portal),
+                "405 method-not-allowed",
+            ),
+            (
+                "DELETE",
+                sealed.as_str(),
+                Some(&portal),
+                "405 method-not-allowed",
+            ),
+            ("GET", sealed.as_str(), Some(&portal), "202"),
+        ] {
+            let seen = stage.world.logic_app.seen().len();
+            let mut call = stage.call(method, target);
+            if let Some(token) = token {
+                call = call.bearer(token);
+            }
+            let answer = call.send();
+            assert_eq!(answer.verdict(), expected, "{path} {method} {target:.30}");
+            let went = stage.world.logic_app.seen().len() > seen;
+            assert_eq!(went, expected == "202", "{path} {method} {target:.30}");
+            if expected.starts_with("405") {
+                assert_eq!(answer.header("allow"), Some("GET, HEAD"));
+            }
+        }
+        stage.clock.advance(DAY - Duration::from_secs(2));
+        assert_eq!(follow(&stage, &sealed).status, 200, "its last moment");
+        stage.clock.advance(Duration::from_secs(2));
+        assert_eq!(follow(&stage, &sealed).verdict(), "410 sealed-url-expired");
+    }
+}
+
+#[test]
+fn who_follows_is_authorised_as_the_first_request_would_be_now() {
+    let scene = workflow().route(
+        "asked",
+        "match: { methods: [POST], path: '/asked/{id}' }, backend: flow, allow: [{ tenants: [contoso], when: \"request.path == '/asked/7' && request.method == 'POST' && request.parameters.id == '7'\" }], rateLimit: { requests: 2, per: 1h, by: [app] }",
+    );
+    let stage = scene.start();
+    stage.world.logic_app.set_polls(9);
+    let answer = stage.call("POST", "/asked/7").portal().body("{}").send();
+    let sealed = location(&answer);
+    assert_eq!(
+        follow(&stage, &sealed).status,
+        202,
+        "the condition holds of the first request"
+    );
+    assert_eq!(follow(&stage, &sealed).verdict(), "429 rate-limited");
+
+    let sealed = begun(&stage);
+    assert_eq!(follow(&stage, &sealed).status, 202);
+    stage.change_policy(|policy| policy.replace("order: { match: { methods: [POST], path: '/orders/{id}' }, backend: flow, allow: [{ tenants: [contoso], apps: [marketing-portal] }]", "order: { match: { methods: [POST], path: '/orders/{id}' }, backend: flow, allow: [{ tenants: [contoso], apps: [nightly-batch] }]"));
+    assert_eq!(follow(&stage, &sealed).verdict(), "403 app-not-allowed");
+    stage.change_policy(|policy| {
+        policy
+            .replace("  order: {", "  renamed: {")
+            .replace("apps: [nightly-batch] }]", "apps: [marketing-portal] }]")
+    });
+    assert_eq!(follow(&stage, &sealed).verdict(), "404 sealed-url-invalid");
+    stage.change_policy(|policy| policy.replace("'/orders/{id}'", "'/elsewhere/{id}'"));
+    assert_eq!(follow(&stage, &sealed).verdict(), "404 route-not-found");
+}
+
+#[test]
+fn replicas_with_one_key_open_each_others_urls_and_keys_rotate() {
+    let mut scene = workflow();
+    scene.more += "seal: { keys: [{ file: seal.keys }], lifetime: 2h }\n";
+    let folder = tempfile::tempdir().expect("a folder");
+    let keys = folder.path().join("seal.keys");
+    let write = |text: &str| std::fs::write(&keys, text).expect("written");
+    scene.more = scene
+        .more
+        .replace("seal.keys", keys.to_str().expect("text"));
+    write(KEY_ONE);
+    let mut stage = scene.start();
+    stage.world.logic_app.set_polls(99);
+    let old = begun(&stage);
+    // What another process with the same key has sealed.
+    stage.restart();
+    assert_eq!(follow(&stage, &old).status, 202);
+
+    let reload = |stage: &Stage, text: &str| {
+        write(text);
+        let taken = stage.gateway().reloads().borrow().taken;
+        stage.gateway().reload();
+        stage.until("the reload", |stage| {
+            stage.gateway().reloads().borrow().taken > taken
+        });
+    };
+    reload(&stage, &format!("{KEY_TWO}\n{KEY_ONE}\n"));
+    assert_eq!(follow(&stage, &old).status, 202);
+    let new = begun(&stage);
+    reload(&stage, KEY_TWO);
+    assert_eq!(follow(&stage, &old).verdict(), "404 sealed-url-invalid");
+    assert_eq!(follow(&stage, &new).status, 202);
+    stage.clock.advance(Duration::from_hours(2));
+    assert_eq!(follow(&stage, &new).verdict(), "410 sealed-url-expired");
+
+    // A key that is none changes nothing.
+    let refused = stage.gateway().reloads().borrow().refused;
+    write("short");
+    stage.gateway().reload();
+    stage.until("the refusal", |stage| {
+        stage.gateway().reloads().borrow().refused > refused
+    });
+    let fault = stage
+        .gateway()
+        .reloads()
+        .borrow()
+        .fault
+        .clone()
+        .expect("a fault");
+    assert!(
+        fault.contains("too short") && !fault.contains("\"short"),
+        "{fault}"
+    );
+    let again = begun(&stage);
+    assert_eq!(follow(&stage, &again).status, 202);
+}
+
+#[test]
+fn without_configured_keys_a_sealed_url_ends_with_its_process() {
+    let mut stage = workflow().start();
+    let sealed = begun(&stage);
+    stage.restart();
+    assert_eq!(follow(&stage, &sealed).verdict(), "404 sealed-url-invalid");
+}
+
+#[test]
+fn sealed_urls_are_built_on_the_public_url() {
+    let mut scene = workflow();
+    scene.more += "publicUrl: https://api.contoso.com/\n";
+    let stage = scene.start();
+    let answer = stage.call("POST", "/orders/7").portal().body("{}").send();
+    let url = answer.header("location").expect("a Location");
+    let target = url.strip_prefix("https://api.contoso.com").expect(url);
+    assert_eq!(follow(&stage, target).status, 202);
+}
+
+/// Durable Functions behind `POST /orchestrations/{name}`.
+fn durable() -> Scene {
+    Scene::new().function("function").route(
+        "orchestrate",
+        "match: { methods: [POST], path: '/orchestrations/{name}' }, backend: function, rewrite: '/api/orchestrators/{name}', sealBody: true, allow: [{ tenants: [contoso], apps: [marketing-portal] }]",
+    )
+}
+
+#[test]
+fn durable_functions_are_managed_by_sealed_urls_alone() {
+    let stage = durable().start();
+    stage.world.function.set_polls(1);
+    let answer = stage
+        .call("POST", "/orchestrations/Hello")
+        .header("accept-encoding", "gzip")
+        .portal()
+        .body("{}")
+        .send();
+    assert_eq!(answer.status, 202);
+    assert!(!answer.text().contains("code="), "{}", answer.text());
+    let body: Value = serde_json::from_slice(&answer.body).expect("JSON");
+    let members = body.as_object().expect("an object");
+    let urls = members.iter().filter(|(name, _)| name.ends_with("Uri"));
+    let mut count = 0;
+    for (name, url) in urls {
+        target(url.as_str().expect("a URL"));
+        assert!(!name.is_empty());
+        count += 1;
+    }
+    assert!(count >= 8, "{body}");
+    let record = stage.record_of(&answer);
+    assert_eq!(record["sealed"], count + 1, "the body's and Location");
+    let url = |name: &str| target(body[name].as_str().expect(name));
+
+    // An unmodified client: it puts the event's name into the text of the URL.
+    let event = url("sendEventPostUri").replace("{eventName}", "Approved");
+    let raised = stage.call("POST", &event).portal().body("\"yes\"").send();
+    assert_eq!(raised.verdict(), "202");
+    let events = stage.world.function.durable_events();
+    assert_eq!(
+        (events[0].name.as_str(), events[0].body.as_bytes()),
+        ("Approved", &b"\"yes\""[..])
+    );
+    for (value, expected) in [
+        ("..", "404 sealed-url-invalid"),
+        ("a%2Fb", "404 sealed-url-invalid"),
+        ("a/b", "404 sealed-url-invalid"),
+        ("a&x=1", "404 sealed-url-invalid"),
+        ("{eventName}", "404 sealed-url-invalid"),
+    ] {
+        let event = url("sendEventPostUri").replace("{eventName}", value);
+        let answer = stage.call("POST", &event).portal().send();
+        assert_eq!(answer.verdict(), expected, "{value}");
+    }
+    assert_eq!(
+        stage.call("GET", &event).portal().send().verdict(),
+        "405 method-not-allowed"
+    );
+
+    let mut next = url("statusQueryGetUri");
+    let mut answer = follow(&stage, &next);
+    while answer.status == 202 {
+        next = location(&answer);
+        answer = follow(&stage, &next);
+    }
+    assert_eq!(answer.status, 200);
+    assert!(answer.text().contains("Completed"), "{}", answer.text());
+    assert_eq!(
+        stage
+            .call("DELETE", &url("purgeHistoryDeleteUri"))
+            .portal()
+            .send()
+            .status,
+        200
+    );
+
+    // The host's key went along, and beside it the gateway's own token, which built-in authentication asks for.
+    for seen in &stage.world.function.seen()[1..] {
+        assert!(
+            seen.target.contains(&format!("code={SYSTEM_KEY}")),
+            "{}",
+            seen.target
+        );
+        assert!(seen.bearer().is_some());
+        assert!(seen.headers.contains_key("x-arr-log-id"));
+    }
+}
+
+#[test]
+fn nothing_but_its_links_is_changed_in_a_sealed_body_and_a_compressed_one_is_refused() {
+    let scene = Scene::new();
+    let body = "{\"a\": \"ä, \\u00e4\", \"n\": [1.50, null],\r\n \"url\": \"https://elsewhere.example/?x=1\"}";
+    let plain = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nETag: \"1\"\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let raw = RawBackend::answering(&scene, move |request| {
+        let line = request.lines().next().unwrap_or_default();
+        assert!(
+            request.contains("\r\naccept-encoding: identity\r\n"),
+            "{request}"
+        );
+        assert!(!request.to_lowercase().contains("\r\nrange:"), "{request}");
+        vec![Step::text(match line.contains("/zipped") {
+            true => {
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nabcd"
+            }
+            false => &plain,
+        })]
+    });
+    let stage = scene
+        .raw("raw", &raw)
+        .route("r", "match: { methods: [GET, HEAD], path: '/r/{x}' }, backend: raw, sealBody: true, allow: [{ tenants: [contoso] }]")
+        .start();
+    for http2 in [false, true] {
+        let call = stage
+            .call("GET", "/r/plain")
+            .header("range", "bytes=0-1")
+            .portal();
+        let answer = if http2 { call.http2() } else { call }.send();
+        assert_eq!(
+            (answer.status.as_u16(), answer.text().as_str()),
+            (200, body)
+        );
+        assert_eq!(answer.header("etag"), None);
+        assert_eq!(answer.header("content-length"), None);
+    }
+    let answer = stage.call("GET", "/r/zipped").portal().send();
+    assert_eq!(answer.verdict(), "502 answer-unreadable");
+}
+
+#[test]
+fn a_link_with_a_key_to_elsewhere_is_withheld_and_told() {
+    let scene = Scene::new();
+    let raw = RawBackend::with_links(&scene);
+    let stage = scene
+        .raw("raw", &raw)
+        .portal_route("r", "GET", "/r", "raw")
+        .start();
+    let answer = stage.call("GET", "/r").portal().send();
+    assert_eq!(answer.header("x-test"), None);
+    assert_eq!(follow(&stage, &location(&answer)).text(), "done");
+    let record = stage.record_of(&answer);
+    assert_eq!(
+        (&record["sealed"], &record["withheld"]),
+        (&1.into(), &1.into())
+    );
+    let metrics = stage.admin("/metrics");
+    for line in [
+        "portcullis_sealed_urls_total{route=\"r\",outcome=\"sealed\"} 1",
+        "portcullis_sealed_urls_total{route=\"r\",outcome=\"withheld\"} 1",
+    ] {
+        assert!(metrics.contains(line), "{metrics}");
+    }
+}
+
+/// Who can have a backend redirect to a URL of their own making must not have the gateway's credential
+/// sent there.
+#[test]
+fn an_open_redirect_reaches_nothing_with_the_gateways_credential() {
+    let scene = Scene::new();
+    let raw = RawBackend::answering(&scene, |request| {
+        let line = request.lines().next().unwrap_or_default();
+        let wanted = line
+            .split("to=")
+            .nth(1)
+            .and_then(|rest| rest.split(' ').next());
+        let host = request.split("\r\nhost: ").nth(1).unwrap_or_default();
+        let host = host.split("\r\n").next().unwrap_or_default();
+        vec![Step::text(&match wanted {
+            Some(wanted) => format!(
+                "HTTP/1.1 302 Found\r\nLocation: http://{host}{}\r\nContent-Length: 0\r\n\r\n",
+                wanted
+                    .replace("%26", "&")
+                    .replace("%3F", "?")
+                    .replace("%3D", "=")
+            ),
+            None => "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine".to_owned(),
+        })]
+    });
+    let url = raw.url();
+    let stage = scene
+        .backend(
+            "f",
+            &format!(
+                "function: '{url}', credential: {{ managedIdentity: {{ resource: 'api://f' }} }}"
+            ),
+        )
+        .portal_route("r", "GET", "/api/orders/{*rest}", "f")
+        .start();
+    for (wanted, reached) in [
+        ("/api/orders/1/status", Some(true)),
+        ("/api/other", None),
+        ("/admin/host/keys", None),
+        ("/api/orders/1/../../other", None),
+        ("/api/other%3Fcode%3Dx", Some(false)),
+        (
+            "/runtime/webhooks/durabletask/../../api/other%3Fcode%3Dx",
+            Some(false),
+        ),
+    ] {
+        let answer = stage
+            .call("GET", &format!("/api/orders/1?to={wanted}"))
+            .portal()
+            .unchecked()
+            .send();
+        let location = answer.header("location").unwrap_or_default();
+        let Some(sealed) = location.strip_prefix("https://localhost/.sealed") else {
+            assert_eq!(reached, None, "{wanted}: {location}");
+            continue;
+        };
+        let before = raw.seen().requests.len();
+        let followed = follow(&stage, &format!("/.sealed{sealed}"));
+        let request = raw.seen().requests.get(before).cloned().unwrap_or_default();
+        let shows_token = request.contains("authorization: Bearer");
+        assert_eq!(
+            Some(shows_token),
+            reached,
+            "{wanted}: {} {request}",
+            followed.verdict()
+        );
+    }
+    let admin = stage
+        .call("GET", "/api/orders/1?to=/admin/host/keys%3Fcode%3Dx")
+        .portal()
+        .unchecked()
+        .send();
+    let sealed = admin
+        .header("location")
+        .and_then(|url| url.strip_prefix("https://localhost"));
+    if let Some(sealed) = sealed {
+        assert_eq!(follow(&stage, sealed).verdict(), "404 sealed-url-invalid");
+    }
+}
