@@ -7,6 +7,7 @@
     reason = "a test that fails says where"
 )]
 
+mod azure;
 mod canonical;
 mod clients;
 mod commands;
