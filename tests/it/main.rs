@@ -25,6 +25,7 @@ mod replay;
 mod rules;
 mod schema;
 mod sealed;
+mod secrets;
 mod server;
 mod stalls;
 mod support;

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc as Shared;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -20,7 +21,6 @@ use super::super::wanted::WantedToken;
 use super::answer;
 use super::door::{BOUNDS, Door, refusal};
 use crate::secret::Secret;
-use std::time::Duration;
 
 /// The folder of the agent's key files. A file elsewhere is not read: whoever could answer in the
 /// endpoint's place would have the gateway send it any file that it likes.
@@ -137,7 +137,64 @@ fn key_file(named: &Path, tokens: &Path) -> Result<Secret<String>, FetchFailure>
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::wanted::Identity;
+    use super::super::door::Kind;
     use super::*;
+    use crate::clock::{Clock as _, SystemClock};
+    use crate::demo::identity::IdentityEndpoint;
+    use crate::net::address::SystemResolver;
+    use crate::net::client::Client;
+    use crate::net::tls::{Roots, client_config};
+
+    /// The agent of the demo, whose key files lie in this folder.
+    async fn agent(tokens: &Path) -> (IdentityEndpoint, Arc) {
+        let endpoint = IdentityEndpoint::start(Shared::new(SystemClock)).await;
+        let endpoint = endpoint.expect("an endpoint");
+        let made = rcgen::generate_simple_self_signed(["unused.test".to_owned()]).expect("made");
+        let roots = Roots::Pem(made.cert.pem().into_bytes());
+        let tls = client_config(&roots, &[]).expect("settings");
+        let door = Shared::new(Door {
+            kind: Kind::Metadata,
+            client: Client::new(&tls, Shared::new(SystemResolver)),
+            imds: None,
+            clock: Shared::new(SystemClock),
+        });
+        let arc = Arc {
+            door,
+            endpoint: endpoint.arc_endpoint(),
+            tokens: tokens.to_owned(),
+        };
+        (endpoint, arc)
+    }
+
+    fn wanted() -> WantedToken {
+        WantedToken {
+            resource: "https://management.azure.com/".to_owned(),
+            identity: Identity::System,
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_can_read_the_agents_key_file_gets_a_token() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (endpoint, arc) = agent(folder.path()).await;
+        endpoint.arc_key(folder.path()).expect("a key file");
+        let fetched = arc.token(&wanted()).await.expect("a token");
+        let resource = endpoint.issued().resource(fetched.secret.expose());
+        assert_eq!(resource.as_deref(), Some("https://management.azure.com/"));
+        assert!(fetched.expires.expect("an end") > SystemClock.now().unix);
+    }
+
+    #[tokio::test]
+    async fn no_file_elsewhere_is_sent_to_whoever_poses_as_the_agent() {
+        let (folder, elsewhere) = (tempfile::tempdir(), tempfile::tempdir());
+        let (folder, elsewhere) = (folder.expect("a folder"), elsewhere.expect("a folder"));
+        let (endpoint, arc) = agent(folder.path()).await;
+        endpoint.arc_key(elsewhere.path()).expect("a key file");
+        let failure = arc.token(&wanted()).await.expect_err("refused");
+        assert!(matches!(failure, FetchFailure::Needs(_)), "{failure:?}");
+        assert!(endpoint.asked().borrow().is_empty(), "nothing was shown");
+    }
 
     #[test]
     fn only_a_key_file_of_the_agents_is_read() {
