@@ -18,8 +18,14 @@ pub(super) struct Addresses {
     pub(super) authority: String,
     /// The Logic App's URL, without its SAS parameters.
     pub(super) logic_app: String,
+    /// The URL of the workflow that goes on after its answer.
+    pub(super) approvals: String,
     /// The Function's base URL.
     pub(super) function: String,
+    /// The base URL of the Function that is called with a key.
+    pub(super) keyed_function: String,
+    /// That key's identifier in Key Vault.
+    pub(super) key: String,
 }
 
 /// Tenants and apps by their names in the policy.
@@ -80,6 +86,7 @@ policies: ./policies
 entra:
   authority: {authority}      # https://login.microsoftonline.com in earnest
   ca: certs/ca.crt            # leave out in earnest: the platform's roots are right
+keyVault: {{ ca: certs/ca.crt }}    # read with the system-assigned identity, if nothing else is said
 telemetry: {{ requestLog: human }}
 drain: {{ delay: 0s, timeout: 5s }}
 "
@@ -89,7 +96,10 @@ drain: {{ delay: 0s, timeout: 5s }}
 fn policy_yaml(addresses: &Addresses) -> String {
     let Addresses {
         logic_app,
+        approvals,
         function,
+        keyed_function,
+        key,
         ..
     } = addresses;
     let names = (
@@ -114,6 +124,14 @@ backends:
     logicApp: {logic_app}
     credential: {{ managedIdentity: {{ resource: {logic_app_resource} }} }}
     ca: ../certs/ca.crt
+  approval-flow:
+    logicApp: {approvals}
+    credential: {{ managedIdentity: {{ resource: {logic_app_resource} }} }}
+    ca: ../certs/ca.crt
+  partner-api:
+    function: {keyed_function}
+    credential: {{ functionKey: {{ keyVault: {key} }} }}
+    ca: ../certs/ca.crt
   guest-api:
     function: {function}
     credential: {{ managedIdentity: {{ resource: {function_resource} }} }}
@@ -127,6 +145,17 @@ routes:
         apps: [marketing-portal]
         roles: [Guests.Invite]
     rateLimit: {{ requests: 600, per: 1m, burst: 100, by: [tenant, app] }}
+  approve-guest:
+    match: {{ methods: [POST], path: /approvals }}
+    backend: approval-flow
+    allow:
+      - {{ tenants: [contoso], apps: [marketing-portal], roles: [Guests.Invite] }}
+  read-partners:
+    match: {{ methods: [GET], path: \"/partners/{{id}}\" }}
+    backend: partner-api
+    rewrite: /api/partners/{{id}}
+    allow:
+      - {{ tenants: [contoso], apps: [marketing-portal] }}
   read-guests:
     match: {{ methods: [GET], path: \"/guests/{{*rest}}\" }}
     backend: guest-api

@@ -206,6 +206,8 @@ Let in:
   {curl} {portal} -d '{{}}' {base}/invitations
   {curl} {portal} -d '{{}}' '{base}/invitations?{link}'
   {curl} {batch} {base}/guests/42
+  {curl} -i {portal} -d '{{}}' {base}/approvals          # then follow its Location with the same token
+  {curl} {portal} {base}/partners/7
 
 Refused:
   {curl} -i -d '{{}}' '{base}/invitations?{link}'

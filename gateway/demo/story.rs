@@ -9,7 +9,7 @@ use http::request::Builder;
 use http::{Request, Response, StatusCode, header};
 use serde_json::Value;
 
-use super::backend::{SAS_SIGNATURE, Seen, sas_query};
+use super::backend::{FUNCTION_KEY, SAS_SIGNATURE, Seen, sas_query};
 use super::mint::{Token, damaged};
 use super::names::{AUDIENCE, CONTOSO, FABRIKAM, MARKETING_PORTAL, NIGHTLY_BATCH, STRANGERS};
 use super::world::World;
@@ -38,6 +38,12 @@ pub struct Row {
 enum Expect {
     /// 200, and a backend that saw a managed identity and no key.
     Allowed,
+    /// The same with 202, and a sealed link to what goes on.
+    Begun,
+    /// 200, and a backend that saw the signature that was sealed, and no token.
+    Followed,
+    /// 200, and a backend that saw the function key of the gateway's.
+    Keyed,
     /// This refusal, and a backend that saw nothing.
     Refused(Reason),
 }
@@ -81,6 +87,7 @@ impl<'w> Story<'w> {
         self.wrong_callers().await?;
         self.broken_tokens().await?;
         self.planted_headers().await?;
+        self.keys_that_stay_behind().await?;
         self.rotation().await?;
         self.rate_limit().await?;
         Ok(self.rows)
@@ -247,6 +254,59 @@ impl<'w> Story<'w> {
         Ok(())
     }
 
+    /// A run that is polled by a sealed link, and a key that only Key Vault and the gateway know.
+    async fn keys_that_stay_behind(&mut self) -> io::Result<()> {
+        self.world.logic_app.set_polls(0);
+        let token = self.world.entra.sign(&self.portal(Version::V2))?;
+        let begin = self.with_token("/approvals", &token)?;
+        let sent = "a workflow that goes on, with a good token";
+        let begun = self.ask(sent, begin, Expect::Begun).await?;
+        let location = begun.headers().get(header::LOCATION);
+        let link = location.and_then(|link| link.to_str().ok());
+        let link = link.unwrap_or_default().to_owned();
+        let get = |link: &str, token: &str| {
+            let request = Request::get(link);
+            let request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+            request.body(Bytes::new()).map_err(fault)
+        };
+        let now = self.world.entra.now();
+        let other = Token::app(Version::V2, CONTOSO, NIGHTLY_BATCH, AUDIENCE, now);
+        let other = self.world.entra.sign(&other)?;
+        let bare = Request::get(&link).body(Bytes::new()).map_err(fault)?;
+        let changed = format!(
+            "{}A{}",
+            link.get(..link.len() / 2).unwrap_or_default(),
+            link.get(link.len() / 2 + 1..).unwrap_or_default()
+        );
+        let refused = Expect::Refused;
+        for (sent, request, expect) in [
+            (
+                "its sealed link without a token",
+                bare,
+                refused(Reason::TokenMissing),
+            ),
+            (
+                "its sealed link with another app's token",
+                get(&link, &other)?,
+                refused(Reason::SealedUrlNotYours),
+            ),
+            (
+                "its sealed link with a letter changed",
+                get(&changed, &token)?,
+                refused(Reason::SealedUrlInvalid),
+            ),
+            ("its sealed link", get(&link, &token)?, Expect::Followed),
+            (
+                "a Function whose key is in Key Vault",
+                get(&format!("{}/partners/7", self.base), &token)?,
+                Expect::Keyed,
+            ),
+        ] {
+            self.ask(sent, request, expect).await?;
+        }
+        Ok(())
+    }
+
     async fn rotation(&mut self) -> io::Result<()> {
         let old = self.world.entra.sign(&self.portal(Version::V2))?;
         self.world.entra.rotate()?;
@@ -362,7 +422,10 @@ impl<'w> Story<'w> {
         let reason = reason(&answer);
         let came = format!("{} {reason}", answer.status().as_u16());
         let (expected, good_answer) = match expect {
-            Expect::Allowed => ("200 allowed".to_owned(), answer.status() == StatusCode::OK),
+            Expect::Allowed | Expect::Followed | Expect::Keyed => {
+                ("200 allowed".to_owned(), answer.status() == StatusCode::OK)
+            }
+            Expect::Begun => ("202 sealed".to_owned(), came == "202 sealed"),
             Expect::Refused(reason) => {
                 let expected = format!("{} {reason}", reason.status().as_u16());
                 let good = expected == came;
@@ -371,7 +434,9 @@ impl<'w> Story<'w> {
         };
         let (saw, good_backend) = match (expect, seen.as_slice()) {
             (Expect::Refused(_), []) => ("nothing".to_owned(), true),
-            (Expect::Allowed, [one]) => self.judge(one, &token),
+            (Expect::Allowed | Expect::Begun, [one]) => self.judge(one, &token),
+            (Expect::Followed, [one]) => followed(one),
+            (Expect::Keyed, [one]) => keyed(one),
             (_, several) => (format!("{} requests", several.len()), false),
         };
         self.rows.push(Row {
@@ -384,18 +449,23 @@ impl<'w> Story<'w> {
         Ok(answer)
     }
 
-    /// How many requests the Logic App and the Function have seen.
-    fn counts(&self) -> (usize, usize) {
-        (
-            self.world.logic_app.seen().len(),
-            self.world.function.seen().len(),
-        )
+    /// How many requests the Logic App and the Functions have seen.
+    fn counts(&self) -> [usize; 3] {
+        self.seen().map(|seen| seen.len())
     }
 
-    fn seen_since(&self, (logic_app, function): (usize, usize)) -> Vec<Seen> {
-        let mut seen: Vec<Seen> = self.world.logic_app.seen().drain(logic_app..).collect();
-        seen.extend(self.world.function.seen().drain(function..));
-        seen
+    fn seen(&self) -> [Vec<Seen>; 3] {
+        [
+            self.world.logic_app.seen(),
+            self.world.function.seen(),
+            self.world.keyed_function.seen(),
+        ]
+    }
+
+    fn seen_since(&self, before: [usize; 3]) -> Vec<Seen> {
+        let all = self.seen().into_iter().zip(before);
+        all.flat_map(|(seen, before)| seen.into_iter().skip(before))
+            .collect()
     }
 
     /// Whether the backend saw what it should, and none of what it should not.
@@ -453,6 +523,27 @@ impl<'w> Story<'w> {
     }
 }
 
+/// Whether the backend saw the sealed signature alone.
+fn followed(seen: &Seen) -> (String, bool) {
+    let is_signed = seen.target.contains("sig=");
+    let has_token = seen.headers.contains_key(header::AUTHORIZATION);
+    let saw = match (is_signed, has_token) {
+        (true, false) => "the run's own signature, no token",
+        (true, true) => "a signature and a token",
+        (false, _) => "no signature",
+    };
+    (saw.to_owned(), is_signed && !has_token)
+}
+
+/// Whether the backend saw its key.
+fn keyed(seen: &Seen) -> (String, bool) {
+    let key = seen.headers.get("x-functions-key");
+    match key.is_some_and(|key| key == FUNCTION_KEY) {
+        true => ("the key from Key Vault".to_owned(), true),
+        false => ("no key".to_owned(), false),
+    }
+}
+
 fn invitation() -> Bytes {
     Bytes::from_static(br#"{"email":"guest@example.org"}"#)
 }
@@ -467,6 +558,15 @@ fn bearer(request: &Request<Bytes>) -> String {
 fn reason(answer: &Response<Bytes>) -> String {
     if answer.status() == StatusCode::OK {
         return "allowed".to_owned();
+    }
+    let location = answer.headers().get(header::LOCATION);
+    if location.is_some_and(|location| {
+        location
+            .as_bytes()
+            .windows(9)
+            .any(|part| part == b"/.sealed/")
+    }) {
+        return "sealed".to_owned();
     }
     let problem: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
     let reason = problem.get("reason").and_then(Value::as_str);

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::backend::{Backend, LogicApp, TRIGGER};
+use super::backend::{ASYNC_TRIGGER, Backend, FUNCTION_KEY, LogicApp, TRIGGER};
 use super::ca::Ca;
 use super::entra::{App, Entra};
 use super::files::{self, Addresses};
@@ -34,6 +34,9 @@ pub struct World {
     pub logic_app: Backend<LogicApp>,
 }
 
+/// The name in Key Vault of the key of the Function that is called with one.
+const PARTNER_KEY: &str = "partner-api-key";
+
 /// The client secret of the demo's apps.
 pub const CLIENT_SECRET: &str = "demo-client-secret";
 
@@ -47,6 +50,7 @@ impl World {
         let identity = IdentityEndpoint::start(Arc::clone(&clock)).await?;
         let entra = Entra::sharing(&ca, Arc::clone(&clock), identity.issued()).await?;
         let vault = Vault::start(&ca, identity.issued(), clock).await?;
+        vault.set(PARTNER_KEY, FUNCTION_KEY);
         let function = Backend::function(&ca, identity.issued()).await?;
         let keyed_function = Backend::keyed_function(&ca).await?;
         let logic_app = Backend::logic_app(&ca, identity.issued()).await?;
@@ -114,7 +118,10 @@ impl World {
             admin: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             authority: self.entra.authority(),
             logic_app: format!("{}{TRIGGER}", self.logic_app.url()),
+            approvals: format!("{}{ASYNC_TRIGGER}", self.logic_app.url()),
             function: self.function.url(),
+            keyed_function: self.keyed_function.url(),
+            key: format!("{}/secrets/{PARTNER_KEY}", self.vault.url()),
         };
         files::write(folder, &self.ca, &addresses)
     }
