@@ -9,6 +9,7 @@ pub mod clock;
 pub mod credentials;
 pub mod demo;
 pub mod denial;
+pub mod doctor;
 pub mod entra;
 pub mod files;
 pub mod fingerprint;

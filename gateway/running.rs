@@ -311,7 +311,8 @@ impl Start {
     }
 }
 
-fn lasting(
+/// What outlives a snapshot, with all that it fetches on the runtime `control`.
+pub(crate) fn lasting(
     gateway: &GatewayDocument,
     options: &Options,
     control: &Runtime,
@@ -390,7 +391,8 @@ fn tell_identity_source(lasting: &Lasting, now: Duration) {
     }
 }
 
-fn roots(ca: Option<&files::Spanned<PathBuf>>, key: &str) -> Result<Roots, StartError> {
+/// Whom to believe by a `ca` key of gateway.yaml; `key` is what it is called there.
+pub(crate) fn roots(ca: Option<&files::Spanned<PathBuf>>, key: &str) -> Result<Roots, StartError> {
     Ok(match ca {
         None => Roots::Platform,
         Some(ca) => Roots::Pem(

@@ -4,6 +4,7 @@
 mod check;
 mod destination;
 mod diff;
+mod doctor;
 mod explain;
 mod fmt;
 mod junit;
@@ -62,6 +63,8 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Format::Human)]
         format: Format,
     },
+    /// Whether the gateway could serve where this runs, and what keeps it from it.
+    Doctor(doctor::Options),
     /// Run the tests of a policy, and say which rules no test reaches.
     Test(test::Options),
     /// Why a request is let in or refused, stage by stage.
@@ -139,6 +142,7 @@ fn run_command(command: Command) -> ExitCode {
         Command::Demo { check: false } => crate::demo::run(),
         Command::Run { config } => run::run(&config),
         Command::Check { path, format } => check::check(&path, format),
+        Command::Doctor(options) => doctor::doctor(&options),
         Command::Test(options) => test::test(&options),
         Command::Explain(options) => explain::explain(&options).unwrap_or_else(Unanswered::tell),
         Command::Schema { kind } => {

@@ -36,6 +36,7 @@ mod vault;
 
 use arc::Arc as AzureArc;
 use assertion::Assertion;
+pub use assertion::app_certificate;
 use door::{Door, Kind, Passage, Refused};
 pub use platform::Platform;
 

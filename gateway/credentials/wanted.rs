@@ -89,7 +89,7 @@ pub enum Place {
 
 impl Wanted {
     /// Who is asked for it.
-    pub(super) const fn asked(&self) -> Asked {
+    pub const fn asked(&self) -> Asked {
         match self {
             Self::Secret(_) => Asked::KeyVault,
             Self::Token(token) => token.identity.asked(),

@@ -2,12 +2,14 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use time::OffsetDateTime;
 
 use super::fault;
 
@@ -58,7 +60,17 @@ impl Ca {
     /// # Errors
     /// When a name is none.
     pub fn certificate(&self, names: &[&str]) -> io::Result<Certificate> {
-        self.certify(names, &KeyPair::generate().map_err(fault)?)
+        self.certify(names, &KeyPair::generate().map_err(fault)?, None)
+    }
+
+    /// The same, good until so long after the Unix epoch.
+    ///
+    /// # Errors
+    /// When a name is none, or nobody counts so far.
+    pub fn certificate_until(&self, names: &[&str], end: Duration) -> io::Result<Certificate> {
+        let seconds = i64::try_from(end.as_secs()).map_err(fault)?;
+        let end = OffsetDateTime::from_unix_timestamp(seconds).map_err(fault)?;
+        self.certify(names, &KeyPair::generate().map_err(fault)?, Some(end))
     }
 
     /// The same with an RSA key of 2048 bits, as apps have them that sign assertions.
@@ -67,12 +79,18 @@ impl Ca {
     /// When a name is none.
     pub fn rsa_certificate(&self, names: &[&str]) -> io::Result<Certificate> {
         let key = KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).map_err(fault)?;
-        self.certify(names, &key)
+        self.certify(names, &key, None)
     }
 
-    fn certify(&self, names: &[&str], key: &KeyPair) -> io::Result<Certificate> {
+    fn certify(
+        &self,
+        names: &[&str],
+        key: &KeyPair,
+        end: Option<OffsetDateTime>,
+    ) -> io::Result<Certificate> {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let params = CertificateParams::new(names).map_err(fault)?;
+        let mut params = CertificateParams::new(names).map_err(fault)?;
+        params.not_after = end.unwrap_or(params.not_after);
         let certificate = params.signed_by(key, &self.issuer).map_err(fault)?;
         Ok(Certificate {
             cert_pem: certificate.pem(),

@@ -121,7 +121,7 @@ impl IssuerKeys {
     }
 
     /// Waits, bounded, for the first fetch, if it has not ended yet.
-    pub(super) async fn first(&self) {
+    pub async fn first(&self) {
         let mut progress = self.progress.subscribe();
         let ended = progress.wait_for(|progress| progress.ended > 0);
         // Whether it ended or the wait did, the caller looks at what is loaded.

@@ -139,7 +139,8 @@ fn compile(
     })
 }
 
-fn endpoint(
+/// Where a backend listens. `None` when an error was added.
+pub(super) fn endpoint(
     written: &files::Backend,
     endpoints: &Endpoints,
     diagnostics: &mut Diagnostics,

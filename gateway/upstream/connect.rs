@@ -69,7 +69,10 @@ pub(super) async fn connect(
     speak(endpoint.protocol, stream).await
 }
 
-async fn dial(endpoint: &Endpoint, resolver: &Arc<dyn Resolver>) -> Result<TcpStream, Denial> {
+pub(super) async fn dial(
+    endpoint: &Endpoint,
+    resolver: &Arc<dyn Resolver>,
+) -> Result<TcpStream, Denial> {
     let addresses = resolver.resolve(endpoint.dial_name(), endpoint.port).await;
     let addresses = addresses.map_err(|error| {
         Denial::from(Reason::BackendDns).expected("an address", error.to_string())

@@ -26,7 +26,7 @@ const PLATFORM_SECRETS: [&str; 2] = ["IDENTITY_HEADER", "MSI_SECRET"];
 
 impl Presenting<'_> {
     /// Begins to fetch a credential, or reads it. `None` when an error was added.
-    pub(super) fn compile(
+    pub fn compile(
         self,
         written: &Spanned<files::Credential>,
         diagnostics: &mut Diagnostics,

@@ -10,6 +10,7 @@ const ORDER: &[&[&str]] = &[
     &["cli"],
     &["demo"],
     &["trial"],
+    &["doctor"],
     &["running"],
     &["admin"],
     &["server"],

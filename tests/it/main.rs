@@ -12,6 +12,7 @@ mod canonical;
 mod clients;
 mod commands;
 mod credentials;
+mod doctor;
 mod documents;
 mod forwarding;
 mod keys;

@@ -68,10 +68,7 @@ impl Assertion {
 
 impl Credential {
     fn read(proof: &str) -> Result<Self, &'static str> {
-        let (key, certificate) = match proof.contains("-----BEGIN") {
-            true => pem(proof)?,
-            false => pfx(proof)?,
-        };
+        let (key, certificate) = pair(proof)?;
         Ok(Self {
             key: RsaKeyPair::from_pkcs8(&key)
                 .or_else(|_| RsaKeyPair::from_der(&key))
@@ -81,8 +78,24 @@ impl Credential {
     }
 }
 
+/// The certificate that an app proves itself with, DER, out of what holds it and its key.
+///
+/// # Errors
+/// Why it cannot be used.
+pub fn app_certificate(proof: &Secret<String>) -> Result<Vec<u8>, &'static str> {
+    Credential::read(proof.expose())?;
+    pair(proof.expose()).map(|(_, certificate)| certificate)
+}
+
 /// The key and the certificate, DER.
 type Pair = (Vec<u8>, Vec<u8>);
+
+fn pair(proof: &str) -> Result<Pair, &'static str> {
+    match proof.contains("-----BEGIN") {
+        true => pem(proof),
+        false => pfx(proof),
+    }
+}
 
 fn pem(text: &str) -> Result<Pair, &'static str> {
     let key = PrivateKeyDer::from_pem_slice(text.as_bytes())
