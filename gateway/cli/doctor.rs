@@ -49,9 +49,13 @@ fn human(report: &Report) -> String {
     text.extend(report.findings.iter().map(line));
     let count = |outcome| report.count(outcome);
     text.push_str(&format!(
-        "\n{} passed, {} to look at, {} failed\n",
+        "\n{} passed, {} {}, {} failed\n",
         count(Outcome::Good),
         count(Outcome::Warning),
+        match count(Outcome::Warning) {
+            1 => "warning",
+            _ => "warnings",
+        },
         count(Outcome::Bad)
     ));
     text

@@ -13,6 +13,7 @@ use crate::credentials::{
     Asked, Credential, Identity, Place, Proof, Slot, Wanted, WantedSecret, WantedToken,
 };
 use crate::files::{self, Diagnostics, SecretSource};
+use crate::snapshot::Lasting;
 use crate::upstream::{Presenting, wanted_secret};
 
 /// One token or secret that is held ready, for whom and as what.
@@ -122,13 +123,7 @@ fn note(
 /// What has to be had first, and as what.
 fn needs(wanted: &Wanted) -> Option<(Wanted, Purpose)> {
     match wanted {
-        Wanted::Secret(secret) => {
-            let token = WantedToken {
-                resource: secret.secret.resource.clone(),
-                identity: secret.reader.clone(),
-            };
-            Some((Wanted::Token(token), Purpose::Field))
-        }
+        Wanted::Secret(secret) => Some((shown_to_the_vault(secret), Purpose::Field)),
         Wanted::Token(token) => {
             let (secret, purpose) = proof(&token.identity)?;
             Some((Wanted::Secret(secret.clone()), purpose))
@@ -212,7 +207,7 @@ fn advice(
     let asked = Wanted::Token(token.clone()).asked();
     match (&token.identity, is_final) {
         (identity, true) => mended_by(identity, &token.resource),
-        (identity, false) if proof(identity).is_some() => {
+        (identity, false) if waits_for_its_proof(surroundings, identity) => {
             "it proves itself by a secret of Key Vault: see that line first".to_owned()
         }
         (_, false) if asked == Asked::Entra => format!(
@@ -221,6 +216,28 @@ fn advice(
         ),
         (_, false) => "run the doctor again in a minute; if it stays, see that the machine is in Azure and that nothing keeps this process from the identity endpoint (a network policy for 169.254.169.254, a proxy)".to_owned(),
     }
+}
+
+/// Whether what an app proves itself by is not there yet.
+fn waits_for_its_proof(surroundings: &Surroundings<'_>, identity: &Identity) -> bool {
+    let secret = proof(identity).map(|(secret, _)| Wanted::Secret(secret.clone()));
+    secret.is_some_and(|secret| !is_ready(surroundings, secret))
+}
+
+/// Whether this is there.
+pub(super) fn is_ready(surroundings: &Surroundings<'_>, wanted: Wanted) -> bool {
+    let Lasting {
+        clock, credentials, ..
+    } = surroundings.lasting;
+    credentials.slot(wanted).status().is_ready(&clock.now())
+}
+
+/// The token that is shown to a vault.
+pub(super) fn shown_to_the_vault(secret: &WantedSecret) -> Wanted {
+    Wanted::Token(WantedToken {
+        resource: secret.secret.resource.clone(),
+        identity: secret.reader.clone(),
+    })
 }
 
 /// What to change where asking again changes nothing.

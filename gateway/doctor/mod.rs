@@ -10,6 +10,8 @@ mod own_keys;
 mod probes;
 mod vault;
 
+use std::fs;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +20,6 @@ use serde_json::{Value, json};
 use tokio::runtime::{self, Runtime};
 
 use self::identities::Held;
-use crate::entra::KeyFolder;
 use crate::files::{self, Diagnostics, GatewayDocument, PolicyDocument};
 use crate::net::address::Resolver;
 use crate::net::tls;
@@ -184,8 +185,8 @@ impl Examination {
         let state = self.gateway.state.as_ref()?;
         let folder = &state.folder.value;
         let name = format!("state.folder {}", folder.display());
-        Some(match KeyFolder::open(folder, state.max_key_age) {
-            Ok(_) => Finding::good(Area::Files, name, "can be written"),
+        Some(match writable(folder) {
+            Ok(()) => Finding::good(Area::Files, name, "can be written"),
             Err(error) => Finding::bad(
                 Area::Files,
                 name,
@@ -261,6 +262,16 @@ impl Surroundings<'_> {
         ]
         .concat()
     }
+}
+
+/// Whether a folder can be written, or made. Leaves nothing behind: what the doctor made might be in the way of
+/// the gateway's own user.
+fn writable(folder: &Path) -> io::Result<()> {
+    let keys = folder.join("keys");
+    let there = keys.ancestors().find(|folder| folder.exists());
+    let probe = there.unwrap_or(folder).join(".portcullis-doctor");
+    fs::write(&probe, b"")?;
+    fs::remove_file(probe)
 }
 
 fn control() -> Result<Runtime, String> {

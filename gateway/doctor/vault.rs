@@ -1,30 +1,40 @@
 //! Key Vault: whether each secret can be read, by whom, and is what it is used as.
 
-use super::identities::{Held, Purpose};
+use super::identities::{Held, Purpose, is_ready, shown_to_the_vault};
 use super::{Area, Finding, Surroundings, spoken};
 use crate::clock::Now;
 use crate::credentials::azure::app_certificate;
+use crate::credentials::slot::Failure;
 use crate::credentials::{SasQuery, Wanted, WantedSecret};
+use crate::files::VaultSecret;
 
 /// Tells of the secrets, once the fetches are over.
 pub(super) fn secrets(surroundings: &Surroundings<'_>, held: &[Held]) -> Vec<Finding> {
     let now = surroundings.lasting.clock.now();
     let secrets = held.iter().filter_map(|held| match held.slot.wanted() {
-        Wanted::Secret(secret) => Some(told(held, secret, &now)),
+        Wanted::Secret(secret) => Some(told(surroundings, held, secret, &now)),
         Wanted::Token(_) => None,
     });
     secrets.collect()
 }
 
-fn told(held: &Held, wanted: &WantedSecret, now: &Now) -> Finding {
+fn told(surroundings: &Surroundings<'_>, held: &Held, wanted: &WantedSecret, now: &Now) -> Finding {
     let name = format!("{} (for {})", wanted.secret, held.users());
     let reader = &wanted.reader;
-    if let Some(why) = held.slot.status().fault(now) {
+    let status = held.slot.status();
+    if let Some(why) = status.fault(now) {
+        let advice = status.last_failure.as_ref();
+        let advice = advice.map(|failure| readable(surroundings, wanted, failure));
         return Finding::bad(
             Area::KeyVault,
             name,
             format!("not read with {reader}: {why}"),
-            readable(wanted),
+            advice.unwrap_or_else(|| {
+                format!(
+                    "{} did not answer in time: run the doctor again",
+                    wanted.secret.vault
+                )
+            }),
         );
     }
     if let Some((why, advice)) = unfit(held, now) {
@@ -51,11 +61,25 @@ fn told(held: &Held, wanted: &WantedSecret, now: &Now) -> Finding {
     }
 }
 
-fn readable(wanted: &WantedSecret) -> String {
-    format!(
-        "give {} the role Key Vault Secrets User on {} (or `get` for secrets in its access policy), let this network through the vault's firewall or private endpoint, and see that the secret is there and enabled; if its token failed, see that line first",
-        wanted.reader, wanted.secret.vault
-    )
+/// What to change so that it can be read.
+fn readable(surroundings: &Surroundings<'_>, wanted: &WantedSecret, failure: &Failure) -> String {
+    let VaultSecret { vault, name, .. } = &wanted.secret;
+    let reader = &wanted.reader;
+    if !is_ready(surroundings, shown_to_the_vault(wanted)) {
+        return format!("{reader} has no token for Key Vault: see that line first");
+    }
+    // The code is Key Vault's own.
+    if failure.text.contains("SecretDisabled") {
+        return format!("enable {name} again in {vault}, or name another secret");
+    }
+    match failure.is_final {
+        true => format!(
+            "give {reader} the role Key Vault Secrets User on {vault} (or `get` for secrets in its access policy), let this network through the vault's firewall, and see that {name} is there: a deleted secret can be recovered"
+        ),
+        false => format!(
+            "see that this network may reach {vault} on port 443 (firewall; with a private endpoint, the zone `privatelink.vaultcore.azure.net`), and run the doctor again; `keyVault.ca` is for a CA of your own"
+        ),
+    }
 }
 
 /// Why it cannot be what it is used as, and what to put there.

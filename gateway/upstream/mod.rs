@@ -22,7 +22,7 @@ pub use credential::{Presenting, wanted_secret};
 pub use endpoint::Endpoints;
 pub use outgoing::{Caller, preview};
 pub use pool::Pools;
-pub use sealing::{Opened, Sealing};
 pub use reach::{Place, called};
+pub use sealing::{Opened, Sealing};
 pub use send::{Proofs, Way, send};
 pub use unsealed::Unsealed;

@@ -185,7 +185,7 @@ fn an_identity_that_is_not_there_is_told_with_what_to_assign() {
         &says,
     );
     // What needs its token fails with it.
-    let says = ["Key Vault Secrets User", "400"];
+    let says = ["has no token for Key Vault", "400"];
     assert_complains(
         &report,
         Area::KeyVault,
@@ -216,10 +216,46 @@ fn a_secret_that_is_disabled_is_named_with_who_wants_it() {
     let scene = whole();
     scene.world.vault.disable("guest-api-key", true);
     let report = examined(&scene);
-    let says = ["SecretDisabled", "enabled"];
+    let says = ["SecretDisabled", "enable guest-api-key again"];
     let about = "/secrets/guest-api-key (for legacy)";
     assert_complains(&report, Area::KeyVault, Outcome::Bad, about, &says);
     assert_only(&report, &[Area::KeyVault]);
+}
+
+#[test]
+fn a_vault_that_lets_the_identity_not_in_is_told_apart_from_one_that_fails() {
+    for (status, advice) in [
+        (403, "the role Key Vault Secrets User on https://localhost:"),
+        (404, "see that guest-api-key is there"),
+        (503, "privatelink.vaultcore.azure.net"),
+    ] {
+        let scene = whole();
+        scene.world.vault.set_fault(Some(status));
+        let report = examined(&scene);
+        let says = [&format!("answered {status}"), advice];
+        let about = "/secrets/guest-api-key (for legacy)";
+        assert_complains(&report, Area::KeyVault, Outcome::Bad, about, &says);
+    }
+}
+
+#[test]
+fn a_folder_for_keys_that_cannot_be_written_is_told_and_nothing_is_left_in_one_that_can() {
+    let scene = whole();
+    let report = examined_after(&scene, false, |folder| {
+        // A file stands where the folder should.
+        fs::write(folder.join("state"), "").expect("written");
+    });
+    let says = ["cannot be written", "the user that the gateway runs as"];
+    assert_complains(&report, Area::Files, Outcome::Bad, "state.folder", &says);
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = scene.write(folder.path());
+    fs::create_dir(folder.path().join("state")).expect("made");
+    let output = command(&scene, &config, &[]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("state: can be written"), "{text}");
+    let mut left = fs::read_dir(folder.path().join("state")).expect("a folder");
+    assert!(left.next().is_none(), "keys or a probe were left");
 }
 
 #[test]
@@ -850,7 +886,7 @@ fn the_command_tells_people_and_programs_and_ends_by_what_it_found() {
     let text = said(&output);
     assert_eq!(output.status.code(), Some(0), "{text}");
     assert!(
-        text.ends_with("\n19 passed, 0 to look at, 0 failed\n"),
+        text.ends_with("\n19 passed, 0 warnings, 0 failed\n"),
         "{text}"
     );
     assert!(text.contains("\npassed   platform      managed identities: managed identities are those of App Service"), "{text}");
@@ -877,9 +913,7 @@ fn the_command_tells_people_and_programs_and_ends_by_what_it_found() {
         "{text}"
     );
     assert!(
-        text.contains(
-            "\n         -> give the system-assigned identity the role Key Vault Secrets User"
-        ),
+        text.contains("\n         -> enable guest-api-key again in https://localhost:"),
         "{text}"
     );
     assert!(text.ends_with("1 failed\n"), "{text}");

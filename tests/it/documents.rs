@@ -284,9 +284,10 @@ fn the_faults_of_the_faulty_example_are_told_as_documented() {
 }
 
 /// Every command that there is.
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 13] = [
     "run",
     "check",
+    "doctor",
     "demo",
     "test",
     "who-can",
