@@ -1,6 +1,8 @@
 //! Probes: backends are called as a stranger would call them who passes the gateway by. Each must refuse, or
 //! the gateway is a door beside a gap in the wall.
 
+mod verdict;
+
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -8,8 +10,8 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::request::Builder;
-use http::{Method, Request, Response, StatusCode, Uri, header};
-use serde_json::{Value, json};
+use http::{Method, Request, Response, Uri, header};
+use serde_json::json;
 
 use super::{Area, Finding, Surroundings};
 use crate::files::{Backend, BackendKind, Credential, Named, Protocol, Route};
@@ -51,7 +53,7 @@ async fn one(surroundings: &Surroundings<'_>, backend: &Named<Backend>) -> Vec<F
     let mut findings = Vec::new();
     for stranger in Stranger::of(backend.value.kind) {
         let answer = aim.ask(&client, stranger).await;
-        findings.push(aim.judged(backend, stranger, answer));
+        findings.push(verdict::judged(&aim, backend, stranger, answer));
     }
     findings
 }
@@ -169,14 +171,14 @@ impl Aim {
         let routes = routes.filter(|route| route.backend.value == *name);
         let ways = routes.flat_map(|route| {
             let methods = route.r#match.methods.iter().flatten();
-            methods.map(move |method| (&method.value, route))
+            methods.map(move |method| (harmless(&method.value), route))
         });
-        let harm = |(method, route): &(&Method, &Route)| {
+        let harm = |((rank, _), route): &((u8, Method), &Route)| {
             let is_public = route.public.as_ref().is_some_and(|public| public.value);
-            (is_public, rank(method), pattern(route).contains('{'))
+            (is_public, *rank, pattern(route).contains('{'))
         };
         let (method, path) = match ways.min_by_key(harm) {
-            Some((method, route)) => (method.clone(), path(route, backend.value.kind)),
+            Some(((_, method), route)) => (method, path(route, backend.value.kind)),
             None => (Method::GET, default_path(backend.value.kind).to_owned()),
         };
         let uri = called(&backend.value, &path)?;
@@ -200,65 +202,6 @@ impl Aim {
         client.send(request, BOUNDS).await
     }
 
-    fn judged(
-        &self,
-        backend: &Named<Backend>,
-        stranger: Stranger,
-        answer: Result<Response<Bytes>, FetchError>,
-    ) -> Finding {
-        let name = format!("{} {}", backend.name.value, stranger.words());
-        let answer = match answer {
-            Ok(answer) => answer,
-            // No refusal is that long.
-            Err(FetchError::TooLarge(..)) => {
-                let found = format!(
-                    "{} was answered with more than 1 MiB: it lets strangers in",
-                    self.told()
-                );
-                return Finding::bad(Area::Probes, name, found, closing(backend, stranger));
-            }
-            Err(why) => return unprobed(&name, &why.to_string()),
-        };
-        let code = error_code(answer.body());
-        let status = answer.status();
-        let said = match &code {
-            Some(code) => format!("{} was answered {} ({code})", self.told(), status.as_u16()),
-            None => format!("{} was answered {}", self.told(), status.as_u16()),
-        };
-        match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                refused(backend, stranger, name, said, code.as_deref())
-            }
-            status if status.is_redirection() && leads_to_login(&answer) => Finding::good(
-                Area::Probes,
-                name,
-                format!(
-                    "{said}, a login page; `unauthenticatedClientAction: Return401` would tell programs better"
-                ),
-            ),
-            status if status.is_success() && self.may_be_the_hosts_own(backend) => {
-                Finding::warning(
-                    Area::Probes,
-                    name,
-                    format!("{said}, which may be the host's own page and no function"),
-                    "call a function of the app by hand without a key, and expect 401",
-                )
-            }
-            status if status.is_success() => Finding::bad(
-                Area::Probes,
-                name,
-                format!("{said}: anyone who can reach it passes the gateway by"),
-                closing(backend, stranger),
-            ),
-            _ => Finding::warning(
-                Area::Probes,
-                name,
-                format!("{said}, neither let in nor refused"),
-                "call the backend by hand with a path and body that it knows and without a credential, and expect 401 or 403",
-            ),
-        }
-    }
-
     /// The method and URL, without the query.
     fn told(&self) -> String {
         let Self { method, uri } = self;
@@ -269,25 +212,16 @@ impl Aim {
             false => format!("{method} {url}"),
         }
     }
-
-    /// A Functions host shows a page of its own at `/` to everybody; its keys are for functions.
-    fn may_be_the_hosts_own(&self, backend: &Named<Backend>) -> bool {
-        let is_keyed = matches!(
-            backend.value.credential.value,
-            Credential::FunctionKey { .. }
-        );
-        is_keyed && self.uri.path() == "/"
-    }
 }
 
-/// The less it changes, the sooner it is tried.
-fn rank(method: &Method) -> u8 {
+/// What is sent where a route takes this method, and how soon it is tried. Nothing that might change or delete
+/// is sent for the sake of a probe, and `OPTIONS` is answered to everybody.
+fn harmless(method: &Method) -> (u8, Method) {
     match *method {
-        Method::GET => 0,
-        Method::HEAD => 1,
-        Method::POST => 2,
-        Method::OPTIONS => 3,
-        _ => 4,
+        Method::GET => (0, Method::GET),
+        Method::HEAD => (1, Method::HEAD),
+        Method::POST => (2, Method::POST),
+        _ => (3, Method::GET),
     }
 }
 
@@ -312,102 +246,4 @@ fn path(route: &Route, kind: BackendKind) -> String {
         _ if pattern.starts_with("/{*") => "/".to_owned(),
         _ => some_path(pattern, "0"),
     }
-}
-
-/// What a refusal tells.
-fn refused(
-    backend: &Named<Backend>,
-    stranger: Stranger,
-    name: String,
-    said: String,
-    code: Option<&str>,
-) -> Finding {
-    let called_by_sas = matches!(backend.value.credential.value, Credential::Sas { .. });
-    match (stranger, code) {
-        (Stranger::Signer, Some("DirectApiInvalidAuthorizationScheme")) if called_by_sas => {
-            Finding::bad(
-                Area::Probes,
-                name,
-                format!("{said}: SAS is switched off, and the gateway itself calls by SAS"),
-                "give the backend `managedIdentity` in place of `sas`, with an OAuth policy in the workflow that lets it in",
-            )
-        }
-        (Stranger::Signer, Some("DirectApiInvalidAuthorizationScheme")) => {
-            Finding::good(Area::Probes, name, format!("{said}: SAS is switched off"))
-        }
-        (Stranger::Signer, Some("AuthorizationFailed")) if called_by_sas => Finding::good(
-            Area::Probes,
-            name,
-            format!("{said}; the gateway itself calls by SAS, so it has to be on"),
-        ),
-        (Stranger::Signer, Some("AuthorizationFailed")) => Finding::warning(
-            Area::Probes,
-            name,
-            format!(
-                "{said}: SAS is still accepted, so whoever holds a link to the workflow passes the gateway by"
-            ),
-            sas_off(&backend.value),
-        ),
-        _ => Finding::good(Area::Probes, name, said),
-    }
-}
-
-/// Where SAS is switched off: in the workflow of the Consumption plan, in the site of the Standard plan.
-fn sas_off(backend: &Backend) -> &'static str {
-    match backend.url.value.path().starts_with("/api/") {
-        true => {
-            "set `properties.logicAppsAccessControlConfiguration.triggers.sasAuthenticationPolicy.state: Disabled` of the site (`Microsoft.Web/sites`)"
-        }
-        false => {
-            "set `properties.accessControl.triggers.sasAuthenticationPolicy.state: Disabled` of the workflow (`Microsoft.Logic/workflows`)"
-        }
-    }
-}
-
-const CLOSED_NETWORK: &str = "or close its network, so that only the gateway reaches it (`publicNetworkAccess: Disabled` with a private endpoint, or `ipSecurityRestrictions`)";
-
-/// How the gap is closed.
-fn closing(backend: &Named<Backend>, stranger: Stranger) -> String {
-    let keyed = matches!(
-        backend.value.credential.value,
-        Credential::FunctionKey { .. }
-    );
-    let own = match (backend.value.kind, stranger) {
-        (BackendKind::LogicApp, _) => {
-            "give the workflow an OAuth policy (`accessControl.triggers.openAuthenticationPolicies`) and switch SAS off (`sasAuthenticationPolicy.state: Disabled`)"
-        }
-        (BackendKind::Function, _) if keyed => {
-            "set the `authLevel` of its functions to `function`, which asks for a key"
-        }
-        (BackendKind::Function, Stranger::Forger) => {
-            "switch on App Service authentication, which removes x-ms-client-principal from what strangers send (`authsettingsV2`: `platform.enabled: true`, `globalValidation.unauthenticatedClientAction: Return401`)"
-        }
-        (BackendKind::Function, _) => {
-            "switch on App Service authentication (`authsettingsV2`: `globalValidation.requireAuthentication: true`, `unauthenticatedClientAction: Return401`) and let the gateway's identity alone in (`azureActiveDirectory.validation.defaultAuthorizationPolicy.allowedPrincipals.identities`)"
-        }
-        (BackendKind::Http, _) => {
-            "have the backend ask for the credential that the gateway brings, or listen on loopback beside it"
-        }
-    };
-    format!("{own}; {CLOSED_NETWORK}")
-}
-
-/// Whether a redirect asks to log in, as App Service authentication does.
-fn leads_to_login(answer: &Response<Bytes>) -> bool {
-    let location = answer.headers().get(header::LOCATION);
-    let location = location.and_then(|value| value.to_str().ok());
-    location.is_some_and(|location| {
-        let place = location.split('?').next().unwrap_or_default();
-        ["/.auth/login", "/oauth2/", "//login."]
-            .iter()
-            .any(|part| place.contains(part))
-    })
-}
-
-/// `error.code` of Azure's answers. What is no plain word is nobody's code.
-fn error_code(body: &Bytes) -> Option<String> {
-    let body: Value = serde_json::from_slice(body).ok()?;
-    let code = body.get("error")?.get("code")?.as_str()?;
-    let is_word = code.len() <= 64 && code.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    is_word.then(|| code.to_owned())
 }

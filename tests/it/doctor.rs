@@ -818,6 +818,49 @@ fn a_function_that_lets_everybody_in_fails_with_what_closes_it() {
 }
 
 #[test]
+fn a_probe_changes_nothing_where_a_route_would_and_prefers_routes_that_ask_for_a_principal() {
+    const ASKS: &str = "allow: [{ tenants: [contoso], apps: [marketing-portal] }]";
+    const OPEN: &str = "public: true";
+    /// Methods, path, and whom the route lets in.
+    type Routes = &'static [(&'static str, &'static str, &'static str)];
+    let rows: [(Routes, &str); 5] = [
+        (&[("DELETE, PUT", "/a/{id}", ASKS)], "GET /a/0 "),
+        (&[("OPTIONS", "/o", ASKS), ("POST", "/p", ASKS)], "POST /p "),
+        (&[("POST", "/p", ASKS), ("HEAD", "/h", ASKS)], "HEAD /h "),
+        (
+            &[("GET", "/{x}", ASKS), ("GET", "/plain", ASKS)],
+            "GET /plain ",
+        ),
+        (&[("GET", "/open", OPEN), ("POST", "/p", ASKS)], "POST /p "),
+    ];
+    for (routes, expected) in rows {
+        let scene = Scene::new();
+        let refusal = Step::text("HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n");
+        let raw = RawBackend::start(&scene, vec![refusal]);
+        let credential = "credential: { managedIdentity: { resource: 'api://x' } }";
+        let mut scene = scene.backend("b", &format!("http: '{}', {credential}", raw.url()));
+        for (at, (methods, path, more)) in routes.iter().enumerate() {
+            let rest =
+                format!("match: {{ methods: [{methods}], path: '{path}' }}, backend: b, {more}");
+            scene = scene.route(&format!("r{at}"), &rest);
+        }
+        let report = probed(&scene);
+        assert!(
+            !report.diagnostics.has_errors(),
+            "{}",
+            report.diagnostics.render()
+        );
+        let requests = raw.seen().requests;
+        assert_eq!(requests.len(), 2, "{routes:?}");
+        assert!(
+            requests[0].starts_with(expected),
+            "{routes:?} {}",
+            requests[0]
+        );
+    }
+}
+
+#[test]
 fn only_a_function_that_believes_forged_principals_fails_for_that_alone() {
     let (report, _raw) = answering(|request| match request.contains("x-ms-client-principal") {
         true => "200 OK",
