@@ -36,12 +36,13 @@ impl std::error::Error for TooShort {}
 pub struct FingerprintKey(hmac::Key);
 
 impl FingerprintKey {
-    /// The key of this text, as `telemetry.fingerprintKey` of gateway.yaml holds it.
+    /// The key of this text, as `telemetry.fingerprintKey` of gateway.yaml holds it. Space around it is none
+    /// of it.
     ///
     /// # Errors
     /// When the text is too short to be no guess.
     pub fn new(text: &Secret<String>) -> Result<Self, TooShort> {
-        let text = text.expose();
+        let text = text.expose().trim();
         if text.chars().count() < LEAST_KEY_LENGTH {
             return Err(TooShort);
         }

@@ -183,11 +183,11 @@ impl<'r> Asked<'r> {
         Some(&self.opened?.as_ref().ok()?.link.issued)
     }
 
-    fn find<'p>(&self, policy: &'p Policy) -> Result<Matched<'p>, Unmatched> {
+    fn find<'p>(&self, policy: &'p Policy, now: Duration) -> Result<Matched<'p>, Unmatched> {
         let request = self.request;
         match self.opened {
             None => policy.find(request.host(), request.method(), request.path()),
-            Some(Ok(opened)) => policy.follow(&opened.link, request.method()),
+            Some(Ok(opened)) => policy.follow(&opened.link, &opened.target, request.method(), now),
             Some(Err(denial)) => Err(Unmatched::by(denial.clone())),
         }
     }
@@ -247,7 +247,7 @@ async fn decide<'s>(
     known: Option<Authenticated>,
     now: &Now,
 ) -> Result<Decision<'s>, Unrouted> {
-    let matched = asked.find(&rules.policy);
+    let matched = asked.find(&rules.policy, now.unix);
     let caller = match (&matched, known) {
         (Ok(matched), _) if matched.is_public() => Err(Reason::TokenMissing.into()),
         (_, Some(known)) => known,

@@ -1,5 +1,6 @@
 //! A running gateway: the rooms put together, started, watched and drained.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -13,7 +14,7 @@ use tokio::runtime::{self, Runtime};
 use crate::admin::{self, Admin, Readiness};
 use crate::clock::{Clock, SystemClock, pause, within};
 use crate::credentials::azure::{self, AzureSource, Platform};
-use crate::credentials::{Credentials, Slot, Wanted};
+use crate::credentials::{Credentials, Identity, Wanted};
 use crate::entra::{Authority, Entra, KeyFolder};
 use crate::files::{self, Diagnostics, GatewayDocument, ListenTls};
 use crate::fingerprint::FingerprintKey;
@@ -234,7 +235,9 @@ impl Start {
             let now = options.clock.now().unix;
             event(now, Level::Error, "candidate-refused", &fault.render());
         }
-        tell_identity_source(&lasting, options.clock.now().unix);
+        let mut told = BTreeSet::new();
+        let now = options.clock.now().unix;
+        tell_identity_sources(&lasting.credentials, &mut told, now);
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let certificates = certificates.flatten();
         let security = match &certificates {
@@ -289,7 +292,8 @@ impl Start {
         };
         control.spawn(Arc::clone(&reloader).watch(documents));
         control.spawn(tidy(Arc::clone(&lasting)));
-        control.spawn(tell(readiness(), Arc::clone(&clock)));
+        let credentials = Arc::clone(&lasting.credentials);
+        control.spawn(tell(readiness(), credentials, told, Arc::clone(&clock)));
         event(
             clock.now().unix,
             Level::Info,
@@ -379,15 +383,21 @@ fn azure_source(
     }
 }
 
-/// Says whose managed identities are used, and how that is known, if any are.
-fn tell_identity_source(lasting: &Lasting, now: Duration) {
-    let is_managed = |slot: &Arc<Slot>| match slot.wanted() {
-        Wanted::Token(token) => token.identity.is_managed(),
-        Wanted::Secret(_) => false,
-    };
-    if lasting.credentials.in_use().iter().any(is_managed) {
-        let platform = Platform::detect().to_string();
-        event(now, Level::Info, "identity-source", &platform);
+/// Says where tokens come from and how that is known, for each kind of identity in use that was not `told`
+/// of before.
+fn tell_identity_sources(credentials: &Credentials, told: &mut BTreeSet<String>, now: Duration) {
+    for slot in credentials.in_use() {
+        let Wanted::Token(token) = slot.wanted() else {
+            continue;
+        };
+        let source = match &token.identity {
+            Identity::Workload { .. } => "workload identities exchange the service account's token at AZURE_AUTHORITY_HOST, or else `entra.authority`, because a policy or `keyVault` names them".to_owned(),
+            Identity::App { .. } => "apps prove themselves at `entra.authority`, because a policy names them".to_owned(),
+            _ => Platform::detect().to_string(),
+        };
+        if told.insert(source.clone()) {
+            event(now, Level::Info, "identity-source", &source);
+        }
     }
 }
 
@@ -565,7 +575,11 @@ fn needs_restart(first: &GatewayDocument, now: &GatewayDocument) -> Vec<&'static
         ("keyVault.ca", key_vault.ca != now.key_vault.ca),
         ("state", *state != now.state),
         ("drain", *drain != now.drain),
-        ("telemetry", *telemetry != now.telemetry),
+        (
+            "telemetry.requestLog or decisionLog",
+            telemetry.request_log != now.telemetry.request_log
+                || telemetry.decision_log != now.telemetry.decision_log,
+        ),
     ];
     let changed = changed.into_iter().filter(|(_, changed)| *changed);
     changed.map(|(name, _)| name).collect()
@@ -585,18 +599,23 @@ async fn tidy(lasting: Arc<Lasting>) {
 const TELL_EVERY: Duration = Duration::from_secs(2);
 
 /// Tells what begins to fail, and what is well again.
-async fn tell(readiness: Readiness, clock: Arc<dyn Clock>) {
+async fn tell(
+    readiness: Readiness,
+    credentials: Arc<Credentials>,
+    mut told: BTreeSet<String>,
+    clock: Arc<dyn Clock>,
+) {
     let mut before = Vec::new();
     loop {
         pause(TELL_EVERY).await;
+        tell_identity_sources(&credentials, &mut told, clock.now().unix);
         let mut failing = readiness.checks();
         // The drain is told where it is begun.
         failing.retain(|check| !check.passes && check.name != admin::SERVING);
         let now = clock.now().unix;
         let is_in = |list: &[admin::Check], name: &str| list.iter().any(|check| check.name == name);
         for check in failing.iter().filter(|check| !is_in(&before, &check.name)) {
-            // The last good one serves, and there will be no other until somebody acts.
-            let level = match check.serves {
+            let level = match check.lasts {
                 true => Level::Error,
                 false => Level::Warning,
             };

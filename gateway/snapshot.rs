@@ -5,14 +5,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::clock::{Clock, Now};
-use crate::credentials::{Credentials, Derived, Held};
+use crate::credentials::{Credentials, Derived};
 use crate::entra::{ClaimRules, Entra, Rhythm, TokenRules, Version};
 use crate::files::{Diagnostics, GatewayDocument, PolicyDocument, PolicyFile};
-use crate::fingerprint::{Fingerprint, FingerprintKey, TooShort};
+use crate::fingerprint::{Fingerprint, FingerprintKey};
 use crate::limits::{LimitStore, Limits};
 use crate::policy::{self, Policy};
 use crate::seal::Ring;
-use crate::secret::Secret;
 use crate::telemetry::Recorded;
 use crate::upstream::{Backends, Endpoints, Presenting, Sealing};
 
@@ -67,12 +66,20 @@ pub struct Rules {
 /// What makes fingerprints.
 pub enum Fingerprints {
     /// With the key of the file.
-    Configured(Derived<FingerprintKey>),
+    Configured(Arc<Derived<FingerprintKey>>),
     /// With the process's own.
     Random(Arc<FingerprintKey>),
 }
 
 impl Fingerprints {
+    /// The configured key, if there is one.
+    pub fn configured(&self) -> Option<&Derived<FingerprintKey>> {
+        match self {
+            Self::Configured(key) => Some(key),
+            Self::Random(_) => None,
+        }
+    }
+
     /// The fingerprint of a signature or key, as it stands in a URL. `None` while there is no key.
     pub fn of(&self, raw_value: &str, now: &Now) -> Option<Fingerprint> {
         match self {
@@ -80,11 +87,6 @@ impl Fingerprints {
             Self::Configured(key) => Some(key.current(now)?.fingerprint(raw_value)),
         }
     }
-}
-
-/// The key of fingerprints in a file, less the line break at its end.
-fn fingerprint_key(text: &Secret<String>) -> Result<FingerprintKey, TooShort> {
-    FingerprintKey::new(&Secret::new(text.expose().trim_end().to_owned()))
 }
 
 /// What outlives every snapshot: keys and tokens, credentials, connections, counts.
@@ -205,9 +207,11 @@ impl Lasting {
             return Some(Fingerprints::Random(Arc::clone(&self.fingerprint_key)));
         };
         let held = presenting.text(source, diagnostics)?;
-        if let Held::Fixed(text) = &held
-            && let Err(why) = fingerprint_key(text)
-        {
+        let key = Derived::new(vec![held], |texts| match texts.first() {
+            Some(text) => FingerprintKey::new(text).map_err(|why| why.to_string()),
+            None => Err("there is none".to_owned()),
+        });
+        if let Some(why) = key.fault(&self.clock.now()) {
             diagnostics
                 .error(
                     &source.span,
@@ -216,8 +220,7 @@ impl Lasting {
                 .help("write 32 characters or more: `openssl rand -base64 32`");
             return None;
         }
-        let make = |texts: &[Secret<String>]| fingerprint_key(texts.first()?).ok();
-        Some(Fingerprints::Configured(Derived::new(vec![held], make)))
+        Some(Fingerprints::Configured(key))
     }
 
     /// Compiles a policy that only watches. `None` when the diagnostics hold an error.

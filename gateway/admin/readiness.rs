@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Now};
+use crate::credentials::{Credential, Derived, Slot, Wanted};
 use crate::entra::{KeyStatus, Version};
 use crate::server::{Drain, Phase};
 use crate::snapshot::Snapshot;
@@ -31,6 +32,8 @@ pub struct Check {
     pub passes: bool,
     /// Whether requests can be served all the same: by the last good secret, say.
     pub serves: bool,
+    /// Whether what is wrong lasts until somebody acts.
+    pub lasts: bool,
     /// Whether the gateway is not ready without it. One tenant's keys are not: other tenants are served.
     pub required: bool,
     /// Why it does not pass.
@@ -43,6 +46,7 @@ impl Check {
             name,
             passes,
             serves: _,
+            lasts: _,
             required,
             why,
         } = self;
@@ -65,6 +69,7 @@ impl Readiness {
                 name: SERVING.to_owned(),
                 passes: self.drain.phase() == Phase::Serving,
                 serves: self.drain.phase() == Phase::Serving,
+                lasts: false,
                 required: true,
                 why: "the gateway is shutting down".to_owned(),
             },
@@ -78,6 +83,7 @@ impl Readiness {
         ];
         checks.extend(keys);
         checks.extend(credentials);
+        checks.extend(self.own_keys(&snapshot));
         checks
     }
 
@@ -94,6 +100,7 @@ impl Readiness {
             name: format!("keys/{}/{}", status.tenant, status.version.name()),
             passes: status.fetched.is_some(),
             serves: status.fetched.is_some(),
+            lasts: false,
             required: false,
             why: status
                 .failure
@@ -104,19 +111,76 @@ impl Readiness {
 
     fn credentials(&self, snapshot: &Snapshot) -> Vec<Check> {
         let now = self.clock.now();
-        let checks = snapshot.backends.iter().filter_map(|backend| {
-            let slot = backend.credential().slot()?;
-            let status = slot.status();
-            let fault = status.fault(&now);
-            Some(Check {
-                name: format!("credential/{}", backend.name()),
-                passes: fault.is_none(),
-                serves: status.is_ready(&now),
-                required: false,
-                why: fault.unwrap_or_default(),
-            })
-        });
-        checks.collect()
+        let mut checks = Vec::new();
+        for backend in snapshot.backends.iter() {
+            let credential = backend.credential();
+            let Some(slot) = credential.slot() else {
+                continue;
+            };
+            let mut check = held(format!("credential/{}", backend.name()), slot, &now);
+            if let (true, Credential::Sas(query)) = (check.passes, credential) {
+                unusable(&mut check, query.fault(&now));
+            }
+            checks.push(check);
+            // What an app proves itself by: without it, the token ends as it is.
+            let proof = slot
+                .needed()
+                .filter(|slot| matches!(slot.wanted(), Wanted::Secret(_)));
+            if let Some(proof) = proof {
+                checks.push(held(format!("proof/{}", backend.name()), proof, &now));
+            }
+        }
+        checks
+    }
+
+    /// Keys of the gateway's own that are read in a key vault.
+    fn own_keys(&self, snapshot: &Snapshot) -> Vec<Check> {
+        let now = self.clock.now();
+        let sealing = snapshot.sealing.configured();
+        let sealing = sealing.map(|keys| derived("seal.keys", true, keys, &now));
+        let fingerprints = snapshot.fingerprints.configured();
+        let fingerprints =
+            fingerprints.map(|key| derived("telemetry.fingerprintKey", false, key, &now));
+        sealing.into_iter().chain(fingerprints).flatten().collect()
+    }
+}
+
+/// What a slot holds.
+fn held(name: String, slot: &Slot, now: &Now) -> Check {
+    let status = slot.status();
+    let fault = status.fault(now);
+    Check {
+        name,
+        passes: fault.is_none(),
+        serves: status.is_ready(now),
+        lasts: fault.as_ref().is_some_and(|fault| fault.is_final),
+        required: false,
+        why: fault.map(|fault| fault.why).unwrap_or_default(),
+    }
+}
+
+/// What is made of secrets, where any of them is read in a key vault. Without it, if it is `required`,
+/// answers would lose their links.
+fn derived<T>(name: &str, required: bool, made: &Derived<T>, now: &Now) -> Vec<Check> {
+    let mut checks: Vec<Check> = made
+        .slots()
+        .map(|slot| held(name.to_owned(), slot, now))
+        .collect();
+    for check in &mut checks {
+        check.serves = made.current(now).is_some();
+        check.required = required && !check.serves;
+        if check.passes {
+            unusable(check, made.fault(now));
+        }
+    }
+    checks
+}
+
+fn unusable(check: &mut Check, fault: Option<String>) {
+    if let Some(why) = fault {
+        check.passes = false;
+        check.lasts = true;
+        check.why = format!("what was read cannot be used: {why}");
     }
 }
 
@@ -127,6 +191,7 @@ fn some(checks: &[Check], name: &str, why: &str) -> Check {
         name: name.to_owned(),
         passes,
         serves: passes,
+        lasts: false,
         required: true,
         why: why.to_owned(),
     }

@@ -5,9 +5,8 @@ use http::Version;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::bearer::Authorization;
-use super::keys::{KeptParameters, KeyHeaders};
+use super::keys::KeyHeaders;
 use super::names::{Fate, fate, folds_alike, must_arrive};
-use super::urls::withhold_key_urls;
 use crate::denial::Reason;
 
 /// What was learned while a request's fields were cleaned.
@@ -65,11 +64,10 @@ pub fn remove_spellings(headers: &mut HeaderMap, name: &HeaderName) {
 }
 
 /// Cleans a response's trailer fields in place. Callers merge them into the header fields, so they say no
-/// more than those may; and a length, or a link with a key, has no business behind the body at all.
+/// more than those may; and a length has no business behind the body at all.
 pub fn strip_trailers(trailers: &mut HeaderMap) {
     strip_response(trailers);
     trailers.remove(header::CONTENT_LENGTH);
-    withhold_key_urls(trailers, KeptParameters::NONE);
 }
 
 fn passes(fate: Fate) -> bool {

@@ -59,7 +59,7 @@ pub(super) fn fate(name: &HeaderName) -> Fate {
 /// `x-arr-log-id`, in any spelling. It must reach a Functions host on App Service: without it, the
 /// host takes the call for one of the platform's own and opens its admin endpoints (azure-functions-host,
 /// `HttpRequestExtensions.IsAppServiceInternalRequest`). So no caller may have it removed.
-pub(super) fn must_arrive(name: &HeaderName) -> bool {
+pub fn must_arrive(name: &HeaderName) -> bool {
     folds_to(name.as_str().as_bytes(), "x-arr-log-id")
 }
 

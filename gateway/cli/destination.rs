@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::files::{
-    Backend, BackendKind, Credential, Identity, LimitKey, PolicyDocument, Proof, Protocol,
+    Backend, BackendKind, Credential, Holder, Identity, LimitKey, PolicyDocument, Proof, Protocol,
     RateLimit, Route, SasMode, SecretSource, Span, Spanned,
 };
 
@@ -106,10 +106,10 @@ fn credential(credential: &Spanned<Credential>) -> String {
     let at = &credential.span;
     match &credential.value {
         Credential::None => none(),
-        Credential::Token { resource, identity } => {
+        Credential::Token { resource, holder } => {
             format!(
                 "token of {} for {}",
-                identity_words(identity, at),
+                holder_words(holder, at),
                 resource.value
             )
         }
@@ -138,7 +138,13 @@ fn identity_words(identity: &Identity, at: &Span) -> String {
                 None => "AZURE_FEDERATED_TOKEN_FILE".to_owned(),
             }
         ),
-        Identity::App(app) => format!(
+    }
+}
+
+fn holder_words(holder: &Holder, at: &Span) -> String {
+    match holder {
+        Holder::Identity(identity) => identity_words(identity, at),
+        Holder::App(app) => format!(
             "the app {} of tenant {}, by {}",
             app.client_id,
             app.tenant_id,

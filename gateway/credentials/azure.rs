@@ -117,7 +117,9 @@ impl AzureSource {
     }
 
     async fn token(&self, wanted: &WantedToken, needed: Needed) -> Result<Fetched, FetchFailure> {
-        if let (true, Platform::Arc { endpoint }) = (wanted.identity.is_managed(), &self.platform) {
+        if let (true, Platform::Arc { endpoint, .. }) =
+            (wanted.identity.is_managed(), &self.platform)
+        {
             let arc = AzureArc::new(&self.metadata, endpoint);
             return arc.token(wanted).await;
         }
@@ -143,20 +145,11 @@ impl AzureSource {
         let by_resource = matches!(identity, Identity::ResourceId(_))
             && matches!(self.platform, Platform::AppService);
         let passage = Passage::new(Arc::clone(door), by_resource);
-        let credential: azure_core::Result<Arc<dyn TokenCredential>> = match identity {
+        let credential = match identity {
             Identity::System
             | Identity::ClientId(_)
             | Identity::ObjectId(_)
-            | Identity::ResourceId(_) => {
-                if let Platform::Unsupported { why } = &self.platform {
-                    return Err(FetchFailure::Unsupported(why.clone()));
-                }
-                let options = ManagedIdentityCredentialOptions {
-                    user_assigned_id: user_assigned(identity, by_resource),
-                    client_options: options(&passage),
-                };
-                ManagedIdentityCredential::new(Some(options)).map(|made| made as _)
-            }
+            | Identity::ResourceId(_) => self.managed(identity, by_resource, &passage)?,
             Identity::Workload {
                 tenant,
                 client,
@@ -191,6 +184,22 @@ impl AzureSource {
         })
     }
 
+    fn managed(
+        &self,
+        identity: &Identity,
+        by_resource: bool,
+        passage: &Arc<Passage>,
+    ) -> Result<Made, FetchFailure> {
+        if let Platform::Unsupported { why } = &self.platform {
+            return Err(FetchFailure::Unsupported(why.clone()));
+        }
+        let options = ManagedIdentityCredentialOptions {
+            user_assigned_id: user_assigned(identity, by_resource),
+            client_options: options(passage),
+        };
+        Ok(ManagedIdentityCredential::new(Some(options)).map(|made| made as _))
+    }
+
     fn app(
         &self,
         tenant: &str,
@@ -198,7 +207,7 @@ impl AzureSource {
         proof: &Proof,
         needed: &Secret<String>,
         client_options: ClientOptions,
-    ) -> Result<azure_core::Result<Arc<dyn TokenCredential>>, FetchFailure> {
+    ) -> Result<Made, FetchFailure> {
         Ok(match proof {
             Proof::Secret(_) => {
                 let secret = needed.expose().trim_end_matches(['\r', '\n']).to_owned();
@@ -254,6 +263,9 @@ fn options(passage: &Arc<Passage>) -> ClientOptions {
     }
 }
 
+/// A credential, or why the crate makes none.
+type Made = azure_core::Result<Arc<dyn TokenCredential>>;
+
 /// A credential and the way out that it uses, which has seen the answer.
 struct OneFetch {
     token_credential: Arc<dyn TokenCredential>,
@@ -296,19 +308,20 @@ impl AzureSource {
             )),
             (Identity::Workload { token_file, .. }, _) => {
                 workload_is_set_up(token_file.as_ref())?;
-                // The file may come later than the gateway; what the crate says of all else is final.
-                match self.credential(identity, None) {
-                    Err(FetchFailure::Unsupported(why))
-                        if !why.contains("read federated token") =>
-                    {
-                        Err(FetchFailure::Unsupported(why))
-                    }
-                    Ok(_) | Err(_) => Ok(()),
+                // The file may come later than the gateway.
+                let file = token_file.clone().or_else(federated_token_file);
+                match file.is_some_and(|file| file.exists()) {
+                    true => self.credential(identity, None).map(drop),
+                    false => Ok(()),
                 }
             }
             (_, _) => self.credential(identity, None).map(drop),
         }
     }
+}
+
+fn federated_token_file() -> Option<PathBuf> {
+    std::env::var_os("AZURE_FEDERATED_TOKEN_FILE").map(PathBuf::from)
 }
 
 /// AKS's proxy for token exchanges is another protocol, which the crate does not know.
@@ -319,7 +332,7 @@ fn workload_is_set_up(token_file: Option<&PathBuf>) -> Result<(), FetchFailure> 
             "AZURE_KUBERNETES_TOKEN_PROXY is set: identity bindings through AKS's proxy are not supported; use workload identity without them".to_owned(),
         ));
     }
-    if token_file.is_none() && !is_set("AZURE_FEDERATED_TOKEN_FILE") {
+    if token_file.is_none() && federated_token_file().is_none() {
         return Err(FetchFailure::Unsupported(
             "AZURE_FEDERATED_TOKEN_FILE is not set: label the pod `azure.workload.identity/use: \"true\"`, annotate its service account, or write `tokenFile`".to_owned(),
         ));

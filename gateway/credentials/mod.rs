@@ -23,9 +23,9 @@ pub mod store;
 pub mod wanted;
 
 pub use azure::AzureSource;
-pub use derived::Derived;
+pub use derived::{Derived, Make};
 pub use sas::SasQuery;
-pub use slot::{Slot, Status, Unavailable};
+pub use slot::{Fault, Slot, Status, Unavailable};
 pub use source::{FetchFailure, Fetched, Refusal, Source};
 pub use store::Credentials;
 pub use wanted::{Asked, Identity, Place, Proof, Wanted, WantedSecret, WantedToken};
@@ -34,7 +34,7 @@ pub use wanted::{Asked, Identity, Place, Proof, Wanted, WantedSecret, WantedToke
 pub const FUNCTIONS_KEY: HeaderName = HeaderName::from_static("x-functions-key");
 /// What a caller is told to wait when a credential is missing: about what the next attempt or two
 /// to fetch it take.
-const RETRY_AFTER: Duration = Duration::from_secs(5);
+pub const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// What one backend wants to see.
 #[derive(Clone, Debug)]
@@ -51,7 +51,7 @@ pub enum Credential {
         value: Held<HeaderValue>,
     },
     /// The signature of a Logic App's SAS URL, in the query.
-    Sas(Held<SasQuery>),
+    Sas(Arc<Derived<SasQuery>>),
 }
 
 /// A secret that stands fast until the next reload, or one that is kept fresh.
@@ -87,7 +87,7 @@ impl Credential {
             Self::None => None,
             Self::Token(slot) => Some(slot),
             Self::Header { value, .. } => value.slot(),
-            Self::Sas(value) => value.slot(),
+            Self::Sas(query) => query.slots().next(),
         }
     }
 
@@ -117,8 +117,10 @@ impl Credential {
                 };
                 Carried::Field(name.clone(), value)
             }
-            Self::Sas(Held::Fixed(query)) => Carried::Query(query.expose().clone()),
-            Self::Sas(Held::Slot(slot)) => Carried::Query(query(slot, now, wait).await?),
+            Self::Sas(query) => match query.ready(now, wait).await {
+                Some(query) => Carried::Query(query),
+                None => return Err(no_signature(query, now)),
+            },
         }))
     }
 
@@ -148,10 +150,12 @@ async fn field(slot: &Slot, now: &Now, wait: Duration) -> Result<HeaderValue, De
     field.map_err(|why| denied(slot, &why.to_string()))
 }
 
-async fn query(slot: &Slot, now: &Now, wait: Duration) -> Result<SasQuery, Denial> {
-    let text = slot.ready_text(now, wait).await;
-    let text = text.map_err(|why| denied(slot, &why.to_string()))?;
-    SasQuery::read(text.expose()).map_err(|why| denied(slot, why))
+fn no_signature(query: &Derived<SasQuery>, now: &Now) -> Denial {
+    let failed = query.slots().find_map(|slot| slot.status().fault(now));
+    let why = query.fault(now).or_else(|| Some(failed?.why));
+    Denial::from(Reason::CredentialUnavailable)
+        .retry_after(RETRY_AFTER)
+        .expected("a SAS signature", why.unwrap_or_default())
 }
 
 fn denied(slot: &Slot, why: &str) -> Denial {
@@ -181,13 +185,18 @@ pub enum Carried {
     /// A field to set on the request, replacing what stands there. The value is marked sensitive.
     Field(HeaderName, HeaderValue),
     /// Parameters to add to the query.
-    Query(SasQuery),
+    Query(Arc<SasQuery>),
 }
 
 impl Presented {
     /// Whether a credential goes along, so that a 401 of the backend's is an answer to it.
     pub fn carries(&self) -> bool {
         !matches!(self.0, Carried::Nothing)
+    }
+
+    /// Whether it is the gateway's own, which can be fetched anew.
+    pub fn is_own(&self) -> bool {
+        matches!(self.0, Carried::Field(..) | Carried::Query(_))
     }
 
     /// The name of the field that carries it, if one does.

@@ -48,6 +48,7 @@ pub(super) async fn keep_fresh(
         let began = clock.now().instant;
         let outcome = fetch(&shared, &needs, &*source, &*clock).await;
         let now = clock.now();
+        let mut least = REFUSAL_FLOOR;
         let wait = match outcome.and_then(|fetched| shared.hold(&fetched, &now)) {
             Ok(due) => {
                 failures = 0;
@@ -57,11 +58,13 @@ pub(super) async fn keep_fresh(
                 failures = failures.saturating_add(1);
                 needs.refused_by(&failure);
                 shared.failed(&failure, &now, failures);
+                // Whoever asks for patience gets it, whatever a backend says.
+                least = least.max(put_off(&failure));
                 retry_in(failures, failure.is_final(shared.wanted.asked()), jitter())
                     .max(put_off(&failure))
             }
         };
-        until(now.later(wait), began, &shared, &*clock).await;
+        until(now.later(wait), began, least, &shared, &*clock).await;
     }
 }
 
@@ -84,8 +87,8 @@ async fn fetch(
 }
 
 /// Waits until `due`, by whichever clock comes there first, or until a refused token calls for a
-/// fetch and the last one `began` long enough ago.
-async fn until(due: Now, began: Instant, shared: &Shared, clock: &dyn Clock) {
+/// fetch and the last one `began` at `least` so long ago.
+async fn until(due: Now, began: Instant, least: Duration, shared: &Shared, clock: &dyn Clock) {
     loop {
         let now = clock.now();
         let left = due.instant.saturating_duration_since(now.instant);
@@ -96,7 +99,7 @@ async fn until(due: Now, began: Instant, shared: &Shared, clock: &dyn Clock) {
             () = clock.sleep(left.min(LONGEST_SLEEP)) => {}
             () = shared.again.notified() => {
                 let since = clock.now().instant.saturating_duration_since(began);
-                if since >= REFUSAL_FLOOR {
+                if since >= least {
                     return;
                 }
             }

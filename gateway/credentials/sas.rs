@@ -3,12 +3,22 @@
 use std::fmt;
 
 use crate::canonical::KeyParameters;
+use crate::secret::Secret;
 
 /// The signed parameters of a SAS URL: `sp`, `sv`, `sig` and perhaps `se`, ready to stand in a query.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SasQuery(String);
 
 impl SasQuery {
+    /// As [`SasQuery::read`], of the first of some texts.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn of_texts(texts: &[Secret<String>]) -> Result<Self, String> {
+        let text = texts.first().map_or("", |text| text.expose());
+        Self::read(text).map_err(str::to_owned)
+    }
+
     /// Takes the signed parameters out of a secret: a whole URL as Azure hands it out, or its query.
     ///
     /// # Errors

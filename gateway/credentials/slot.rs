@@ -24,6 +24,8 @@ pub(super) const MARGIN: Duration = Duration::from_secs(10);
 /// The place of one token or secret. While somebody holds it, it is kept fresh.
 pub struct Slot {
     shared: Arc<Shared>,
+    /// What it needs, where another slot holds that.
+    needed: Option<Arc<Slot>>,
     clock: Arc<dyn Clock>,
     refresher: AbortHandle,
 }
@@ -37,10 +39,15 @@ impl Slot {
         control: &Handle,
     ) -> Arc<Self> {
         let shared = Arc::new(Shared::new(wanted));
+        let needed = match &needs {
+            Needs::Slot(slot) => Some(Arc::clone(slot)),
+            Needs::Nothing | Needs::Here(_) => None,
+        };
         let refreshing = refresh::keep_fresh(shared.clone(), needs, source, clock.clone());
         let refresher = control.spawn(refreshing).abort_handle();
         Arc::new(Self {
             shared,
+            needed,
             clock,
             refresher,
         })
@@ -49,6 +56,11 @@ impl Slot {
     /// What this is.
     pub fn wanted(&self) -> &Wanted {
         &self.shared.wanted
+    }
+
+    /// The slot of what has to be there before this can be fetched: an app's secret, a token for Key Vault.
+    pub fn needed(&self) -> Option<&Arc<Slot>> {
+        self.needed.as_ref()
     }
 
     /// The value of the header field, marked sensitive: `Bearer` and the token, or the secret itself.
@@ -64,6 +76,13 @@ impl Slot {
         let held = self.shared.held.load();
         let held = held.as_ref().filter(|held| held.is_good(now))?;
         Some(held.text.clone())
+    }
+
+    /// Whether this is what it holds now.
+    pub(super) fn holds(&self, text: Option<&Secret<String>>, now: &Now) -> bool {
+        let held = self.shared.held.load();
+        let held = held.as_ref().filter(|held| held.is_good(now));
+        held.map(|held| &held.text) == text
     }
 
     /// As [`Slot::current`], but waits, no longer than `wait`, while the first fetch is under way.
@@ -181,16 +200,34 @@ impl Status {
 
     /// Why it is not as it should be: it cannot be presented, or the last fetch failed in a way that will not
     /// pass by itself, so that what is held is the last that there will be.
-    pub fn fault(&self, now: &Now) -> Option<String> {
+    pub fn fault(&self, now: &Now) -> Option<Fault> {
         let failure = self.last_failure.as_ref();
-        match (self.is_ready(now), failure) {
-            (true, Some(failure)) if failure.is_final => {
-                Some(format!("{}; the last good one is still used", failure.text))
+        let is_ready = self.is_ready(now);
+        let is_final = failure.is_some_and(|failure| failure.is_final);
+        let why = match (is_ready, failure) {
+            (true, Some(failure)) if is_final => {
+                format!("{}; the last good one is still used", failure.text)
             }
-            (true, _) => None,
-            (false, Some(failure)) => Some(failure.text.clone()),
-            (false, None) => Some("not fetched yet".to_owned()),
-        }
+            (true, _) => return None,
+            (false, Some(failure)) => failure.text.clone(),
+            (false, None) => "not fetched yet".to_owned(),
+        };
+        Some(Fault { why, is_final })
+    }
+}
+
+/// What is wrong with a slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// In words for operators.
+    pub why: String,
+    /// Whether it lasts until somebody acts.
+    pub is_final: bool,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use super::slot::{Needs, Slot};
 use super::source::{FetchFailure, Source};
 use super::wanted::{Identity, Place, Proof, Wanted, WantedToken};
-use crate::clock::Clock;
+use crate::clock::{Clock, Now};
 
 /// All tokens and fetched secrets of the process.
 pub struct Credentials {
@@ -58,10 +58,7 @@ impl Credentials {
 
     fn needs(&self, wanted: &Wanted) -> Needs {
         match wanted {
-            Wanted::Secret(wanted) => Needs::Slot(self.slot(Wanted::Token(WantedToken {
-                resource: wanted.secret.resource.clone(),
-                identity: wanted.reader.clone(),
-            }))),
+            Wanted::Secret(wanted) => Needs::Slot(self.slot(Wanted::Token(wanted.shown()))),
             Wanted::Token(WantedToken {
                 identity: Identity::App { proof, .. },
                 ..
@@ -78,19 +75,17 @@ impl Credentials {
         }
     }
 
+    /// The time.
+    pub fn now(&self) -> Now {
+        self.clock.now()
+    }
+
     /// Whether this can be had here at all, as far as can be said without asking anybody: for the checks
     /// at start and reload.
     ///
     /// # Errors
     /// What to write instead.
     pub fn check(&self, wanted: &Wanted) -> Result<(), FetchFailure> {
-        if let Wanted::Secret(secret) = wanted {
-            let token = WantedToken {
-                resource: secret.secret.resource.clone(),
-                identity: secret.reader.clone(),
-            };
-            self.source.check(&Wanted::Token(token))?;
-        }
         self.source.check(wanted)
     }
 

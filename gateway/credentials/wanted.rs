@@ -37,6 +37,16 @@ pub struct WantedSecret {
     pub refresh_every: Duration,
 }
 
+impl WantedSecret {
+    /// The token that is shown to the vault.
+    pub fn shown(&self) -> WantedToken {
+        WantedToken {
+            resource: self.secret.resource.clone(),
+            identity: self.reader.clone(),
+        }
+    }
+}
+
 /// Who asks for a token.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Identity {

@@ -123,7 +123,7 @@ fn note(
 /// What has to be had first, and as what.
 fn needs(wanted: &Wanted) -> Option<(Wanted, Purpose)> {
     match wanted {
-        Wanted::Secret(secret) => Some((shown_to_the_vault(secret), Purpose::Field)),
+        Wanted::Secret(secret) => Some((Wanted::Token(secret.shown()), Purpose::Field)),
         Wanted::Token(token) => {
             let (secret, purpose) = proof(&token.identity)?;
             Some((Wanted::Secret(secret.clone()), purpose))
@@ -187,7 +187,7 @@ fn told(surroundings: &Surroundings<'_>, held: &Held, token: &WantedToken) -> Fi
         Some(why) => Finding::bad(
             Area::Identities,
             name,
-            why,
+            why.why,
             advice(surroundings, token, status.last_failure.as_ref()),
         ),
         None => {
@@ -230,14 +230,6 @@ pub(super) fn is_ready(surroundings: &Surroundings<'_>, wanted: Wanted) -> bool 
         clock, credentials, ..
     } = surroundings.lasting;
     credentials.slot(wanted).status().is_ready(&clock.now())
-}
-
-/// The token that is shown to a vault.
-pub(super) fn shown_to_the_vault(secret: &WantedSecret) -> Wanted {
-    Wanted::Token(WantedToken {
-        resource: secret.secret.resource.clone(),
-        identity: secret.reader.clone(),
-    })
 }
 
 /// What to change where asking again changes nothing.

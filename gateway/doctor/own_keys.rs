@@ -34,12 +34,11 @@ pub(super) fn sealing(surroundings: &Surroundings<'_>, held: &[Held]) -> Vec<Fin
         Ok(texts) => texts,
         Err(why) => return vec![unreadable(NAME, &why)],
     };
-    let keys: Vec<Secret<String>> = texts.iter().flat_map(lines).collect();
-    vec![match Ring::new(&keys) {
-        Ok(_) => Finding::good(
+    vec![match Ring::of_texts(&texts) {
+        Ok(ring) => Finding::good(
             Area::OwnKeys,
             NAME,
-            format!("{} can be read; the first seals", counted(keys.len())),
+            format!("{} can be read; the first seals", counted(ring.len())),
         ),
         Err(fault) => Finding::bad(Area::OwnKeys, NAME, faulty(fault), LONG_ENOUGH),
     }]
@@ -62,15 +61,6 @@ fn faulty(fault: RingFault) -> String {
     }
 }
 
-/// One key a line.
-fn lines(text: &Secret<String>) -> Vec<Secret<String>> {
-    let lines = text.expose().lines().map(str::trim);
-    lines
-        .filter(|line| !line.is_empty())
-        .map(|line| Secret::new(line.to_owned()))
-        .collect()
-}
-
 /// `telemetry.fingerprintKey`.
 pub(super) fn fingerprints(surroundings: &Surroundings<'_>, held: &[Held]) -> Vec<Finding> {
     const NAME: &str = "telemetry.fingerprintKey";
@@ -85,7 +75,7 @@ pub(super) fn fingerprints(surroundings: &Surroundings<'_>, held: &[Held]) -> Ve
         )];
     };
     let text = match text(surroundings, held, source) {
-        Ok(text) => Secret::new(text.expose().trim().to_owned()),
+        Ok(text) => text,
         Err(why) => return vec![unreadable(NAME, &why)],
     };
     vec![match FingerprintKey::new(&text) {

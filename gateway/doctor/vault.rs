@@ -1,6 +1,6 @@
 //! Key Vault: whether each secret can be read, by whom, and is what it is used as.
 
-use super::identities::{Held, Purpose, is_ready, shown_to_the_vault};
+use super::identities::{Held, Purpose, is_ready};
 use super::{Area, Finding, Surroundings, spoken};
 use crate::clock::Now;
 use crate::credentials::azure::app_certificate;
@@ -65,7 +65,7 @@ fn told(surroundings: &Surroundings<'_>, held: &Held, wanted: &WantedSecret, now
 fn readable(surroundings: &Surroundings<'_>, wanted: &WantedSecret, failure: &Failure) -> String {
     let VaultSecret { vault, name, .. } = &wanted.secret;
     let reader = &wanted.reader;
-    if !is_ready(surroundings, shown_to_the_vault(wanted)) {
+    if !is_ready(surroundings, Wanted::Token(wanted.shown())) {
         return format!("{reader} has no token for Key Vault: see that line first");
     }
     // The code is Key Vault's own.

@@ -21,7 +21,7 @@ pub enum Credential {
         /// What the token is for: a resource, without `/.default`.
         resource: Spanned<String>,
         /// Whose token.
-        identity: Identity,
+        holder: Holder,
     },
     /// A Functions key, sent as `x-functions-key`.
     FunctionKey {
@@ -44,6 +44,15 @@ pub enum Credential {
 
 /// Whose token is fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// An identity that needs no secret.
+    Identity(Identity),
+    /// `app`: an app registration, which proves itself by a secret or a certificate.
+    App(Box<AppIdentity>),
+}
+
+/// An identity that the platform vouches for.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
     /// `managedIdentity`: the one that the platform gave to this workload.
     System,
@@ -55,8 +64,6 @@ pub enum Identity {
     ResourceId(String),
     /// `workloadIdentity`: the one that AKS federates with the pod's service account.
     Workload(WorkloadIdentity),
-    /// `app`: an app registration, which proves itself by a secret or a certificate.
-    App(Box<AppIdentity>),
 }
 
 /// `workloadIdentity`. What is absent, the webhook of AKS has put into the environment.
@@ -166,7 +173,7 @@ fn managed_identity(node: &Node, d: &mut Diagnostics) -> Option<Credential> {
     table.finish(d);
     Some(Credential::Token {
         resource: resource?,
-        identity: identity?,
+        holder: Holder::Identity(identity?),
     })
 }
 
@@ -177,7 +184,7 @@ fn workload_identity(node: &Node, d: &mut Diagnostics) -> Option<Credential> {
     table.finish(d);
     Some(Credential::Token {
         resource: resource?,
-        identity: Identity::Workload(identity),
+        holder: Holder::Identity(Identity::Workload(identity)),
     })
 }
 
@@ -202,7 +209,7 @@ fn app(node: &Node, d: &mut Diagnostics) -> Option<Credential> {
     table.finish(d);
     Some(Credential::Token {
         resource: resource?,
-        identity: Identity::App(Box::new(AppIdentity {
+        holder: Holder::App(Box::new(AppIdentity {
             tenant_id: tenant_id?,
             client_id: client_id?,
             proof: proof?,

@@ -31,7 +31,7 @@ mod tree;
 mod values;
 
 pub use backend::{Backend, BackendKind, Protocol, Timeouts};
-pub use credential::{AppIdentity, Credential, Identity, Proof, WorkloadIdentity};
+pub use credential::{AppIdentity, Credential, Holder, Identity, Proof, WorkloadIdentity};
 pub use diagnostics::{Diagnostic, Diagnostics, Label, Severity};
 pub use entra::{Algorithm, Entra, TokenVersions};
 pub use format::format;

@@ -1,5 +1,6 @@
 //! Policy documents become a compiled policy. Every fault is reported; a policy with one is not made.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{self, HeaderName};
@@ -223,11 +224,11 @@ fn claim_headers(
     route: &files::Route,
     names: &Names<'_>,
     diagnostics: &mut Diagnostics,
-) -> Box<[(HeaderName, Box<str>)]> {
+) -> Arc<[(HeaderName, Box<str>)]> {
     let mut read: Vec<(HeaderName, Box<str>)> = Vec::new();
     for written in &route.claim_headers {
         let name = &written.name;
-        if !canonical::caller_may_send(&name.value) {
+        if !canonical::caller_may_send(&name.value) || canonical::must_arrive(&name.value) {
             diagnostics
                 .error(
                     &name.span,

@@ -1,5 +1,7 @@
 //! Sealed URLs: who follows one is authorised as the request that it was given in answer to would be now.
 
+use std::time::Duration;
+
 use http::Method;
 
 use super::routes::{Matched, Policy, Unmatched};
@@ -27,17 +29,28 @@ impl Bound {
 }
 
 impl Policy {
-    /// The route that a sealed URL belongs to, if it may be followed with this method.
+    /// The route that a sealed URL belongs to, if it may be followed with this method to `target`: its own,
+    /// with the follower's values in it.
     ///
     /// # Errors
-    /// When the request that it was given in answer to finds another route now, or none; when it is
-    /// followed with another method; and when it leads to what no caller may reach.
-    pub fn follow(&self, link: &Link, method: &Method) -> Result<Matched<'_>, Unmatched> {
+    /// When the request that it was given in answer to finds another route now, or none; when it has come
+    /// to its end at `now`; when it is followed with another method; and when it leads to what no caller may reach.
+    pub fn follow(
+        &self,
+        link: &Link,
+        target: &str,
+        method: &Method,
+        now: Duration,
+    ) -> Result<Matched<'_>, Unmatched> {
         let issued = &link.issued;
         let mut matched = self.find(&issued.host, &issued.method, &issued.path)?;
-        let path = link.target.split('?').next().unwrap_or_default();
+        let path = target.split('?').next().unwrap_or_default();
         if **matched.route.name() != *issued.route || !matched.route.may_be_followed_to(path) {
             return Err(Unmatched::by(Reason::SealedUrlInvalid.into()));
+        }
+        if now >= link.expires {
+            let denial = Denial::from(Reason::SealedUrlExpired);
+            return Err(Unmatched::by(denial).within(matched.route));
         }
         if !link.methods.allow(method) {
             let methods = match &link.methods {
@@ -46,7 +59,7 @@ impl Policy {
             };
             let (name, value) = allow_field(&methods);
             let denial = Denial::from(Reason::MethodNotAllowed).field(name, value);
-            return Err(Unmatched::by(denial));
+            return Err(Unmatched::by(denial).within(matched.route));
         }
         matched.bound = Some(Bound {
             tenant: issued.tenant,

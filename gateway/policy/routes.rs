@@ -52,7 +52,7 @@ pub struct Route {
     pub(super) rejects_keys_from: Option<Duration>,
     pub(super) forwards_caller_token: bool,
     pub(super) seals_body: SealsBody,
-    pub(super) claim_headers: Box<[(HeaderName, Box<str>)]>,
+    pub(super) claim_headers: Arc<[(HeaderName, Box<str>)]>,
     /// The names of the path's parameters in order, where a condition asks for them.
     pub(super) parameters: Option<Box<[Box<str>]>>,
     pub(super) span: Span,
@@ -162,7 +162,7 @@ impl Route {
     }
 
     /// The headers that carry claims of the caller's, and those claims.
-    pub fn claim_headers(&self) -> &[(HeaderName, Box<str>)] {
+    pub fn claim_headers(&self) -> &Arc<[(HeaderName, Box<str>)]> {
         &self.claim_headers
     }
 
@@ -262,12 +262,16 @@ impl<'p> Matched<'p> {
 /// No route matched. A stranger must not learn which reason it was, so it is told only to callers
 /// whose token is valid.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Unmatched(Denial);
+pub struct Unmatched {
+    denial: Denial,
+    /// Whether a stranger may learn it all the same: the route is public.
+    is_public: bool,
+}
 
 impl Unmatched {
     /// The refusal, for a caller who has proved a principal.
     pub fn denial(self) -> Denial {
-        self.0
+        self.denial
     }
 }
 
@@ -283,7 +287,18 @@ pub struct Unrouted {
 impl Unmatched {
     /// No route, for a reason that only callers with a valid token are told.
     pub fn by(denial: Denial) -> Self {
-        Self(denial)
+        Self {
+            denial,
+            is_public: false,
+        }
+    }
+
+    /// The same, told to strangers too where the route is public.
+    pub(super) fn within(self, route: &Route) -> Self {
+        Self {
+            is_public: route.public,
+            ..self
+        }
     }
 
     /// What comes of it, by the outcome of authentication: a stranger learns nothing of what is
@@ -291,8 +306,12 @@ impl Unmatched {
     pub fn unrouted(self, caller: Result<Arc<Principal>, Denial>) -> Unrouted {
         match caller {
             Ok(principal) => Unrouted {
-                denial: self.0,
+                denial: self.denial,
                 principal: Some(principal),
+            },
+            Err(_) if self.is_public => Unrouted {
+                denial: self.denial,
+                principal: None,
             },
             Err(denial) => Unrouted {
                 denial,
@@ -312,13 +331,13 @@ impl Policy {
         for table in self.hosts.tables(host) {
             match table.paths.find(path) {
                 Found::Nothing => {}
-                Found::Ambiguous => return Err(Unmatched(Reason::AmbiguousPath.into())),
+                Found::Ambiguous => return Err(Unmatched::by(Reason::AmbiguousPath.into())),
                 Found::Entry(entry, parameters) => {
                     return self.entry(table.entries.get(entry), method, path, &parameters);
                 }
             }
         }
-        Err(Unmatched(Reason::RouteNotFound.into()))
+        Err(Unmatched::by(Reason::RouteNotFound.into()))
     }
 
     fn entry(
@@ -328,14 +347,14 @@ impl Policy {
         path: &str,
         parameters: &Values<'_>,
     ) -> Result<Matched<'_>, Unmatched> {
-        let not_found = || Unmatched(Reason::RouteNotFound.into());
+        let not_found = || Unmatched::by(Reason::RouteNotFound.into());
         let entry = entry.ok_or_else(not_found)?;
         let by_method = method::slot(method).and_then(|slot| entry.by_method.get(slot).copied()?);
         let Some(index) = by_method else {
             let methods: Vec<Method> = entry.methods.methods().collect();
             let (name, value) = allow_field(&methods);
             let denial = Denial::from(Reason::MethodNotAllowed).field(name, value);
-            return Err(Unmatched(denial));
+            return Err(Unmatched::by(denial));
         };
         let route = self.routes.get(index).ok_or_else(not_found)?;
         let rewritten = route
@@ -346,12 +365,12 @@ impl Policy {
         let is_canonical =
             |path: &String| canonical_path(path).is_ok_and(|canonical| canonical == *path);
         if !rewritten.iter().all(is_canonical) {
-            return Err(Unmatched(Reason::AmbiguousPath.into()));
+            return Err(Unmatched::by(Reason::AmbiguousPath.into()));
         }
         let at_backend = rewritten.as_deref().unwrap_or(path);
         let guard = route.guard.as_ref();
         if guard.is_some_and(|guard| !guard.lets_pass(at_backend)) {
-            return Err(Unmatched(Reason::HostPathNotAllowed.into()));
+            return Err(Unmatched::by(Reason::HostPathNotAllowed.into()));
         }
         let names = route.parameters.iter().flatten().enumerate();
         let values = names.filter_map(|(position, name)| {

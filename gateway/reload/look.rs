@@ -5,9 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::files::{
-    Credential, GatewayDocument, Identity, ListenTls, PolicyDocument, Proof, SecretSource,
-};
+use crate::files::{Credential, GatewayDocument, ListenTls, PolicyDocument, SecretSource};
 
 /// Every file that has a say, those named in the documents too, and what each looked like. A file that is
 /// missing looks like nothing, until it is there.
@@ -64,8 +62,13 @@ impl Look {
                 self.at_file(&pair.key.value);
             }
         }
-        for keys in &gateway.seal.keys {
-            self.at_secret(&keys.value);
+        let own = gateway
+            .seal
+            .keys
+            .iter()
+            .chain(&gateway.telemetry.fingerprint_key);
+        for key in own {
+            self.at_secret(&key.value);
         }
     }
 
@@ -100,18 +103,12 @@ impl Look {
     }
 }
 
-/// The secret that a credential is read from. An app's is read with each fetch, whenever it changes.
+/// The secret that a credential is read from when files are compiled. An app's is read with each fetch.
 fn secret_of(credential: &Credential) -> Option<&SecretSource> {
     match credential {
         Credential::FunctionKey { value }
         | Credential::Header { value, .. }
         | Credential::Sas { value } => Some(value),
-        Credential::Token {
-            identity: Identity::App(app),
-            ..
-        } => match &app.proof {
-            Proof::Secret(value) | Proof::Certificate(value) => Some(value),
-        },
         Credential::None | Credential::Token { .. } => None,
     }
 }

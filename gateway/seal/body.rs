@@ -6,7 +6,7 @@ use http::Method;
 use super::keys;
 use super::link::Methods;
 use super::scan::{Step, Text};
-use super::sealer::{Caught, Sealer};
+use super::sealer::{Caught, Sealer, What};
 use super::spelling::Spelt;
 use super::url::{self, Keyed};
 
@@ -159,7 +159,7 @@ impl BodySealer {
     }
 
     fn replace(&mut self, url: &str, out: &mut Vec<u8>) {
-        match self.sealer.seal(url, &self.methods) {
+        match self.sealer.seal(What::Keyed, url, &self.methods) {
             Some(sealed) => {
                 out.extend_from_slice(sealed.as_bytes());
                 self.caught += Caught::SEALED;

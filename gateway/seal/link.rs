@@ -75,14 +75,12 @@ pub enum Signed {
 }
 
 impl Signed {
-    /// By the key parameters of the target and its path. Who has a backend redirect to a URL of their own
+    /// By the key parameters of a target that carries a key in whatever form, and its path. Who has a backend redirect to a URL of their own
     /// making must not have the gateway's token sent there, whatever `code` stands in it.
     pub(super) fn by(keys: KeyParameters, path: &str) -> Self {
         const DURABLE: &str = "/runtime/webhooks/durabletask/";
         let keys = keys.keys();
-        if keys.is_empty() {
-            Self::None
-        } else if keys == KeyParameters::CODE && is_below(&path.replace(['{', '}'], ""), DURABLE) {
+        if keys == KeyParameters::CODE && is_below(&path.replace(['{', '}'], ""), DURABLE) {
             Self::Durable
         } else {
             Self::Alone
@@ -254,8 +252,8 @@ mod tests {
         let (sig, code) = (KeyParameters::SIG, KeyParameters::CODE);
         let durable = "/runtime/webhooks/durabletask/instances/1";
         for (keys, path, signed) in [
-            (KeyParameters::NONE, durable, Signed::None),
-            (KeyParameters::SE, durable, Signed::None),
+            (KeyParameters::NONE, durable, Signed::Alone),
+            (KeyParameters::SE, durable, Signed::Alone),
             (sig.with(KeyParameters::SP), durable, Signed::Alone),
             (code, durable, Signed::Durable),
             (code, "/api/orders", Signed::Alone),

@@ -2,7 +2,6 @@
 //! sealed under the old one are still followed.
 
 use std::fmt;
-use std::time::Duration;
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce};
 use aws_lc_rs::error::Unspecified;
@@ -58,8 +57,6 @@ pub enum Unopened {
     UnknownKey,
     /// Its tag does not verify.
     Forged,
-    /// It was sealed here, and its time is over.
-    Expired,
 }
 
 impl Ring {
@@ -81,6 +78,17 @@ impl Ring {
         Ok(Self { first, others })
     }
 
+    /// The keys of some texts, one a line; what is empty is none. As [`Ring::new`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn of_texts(texts: &[Secret<String>]) -> Result<Self, RingFault> {
+        let lines = texts.iter().flat_map(|text| text.expose().lines());
+        let keys = lines.map(str::trim).filter(|line| !line.is_empty());
+        let keys: Vec<_> = keys.map(|key| Secret::new(key.to_owned())).collect();
+        Self::new(&keys)
+    }
+
     /// A ring for this process alone: what it seals, no other process opens.
     ///
     /// # Errors
@@ -93,6 +101,12 @@ impl Ring {
         Ok(Self { first, others })
     }
 
+    /// How many keys there are: at least one.
+    #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
+    pub fn len(&self) -> usize {
+        1 + self.others.len()
+    }
+
     /// Seals a link into text that is fit for a URL's path. `None` only if the cryptographic library
     /// fails.
     pub fn seal(&self, link: &Link) -> Option<String> {
@@ -100,21 +114,16 @@ impl Ring {
         Some(URL_SAFE_NO_PAD.encode(blob))
     }
 
-    /// Opens what a key of this ring sealed. `now` counts from the Unix epoch.
+    /// Opens what a key of this ring sealed. Whether its time is over is for who knows the time.
     ///
     /// # Errors
-    /// If it was not sealed here, or its time is over, which only the sealer's own text is told.
-    pub fn open(&self, text: &str, now: Duration) -> Result<Link, Unopened> {
+    /// If it was not sealed here.
+    pub fn open(&self, text: &str) -> Result<Link, Unopened> {
         // The engine takes neither padding nor stray bits: a blob has one spelling.
         let blob = URL_SAFE_NO_PAD.decode(text);
         let blob = Blob::read(blob.as_deref().map_err(|_| Unopened::Malformed)?)?;
         let plain = self.decrypt(&blob)?;
-        let link = Link::read(&plain).ok_or(Unopened::Malformed)?;
-        if now < link.expires {
-            Ok(link)
-        } else {
-            Err(Unopened::Expired)
-        }
+        Link::read(&plain).ok_or(Unopened::Malformed)
     }
 
     /// IDs are short, so two keys may share one: each is tried.
@@ -244,13 +253,14 @@ impl<'b> Blob<'b> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::super::link::{Issued, Methods, Signed};
     use super::*;
 
     const OLD: &str = "the old key of thirty-two letters";
     const NEW: &str = "the new key of thirty-two letters";
     const END: Duration = Duration::from_secs(1_000);
-    const BEFORE: Duration = Duration::from_secs(999);
 
     fn ring(texts: &[&str]) -> Ring {
         Ring::new(&secrets(texts)).expect("a ring")
@@ -282,7 +292,7 @@ mod tests {
     fn what_is_sealed_opens_again_and_shows_nothing() {
         let ring = ring(&[NEW]);
         let blob = ring.seal(&link()).expect("a blob");
-        assert_eq!(ring.open(&blob, BEFORE), Ok(link()));
+        assert_eq!(ring.open(&blob), Ok(link()));
         assert_ne!(ring.seal(&link()), Some(blob.clone()), "a nonce each");
         let bytes = URL_SAFE_NO_PAD.decode(&blob).expect("base64url");
         assert_eq!(memchr::memmem::find(&bytes, b"topsecret"), None);
@@ -303,7 +313,7 @@ mod tests {
                 1..=4 => Unopened::UnknownKey,
                 _ => Unopened::Forged,
             };
-            let opened = ring.open(&URL_SAFE_NO_PAD.encode(flipped), BEFORE);
+            let opened = ring.open(&URL_SAFE_NO_PAD.encode(flipped));
             assert_eq!(opened, Err(expected), "bit {bit}");
         }
     }
@@ -313,7 +323,7 @@ mod tests {
         let ring = ring(&[NEW]);
         let blob = ring.seal(&link()).expect("a blob");
         for length in 0..blob.len() {
-            assert!(ring.open(&blob[..length], BEFORE).is_err(), "{length}");
+            assert!(ring.open(&blob[..length]).is_err(), "{length}");
         }
         let mut shifted = blob.clone();
         // A link one letter longer at a time, until the last character has bits to spare.
@@ -322,45 +332,27 @@ mod tests {
             longer.target.push('x');
             shifted = ring.seal(&longer).expect("a blob");
         }
-        assert_eq!(ring.open(&shifted, BEFORE), Ok(longer));
+        assert_eq!(ring.open(&shifted), Ok(longer));
         let last = shifted.pop().expect("a character");
         let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         for other in alphabet.chars().filter(|other| *other != last) {
             let other = format!("{shifted}{other}");
-            assert!(ring.open(&other, BEFORE).is_err(), "{other}");
+            assert!(ring.open(&other).is_err(), "{other}");
         }
         for other in [format!("{blob}="), format!(" {blob}"), format!("{blob}\n")] {
-            assert_eq!(ring.open(&other, BEFORE), Err(Unopened::Malformed));
+            assert_eq!(ring.open(&other), Err(Unopened::Malformed));
         }
-    }
-
-    #[test]
-    fn a_blob_opens_until_its_second_and_no_longer() {
-        let ring = ring(&[NEW]);
-        let blob = ring.seal(&link()).expect("a blob");
-        for (now, expected) in [
-            (Duration::ZERO, Ok(link())),
-            (END - Duration::from_nanos(1), Ok(link())),
-            (END, Err(Unopened::Expired)),
-            (END + Duration::from_secs(1), Err(Unopened::Expired)),
-        ] {
-            assert_eq!(ring.open(&blob, now), expected, "{now:?}");
-        }
-        let mut forged = URL_SAFE_NO_PAD.decode(&blob).expect("base64url");
-        *forged.last_mut().expect("a byte") ^= 1;
-        let forged = URL_SAFE_NO_PAD.encode(forged);
-        assert_eq!(ring.open(&forged, END), Err(Unopened::Forged));
     }
 
     #[test]
     fn an_old_key_opens_behind_a_new_one_and_not_once_it_is_gone() {
         let sealed = ring(&[OLD]).seal(&link()).expect("a blob");
         let both = ring(&[NEW, OLD]);
-        assert_eq!(both.open(&sealed, BEFORE), Ok(link()));
-        let gone = ring(&[NEW]).open(&sealed, BEFORE);
+        assert_eq!(both.open(&sealed), Ok(link()));
+        let gone = ring(&[NEW]).open(&sealed);
         assert_eq!(gone, Err(Unopened::UnknownKey));
         let resealed = both.seal(&link()).expect("a blob");
-        assert_eq!(ring(&[NEW]).open(&resealed, BEFORE), Ok(link()));
+        assert_eq!(ring(&[NEW]).open(&resealed), Ok(link()));
     }
 
     #[test]
@@ -368,8 +360,8 @@ mod tests {
         let (one, other) = (Ring::random(), Ring::random());
         let (one, other) = (one.expect("a ring"), other.expect("a ring"));
         let blob = one.seal(&link()).expect("a blob");
-        assert_eq!(one.open(&blob, BEFORE), Ok(link()));
-        assert_eq!(other.open(&blob, BEFORE), Err(Unopened::UnknownKey));
+        assert_eq!(one.open(&blob), Ok(link()));
+        assert_eq!(other.open(&blob), Err(Unopened::UnknownKey));
     }
 
     #[test]

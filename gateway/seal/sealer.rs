@@ -4,8 +4,8 @@ use std::ops::{Add, AddAssign};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, StatusCode};
 use memchr::memmem;
 
 use super::body::BodySealer;
@@ -85,6 +85,15 @@ impl AddAssign for Caught {
     }
 }
 
+/// Why a URL is sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    /// It carries a key, in whatever form: it is followed with that, never with the gateway's credential.
+    Keyed,
+    /// It leads on to where the gateway's credential may go.
+    Plain,
+}
+
 /// What becomes of a field's value.
 enum Verdict {
     Stays,
@@ -93,10 +102,10 @@ enum Verdict {
 }
 
 impl Sealer {
-    /// Seals the URLs in the fields of an answer. A value goes if it carries a key that cannot be
+    /// Seals the URLs in the fields of an answer to a request of this method. A value goes if it carries a key that cannot be
     /// sealed: to another place, not readable as a URL, or for want of keys.
-    pub fn headers(&self, status: StatusCode, headers: &mut HeaderMap) -> Caught {
-        let methods = self.methods_after(status);
+    pub fn headers(&self, method: &Method, status: StatusCode, headers: &mut HeaderMap) -> Caught {
+        let methods = methods_after(method, status);
         let concerned = |name: &&HeaderName| {
             let mut values = headers.get_all(*name).iter();
             values.any(|value| may_hold_url(name, value))
@@ -116,13 +125,16 @@ impl Sealer {
 
     /// The sealed URL for one that leads to the backend, in full or from its root. `None` for one that
     /// leads elsewhere or cannot be read, and if there is nothing to seal with.
-    pub(super) fn seal(&self, url: &str, methods: &Methods) -> Option<String> {
+    pub(super) fn seal(&self, what: What, url: &str, methods: &Methods) -> Option<String> {
         let ring = self.ring.as_deref()?;
         let target = self.target(url)?;
         let found = keys::find(target.as_bytes(), KeptParameters::NONE);
         let keys = found.map_or(KeyParameters::NONE, |found| found.named);
         let query = placeholders::query(&target);
-        let signed = Signed::by(keys.without(self.kept), path_of(&target));
+        let signed = match what {
+            What::Plain => Signed::None,
+            What::Keyed => Signed::by(keys.without(self.kept), path_of(&target)),
+        };
         let blob = ring.seal(&Link {
             issued: self.issued.clone(),
             target,
@@ -147,16 +159,6 @@ impl Sealer {
         let query = target.split_once('?').map_or("", |(_, query)| query);
         canonical::key_parameters(query).ok()?;
         Some(target)
-    }
-
-    /// A redirection that keeps the method is followed with it (RFC 9110 section 15.4.8).
-    fn methods_after(&self, status: StatusCode) -> Methods {
-        match status {
-            StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => {
-                Methods::Only(self.issued.method.clone())
-            }
-            _ => Methods::Read,
-        }
     }
 
     /// Seals the values of one field, each by itself and in their order.
@@ -188,21 +190,19 @@ impl Sealer {
             // What is not readable as a URL cannot be shown to be harmless.
             return Verdict::Goes;
         };
-        match (SINGLE.contains(name), self.carries_key(text)) {
-            (true, true) => self.single(text, methods).unwrap_or(Verdict::Goes),
+        match (SINGLE.contains(name), carries_key(name, text, self.kept)) {
+            (true, true) => {
+                let sealed = self.single(What::Keyed, text, methods);
+                sealed.unwrap_or(Verdict::Goes)
+            }
             (true, false) => self.plain(text, methods).unwrap_or(Verdict::Stays),
             (false, true) => self.several(name, text, methods).unwrap_or(Verdict::Goes),
             (false, false) => Verdict::Stays,
         }
     }
 
-    fn carries_key(&self, text: &str) -> bool {
-        let kept = self.kept.with(KeyParameters::API_VERSION);
-        text_carries_key(text, kept) || keys::carries(text.as_bytes(), kept)
-    }
-
-    fn single(&self, text: &str, methods: &Methods) -> Option<Verdict> {
-        let sealed = self.seal(text.trim(), methods)?;
+    fn single(&self, what: What, text: &str, methods: &Methods) -> Option<Verdict> {
+        let sealed = self.seal(what, text.trim(), methods)?;
         let value = HeaderValue::try_from(sealed).ok()?;
         Some(Verdict::Becomes(value, Caught::SEALED))
     }
@@ -217,7 +217,7 @@ impl Sealer {
         if !self.plain_below.iter().any(|start| is_below(&path, start)) {
             return None;
         }
-        self.single(text, methods)
+        self.single(What::Plain, text, methods)
     }
 
     /// Seals each URL with a key where it stands in a value. `None` if a key would be left.
@@ -239,17 +239,28 @@ impl Sealer {
                         return None;
                     }
                     let (before, after) = (piece.get(..at.start)?, piece.get(at.end..)?);
-                    value.extend([before, &self.seal(&url, methods)?, after]);
+                    value.extend([before, &self.seal(What::Keyed, &url, methods)?, after]);
                     rest.extend([before, after]);
                     caught += Caught::SEALED;
                 }
             }
         }
-        if self.carries_key(&rest) {
+        if carries_key(name, &rest, self.kept) {
             return None;
         }
         let value = HeaderValue::try_from(value).ok()?;
         Some(Verdict::Becomes(value, caught))
+    }
+}
+
+/// A redirection that keeps the method is followed with it (RFC 9110 section 15.4.8).
+fn methods_after(method: &Method, status: StatusCode) -> Methods {
+    match status {
+        StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => match *method {
+            Method::GET | Method::HEAD => Methods::Read,
+            _ => Methods::Only(method.clone()),
+        },
+        _ => Methods::Read,
     }
 }
 
@@ -264,6 +275,37 @@ pub fn may_hold_urls(headers: &HeaderMap) -> bool {
         .any(|(name, value)| may_hold_url(name, value))
 }
 
+/// A key stands behind `?`, as it is or as a percent code.
 fn may_hold_url(name: &HeaderName, value: &HeaderValue) -> bool {
-    URL_FIELDS.contains(name) || memmem::find(value.as_bytes(), b"://").is_some()
+    let value = value.as_bytes();
+    URL_FIELDS.contains(name)
+        || memmem::find(value, b"://").is_some()
+        || memchr::memchr(b'?', value).is_some()
+        || memchr::memchr(b'%', value).is_some()
+}
+
+/// Removes the fields that carry a key, from what stands behind a body: nobody follows a link there. How
+/// many they were.
+pub fn withhold(trailers: &mut HeaderMap) -> Caught {
+    let carries = |(name, value): (&HeaderName, &HeaderValue)| {
+        let text = value.to_str();
+        let carries = text.map_or(true, |text| carries_key(name, text, KeptParameters::NONE));
+        (may_hold_url(name, value) && carries).then(|| name.clone())
+    };
+    let names: Vec<HeaderName> = trailers.iter().filter_map(carries).collect();
+    let mut caught = Caught::default();
+    for name in names {
+        if trailers.remove(name).is_some() {
+            caught += Caught::WITHHELD;
+        }
+    }
+    caught
+}
+
+/// What cannot be read is a key where a URL is meant, and none where that only may be: a cookie or a file's
+/// name is not lost for a `%`.
+fn carries_key(name: &HeaderName, text: &str, kept: KeptParameters) -> bool {
+    let kept = kept.with(KeyParameters::API_VERSION);
+    let is_url = URL_FIELDS.contains(name) || text.contains("://");
+    (is_url && text_carries_key(text, kept)) || keys::carries(text.as_bytes(), kept)
 }

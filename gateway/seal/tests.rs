@@ -58,7 +58,7 @@ fn opened(text: &str) -> (Vec<Link>, String) {
         let (blob, rest) = piece.split_at(piece.find(|c| !is_blob(c)).unwrap_or(piece.len()));
         let path = format!("{SEALED_PATH}{blob}");
         let blob = opaque(&path).expect("a sealed path");
-        let link = ring().open(blob, NOW).expect("a link");
+        let link = ring().open(blob).expect("a link");
         shown.push_str(&format!("[{}]{rest}", link.target));
         links.push(link);
     }
@@ -92,7 +92,7 @@ fn header(
     let mut headers = HeaderMap::new();
     headers.insert(&name, HeaderValue::from_str(value).expect("a value"));
     let status = StatusCode::from_u16(status).expect("a status");
-    let caught = sealer.headers(status, &mut headers);
+    let caught = sealer.headers(&Method::PUT, status, &mut headers);
     let value = headers
         .get(&name)
         .map(|value| value.to_str().expect("text").to_owned());
@@ -254,11 +254,30 @@ fn a_field_with_a_key_is_sealed_or_goes() {
             format!("{SAS} https://o/"),
             None,
         ),
+        ("a query alone", "x-status", "code=7?sig=8".to_owned(), None),
+        (
+            "from the root, in a field that holds no URL",
+            "x-next",
+            "/runtime/webhooks/x?code=PLANTEDsignature".to_owned(),
+            None,
+        ),
+        (
+            "within a cookie",
+            "set-cookie",
+            "r=https%3A%2F%2Fa.example%2F%3Fsig%3DPLANTEDsignature; Path=/".to_owned(),
+            None,
+        ),
         (
             "no URL",
-            "x-status",
-            "code=7?sig=8".to_owned(),
-            Some("code=7?sig=8".to_owned()),
+            "set-cookie",
+            "sid=a%20b; code=7; Path=/".to_owned(),
+            Some("sid=a%20b; code=7; Path=/".to_owned()),
+        ),
+        (
+            "no URL",
+            "content-disposition",
+            "attachment; filename=\"100% of it?.pdf\"".to_owned(),
+            Some("attachment; filename=\"100% of it?.pdf\"".to_owned()),
         ),
     ] {
         let (value_now, caught) = header(&sealer(), 202, name, &value);
@@ -383,7 +402,7 @@ fn the_values_of_a_field_are_judged_one_by_one() {
         "location",
         HeaderValue::from_bytes(b"/\xFF").expect("a value"),
     );
-    let caught = sealer().headers(StatusCode::OK, &mut headers);
+    let caught = sealer().headers(&Method::PUT, StatusCode::OK, &mut headers);
     assert_eq!(
         caught,
         Caught {

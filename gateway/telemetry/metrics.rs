@@ -5,12 +5,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::record::{Disagreement, Record};
+use super::record::{Disagreement, FOLLOWED, Record};
 use super::sightings::Sightings;
 use crate::policy::{Rehearsed, RuleId};
-
-/// What a record says of the path of a sealed URL.
-const FOLLOWED: &str = "/.sealed";
 
 /// What has been counted since the start.
 #[derive(Debug, Default)]

@@ -15,7 +15,7 @@ use crate::entra::Principal;
 use crate::fingerprint::Fingerprint;
 use crate::ids::{AppId, RequestId};
 use crate::policy::{Authorized, Decision, Grounds, Named, Policy, Rehearsed, RuleId, Unrouted};
-use crate::seal::{Caught, Issued, SEALED_PATH, opaque};
+use crate::seal::{Caught, Issued, SEALED_PATH};
 use crate::trace::Trace;
 
 /// How a request ended.
@@ -75,6 +75,9 @@ impl Disagreement {
         }
     }
 }
+
+/// What a record says of the path of a sealed URL.
+pub(super) const FOLLOWED: &str = "/.sealed";
 
 /// A signature or key in a caller's URL. Never the key itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -220,17 +223,12 @@ impl Record {
 
     /// Notes a request that has no canonical form: its path as it was sent, for the log alone.
     pub fn refused(&mut self, refused: &Refused) {
-        self.path = shortened(refused.raw_path()).into();
+        self.path = shortened(unsealed(refused.raw_path())).into();
     }
 
     /// Notes the request, once it is in canonical form.
     pub fn request(&mut self, request: &canonical::Request, trace: Trace) {
-        // What is sealed is the caller's to hold, not the log's.
-        self.path = match opaque(request.path()) {
-            None => request.path(),
-            Some(_) => SEALED_PATH.trim_end_matches('/'),
-        }
-        .into();
+        self.path = unsealed(request.path()).into();
         self.host = request.host().into();
         self.port = request.port();
         self.key_parameters = request.key_parameters_seen();
@@ -425,6 +423,14 @@ impl Record {
     pub fn denied(&mut self, denial: &Denial) {
         self.outcome = Outcome::Denied(denial.reason());
         self.note = denial.note().cloned();
+    }
+}
+
+/// A path without what is sealed in it, which is the caller's to hold and not the log's.
+fn unsealed(path: &str) -> &str {
+    match path.get(..SEALED_PATH.len()) {
+        Some(start) if start.eq_ignore_ascii_case(SEALED_PATH) => FOLLOWED,
+        Some(_) | None => path,
     }
 }
 

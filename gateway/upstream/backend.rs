@@ -33,6 +33,9 @@ pub(super) struct Timeouts {
     pub(super) idle: Duration,
 }
 
+/// Where the runs of a Standard app's workflows are, but not the interface by which the app is managed.
+const RUNS: &str = "/runtime/webhooks/workflow/scaleUnits/";
+
 impl Backend {
     /// Its name in the policy files.
     pub fn name(&self) -> &Arc<str> {
@@ -55,7 +58,7 @@ impl Backend {
             BackendKind::LogicApp => {
                 let base = &*self.target.base_path;
                 let workflow = base.split("/triggers/").next().unwrap_or(base);
-                vec![below(workflow), "/runtime/webhooks/workflow/".to_owned()]
+                vec![below(workflow), RUNS.to_owned()]
             }
         }
     }

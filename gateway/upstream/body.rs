@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -17,14 +18,29 @@ use tokio::sync::Notify;
 use super::pool::Lease;
 use crate::canonical::{caller_may_send, folds_alike, strip_trailers};
 use crate::clock::pause;
-use crate::seal::{BodySealer, Caught};
+use crate::seal::{BodySealer, Caught, withhold};
 
 /// The caller's body, as the backend receives it.
 pub(super) struct RequestBody {
     incoming: Incoming,
     state: Progress,
-    /// The fields that the gateway asserts here, which no trailer may be taken for.
-    withheld: Vec<HeaderName>,
+    withheld: Withheld,
+}
+
+/// The fields that the gateway asserts on a route, which no trailer may be taken for.
+pub(super) struct Withheld {
+    /// The one that carries the credential.
+    pub(super) credential: Option<HeaderName>,
+    /// Those that carry claims.
+    pub(super) claims: Arc<[(HeaderName, Box<str>)]>,
+}
+
+impl Withheld {
+    fn holds(&self, name: &HeaderName) -> bool {
+        let claims = self.claims.iter().map(|(name, _)| name);
+        let mut names = self.credential.iter().chain(claims);
+        names.any(|other| folds_alike(name, other))
+    }
 }
 
 /// How far the caller's body has come.
@@ -76,7 +92,7 @@ impl Progress {
 }
 
 impl RequestBody {
-    pub(super) fn new(incoming: Incoming, withheld: Vec<HeaderName>) -> (Self, Progress) {
+    pub(super) fn new(incoming: Incoming, withheld: Withheld) -> (Self, Progress) {
         let state = Progress::default();
         if incoming.is_end_stream() {
             state.end(Sent::Whole);
@@ -128,14 +144,13 @@ impl Body for RequestBody {
 }
 
 /// A trailer may say no more than a header may: backends merge the two.
-fn clean(frame: Frame<Bytes>, withheld: &[HeaderName]) -> Frame<Bytes> {
-    let is_withheld = |name: &HeaderName| withheld.iter().any(|other| folds_alike(name, other));
+fn clean(frame: Frame<Bytes>, withheld: &Withheld) -> Frame<Bytes> {
     match frame.into_trailers() {
         Err(data) => data,
         Ok(trailers) => {
             let mut kept = HeaderMap::with_capacity(trailers.len());
             for (name, value) in &trailers {
-                if caller_may_send(name) && !is_withheld(name) {
+                if caller_may_send(name) && !withheld.holds(name) {
                     kept.append(name, value.clone());
                 }
             }
@@ -154,6 +169,8 @@ pub struct ResponseBody {
     lease: Option<Lease>,
     /// What seals the URLs in it, where the route asks for that.
     sealing: Option<Box<Sealing>>,
+    /// What was withheld behind it.
+    behind: Caught,
 }
 
 /// A body whose URLs are sealed on their way.
@@ -165,11 +182,12 @@ struct Sealing {
 }
 
 /// What a backend may not say in a header, it may not say behind its body.
-fn strip(frame: Frame<Bytes>) -> Frame<Bytes> {
+fn strip(frame: Frame<Bytes>, caught: &mut Caught) -> Frame<Bytes> {
     match frame.into_trailers() {
         Err(data) => data,
         Ok(mut trailers) => {
             strip_trailers(&mut trailers);
+            *caught += withhold(&mut trailers);
             Frame::trailers(trailers)
         }
     }
@@ -204,14 +222,12 @@ impl ResponseBody {
             timer: None,
             lease,
             sealing: None,
+            behind: Caught::default(),
         }
     }
 
     /// Has the URLs in it sealed.
     pub(super) fn seal(&mut self, sealer: BodySealer) {
-        if self.incoming.is_end_stream() {
-            return;
-        }
         self.sealing = Some(Box::new(Sealing {
             sealer,
             trailers: None,
@@ -222,7 +238,8 @@ impl ResponseBody {
     /// How many URLs have been sealed in it, and how many withheld.
     pub fn caught(&self) -> Caught {
         let sealing = self.sealing.as_ref();
-        sealing.map_or_else(Caught::default, |sealing| sealing.sealer.caught())
+        let within = sealing.map_or_else(Caught::default, |sealing| sealing.sealer.caught());
+        within + self.behind
     }
 
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
@@ -315,7 +332,9 @@ impl ResponseBody {
             Some(Ok(_)) => self.incoming.is_end_stream(),
             Some(Err(_)) => false,
         };
-        Poll::Ready(frame.map(|frame| frame.map(strip).map_err(BodyError::Broken)))
+        let caught = &mut self.behind;
+        let stripped = frame.map(|frame| frame.map(|frame| strip(frame, caught)));
+        Poll::Ready(stripped.map(|frame| frame.map_err(BodyError::Broken)))
     }
 }
 

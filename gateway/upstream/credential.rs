@@ -6,11 +6,10 @@ use http::HeaderValue;
 
 use crate::credentials::fixed::SecretFrom;
 use crate::credentials::{
-    Credential, Credentials, Held, Identity, Place, Proof, SasQuery, Wanted, WantedSecret,
+    Credential, Credentials, Derived, Held, Identity, Place, Proof, SasQuery, Wanted, WantedSecret,
     WantedToken,
 };
 use crate::files::{self, Diagnostics, SecretSource, Span, Spanned, VaultSecret};
-use crate::secret::Secret;
 
 /// What credentials are compiled with.
 #[derive(Clone, Copy)]
@@ -44,10 +43,10 @@ impl Presenting<'_> {
             files::Credential::Sas { value } => {
                 Credential::Sas(self.sas(value, span, diagnostics)?)
             }
-            files::Credential::Token { resource, identity } => {
+            files::Credential::Token { resource, holder } => {
                 let wanted = Wanted::Token(WantedToken {
                     resource: resource.value.clone(),
-                    identity: self.identity(identity, span, diagnostics)?,
+                    identity: self.identity(holder, span, diagnostics)?,
                 });
                 if let Err(why) = self.credentials.check(&wanted) {
                     diagnostics.error(span, format!("this identity cannot be had here: {why}"));
@@ -96,17 +95,15 @@ impl Presenting<'_> {
         source: &SecretSource,
         span: &Span,
         diagnostics: &mut Diagnostics,
-    ) -> Option<Held<SasQuery>> {
-        let place = match here_or_vault(source, span, diagnostics)? {
-            Ok(place) => place,
-            Err(secret) => return self.vault(secret, span, diagnostics).map(Held::Slot),
-        };
-        let text = place.text().map_err(|why| why.to_string());
-        let query = text.and_then(|text| SasQuery::read(text.expose()).map_err(str::to_owned));
-        query
-            .map(|query| Held::Fixed(Secret::new(query)))
-            .map_err(|why| unusable(span, &why, diagnostics))
-            .ok()
+    ) -> Option<Arc<Derived<SasQuery>>> {
+        let written = Spanned::new(source.clone(), span.clone());
+        let text = self.text(&written, diagnostics)?;
+        let query = Derived::new(vec![text], SasQuery::of_texts);
+        if let Some(why) = query.fault(&self.credentials.now()) {
+            unusable(span, &why, diagnostics);
+            return None;
+        }
+        Some(query)
     }
 
     fn vault(
@@ -116,23 +113,34 @@ impl Presenting<'_> {
         diagnostics: &mut Diagnostics,
     ) -> Option<Arc<crate::credentials::Slot>> {
         let wanted = Wanted::Secret(wanted_secret(secret, self.key_vault));
-        if let Err(why) = self.credentials.check(&wanted) {
+        self.check_vault(&wanted, span, diagnostics)?;
+        Some(self.credentials.slot(wanted))
+    }
+
+    fn check_vault(
+        self,
+        wanted: &Wanted,
+        span: &Span,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<()> {
+        let checked = self.credentials.check(wanted);
+        if let Err(why) = &checked {
             diagnostics
                 .error(span, format!("Key Vault cannot be read here: {why}"))
                 .help("say in gateway.yaml who reads it: `keyVault: { identity: .. }`");
-            return None;
         }
-        Some(self.credentials.slot(wanted))
+        checked.ok()
     }
 
     fn identity(
         self,
-        written: &files::Identity,
+        written: &files::Holder,
         span: &Span,
         diagnostics: &mut Diagnostics,
     ) -> Option<Identity> {
-        let files::Identity::App(app) = written else {
-            return Some(identity(written));
+        let app = match written {
+            files::Holder::Identity(written) => return Some(identity(written)),
+            files::Holder::App(app) => app,
         };
         let (files::Proof::Secret(source) | files::Proof::Certificate(source)) = &app.proof;
         let place = match here_or_vault(source, span, diagnostics)? {
@@ -145,8 +153,9 @@ impl Presenting<'_> {
                 Place::Here(place)
             }
             Err(secret) => {
-                self.vault(secret, span, diagnostics)?;
-                Place::Vault(Box::new(wanted_secret(secret, self.key_vault)))
+                let wanted = wanted_secret(secret, self.key_vault);
+                self.check_vault(&Wanted::Secret(wanted.clone()), span, diagnostics)?;
+                Place::Vault(Box::new(wanted))
             }
         };
         Some(Identity::App {
@@ -169,10 +178,10 @@ pub fn wanted_secret(secret: &VaultSecret, key_vault: &files::KeyVault) -> Wante
     }
 }
 
-/// An identity that needs no secret. (An app does; no place that takes one comes here.)
+/// An identity that needs no secret.
 fn identity(written: &files::Identity) -> Identity {
     match written {
-        files::Identity::System | files::Identity::App(_) => Identity::System,
+        files::Identity::System => Identity::System,
         files::Identity::ClientId(id) => Identity::ClientId(id.clone()),
         files::Identity::ObjectId(id) => Identity::ObjectId(id.clone()),
         files::Identity::ResourceId(id) => Identity::ResourceId(id.clone()),

@@ -85,9 +85,9 @@ impl Parts<'_> {
         let host = HeaderValue::from_str(request.host());
         let trailers = request.te_trailers();
         let mut headers = request.take_headers();
-        self.assert(&mut headers, host.ok());
         self.tell_claims(&mut headers);
-        if self.authorized.matched().route().seals_body() == SealsBody::Always {
+        self.assert(&mut headers, host.ok());
+        if self.searches_the_body(&method) {
             ask_for_plain(&mut headers);
         }
         if let Some(token) = callers_token {
@@ -154,11 +154,24 @@ impl Parts<'_> {
         PathAndQuery::try_from(target).map_err(|_| Reason::Internal.into())
     }
 
+    /// Whether the answer's body will be searched for keys. That of a plain GET is not kept from being
+    /// compressed for the sake of a 202 that hardly ever comes.
+    fn searches_the_body(&self, method: &Method) -> bool {
+        let reads = matches!(*method, Method::GET | Method::HEAD);
+        match self.authorized.matched().route().seals_body() {
+            SealsBody::Never => false,
+            SealsBody::Always => true,
+            SealsBody::Accepted => !reads || self.followed.is_some(),
+        }
+    }
+
     /// The caller's own token, where the route says that the backend gets it. Where the caller was let in
     /// without a good one, there is none.
     fn callers_token(&self, request: &canonical::Request) -> Option<HeaderValue> {
         let forwards = self.authorized.matched().route().forwards_caller_token();
-        if !forwards || self.authorized.principal().is_none() {
+        // Beside a signature there is no place for it, and a link may lead anywhere at the backend.
+        let follows = self.followed.is_some();
+        if !forwards || follows || self.authorized.principal().is_none() {
             return None;
         }
         let mut token = HeaderValue::try_from(format!("Bearer {}", request.bearer().ok()?)).ok()?;
@@ -168,7 +181,7 @@ impl Parts<'_> {
 
     /// Puts in the claims that the route has told, and takes out what the caller sent in their names.
     fn tell_claims(&self, headers: &mut HeaderMap) {
-        for (name, claim) in self.authorized.matched().route().claim_headers() {
+        for (name, claim) in self.authorized.matched().route().claim_headers().iter() {
             canonical::remove_spellings(headers, name);
             let principal = self.authorized.principal();
             let value = principal.and_then(|principal| principal.claim_text(claim));

@@ -7,7 +7,7 @@ use super::backend::Backend;
 use super::credential::Presenting;
 use crate::canonical;
 use crate::clock::Now;
-use crate::credentials::{Derived, Slot};
+use crate::credentials::{Derived, Held, RETRY_AFTER};
 use crate::denial::{Denial, Reason};
 use crate::files::{Diagnostics, GatewayDocument};
 use crate::policy::Matched;
@@ -24,7 +24,7 @@ pub struct Sealing {
 
 enum Keys {
     /// Those of the file.
-    Configured(Derived<Ring>),
+    Configured(Arc<Derived<Ring>>),
     /// The process's own.
     Random(Arc<Ring>),
 }
@@ -37,16 +37,8 @@ pub struct Opened {
     pub target: String,
 }
 
-/// All keys of some texts, one a line.
-fn ring(texts: &[Secret<String>]) -> Option<Ring> {
-    Ring::new(&lines(texts)).ok()
-}
-
-/// Keys stand one a line; what is empty is none.
-fn lines(texts: &[Secret<String>]) -> Vec<Secret<String>> {
-    let lines = texts.iter().flat_map(|text| text.expose().lines());
-    let keys = lines.map(str::trim).filter(|line| !line.is_empty());
-    keys.map(|line| Secret::new(line.to_owned())).collect()
+fn ring(texts: &[Secret<String>]) -> Result<Ring, String> {
+    Ring::of_texts(texts).map_err(|why| why.to_string())
 }
 
 impl Sealing {
@@ -61,11 +53,14 @@ impl Sealing {
         let mut places = Vec::with_capacity(written.keys.len());
         for source in &written.keys {
             let held = presenting.text(source, diagnostics)?;
-            if let crate::credentials::Held::Fixed(text) = &held
-                && let Err(why) = Ring::new(&lines(std::slice::from_ref(text)))
+            if let Held::Fixed(text) = &held
+                && let Err(why) = ring(std::slice::from_ref(text))
             {
                 diagnostics
-                    .error(&source.span, format!("these are no sealing keys: {why}"))
+                    .error(
+                        &source.span,
+                        format!("these are no sealing keys: {why}"),
+                    )
                     .help("write keys of 32 characters or more, one a line: `openssl rand -base64 32`");
                 return None;
             }
@@ -88,19 +83,18 @@ impl Sealing {
         }
     }
 
-    /// The slots of keys that are read from a key vault.
-    pub fn slots(&self) -> impl Iterator<Item = &Arc<Slot>> {
-        let keys = match &self.keys {
+    /// The configured keys, if there are any.
+    pub fn configured(&self) -> Option<&Derived<Ring>> {
+        match &self.keys {
             Keys::Random(_) => None,
-            Keys::Configured(keys) => Some(keys.slots()),
-        };
-        keys.into_iter().flatten()
+            Keys::Configured(keys) => Some(keys),
+        }
     }
 
     /// Opens the sealed URL that a request follows; `None` if it follows none.
     ///
     /// # Errors
-    /// `SealedUrlInvalid` or `SealedUrlExpired`; `CredentialUnavailable` while the keys are not there.
+    /// `SealedUrlInvalid`; `CredentialUnavailable` while the keys are not there.
     pub fn open(&self, request: &canonical::Request, now: &Now) -> Option<Result<Opened, Denial>> {
         let blob = opaque(request.path())?;
         Some(self.opened(blob, request.raw_query(), now))
@@ -111,10 +105,10 @@ impl Sealing {
             |got: &str| Denial::from(Reason::SealedUrlInvalid).expected("a sealed URL", got);
         let Some(ring) = self.ring(now) else {
             return Err(Denial::from(Reason::CredentialUnavailable)
+                .retry_after(RETRY_AFTER)
                 .expected("sealing keys", "none that could be read"));
         };
-        let link = ring.open(blob, now.unix).map_err(|why| match why {
-            Unopened::Expired => Reason::SealedUrlExpired.into(),
+        let link = ring.open(blob).map_err(|why| match why {
             Unopened::Malformed => invalid("something else"),
             Unopened::UnknownKey => invalid("one sealed with a key that is not among `seal.keys`"),
             Unopened::Forged => invalid("one that was changed"),

@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 
 use super::backend::Backend;
-use super::body::{Progress, RequestBody, ResponseBody};
+use super::body::{Progress, RequestBody, ResponseBody, Withheld};
 use super::connect::{Connection, connect};
 use super::outgoing::{Caller, Parts};
 use super::pool::{Lease, Pools};
@@ -71,11 +71,13 @@ pub async fn send(
         credential,
         followed,
     } = proofs;
-    let presented = credential.carries();
+    let (presented, is_own) = (credential.carries(), credential.is_own());
     let route = authorized.matched().route();
     let echo = credential.name().cloned();
-    let claims = route.claim_headers().iter().map(|(name, _)| name);
-    let withheld = echo.iter().chain(claims).cloned().collect();
+    let withheld = Withheld {
+        credential: echo.clone(),
+        claims: Arc::clone(route.claim_headers()),
+    };
     let parts = Parts {
         authorized,
         target: &backend.target,
@@ -91,7 +93,9 @@ pub async fn send(
     // The backend refused the gateway, not the caller: its challenge would mislead the caller, and
     // tell a stranger how the backend is called.
     if response.status() == StatusCode::UNAUTHORIZED && presented {
-        backend.credential().refused();
+        if is_own {
+            backend.credential().refused();
+        }
         return Err(Reason::BackendRefusedCredential.into());
     }
     if presented {

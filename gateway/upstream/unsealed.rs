@@ -2,6 +2,7 @@
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Response, StatusCode};
+use http_body::Body as _;
 
 use super::body::ResponseBody;
 use crate::denial::{Denial, Reason};
@@ -41,7 +42,7 @@ impl Unsealed {
         }
         let sealer = sealer();
         let status = self.response.status();
-        let caught = sealer.headers(status, self.response.headers_mut());
+        let caught = sealer.headers(method, status, self.response.headers_mut());
         if let Kind::Text(text) = kind {
             self.seal_body(method, sealer, text)?;
         }
@@ -60,6 +61,10 @@ impl Unsealed {
     }
 
     fn seal_body(&mut self, method: &Method, sealer: Sealer, text: Text) -> Result<(), Denial> {
+        // Without a body, fields that speak of one speak of another answer's: 304, HEAD.
+        if self.response.body().is_end_stream() || *method == Method::HEAD {
+            return Ok(());
+        }
         let headers = self.response.headers_mut();
         if let Some(why) = unreadable(headers) {
             return Err(Denial::from(Reason::AnswerUnreadable)
@@ -69,10 +74,7 @@ impl Unsealed {
         for name in OF_THE_BODY {
             headers.remove(name);
         }
-        // A HEAD's answer has none, whatever its fields say.
-        if *method != Method::HEAD {
-            self.response.body_mut().seal(sealer.body(text));
-        }
+        self.response.body_mut().seal(sealer.body(text));
         Ok(())
     }
 }

@@ -509,6 +509,7 @@ fn an_open_redirect_reaches_nothing_with_the_gateways_credential() {
                     .replace("%26", "&")
                     .replace("%3F", "?")
                     .replace("%3D", "=")
+                    .replace("%25", "%")
             ),
             None => "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine".to_owned(),
         })]
@@ -533,6 +534,9 @@ fn an_open_redirect_reaches_nothing_with_the_gateways_credential() {
             "/runtime/webhooks/durabletask/../../api/other%3Fcode%3Dx",
             Some(false),
         ),
+        ("/api/other%3Fsv%3D1", Some(false)),
+        ("/api/other%3Faccess_token%3D1", Some(false)),
+        ("/api/other%3Fx%3D%253Fsig%253D1", Some(false)),
     ] {
         let answer = stage
             .call("GET", &format!("/api/orders/1?to={wanted}"))
@@ -563,7 +567,133 @@ fn an_open_redirect_reaches_nothing_with_the_gateways_credential() {
     let sealed = admin
         .header("location")
         .and_then(|url| url.strip_prefix("https://localhost"));
-    if let Some(sealed) = sealed {
-        assert_eq!(follow(&stage, sealed).verdict(), "404 sealed-url-invalid");
+    let sealed = sealed.expect("sealed");
+    assert_eq!(follow(&stage, sealed).verdict(), "404 sealed-url-invalid");
+    // Nor by a placeholder that the follower fills in.
+    let target = "/api/orders/1?to=/%7Bx%7D/host/keys%3Fcode%3Dx";
+    let filled = stage.call("GET", target).portal().unchecked().send();
+    if let Some(sealed) = filled
+        .header("location")
+        .and_then(|url| url.strip_prefix("https://localhost"))
+    {
+        let before = raw.seen().requests.len();
+        let sealed = sealed.replace("{x}", "admin");
+        assert_eq!(follow(&stage, &sealed).verdict(), "404 sealed-url-invalid");
+        assert_eq!(raw.seen().requests.len(), before);
+    }
+}
+
+/// A Function that answers a 202 without its route asking for anything, and redirects that keep the method.
+#[test]
+fn a_202_is_searched_by_default_and_redirects_keep_the_method_that_was_used() {
+    let scene = Scene::new();
+    let raw = RawBackend::answering(&scene, |request| {
+        let line = request.lines().next().unwrap_or_default();
+        let host = request.split("\r\nhost: ").nth(1).unwrap_or_default();
+        let host = host.split("\r\n").next().unwrap_or_default();
+        let moved = |to: &str| {
+            format!(
+                "HTTP/1.1 307 Temporary Redirect\r\nLocation: http://{host}{to}\r\nContent-Length: 0\r\n\r\n"
+            )
+        };
+        let text = if line.contains("/api/begin") {
+            assert!(
+                request.contains("\r\naccept-encoding: identity\r\n"),
+                "{request}"
+            );
+            let body = format!(
+                "{{\"statusQueryGetUri\":\"http://{host}/api/begin/1?code=planted-code\"}}"
+            );
+            format!(
+                "HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            )
+        } else if line.contains("/api/moved ") {
+            moved("/api/moved/on")
+        } else if line.contains("code=planted-code") {
+            moved("/api/begin/1/on?sig=planted-sig")
+        } else {
+            "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine".to_owned()
+        };
+        // The begin's own status is asked for at a URL below it.
+        let text = match line.contains("/api/begin/1") && line.contains("code=") {
+            true => moved("/api/begin/1/on?sig=planted-sig"),
+            false if line.contains("/on?sig=") => {
+                "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine".to_owned()
+            }
+            false => text,
+        };
+        vec![Step::text(&text)]
+    });
+    let url = raw.url();
+    let stage = scene
+        .backend(
+            "f",
+            &format!(
+                "function: '{url}', credential: {{ managedIdentity: {{ resource: 'api://f' }} }}"
+            ),
+        )
+        .portal_route("begin", "POST", "/api/begin", "f")
+        .portal_route("moved", "POST, GET", "/api/moved", "f")
+        .start();
+    let call = stage
+        .call("POST", "/api/begin")
+        .header("accept-encoding", "gzip");
+    let answer = call.portal().body("{}").send();
+    let body: Value = serde_json::from_slice(&answer.body).expect("JSON");
+    let status = target(body["statusQueryGetUri"].as_str().expect("a URL"));
+    // The poll is a GET, and so is what it is redirected to, whatever the first request was.
+    let moved = follow(&stage, &status);
+    assert_eq!(moved.status, 307);
+    assert_eq!(follow(&stage, &location(&moved)).text(), "fine");
+    // A POST that is sent on stays a POST.
+    let moved = stage.call("POST", "/api/moved").portal().body("{}").send();
+    let on = location(&moved);
+    assert_eq!(follow(&stage, &on).verdict(), "405 method-not-allowed");
+    assert_eq!(
+        stage.call("POST", &on).portal().body("{}").send().text(),
+        "fine"
+    );
+}
+
+#[test]
+fn a_callers_token_does_not_go_beside_a_sealed_signature() {
+    let scene = Scene::new();
+    let raw = RawBackend::with_links(&scene);
+    let stage = scene
+        .raw("raw", &raw)
+        .route("r", "match: { methods: [GET], path: /r }, backend: raw, forwardCallerToken: true, allow: [{ tenants: [contoso] }]")
+        .start();
+    let answer = stage.call("GET", "/r").portal().send();
+    assert!(raw.only().contains("\r\nauthorization: Bearer "));
+    assert_eq!(follow(&stage, &location(&answer)).text(), "done");
+    let request = raw.seen().requests[1].clone();
+    assert!(!request.contains("authorization"), "{request}");
+}
+
+#[test]
+fn on_a_public_route_a_sealed_url_is_for_everybody_and_its_end_is_told() {
+    let scene = Scene::new();
+    let raw = RawBackend::with_links(&scene);
+    let stage = scene
+        .raw("raw", &raw)
+        .route(
+            "r",
+            "match: { methods: [GET], path: /r }, backend: raw, public: true",
+        )
+        .start();
+    let sealed = location(&stage.call("GET", "/r").send());
+    assert_eq!(stage.call("GET", &sealed).send().text(), "done");
+    assert_eq!(
+        stage.call("POST", &sealed).send().verdict(),
+        "405 method-not-allowed"
+    );
+    stage.clock.advance(DAY);
+    assert_eq!(
+        stage.call("GET", &sealed).send().verdict(),
+        "410 sealed-url-expired"
+    );
+    for lines in stage.log.lines() {
+        assert!(!lines.contains(&sealed[10..30]), "{lines}");
     }
 }

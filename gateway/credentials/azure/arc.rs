@@ -132,7 +132,7 @@ fn key_file(named: &Path, tokens: &Path) -> Result<Secret<String>, FetchFailure>
     }
     // Text as it stands; what is none could only be meant in base64.
     let text = String::from_utf8(bytes).unwrap_or_else(|binary| STANDARD.encode(binary.as_bytes()));
-    Ok(Secret::new(text))
+    Ok(Secret::new(text.trim_end().to_owned()))
 }
 
 #[cfg(test)]

@@ -13,6 +13,8 @@ pub enum Platform {
     Arc {
         /// Its token endpoint.
         endpoint: String,
+        /// How it is known.
+        why: &'static str,
     },
     /// The metadata service of virtual machines.
     Imds,
@@ -45,7 +47,10 @@ impl Platform {
                 return Self::AppService;
             }
             if has("IMDS_ENDPOINT") {
-                return Self::Arc { endpoint };
+                return Self::Arc {
+                    endpoint,
+                    why: "IDENTITY_ENDPOINT and IMDS_ENDPOINT are set",
+                };
             }
         } else if has("MSI_ENDPOINT") {
             let who = match has("MSI_SECRET") {
@@ -57,6 +62,7 @@ impl Platform {
         match has_arc_agent {
             true => Self::Arc {
                 endpoint: ARC_ENDPOINT.to_owned(),
+                why: "its agent is installed",
             },
             false => Self::Imds,
         }
@@ -78,8 +84,9 @@ impl fmt::Display for Platform {
             Self::AppService => f.write_str(
                 "managed identities are those of App Service, Functions or Container Apps, because IDENTITY_ENDPOINT and IDENTITY_HEADER are set",
             ),
-            Self::Arc { .. } => f.write_str(
-                "managed identities are those of Azure Arc, because IDENTITY_ENDPOINT and IMDS_ENDPOINT are set or its agent is installed",
+            Self::Arc { why, .. } => write!(
+                f,
+                "managed identities are those of Azure Arc, because {why}"
             ),
             Self::Imds => f.write_str(
                 "managed identities are those of IMDS, because the environment names no other identity endpoint",
@@ -97,6 +104,10 @@ mod tests {
     fn the_environment_says_who_hands_out_identities() {
         let arc = |endpoint: &str| Platform::Arc {
             endpoint: endpoint.to_owned(),
+            why: match endpoint {
+                ARC_ENDPOINT => "its agent is installed",
+                _ => "IDENTITY_ENDPOINT and IMDS_ENDPOINT are set",
+            },
         };
         let rows: &[(&[&str], bool, Platform)] = &[
             (&[], false, Platform::Imds),

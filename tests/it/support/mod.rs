@@ -330,11 +330,6 @@ impl Stage {
         }
     }
 
-    /// The time on the stage, since the Unix epoch.
-    pub fn clock_unix(&self) -> std::time::Duration {
-        self.clock.now().unix
-    }
-
     /// The records of the log so far.
     pub fn records(&self) -> Vec<serde_json::Value> {
         self.log
