@@ -51,7 +51,7 @@ pub fn is_secretive(key: &str) -> bool {
     ];
     matches!(&*folded, "sig" | "sas" | "code" | "value" | "token")
         || parts.iter().any(|part| folded.contains(part))
-        || nearest(key, ["functionKey"]).is_some()
+        || nearest(key, ["functionKey", "fingerprintKey"]).is_some()
 }
 
 /// Whether a secret may follow: the word promises one, or is nearly a key that stands above one.

@@ -13,6 +13,7 @@ use super::comments::Scalars;
 use super::look::{holds_a_promise, is_secretive, is_variable, promises, telling};
 use super::nearest::nearest;
 use super::node::{Entry, Node, Value};
+use super::secret::is_vault_secret;
 
 /// The mappings at the top of a policy file whose keys are names that people choose.
 const NAMED: [&str; 7] = [
@@ -59,6 +60,8 @@ enum Place {
     Header,
     /// Below `app`, in a credential.
     App,
+    /// Below `seal`, in gateway.yaml.
+    Seal,
     /// Where a secret or a reference to one stands.
     Secret,
 }
@@ -79,6 +82,7 @@ impl Place {
             ],
             Self::Header => &["name", "value"],
             Self::App => &["resource", "tenantId", "clientId", "secret", "certificate"],
+            Self::Seal => &["keys", "lifetime"],
             Self::Secret => &["env", "file", "keyVault"],
         }
     }
@@ -143,6 +147,11 @@ fn member(entry: &Entry, place: Place, hidden: &mut Vec<Range<usize>>) {
         {
             Place::Open
         }
+        (Place::Secret, Value::Plain(text) | Value::Quoted(text))
+            if entry.key == "keyVault" && is_vault_secret(text) =>
+        {
+            Place::Open
+        }
         // A key that slipped out of its mapping: what has a name here is a GUID or a mapping.
         (Place::Names, Value::Plain(text) | Value::Quoted(text))
             if promises(&entry.key) && Uuid::try_parse(text).is_err() =>
@@ -196,22 +205,28 @@ fn below(place: Place, key: &str) -> Place {
         (Place::Test, _) => below(Place::Open, key),
         (Place::Token, _) if nearest(key, TOKEN_KEYS).is_some() => Place::Open,
         (Place::Open, "credential") => Place::Credential,
-        // Of `seal`, in gateway.yaml.
-        (Place::Open, "keys") => Place::Secret,
         (Place::Open, _) if is_secretive(key) || key.eq_ignore_ascii_case("authorization") => {
             Place::Secret
         }
         (Place::Open, _) if nearest(key, ["credential"]).is_some() => Place::Credential,
+        (Place::Open, _) if nearest(key, ["seal"]).is_some() => Place::Seal,
         (Place::Open, _)
         | (Place::Credential, "managedIdentity" | "workloadIdentity")
         | (Place::Header, "name")
         | (Place::App, "resource" | "tenantId" | "clientId")
-        | (Place::Secret, "file" | "keyVault") => Place::Open,
+        | (Place::Seal, "lifetime")
+        | (Place::Secret, "file") => Place::Open,
         (Place::Credential, "header") => Place::Header,
         (Place::Credential, "app") => Place::App,
-        (Place::Credential | Place::Header | Place::App | Place::Token | Place::Secret, _) => {
-            Place::Secret
-        }
+        (
+            Place::Credential
+            | Place::Header
+            | Place::App
+            | Place::Token
+            | Place::Seal
+            | Place::Secret,
+            _,
+        ) => Place::Secret,
     }
 }
 
@@ -220,7 +235,7 @@ fn scalar(node: &Node, text: &str, place: Place, hidden: &mut Vec<Range<usize>>)
     match place {
         Place::Open | Place::Names | Place::Test | Place::Token => {}
         Place::Credential if text == "none" => return,
-        Place::Credential | Place::Header | Place::App | Place::Secret => {
+        Place::Credential | Place::Header | Place::App | Place::Seal | Place::Secret => {
             return hidden.push(written);
         }
     }

@@ -121,6 +121,12 @@ const VAULTS: [(&str, &str); 3] = [
     (".vault.azure.cn", "https://vault.azure.cn"),
 ];
 
+/// Whether a text is surely the identifier of a secret, and not a secret in its place.
+pub(super) fn is_vault_secret(text: &str) -> bool {
+    text.parse()
+        .is_ok_and(|url| VaultSecret::read(&url).is_ok())
+}
+
 impl VaultSecret {
     fn read(url: &Uri) -> Result<Self, &'static str> {
         let host = url.host().unwrap_or_default().to_ascii_lowercase();
@@ -170,12 +176,12 @@ impl VaultSecret {
 
 /// A secret stands in the file. Its value is never repeated, here or in the line that is shown.
 pub(super) fn literal_secret<'d>(span: &Span, d: &'d mut Diagnostics) -> &'d mut Diagnostic {
-    d.error(span, "a literal secret in a policy file")
+    d.error(span, "a literal secret in this file")
         .label("whoever can read this file can use it: withdraw it")
 }
 
 fn by_reference(span: &Span, d: &mut Diagnostics) {
-    d.error(span, "a secret must not stand in a policy file")
+    d.error(span, "a secret must not stand in this file")
         .label("if this is a real one, withdraw it")
         .help(
             "put it into Key Vault, a file or an environment variable and write `{ keyVault: .. }`, `{ file: .. }` or `{ env: .. }`",

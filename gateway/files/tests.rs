@@ -335,18 +335,18 @@ fn urls_are_taken_only_where_they_lead_somewhere_safe() {
         (
             "function",
             "https://x?code=1",
-            Some("a literal secret in a policy file"),
+            Some("a literal secret in this file"),
         ),
         ("logicApp", "https://x?api-version=2016-10-01", None),
         (
             "logicApp",
             "https://x?api-version=1;s%69g=1",
-            Some("a literal secret in a policy file"),
+            Some("a literal secret in this file"),
         ),
         (
             "logicApp",
             "https://x?SP=1",
-            Some("a literal secret in a policy file"),
+            Some("a literal secret in this file"),
         ),
     ] {
         let text = format!("backends: {{ a: {{ {kind}: '{url}', credential: none }} }}");
@@ -362,6 +362,41 @@ fn urls_are_taken_only_where_they_lead_somewhere_safe() {
             usize::from(message.is_none()),
             "{url}"
         );
+    }
+}
+
+#[test]
+fn a_secret_that_stands_in_gateway_yaml_is_refused_and_not_repeated() {
+    for written in [
+        "seal: Pl4nted",
+        "seal: [Pl4nted]",
+        "seal: { Pl4nted }",
+        "seal: { key: Pl4nted }",
+        "seal: { keys: Pl4nted }",
+        "seal: { keys: [Pl4nted] }",
+        "seal: { keys: [{ keyVault: Pl4nted }] }",
+        "seal: { keys: [{ keyVault: { url: Pl4nted } }] }",
+        "seal: { keys: [{ file: a, key: Pl4nted }] }",
+        "seal: { keys: [{ env: Pl4nted/ }] }",
+        "seals: { keys: [Pl4nted] }",
+        "Seal: { Key: Pl4nted }",
+        "telemetry: { fingerprintKey: Pl4nted }",
+        "telemetry: { fingerprintKey: [Pl4nted] }",
+        "telemetry: { fingerprintKey: { file: a, key: Pl4nted } }",
+        "telemetry: { fingerprintKey: { keyVault: Pl4nted } }",
+        "telemetry: { fingerprintkey: Pl4nted }",
+        "telemetry: { fingerprint-keys: Pl4nted }",
+        "fingerprintKey: Pl4nted",
+        "keyVault: { secret: Pl4nted }",
+        "keyVault: { key: 'https://a.vault.azure.net/secrets/a?code=Pl4nted' }",
+    ] {
+        let text = format!(
+            "listen: {{ address: 1.2.3.4:1, tls: platform }}\npolicies: a\nentra: {{}}\n{written}\n"
+        );
+        let (_, diagnostics) = gateway(&text);
+        assert!(diagnostics.has_errors(), "{written}");
+        let rendered = diagnostics.render();
+        assert!(!rendered.contains("Pl4nted"), "{written}: {rendered}");
     }
 }
 

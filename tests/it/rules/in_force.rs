@@ -139,7 +139,7 @@ fn the_page_holds_no_secret_not_even_one_that_stands_in_the_wrong_place() {
         stage.gateway().reloads().borrow().refused == 1
     });
     let told = page(&stage);
-    let fault = "a secret must not stand in a policy file";
+    let fault = "a secret must not stand in this file";
     assert_eq!(told["candidate"]["diagnostics"][0]["message"], fault);
     assert_eq!(told["lastRefused"]["diagnostics"][0]["message"], fault);
     assert!(!told.to_string().contains("planted"), "{told}");
