@@ -193,6 +193,7 @@ fn circumstances(headers: &HeaderMap) -> Circumstances<'_> {
         host: "api.contoso.com",
         path: "/",
         headers,
+        keys: KeyParameters::NONE,
         version: http::Version::HTTP_11,
         parameters: &[],
         known: None,
@@ -213,7 +214,7 @@ fn decisions(c: &mut Criterion) {
                     .expect("matched");
                 matched
                     .decide(Ok(Arc::clone(&principal)), &circumstances(&headers))
-                    .enforce(KeyParameters::NONE, Duration::ZERO)
+                    .enforce()
                     .expect("allowed")
             });
         });
@@ -231,9 +232,7 @@ fn limits(c: &mut Criterion) {
         .expect("matched");
     let headers = HeaderMap::new();
     let decision = matched.decide(Ok(principal), &circumstances(&headers));
-    let authorized = decision
-        .enforce(KeyParameters::NONE, Duration::ZERO)
-        .expect("allowed");
+    let authorized = decision.enforce().expect("allowed");
     let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
     c.bench_function("rate limit", |b| {
         b.iter(|| {

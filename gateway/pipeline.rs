@@ -133,8 +133,7 @@ async fn forward(
     see_keys(&request, &decision, &snapshot, now, ride);
     let decision = decision.map_err(|unrouted| unrouted.denial)?;
     let opened = opened.transpose()?;
-    let brought = request.key_parameters_seen();
-    let authorized = decision.enforce(brought, now.unix)?;
+    let authorized = decision.enforce()?;
     let slot = snapshot.limits.admit(&authorized, arrival.client.ip())?;
     let backend = snapshot.backends.of(&authorized);
     let signed = opened

@@ -24,7 +24,7 @@ use http::{HeaderMap, Method, Uri, Version};
 
 pub use self::headers::{remove_spellings, strip_response, strip_trailers};
 pub use self::keys::{KeptParameters, KeyHeaders, KeyParameters};
-pub use self::names::{caller_may_send, folds_alike, must_arrive};
+pub use self::names::{caller_may_send, folds_alike, gateway_writes, must_arrive};
 
 pub(crate) use self::percent::escape;
 pub(crate) use self::urls::{URL_FIELDS, text_carries_key};

@@ -63,6 +63,12 @@ pub fn must_arrive(name: &HeaderName) -> bool {
     folds_to(name.as_str().as_bytes(), "x-arr-log-id")
 }
 
+/// Whether the gateway writes a field of this name, in any spelling, whatever the caller sent.
+pub fn gateway_writes(name: &HeaderName) -> bool {
+    let is_id = folds_to(name.as_str().as_bytes(), "x-request-id");
+    !caller_may_send(name) || must_arrive(name) || is_id
+}
+
 /// Whether `name` is `text` to a reader who ignores letter case and takes every character that is
 /// no letter or digit for `-`. `text` is in lower case.
 pub(super) fn folds_to(name: &[u8], text: &str) -> bool {

@@ -257,6 +257,10 @@ fn at(recorded: &mut Recorded, now: Duration) {
 
 /// What becomes of a request, and why. `None` if it is decided as before.
 fn becomes(recorded: &Recorded, read: &Read) -> Option<(Becomes, String)> {
+    if recorded.unopened {
+        // No policy opens it either.
+        return None;
+    }
     let trial = |hopeful| {
         let mut known = recorded.known.clone();
         known.hopeful = hopeful;

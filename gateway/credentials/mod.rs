@@ -103,7 +103,11 @@ impl Credential {
         signed: Signed,
     ) -> Result<Presented, Denial> {
         if self.yields_to(signed) {
-            return Ok(Presented(Carried::InTheUrl));
+            let name = match self {
+                Self::Header { name, .. } => Some(name.clone()),
+                Self::None | Self::Token(_) | Self::Sas(_) => None,
+            };
+            return Ok(Presented(Carried::InTheUrl(name)));
         }
         Ok(Presented(match self {
             Self::None => Carried::Nothing,
@@ -180,8 +184,9 @@ pub struct Presented(Carried);
 pub enum Carried {
     /// There is none.
     Nothing,
-    /// The URL is signed already.
-    InTheUrl,
+    /// The URL is signed already. A field of this name would carry the credential otherwise; the caller's own
+    /// must not take its place.
+    InTheUrl(Option<HeaderName>),
     /// A field to set on the request, replacing what stands there. The value is marked sensitive.
     Field(HeaderName, HeaderValue),
     /// Parameters to add to the query.
@@ -199,11 +204,11 @@ impl Presented {
         matches!(self.0, Carried::Field(..) | Carried::Query(_))
     }
 
-    /// The name of the field that carries it, if one does.
+    /// The name of the field that carries it, or would if the URL did not.
     pub fn name(&self) -> Option<&HeaderName> {
         match &self.0 {
-            Carried::Field(name, _) => Some(name),
-            Carried::Nothing | Carried::InTheUrl | Carried::Query(_) => None,
+            Carried::Field(name, _) | Carried::InTheUrl(Some(name)) => Some(name),
+            Carried::Nothing | Carried::InTheUrl(None) | Carried::Query(_) => None,
         }
     }
 

@@ -152,17 +152,18 @@ fn place(table: &mut Table<'_>, d: &mut Diagnostics) -> Option<(BackendKind, Spa
 
 fn backend_url(node: &Node, kind: BackendKind, d: &mut Diagnostics) -> Option<Uri> {
     let url = url(node, d)?;
-    let Some(query) = url.query() else {
-        return Some(url);
-    };
+    let query = url.query().unwrap_or_default();
     let names: Vec<String> = query.split(['&', ';']).map(parameter_name).collect();
-    if names.iter().any(|name| is_key_like(name)) {
+    let mut of_segments = url.path().split(';').skip(1).map(parameter_name);
+    let mut of_query = names.iter();
+    if of_segments.any(|name| is_key_like(&name)) || of_query.any(|name| is_key_like(name)) {
         literal_secret(&node.span, d).help(
             "leave the signature or key out of the URL: the gateway calls with the `credential`",
         );
         return None;
     }
     match kind {
+        _ if url.query().is_none() => Some(url),
         BackendKind::LogicApp if names.iter().eq(["api-version"]) => Some(url),
         BackendKind::LogicApp => refuse_query(
             &node.span,

@@ -345,6 +345,11 @@ fn urls_are_taken_only_where_they_lead_somewhere_safe() {
         ),
         (
             "logicApp",
+            "https://x/y;Sig=1/z",
+            Some("a literal secret in this file"),
+        ),
+        (
+            "logicApp",
             "https://x?SP=1",
             Some("a literal secret in this file"),
         ),

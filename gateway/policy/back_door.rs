@@ -6,7 +6,7 @@ use super::path::fold;
 /// Beginnings of paths, each whole segments, in lower case.
 /// <https://learn.microsoft.com/azure/azure-functions/security-concepts>, the host's controllers, and
 /// <https://github.com/projectkudu/kudu/wiki/REST-API>
-const DOORS: [&str; 28] = [
+const DOORS: [&str; 33] = [
     "/admin",
     "/runtime/webhooks",
     "/.auth",
@@ -30,6 +30,11 @@ const DOORS: [&str; 28] = [
     "/api/webjobs",
     "/api/hooks",
     "/api/diagnostics",
+    "/api/settings",
+    "/api/environment",
+    "/api/functions/admin",
+    "/api/jobs",
+    "/api/logs",
     "/debugconsole",
     "/processexplorer",
     "/webssh",
@@ -56,6 +61,15 @@ pub(super) fn door(path: &str) -> Option<&'static str> {
         start.is_some_and(|start| start.eq_ignore_ascii_case(door))
             && matches!(follows, None | Some(b'/'))
     })
+}
+
+/// Whether a path is that of the interface by which a Standard app's workflows are managed: who may call it
+/// has their callback URLs. <https://learn.microsoft.com/azure/logic-apps/logic-apps-limits-and-configuration>
+pub(super) fn is_management(path: &str) -> bool {
+    const WORKFLOWS: &str = "/runtime/webhooks/workflow/api";
+    let folded = fold(path);
+    let rest = folded.strip_prefix(WORKFLOWS);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// What a route in front of a Functions app may reach.

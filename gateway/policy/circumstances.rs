@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, Version};
 
 use super::condition::{Fact, Facts, Failure, Field, Value};
 use super::rule::comparable;
-use crate::canonical;
+use crate::canonical::{self, KeyParameters};
 use crate::entra::{Groups, Principal};
 
 /// The circumstances of a request. Borrowed, and made once a request.
@@ -27,6 +27,8 @@ pub struct Circumstances<'r> {
     pub path: &'r str,
     /// The fields that may be passed on.
     pub headers: &'r HeaderMap,
+    /// The signatures and keys that the URL holds, by their names.
+    pub keys: KeyParameters,
     /// The version of HTTP that the caller speaks.
     pub version: Version,
     /// The parameters of the route's path, once a route has matched.
@@ -42,6 +44,8 @@ pub struct Known {
     pub headers: BTreeSet<Box<str>>,
     /// The claims that are known to be there or not.
     pub claims: BTreeSet<Box<str>>,
+    /// The signatures and keys that the URL held, but for those that its route kept then.
+    pub keys: KeyParameters,
     /// Whether a condition that asks for something else is taken as the caller would have it: true in an
     /// allow rule, false in a deny rule. Otherwise it is taken the other way. Deciding once with each shows
     /// whether it matters.
@@ -58,6 +62,7 @@ impl<'r> Circumstances<'r> {
             host: request.host(),
             path: request.path(),
             headers: request.headers(),
+            keys: request.key_parameters_seen(),
             version: request.version(),
             parameters: &[],
             known: None,

@@ -98,8 +98,8 @@ fn route(
     let allow = rules::compile(Effect::Allow, &route.allow, names, diagnostics);
     let deny = rules::compile(Effect::Deny, &route.deny, names, diagnostics);
     let rewrite = rewritten(route, diagnostics);
-    let kept = kept(route, diagnostics);
     let backend_as_written = written_backend(document, route);
+    let kept = kept(route, backend_as_written, diagnostics);
     let claim_headers = claim_headers(route, names, diagnostics);
     check_credentials(route, backend_as_written, diagnostics);
     let (allow, deny) = (allow?, deny?);
@@ -127,6 +127,7 @@ fn route(
         deny,
         mode: route.mode.as_ref().map_or(Mode::Enforce, |mode| mode.value),
         owner: text(&route.owner),
+        behind_a_host: backend_as_written.is_some_and(|backend| backend.kind != BackendKind::Http),
         guard: backend_as_written.and_then(|backend| guard(backend, route, rewrite.as_ref())),
         rewrite: rewrite?,
         kept,
@@ -228,7 +229,7 @@ fn claim_headers(
     let mut read: Vec<(HeaderName, Box<str>)> = Vec::new();
     for written in &route.claim_headers {
         let name = &written.name;
-        if !canonical::caller_may_send(&name.value) || canonical::must_arrive(&name.value) {
+        if canonical::gateway_writes(&name.value) {
             diagnostics
                 .error(
                     &name.span,
@@ -358,11 +359,28 @@ fn is_canonical(path: &str) -> bool {
     canonical::canonical_path(path).is_ok_and(|canonical| canonical == path)
 }
 
-fn kept(route: &files::Route, diagnostics: &mut Diagnostics) -> KeptParameters {
+fn kept(
+    route: &files::Route,
+    backend: Option<&files::Backend>,
+    diagnostics: &mut Diagnostics,
+) -> KeptParameters {
     let mut kept = KeptParameters::default();
+    let signs =
+        backend.filter(|backend| matches!(backend.credential.value, Credential::Sas { .. }));
     for name in &route.keep_parameters {
         match KeptParameters::named(&name.value) {
-            Some(parameter) => kept = kept.with(parameter),
+            Some(parameter) => {
+                if let (Some(backend), true) = (signs, parameter != KeptParameters::CODE) {
+                    diagnostics
+                        .error(
+                            &name.span,
+                            "the signature for this backend brings this parameter itself",
+                        )
+                        .also(&backend.credential.span, "in the `sas` that is given to it")
+                        .help("remove it: which of two the backend would believe, nobody knows");
+                }
+                kept = kept.with(parameter);
+            }
             None => {
                 diagnostics
                     .error(&name.span, format!("`{}` is passed on anyway", name.value))

@@ -2,13 +2,11 @@
 //! applies. What acts and what is only recorded is told apart in [`Decision::enforce`].
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::circumstances::Circumstances;
 use super::refusal;
 use super::routes::{Matched, Route};
 use super::rule::{Rule, RuleId, Verdict};
-use crate::canonical::KeyParameters;
 use crate::denial::{Denial, Reason};
 use crate::entra::Principal;
 use crate::files::Mode;
@@ -39,7 +37,8 @@ pub enum Grounds {
 pub struct Refusal {
     denial: Denial,
     rule: Option<RuleId>,
-    /// Whoever else a route that only reports lets in, a sealed URL is its caller's alone.
+    /// Whoever else a route that only reports lets in: a sealed URL is its caller's alone, and `sas: reject`
+    /// is no rule.
     acts_always: bool,
 }
 
@@ -111,11 +110,24 @@ impl<'p> Matched<'p> {
             }
         };
         let (verdict, rehearsed) = verdict;
-        Decision {
+        let accepted = route.accepts_keys(&circumstances);
+        let decision = Decision {
             matched: self,
             principal,
             verdict,
             rehearsed,
+        };
+        // Last, and for whomever the mode lets in: who may not call learns nothing of it.
+        match accepted {
+            Err(denial) if decision.lets_in() => Decision {
+                verdict: Err(Refusal {
+                    denial,
+                    rule: None,
+                    acts_always: true,
+                }),
+                ..decision
+            },
+            Err(_) | Ok(()) => decision,
         }
     }
 }
@@ -287,19 +299,15 @@ impl<'p> Decision<'p> {
 
     /// Turns the decision into the proof or the refusal. Here, and nowhere else, the route's mode acts.
     ///
-    /// What a request brings in its URL is looked at last, and whatever the mode: who may not call learns
-    /// nothing of it.
-    ///
     /// # Errors
-    /// The denial, if the policy keeps the request out, or refuses the keys that it `brought`.
-    pub fn enforce(self, brought: KeyParameters, now: Duration) -> Result<Authorized<'p>, Denial> {
+    /// The denial, if the policy keeps the request out.
+    pub fn enforce(self) -> Result<Authorized<'p>, Denial> {
         let grounds = match (self.verdict, self.matched.route.mode) {
             (Ok(grounds), Mode::Enforce | Mode::ReportOnly) => grounds,
             (Err(refusal), Mode::ReportOnly) if refusal.acts_always => return Err(refusal.denial),
             (Err(_), Mode::ReportOnly) => Grounds::ReportOnly,
             (Err(refusal), Mode::Enforce) => return Err(refusal.denial),
         };
-        self.matched.route.accepts_keys(brought, now)?;
         Ok(Authorized {
             matched: self.matched,
             principal: self.principal,

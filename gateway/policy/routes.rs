@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::back_door::{Guard, door};
+use super::back_door::{Guard, door, is_management};
+use super::circumstances::Circumstances;
 use super::condition::Condition;
 use super::follow::Bound;
 use super::method::{self, MethodSet};
@@ -14,7 +15,7 @@ use super::rewrite::Rewrite;
 use super::rule::{Effect, Rule, RuleId};
 use super::rule_set::RuleSet;
 use super::tree::{Tree, Values};
-use crate::canonical::{KeptParameters, KeyParameters, canonical_path};
+use crate::canonical::{KeptParameters, canonical_path};
 use crate::denial::{Denial, Reason, allow_field};
 use crate::entra::Principal;
 use crate::files::{Mode, Span, hexadecimal};
@@ -48,6 +49,8 @@ pub struct Route {
     pub(super) kept: KeptParameters,
     /// In front of a Functions app: what of the host's own paths it may reach.
     pub(super) guard: Option<Guard>,
+    /// Whether the backend is a Functions host, as that of a Standard Logic App is too.
+    pub(super) behind_a_host: bool,
     /// From when on requests with keys in their URLs are refused; never where it is absent.
     pub(super) rejects_keys_from: Option<Duration>,
     pub(super) forwards_caller_token: bool,
@@ -58,15 +61,14 @@ pub struct Route {
     pub(super) span: Span,
 }
 
-/// In which answers' bodies URLs with keys are sealed.
+/// In which answers' bodies URLs with keys are sealed. Of these, what cannot be read is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SealsBody {
     /// In none.
     Never,
-    /// In those of 202, with which Functions and Logic Apps hand out links to what goes on, as far as they
-    /// can be read.
+    /// In those of 202, with which Functions and Logic Apps hand out links to what goes on.
     Accepted,
-    /// In all; what cannot be read is refused.
+    /// In all.
     Always,
 }
 
@@ -166,17 +168,26 @@ impl Route {
         &self.claim_headers
     }
 
-    /// Whether a sealed URL of this route's may lead to a path at the backend. The host's extensions hand
-    /// out URLs of their own; nothing hands out those by which it is administered.
+    /// Whether a sealed URL of this route's may lead to a path at the backend, which must be one that no
+    /// reader could take for another. A host's extensions hand out URLs of their own; nothing hands out those
+    /// by which the host, or a Standard app's workflows, are administered.
     pub(super) fn may_be_followed_to(&self, path: &str) -> bool {
-        self.guard.is_none() || matches!(door(path), None | Some("/runtime/webhooks"))
+        let Ok(path) = canonical_path(path) else {
+            return false;
+        };
+        let may = |door: Option<&str>| match door {
+            None => true,
+            Some("/runtime/webhooks") => !is_management(&path),
+            Some(_) => false,
+        };
+        !self.behind_a_host || may(door(&path))
     }
 
-    /// Whether a request may bring these keys in its URL, at this time since the Unix epoch.
-    pub(super) fn accepts_keys(&self, brought: KeyParameters, now: Duration) -> Result<(), Denial> {
-        let keys = brought.keys().without(self.kept);
+    /// Whether a request may bring the keys that are in its URL, at the time when it comes.
+    pub(super) fn accepts_keys(&self, circumstances: &Circumstances<'_>) -> Result<(), Denial> {
+        let keys = circumstances.keys.keys().without(self.kept);
         match self.rejects_keys_from {
-            Some(from) if now >= from && !keys.is_empty() => {
+            Some(from) if circumstances.now >= from && !keys.is_empty() => {
                 let names: Vec<_> = keys.names().collect();
                 Err(Denial::from(Reason::KeyInUrl)
                     .expected("a URL without signature or key", names.join(", ")))

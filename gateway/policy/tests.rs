@@ -8,6 +8,7 @@ use http::Method;
 use proptest::prelude::*;
 
 use super::*;
+use crate::canonical::KeyParameters;
 use crate::denial::Reason;
 use crate::entra::{ClaimRules, Version, simulate};
 use crate::files::{Diagnostics, parse_policies};
@@ -206,6 +207,125 @@ fn every_fault_of_a_policy_is_told_with_its_place() {
 }
 
 #[test]
+fn what_a_route_cannot_give_to_its_backend_is_refused() {
+    const BACKENDS: &str = "
+tenants: { contoso: 11111111-1111-1111-1111-111111111111 }
+audiences: [api://gateway]
+backends:
+  keyed: { http: http://127.0.0.1:9000, credential: { header: { name: x-api-key, value: { env: K } } } }
+  own: { http: http://127.0.0.1:9000, credential: { header: { name: authorization, value: { env: K } } } }
+  token: { http: http://127.0.0.1:9000, credential: { managedIdentity: { resource: 'api://b' } } }
+  sas: { logicApp: 'https://b.logic.azure.com/workflows/w', credential: { sas: { env: K } } }
+";
+    const ALLOW: &str = "allow: [{ tenants: [contoso] }]";
+    for (route, message) in [
+        (
+            "backend: keyed, claimHeaders: { x-department: d }, keepParameters: [se]",
+            None,
+        ),
+        ("backend: keyed, forwardCallerToken: true", None),
+        ("backend: sas, keepParameters: [code]", None),
+        (
+            "backend: sas, keepParameters: [SE]",
+            Some("the signature for this backend brings this parameter itself"),
+        ),
+        (
+            "backend: sas, forwardCallerToken: true",
+            Some("the caller's token cannot go to this backend"),
+        ),
+        (
+            "backend: token, forwardCallerToken: true",
+            Some("the caller's token cannot go to this backend"),
+        ),
+        (
+            "backend: own, forwardCallerToken: true",
+            Some("the caller's token cannot go to this backend"),
+        ),
+        (
+            "backend: keyed, claimHeaders: { X-Api_Key: d }",
+            Some("backend `keyed` is given its credential in this header"),
+        ),
+        (
+            "backend: keyed, claimHeaders: { x-arr-log-id: d }",
+            Some("the gateway or the platform writes this header itself"),
+        ),
+        (
+            "backend: keyed, claimHeaders: { X-Request_Id: d }",
+            Some("the gateway or the platform writes this header itself"),
+        ),
+        (
+            "backend: keyed, claimHeaders: { x-ms-client-principal-id: d }",
+            Some("this header cannot carry a claim"),
+        ),
+        (
+            "backend: keyed, claimHeaders: { x-a-b: d, x-a_b: e }",
+            Some("some backends take this header and another here for one"),
+        ),
+    ] {
+        let text = format!(
+            "{BACKENDS}routes: {{ r: {{ match: {{ methods: [GET], path: /r }}, {route}, {ALLOW} }} }}"
+        );
+        let mut diagnostics = Diagnostics::new();
+        let document = parse_policies(&[(Path::new("p.yaml"), &text)], &mut diagnostics);
+        let policy = compile(&document, &mut diagnostics);
+        assert_eq!(policy.is_none(), message.is_some(), "{route}");
+        let rendered = diagnostics.render();
+        match message {
+            Some(message) => assert!(rendered.contains(message), "{route}: {rendered}"),
+            None => assert!(!diagnostics.has_errors(), "{rendered}"),
+        }
+    }
+}
+
+#[test]
+fn a_route_refuses_keys_in_urls_from_its_date_on_and_whatever_its_mode() {
+    let policy = policy(
+        "
+  now: { match: { methods: [GET], path: /now }, backend: b, public: true, sas: reject }
+  watched: { match: { methods: [GET], path: /watched }, backend: b, mode: reportOnly, sas: reject, allow: [{ tenants: [contoso] }] }
+  closed: { match: { methods: [GET], path: /closed }, backend: b, sas: reject, allow: [{ tenants: [contoso] }] }
+  then: { match: { methods: [GET], path: /then }, backend: b, public: true, rejectFrom: 1970-01-01T00:00:10Z }
+  kept: { match: { methods: [GET], path: /kept }, backend: b, public: true, sas: reject, keepParameters: [code] }
+  stripped: { match: { methods: [GET], path: /stripped }, backend: b, public: true }
+",
+    );
+    let (sig, code) = (KeyParameters::SIG, KeyParameters::CODE);
+    let headers = http::HeaderMap::new();
+    for (path, keys, time, refused) in [
+        ("/now", sig, 0, Some(Reason::KeyInUrl)),
+        ("/now", KeyParameters::SE, 0, None),
+        ("/now", KeyParameters::NONE, 0, None),
+        ("/watched", code, 0, Some(Reason::KeyInUrl)),
+        ("/watched", KeyParameters::NONE, 0, None),
+        ("/closed", sig, 0, Some(Reason::TokenMissing)),
+        ("/then", sig, 9, None),
+        ("/then", sig, 10, Some(Reason::KeyInUrl)),
+        ("/kept", code, 0, None),
+        ("/kept", sig.with(code), 0, Some(Reason::KeyInUrl)),
+        ("/stripped", sig, 0, None),
+    ] {
+        let circumstances = Circumstances {
+            now: Duration::from_secs(time),
+            client: std::net::Ipv4Addr::LOCALHOST.into(),
+            method: &Method::GET,
+            host: "h",
+            path,
+            headers: &headers,
+            keys,
+            version: http::Version::HTTP_11,
+            parameters: &[],
+            known: None,
+        };
+        let matched = policy.find("h", &Method::GET, path).expect("matched");
+        let decision = matched.decide(Err(Reason::TokenMissing.into()), &circumstances);
+        let lets_in = decision.lets_in();
+        let denial = decision.enforce().err().map(|denial| denial.reason());
+        assert_eq!(denial, refused, "{path} {keys:?} {time}");
+        assert_eq!(lets_in, refused.is_none(), "{path}");
+    }
+}
+
+#[test]
 fn a_policy_without_an_audience_or_for_personal_accounts_is_refused() {
     let text = NAMES.replace("audiences: [api://gateway]", "").replace(
         "11111111-1111-1111-1111-111111111111",
@@ -283,6 +403,7 @@ proptest! {
             host: "h",
             path: "/a",
             headers: &headers,
+            keys: KeyParameters::NONE,
             version: http::Version::HTTP_11,
             parameters: &[],
             known: None,

@@ -103,7 +103,7 @@ impl BodySealer {
         match std::mem::replace(&mut self.token, Token::Whole) {
             Token::Whole => self.whole(token, out),
             Token::Long => {
-                let safe = self.before_key(token).unwrap_or(token);
+                let safe = self.before_key(token, true).unwrap_or(token);
                 out.extend_from_slice(safe);
             }
             Token::Dropped => {}
@@ -116,7 +116,7 @@ impl BodySealer {
         if self.token == Token::Dropped {
             return piece.len();
         }
-        if let Some(safe) = self.before_key(piece) {
+        if let Some(safe) = self.before_key(piece, self.token == Token::Long) {
             out.extend_from_slice(safe);
             self.token = Token::Dropped;
             return piece.len();
@@ -128,13 +128,14 @@ impl BodySealer {
         end
     }
 
-    /// What of a piece stands before its first key; `None` if there is no key.
-    fn before_key<'p>(&mut self, piece: &'p [u8]) -> Option<&'p [u8]> {
+    /// What of a piece stands before its first key; `None` if there is no key. In a later piece of a token,
+    /// the URL may have begun in one before it.
+    fn before_key<'p>(&mut self, piece: &'p [u8], is_later: bool) -> Option<&'p [u8]> {
         if !may_carry_key(piece) {
             return None;
         }
-        let spelt = Spelt::unpacked(piece, self.text);
-        let first = keys::first(&spelt, self.sealer.kept)?;
+        let spelt = Spelt::unpacked(piece);
+        let first = keys::first_in(&spelt, self.sealer.kept, is_later)?;
         self.caught += Caught::WITHHELD;
         piece.get(..first)
     }
@@ -144,7 +145,7 @@ impl BodySealer {
             self.methods = methods_by(token);
         }
         let keyed = match may_carry_key(token) {
-            true => url::keyed(&Spelt::unpacked(token, self.text), self.sealer.kept),
+            true => url::keyed(&Spelt::unpacked(token), self.sealer.kept),
             false => None,
         };
         match keyed {

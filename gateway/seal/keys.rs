@@ -6,6 +6,9 @@ use std::str;
 use super::spelling::Spelt;
 use crate::canonical::{self, KeptParameters, KeyParameters};
 
+/// How many URLs a URL may be a parameter within, each encoding it once more.
+const LEVELS: usize = 5;
+
 /// The keys that the parameters in a text name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Keys {
@@ -19,9 +22,12 @@ pub(super) struct Keys {
 /// before `=` and names one, in any spelling. `;` separates only in what looks like a URL: an error of
 /// `status=failed;code=7` is none.
 pub(super) fn find(text: &[u8], kept: KeptParameters) -> Option<Keys> {
+    find_in(text, kept, false)
+}
+
+fn find_in(text: &[u8], kept: KeptParameters, mut like_url: bool) -> Option<Keys> {
     let mut keys: Option<Keys> = None;
     let mut separator = None;
-    let mut like_url = false;
     for (at, byte) in text.iter().enumerate() {
         match byte {
             b'?' | b'&' | b'#' => {
@@ -49,8 +55,21 @@ pub(super) fn find(text: &[u8], kept: KeptParameters) -> Option<Keys> {
 /// Where the first key begins in the text that was sent, be it in a URL that is a parameter of
 /// another one, with its percent codes.
 pub(super) fn first(text: &Spelt, kept: KeptParameters) -> Option<usize> {
-    let found = |text: &Spelt| Some(text.sent_at(find(&text.text, kept)?.first));
-    found(text).or_else(|| found(&text.percent_decoded()?))
+    first_in(text, kept, false)
+}
+
+/// The same in a piece of a text, which may be a piece of a URL.
+pub(super) fn first_in(text: &Spelt, kept: KeptParameters, like_url: bool) -> Option<usize> {
+    let found = |text: &Spelt| Some(text.sent_at(find_in(&text.text, kept, like_url)?.first));
+    let mut decoded = None;
+    for _ in 0..LEVELS {
+        let text = decoded.as_ref().unwrap_or(text);
+        if let Some(first) = found(text) {
+            return Some(first);
+        }
+        decoded = Some(text.percent_decoded()?);
+    }
+    None
 }
 
 /// Whether there is a key in the text, or in a URL that is a parameter of another one.
@@ -85,6 +104,8 @@ mod tests {
             "?x_functions_key=s",
             "?next=https%3A%2F%2Fb%2Fx%3Fsig%3Ds",
             "https%3A%2F%2Fb%2Fx%3Fsig%3Ds",
+            "?state=redir%3D%252Fapi%252Fx%253Fcode%253Ds",
+            "?a=%25252Fx%25253Fsig%25253Ds",
         ] {
             assert!(carries(text.as_bytes(), KeptParameters::NONE), "{text}");
         }
@@ -116,7 +137,7 @@ mod tests {
     #[test]
     fn the_first_key_is_found_where_it_was_sent() {
         let text = br"https:\/\/b\/x?a=1\u0026sig=s\u0026code=k";
-        let spelt = Spelt::unpacked(text, super::super::scan::Text::Json);
+        let spelt = Spelt::unpacked(text);
         assert_eq!(first(&spelt, KeptParameters::NONE), Some(18));
         let keys = find(&spelt.text, KeptParameters::NONE).expect("keys");
         assert_eq!(keys.named, KeyParameters::SIG.with(KeyParameters::CODE));

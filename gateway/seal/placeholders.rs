@@ -74,7 +74,12 @@ fn pieces(target: &str) -> Vec<Piece<'_>> {
 /// The name in the braces at the front of `text`. One that is a key's name would be taken for the key
 /// where the follower's query is read, so it is none.
 fn name_at(text: &str) -> Option<&str> {
-    let (name, _) = text.strip_prefix('{')?.split_once('}')?;
+    let text = text.strip_prefix('{')?;
+    let end = text
+        .bytes()
+        .take(LONGEST + 1)
+        .position(|byte| byte == b'}')?;
+    let name = text.get(..end)?;
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     let fits = (1..=LONGEST).contains(&name.len()) && name.bytes().all(is_name);
     (fits && KeyParameters::named(name).is_none()).then_some(name)

@@ -1,7 +1,7 @@
 //! Where a text's tokens end. No URL holds white space, quotes, angle brackets or control characters,
 //! so they part tokens, and so does an escape that stands for one of them, as a whole.
 
-use super::spelling::{Escape, entity, json_escape};
+use super::spelling::{Escape, json_escape};
 
 /// What kind of text a body is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,15 +54,6 @@ impl Text {
             at += unit.length;
         }
         at
-    }
-
-    /// The escape at the front of `rest`: the byte it stands for, and its length.
-    pub(super) fn code(self, rest: &[u8]) -> Option<(u8, usize)> {
-        match (json_escape(rest), self) {
-            (Escape::Of(byte, length), _) => Some((byte, length)),
-            (_, Self::Plain) => entity(rest),
-            (_, Self::Json) => None,
-        }
     }
 
     fn unit(self, rest: &[u8]) -> Option<Unit> {

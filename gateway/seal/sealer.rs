@@ -26,6 +26,9 @@ const SINGLE: [HeaderName; 4] = [
     HeaderName::from_static("azure-asyncoperation"),
 ];
 
+/// The longest target of a sealed URL in bytes: with room for the rest of a request line of 8 KiB.
+const LONGEST: usize = 8 * 1024 - 64;
+
 /// What seals the URLs of one answer. It owns all it needs, for the body outlives the call.
 #[derive(Clone, Debug)]
 pub struct Sealer {
@@ -142,7 +145,9 @@ impl Sealer {
             signed,
             expires: self.expires,
         })?;
-        Some(format!("{}{SEALED_PATH}{blob}{query}", self.gate))
+        let sealed = format!("{SEALED_PATH}{blob}{query}");
+        // Longer ones the gateway itself would refuse.
+        (sealed.len() <= LONGEST).then(|| format!("{}{sealed}", self.gate))
     }
 
     fn target(&self, url: &str) -> Option<String> {
@@ -307,5 +312,8 @@ pub fn withhold(trailers: &mut HeaderMap) -> Caught {
 fn carries_key(name: &HeaderName, text: &str, kept: KeptParameters) -> bool {
     let kept = kept.with(KeyParameters::API_VERSION);
     let is_url = URL_FIELDS.contains(name) || text.contains("://");
-    (is_url && text_carries_key(text, kept)) || keys::carries(text.as_bytes(), kept)
+    let unpacked = || keys::first(&Spelt::unpacked(text.as_bytes()), kept).is_some();
+    (is_url && text_carries_key(text, kept))
+        || keys::carries(text.as_bytes(), kept)
+        || (text.contains(['\\', '&']) && unpacked())
 }

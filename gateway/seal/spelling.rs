@@ -1,7 +1,8 @@
 //! Other spellings of one text: JSON escapes, entities of HTML, percent codes. A key is looked for in
 //! what the last reader sees, and replaced where it stands in the bytes that were sent.
 
-use super::scan::Text;
+use std::str;
+
 use crate::canonical::escape;
 
 /// How often JSON within JSON is unpacked. Each level doubles the backslashes.
@@ -29,10 +30,10 @@ impl Spelt {
     }
 
     /// As its last reader sees it: escapes undone until none is left.
-    pub(super) fn unpacked(text: &[u8], kind: Text) -> Self {
+    pub(super) fn unpacked(text: &[u8]) -> Self {
         let mut spelt = Self::raw(text);
         for _ in 0..LEVELS {
-            match spelt.respelt(|rest| kind.code(rest)) {
+            match spelt.respelt(code) {
                 Some(next) => spelt = next,
                 None => break,
             }
@@ -72,6 +73,15 @@ impl Spelt {
     }
 }
 
+/// The escape or entity at the front of `rest`: the byte it stands for, and its length. HTML stands in JSON,
+/// and JSON in HTML.
+fn code(rest: &[u8]) -> Option<(u8, usize)> {
+    match json_escape(rest) {
+        Escape::Of(byte, length) => Some((byte, length)),
+        Escape::No | Escape::Cut => entity(rest),
+    }
+}
+
 /// What stands at a backslash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Escape {
@@ -87,7 +97,9 @@ pub(super) enum Escape {
 pub(super) fn json_escape(rest: &[u8]) -> Escape {
     match rest {
         [b'\\'] => Escape::Cut,
-        [b'\\', b'u', digits @ ..] => unicode_escape(digits),
+        [b'\\', b'u', digits @ ..] => unicode_escape(digits, 4),
+        // Of scripts alone; in JSON there is none, and so nothing is lost.
+        [b'\\', b'x', digits @ ..] => unicode_escape(digits, 2),
         [b'\\', letter, ..] => named_escape(*letter),
         _ => Escape::No,
     }
@@ -106,9 +118,9 @@ fn named_escape(letter: u8) -> Escape {
     Escape::Of(byte, 2)
 }
 
-fn unicode_escape(digits: &[u8]) -> Escape {
+fn unicode_escape(digits: &[u8], length: usize) -> Escape {
     let mut value = 0;
-    for count in 0..4 {
+    for count in 0..length {
         let Some(digit) = digits.get(count) else {
             return Escape::Cut;
         };
@@ -118,24 +130,45 @@ fn unicode_escape(digits: &[u8]) -> Escape {
         value = value << 4 | digit;
     }
     let byte = u8::try_from(value).ok().filter(u8::is_ascii);
-    Escape::Of(byte.unwrap_or(BEYOND_ASCII), 6)
+    Escape::Of(byte.unwrap_or(BEYOND_ASCII), length + 2)
 }
 
-/// The entity at the front of `rest`, of those that writers of HTML put into URLs.
-pub(super) fn entity(rest: &[u8]) -> Option<(u8, usize)> {
-    const ENTITIES: [(&[u8], u8); 5] = [
-        (b"&amp;", b'&'),
-        (b"&#38;", b'&'),
-        (b"&#x26;", b'&'),
-        (b"&#61;", b'='),
-        (b"&#x3d;", b'='),
+/// The entity at the front of `rest`, of those for what separates the parts of a URL, and of those by number:
+/// the byte that it stands for, and its length.
+fn entity(rest: &[u8]) -> Option<(u8, usize)> {
+    /// More digits than any entity has.
+    const LONGEST: usize = 12;
+    const NAMED: [(&[u8], u8); 6] = [
+        (b"amp", b'&'),
+        (b"equals", b'='),
+        (b"quest", b'?'),
+        (b"semi", b';'),
+        (b"num", b'#'),
+        (b"sol", b'/'),
     ];
-    let starts = |text: &[u8]| {
-        let front = rest.get(..text.len());
-        front.is_some_and(|front| front.eq_ignore_ascii_case(text))
+    let name = rest.strip_prefix(b"&")?;
+    let length = name.iter().take(LONGEST).position(|byte| *byte == b';')?;
+    let name = name.get(..length)?;
+    let byte = match name {
+        [b'#', b'x' | b'X', digits @ ..] => numbered(digits, 16)?,
+        [b'#', digits @ ..] => numbered(digits, 10)?,
+        name => {
+            let mut named = NAMED.iter();
+            let (_, byte) = named.find(|(known, _)| known.eq_ignore_ascii_case(name))?;
+            *byte
+        }
     };
-    let found = ENTITIES.iter().find(|(text, _)| starts(text));
-    found.map(|(text, byte)| (*byte, text.len()))
+    Some((byte, length + 2))
+}
+
+/// The ASCII character of this number.
+fn numbered(digits: &[u8], base: u32) -> Option<u8> {
+    let digits = str::from_utf8(digits).ok()?;
+    let unsigned = digits.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let number = u32::from_str_radix(digits, base)
+        .ok()
+        .filter(|_| unsigned)?;
+    u8::try_from(number).ok().filter(u8::is_ascii)
 }
 
 #[cfg(test)]
@@ -144,24 +177,27 @@ mod tests {
 
     #[test]
     fn escapes_are_undone_to_the_last_reader() {
-        for (sent, kind, unpacked) in [
-            (r"a\/b\u0026c", Text::Json, "a/b&c"),
-            (r"a\\/b\\u0026c", Text::Json, "a/b&c"),
-            (r"a\\\\u0026c", Text::Json, "a&c"),
-            (r"\u005cu0026", Text::Json, "&"),
-            (r"a\qb\u00", Text::Json, r"a\qb\u00"),
-            ("a&amp;b", Text::Json, "a&amp;b"),
-            ("a&amp;b&#x3D;", Text::Plain, "a&b="),
-            (r"a\u0026amp;b", Text::Plain, "a&b"),
+        for (sent, unpacked) in [
+            (r"a\/b\u0026c", "a/b&c"),
+            (r"a\\/b\\u0026c", "a/b&c"),
+            (r"a\\\\u0026c", "a&c"),
+            (r"\u005cu0026", "&"),
+            (r"a\qb\u00", r"a\qb\u00"),
+            ("a&amp;b", "a&b"),
+            ("a&amp;b&#x3D;", "a&b="),
+            ("&#x0026;s&#105;g&equals;", "&sig="),
+            ("&#+38;&#233;&#;&x;&", "&#+38;&#233;&#;&x;&"),
+            (r"\x26sig\x3d", "&sig="),
+            (r"a\u0026amp;b", "a&b"),
         ] {
-            let spelt = Spelt::unpacked(sent.as_bytes(), kind);
+            let spelt = Spelt::unpacked(sent.as_bytes());
             assert_eq!(spelt.text, unpacked.as_bytes(), "{sent}");
         }
     }
 
     #[test]
     fn every_byte_knows_where_it_began() {
-        let spelt = Spelt::unpacked(br"a\\u0026b\/c", Text::Json);
+        let spelt = Spelt::unpacked(br"a\\u0026b\/c");
         assert_eq!(spelt.text, b"a&b/c");
         let began: Vec<usize> = (0..=5).map(|index| spelt.sent_at(index)).collect();
         assert_eq!(began, [0, 1, 8, 9, 11, 12]);
@@ -179,6 +215,8 @@ mod tests {
             (r"\u00e9", Escape::Of(BEYOND_ASCII, 6)),
             (r"\u2126", Escape::Of(BEYOND_ASCII, 6)),
             (r"\u0x", Escape::No),
+            (r"\x2", Escape::Cut),
+            (r"\x26", Escape::Of(b'&', 4)),
             (r"\n", Escape::Of(b'\n', 2)),
             (r"\q", Escape::No),
             ("a", Escape::No),

@@ -675,12 +675,22 @@ fn a_token_too_long_for_a_url_passes_up_to_its_first_key() {
 }
 
 #[test]
-fn the_longest_url_is_sealed_and_a_longer_one_is_cut() {
+fn a_key_behind_a_semicolon_is_found_in_a_later_piece_of_a_long_url() {
+    let start = format!("https://{HOST}/;{}", "a".repeat(40_000));
+    let body = format!("{start};sig={SECRET}");
+    assert_eq!(through(Text::Plain, &body), (start, Caught::WITHHELD));
+}
+
+#[test]
+fn a_url_too_long_to_be_followed_is_withheld_and_a_longer_one_is_cut() {
     let start = format!("https://{HOST}/x?sig=");
+    let long = "s".repeat(5_000);
+    let (out, _) = through(Text::Plain, &format!("{start}{long}"));
+    assert_eq!(out, format!("[/x?sig={long}]"));
+    let (out, caught) = through(Text::Plain, &format!("{start}{long}{long} "));
+    assert_eq!((out.as_str(), caught), (" ", Caught::WITHHELD));
     let longest = "s".repeat(16 * 1024 - start.len());
-    let url = format!("{start}{longest}");
-    assert_eq!(through(Text::Plain, &url).0, format!("[/x?sig={longest}]"));
-    let (out, caught) = through(Text::Plain, &format!("{url}s "));
+    let (out, caught) = through(Text::Plain, &format!("{start}{longest}s "));
     assert_eq!(
         (out, caught),
         (format!("https://{HOST}/x "), Caught::WITHHELD)

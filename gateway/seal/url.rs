@@ -99,44 +99,40 @@ fn ends_a_sentence(last: u8, before: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::scan::Text;
     use super::*;
 
-    fn look(kind: Text, token: &str) -> Option<Keyed> {
-        let token = Spelt::unpacked(token.as_bytes(), kind);
+    fn look(token: &str) -> Option<Keyed> {
+        let token = Spelt::unpacked(token.as_bytes());
         keyed(&token, KeptParameters::NONE)
     }
 
     #[test]
     fn a_url_is_found_within_its_token() {
-        for (kind, before, sent, after, url) in [
-            (Text::Plain, "", "https://b/x?sig=s", "", None),
-            (Text::Plain, "(", "https://b/x?sig=s", ").", None),
-            (Text::Plain, "see:", "HTTP://b/x?sig=s", ",", None),
-            (Text::Plain, "", "https://b/x?sig=s(1)", ")", None),
-            (Text::Plain, "", "https://b/x?sig=s&r={text}", "", None),
-            (Text::Plain, "{u:", "https://b/x?sig=s", "}", None),
-            (Text::Plain, "", "https://b/x?sig=s", "\u{3002}", None),
-            (Text::Plain, "", "/x?sig=s", "", None),
-            (Text::Plain, "0;URL=", "/x?sig=s", ";", None),
-            (Text::Plain, "", "/x?next=https://b&sig=s", "", None),
-            (Text::Plain, "a://b,", "https://b/x?sig=s", "", None),
+        for (before, sent, after, url) in [
+            ("", "https://b/x?sig=s", "", None),
+            ("(", "https://b/x?sig=s", ").", None),
+            ("see:", "HTTP://b/x?sig=s", ",", None),
+            ("", "https://b/x?sig=s(1)", ")", None),
+            ("", "https://b/x?sig=s&r={text}", "", None),
+            ("{u:", "https://b/x?sig=s", "}", None),
+            ("", "https://b/x?sig=s", "\u{3002}", None),
+            ("", "/x?sig=s", "", None),
+            ("0;URL=", "/x?sig=s", ";", None),
+            ("", "/x?next=https://b&sig=s", "", None),
+            ("a://b,", "https://b/x?sig=s", "", None),
             (
-                Text::Plain,
                 "",
                 "https://b/x?a&amp;sig=s",
                 "",
                 Some("https://b/x?a&sig=s"),
             ),
             (
-                Text::Json,
                 "",
                 r"https:\/\/b\/x?a\u0026sig\u003ds",
                 "",
                 Some("https://b/x?a&sig=s"),
             ),
             (
-                Text::Json,
                 "",
                 r"https:\\/\\/b/x?a\\u0026sig=s",
                 r"\\",
@@ -146,7 +142,7 @@ mod tests {
             let token = format!("{before}{sent}{after}");
             let at = before.len()..before.len() + sent.len();
             let url = url.unwrap_or(sent).to_owned();
-            assert_eq!(look(kind, &token), Some(Keyed::Url { at, url }), "{token}");
+            assert_eq!(look(&token), Some(Keyed::Url { at, url }), "{token}");
         }
     }
 
@@ -163,8 +159,8 @@ mod tests {
             "ftp://b/x?sig=s",
             "https%3A%2F%2Fb%2Fx%3Fsig%3Ds",
         ] {
-            assert_eq!(look(Text::Plain, token), Some(Keyed::Elsewhere), "{token}");
+            assert_eq!(look(token), Some(Keyed::Elsewhere), "{token}");
         }
-        assert_eq!(look(Text::Plain, "https://b/x?a=1"), None);
+        assert_eq!(look("https://b/x?a=1"), None);
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::record::{Disagreement, FOLLOWED, Record};
+use super::record::{Disagreement, Record, UNOPENED};
 use super::sightings::Sightings;
 use crate::policy::{Rehearsed, RuleId};
 
@@ -107,7 +107,7 @@ impl Metrics {
                     *counted.sealed.entry(labels).or_default() += u64::from(count);
                 }
             }
-            if record.followed.is_some() || record.path.as_ref() == FOLLOWED {
+            if record.followed.is_some() || record.path.as_ref() == UNOPENED {
                 let labels = (record.route.clone(), record.outcome.reason());
                 *counted.followed.entry(labels).or_default() += 1;
             }

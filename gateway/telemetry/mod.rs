@@ -14,5 +14,5 @@ pub use event::{Level, event};
 
 pub use log::{Log, RequestLog, Sink};
 pub use metrics::Metrics;
-pub use record::{Disagreement, Followed, Outcome, Record, Sighting};
+pub use record::{Disagreement, Followed, Outcome, Record, Sighting, UNOPENED};
 pub use ride::{AnswerBody, RecordedBody, Ride};

@@ -76,8 +76,8 @@ impl Disagreement {
     }
 }
 
-/// What a record says of the path of a sealed URL.
-pub(super) const FOLLOWED: &str = "/.sealed";
+/// What a record says of the path of a sealed URL that was not opened.
+pub const UNOPENED: &str = "/.sealed";
 
 /// A signature or key in a caller's URL. Never the key itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -429,7 +429,7 @@ impl Record {
 /// A path without what is sealed in it, which is the caller's to hold and not the log's.
 fn unsealed(path: &str) -> &str {
     match path.get(..SEALED_PATH.len()) {
-        Some(start) if start.eq_ignore_ascii_case(SEALED_PATH) => FOLLOWED,
+        Some(start) if start.eq_ignore_ascii_case(SEALED_PATH) => UNOPENED,
         Some(_) | None => path,
     }
 }

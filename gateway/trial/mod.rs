@@ -27,6 +27,7 @@ use crate::policy::explain::{ExplainedClause, ExplainedRule};
 use crate::policy::{
     Circumstances, Decision, Grounds, Known, Matched, Policy, Route, RuleId, Unmatched,
 };
+use crate::seal;
 
 pub use attack::{Attack, Outcome, Strike, attack};
 pub use example::{example, spec};
@@ -237,10 +238,14 @@ impl<'p> Trial<'p> {
         request: &'r canonical::Request,
         question: &Question,
     ) -> Circumstances<'r> {
+        let of_request = Circumstances::of(request, question.now);
+        let known = self.known.as_ref();
         Circumstances {
             version: question.version,
-            known: self.known.as_ref(),
-            ..Circumstances::of(request, question.now)
+            // A record names what was in the URL, and does not hold it.
+            keys: known.map_or(of_request.keys, |known| known.keys),
+            known,
+            ..of_request
         }
     }
 
@@ -305,5 +310,11 @@ fn request(question: &Question) -> Result<canonical::Request, Denial> {
     parts.headers = question.headers.clone();
     parts.headers.insert(header::HOST, host);
     let client = SocketAddr::new(question.client, 0);
-    canonical::Request::new(parts, client).map_err(canonical::Refused::into_denial)
+    let request = canonical::Request::new(parts, client);
+    let request = request.map_err(canonical::Refused::into_denial)?;
+    // What a sealed URL leads to, only the gateway knows that made it.
+    match seal::opaque(request.path()) {
+        None => Ok(request),
+        Some(_) => Err(Reason::SealedUrlInvalid.into()),
+    }
 }

@@ -12,11 +12,12 @@ use serde_json::{Map, Value};
 
 use super::token::TokenSpec;
 use super::{Caller, Question};
+use crate::canonical::KeyParameters;
 use crate::denial::Reason;
 use crate::entra;
 use crate::files::point_in_time;
 use crate::policy::Known;
-use crate::telemetry::DECISION_VERSION;
+use crate::telemetry::{DECISION_VERSION, UNOPENED};
 use crate::token::{AuthStrength, TokenKind};
 
 #[derive(Deserialize)]
@@ -39,7 +40,13 @@ struct Line {
     rule: Option<String>,
     #[serde(default)]
     followed: bool,
+    sas: Option<Sas>,
     trust: String,
+}
+
+#[derive(Deserialize)]
+struct Sas {
+    keys: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -86,6 +93,8 @@ pub struct Recorded {
     pub token_looked_at: bool,
     /// Whether a sealed URL was followed: more than the policy may have refused it.
     pub followed: bool,
+    /// Whether a sealed URL was refused that could not be opened: where it led, the record does not say.
+    pub unopened: bool,
     /// The digest of whose tokens counted then.
     pub trust: String,
 }
@@ -180,6 +189,11 @@ impl Line {
                 headers.append(name.clone(), HeaderValue::from_str(value).ok()?);
             }
         }
+        let keys = self.sas.iter().flat_map(|sas| &sas.keys);
+        for name in keys {
+            known.keys = known.keys.with(KeyParameters::named(name)?);
+        }
+        let unopened = self.path == UNOPENED;
         let token_looked_at = self.token.is_some() || refused.is_some();
         let caller = match (&self.token, refused) {
             (Some(token), _) => {
@@ -218,6 +232,7 @@ impl Line {
             known,
             refused,
             followed: self.followed,
+            unopened,
             token_looked_at,
             trust: self.trust,
         })

@@ -9,7 +9,6 @@ use http::{HeaderMap, Request};
 
 use super::token::TokenSpec;
 use super::{Answer, Caller, Question, Trial};
-use crate::canonical::KeyParameters;
 use crate::denial::Reason;
 use crate::entra::Version;
 use crate::files::{
@@ -190,10 +189,7 @@ impl<'p> Suite<'p> {
         let request = answer.request.take()?;
         let denied = || Err(Reason::Internal.into());
         let decision = std::mem::replace(&mut answer.decision, denied());
-        let authorized = decision
-            .ok()?
-            .enforce(KeyParameters::NONE, Duration::ZERO)
-            .ok()?;
+        let authorized = decision.ok()?.enforce().ok()?;
         let backend = self
             .document
             .backends

@@ -77,7 +77,7 @@ impl Parts<'_> {
     ) -> Result<Request<()>, Denial> {
         let signature = match &credential {
             Carried::Query(query) => query.expose(),
-            Carried::Nothing | Carried::InTheUrl | Carried::Field(..) => "",
+            Carried::Nothing | Carried::InTheUrl(_) | Carried::Field(..) => "",
         };
         let target = self.path_and_query(&request, signature)?;
         let callers_token = self.callers_token(&request);
@@ -93,12 +93,16 @@ impl Parts<'_> {
         if let Some(token) = callers_token {
             headers.insert(header::AUTHORIZATION, token);
         }
-        if let Carried::Field(name, value) = credential {
-            // What callers send as `Authorization` is gone already, in every spelling.
-            if name != header::AUTHORIZATION {
-                canonical::remove_spellings(&mut headers, &name);
+        match credential {
+            Carried::Field(name, value) => {
+                // What callers send as `Authorization` is gone already, in every spelling.
+                if name != header::AUTHORIZATION {
+                    canonical::remove_spellings(&mut headers, &name);
+                }
+                headers.insert(name, value);
             }
-            headers.insert(name, value);
+            Carried::InTheUrl(Some(name)) => canonical::remove_spellings(&mut headers, &name),
+            Carried::Nothing | Carried::InTheUrl(None) | Carried::Query(_) => {}
         }
         if trailers {
             headers.insert(header::TE, HeaderValue::from_static("trailers"));

@@ -53,10 +53,7 @@ impl Unsealed {
         match self.bodies {
             SealsBody::Never => false,
             SealsBody::Always => true,
-            SealsBody::Accepted => {
-                let is_readable = unreadable(self.response.headers()).is_none();
-                self.response.status() == StatusCode::ACCEPTED && is_readable
-            }
+            SealsBody::Accepted => self.response.status() == StatusCode::ACCEPTED,
         }
     }
 
@@ -93,8 +90,25 @@ const OF_THE_BODY: [HeaderName; 7] = [
 /// What a body is.
 enum Kind {
     Text(Text),
-    /// Nothing that anybody reads URLs in.
+    /// Nothing that anybody reads URLs in, or nothing that they could be found in.
     Other,
+}
+
+/// What is known to be no text. All else is searched, whatever it says of itself.
+fn is_binary(essence: &str) -> bool {
+    let (family, kind) = essence.split_once('/').unwrap_or_default();
+    let packed = ["zip", "gzip", "pdf", "x-tar", "x-7z-compressed", "zstd"];
+    match family {
+        "image" => !kind.ends_with("+xml"),
+        "audio" | "video" | "font" => true,
+        "application" => {
+            packed.contains(&kind)
+                || kind.starts_with("grpc")
+                || kind.ends_with("+zip")
+                || kind.starts_with("vnd.openxmlformats-")
+        }
+        _ => false,
+    }
 }
 
 fn text_kind(headers: &HeaderMap) -> Kind {
@@ -103,46 +117,45 @@ fn text_kind(headers: &HeaderMap) -> Kind {
     };
     let kind = kind.to_str().unwrap_or_default().to_ascii_lowercase();
     let essence = kind.split(';').next().unwrap_or_default().trim();
-    let is_json = essence == "application/json"
-        || essence.ends_with("+json")
-        || essence == "application/x-ndjson";
-    let is_text = essence.starts_with("text/")
-        || essence.ends_with("+xml")
-        || matches!(
-            essence,
-            "" | "application/xml" | "application/javascript" | "application/x-www-form-urlencoded"
-        );
-    match (is_json, is_text) {
-        (true, _) => Kind::Text(Text::Json),
-        (false, true) => Kind::Text(Text::Plain),
-        (false, false) => Kind::Other,
+    if is_binary(essence) && headers.get_all(header::CONTENT_TYPE).iter().count() == 1 {
+        return Kind::Other;
+    }
+    match essence.contains("json") {
+        true => Kind::Text(Text::Json),
+        false => Kind::Text(Text::Plain),
     }
 }
 
 /// Why keys in a body could hide from a search for them.
 fn unreadable(headers: &HeaderMap) -> Option<&'static str> {
     let is_identity = |value: &HeaderValue| {
-        value
-            .as_bytes()
-            .trim_ascii()
-            .eq_ignore_ascii_case(b"identity")
+        let value = value.as_bytes().trim_ascii();
+        value.eq_ignore_ascii_case(b"identity")
     };
-    if !headers
-        .get_all(header::CONTENT_ENCODING)
-        .iter()
-        .all(is_identity)
-    {
+    let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    if !encodings.all(is_identity) {
         return Some("a compressed body");
     }
-    let kind = headers.get(header::CONTENT_TYPE)?;
-    let kind = kind.to_str().unwrap_or_default().to_ascii_lowercase();
-    let charset = kind.split("charset=").nth(1)?;
-    let charset = charset.split(';').next().unwrap_or_default();
-    let charset = charset.trim().trim_matches('"');
-    let like_ascii = ["utf-8", "us-ascii", "ascii"].contains(&charset)
-        || charset.starts_with("iso-8859-")
-        || charset.starts_with("windows-125");
-    (!like_ascii).then_some("a body in an encoding that is not ASCII's")
+    let mut kinds = headers.get_all(header::CONTENT_TYPE).iter();
+    let kind = kinds.next()?;
+    if kinds.next().is_some() {
+        return Some("a body of two types");
+    }
+    let Ok(kind) = kind.to_str() else {
+        return Some("a body whose type cannot be read");
+    };
+    let kind = kind.to_ascii_lowercase();
+    let parameters = kind.split(';').skip(1);
+    let mut charsets = parameters.filter_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        (name.trim() == "charset").then(|| value.trim().trim_matches(['"', '\'']))
+    });
+    let like_ascii = |charset: &str| {
+        ["utf-8", "utf8", "us-ascii", "ascii"].contains(&charset)
+            || charset.starts_with("iso-8859-")
+            || charset.starts_with("windows-125")
+    };
+    (!charsets.all(like_ascii)).then_some("a body in an encoding that is not ASCII's")
 }
 
 #[cfg(test)]
@@ -165,7 +178,14 @@ mod tests {
             ("text/html", "plain"),
             ("application/atom+xml", "plain"),
             ("image/png", "other"),
-            ("application/octet-stream", "other"),
+            ("image/svg+xml", "plain"),
+            ("application/octet-stream", "plain"),
+            ("application/yaml", "plain"),
+            ("application/json-seq", "json"),
+            ("json", "json"),
+            ("application/json, image/png", "json"),
+            ("application/zip", "other"),
+            ("video/mp4; codecs=x", "other"),
         ] {
             let found = match text_kind(&headers(&[("content-type", kind)])) {
                 Kind::Text(Text::Json) => "json",

@@ -561,16 +561,27 @@ fn an_open_redirect_reaches_nothing_with_the_gateways_credential() {
             followed.verdict()
         );
     }
-    let admin = stage
-        .call("GET", "/api/orders/1?to=/admin/host/keys%3Fcode%3Dx")
-        .portal()
-        .unchecked()
-        .send();
-    let sealed = admin
-        .header("location")
-        .and_then(|url| url.strip_prefix("https://localhost"));
-    let sealed = sealed.expect("sealed");
-    assert_eq!(follow(&stage, sealed).verdict(), "404 sealed-url-invalid");
+    for administered in [
+        "/admin/host/keys",
+        "/./admin/host/keys",
+        "//admin/host/keys",
+        "/api/x/../../admin/host/keys",
+        "/api/%252e%252e/admin/host/keys",
+        "/api/%252E./%2561dmin/host/keys",
+        "/api/functions/admin/masterkey",
+        "/runtime/webhooks/workflow/api/management/workflows/w",
+        "/runtime/./webhooks/Workflow/API/management/workflows/w",
+    ] {
+        let target = format!("/api/orders/1?to={administered}%3Fcode%3Dx");
+        let answer = stage.call("GET", &target).portal().unchecked().send();
+        let location = answer.header("location");
+        let sealed = location.and_then(|url| url.strip_prefix("https://localhost"));
+        let sealed = sealed.expect("sealed");
+        let before = raw.seen().requests.len();
+        let followed = follow(&stage, sealed).verdict();
+        assert_eq!(followed, "404 sealed-url-invalid", "{administered}");
+        assert_eq!(raw.seen().requests.len(), before, "{administered}");
+    }
     // Nor by a placeholder that the follower fills in.
     let target = "/api/orders/1?to=/%7Bx%7D/host/keys%3Fcode%3Dx";
     let filled = stage.call("GET", target).portal().unchecked().send();
@@ -585,6 +596,122 @@ fn an_open_redirect_reaches_nothing_with_the_gateways_credential() {
         assert_eq!(follow(&stage, &filled).verdict(), verdict);
         let reached = usize::from(verdict == "200");
         assert_eq!(raw.seen().requests.len(), before + reached);
+    }
+}
+
+/// A link that a backend's own signature is for goes without what else the caller could bring.
+#[test]
+fn who_follows_a_signed_url_brings_neither_a_key_nor_a_token_of_their_own() {
+    let scene = Scene::new();
+    let raw = RawBackend::answering(&scene, |request| {
+        let host = request.split("\r\nhost: ").nth(1).unwrap_or_default();
+        let host = host.split("\r\n").next().unwrap_or_default();
+        vec![Step::text(&match request.contains("sig=") {
+            true => "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine".to_owned(),
+            false => format!(
+                "HTTP/1.1 202 Accepted\r\nLocation: http://{host}/runs/1?sig=planted-sig\r\nContent-Length: 0\r\n\r\n"
+            ),
+        })]
+    });
+    let url = raw.url();
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), "planted-key").expect("a key");
+    let key = file.path().display();
+    let stage = scene
+        .backend(
+            "b",
+            &format!("http: '{url}', credential: {{ header: {{ name: x-api-key, value: {{ file: '{key}' }} }} }}"),
+        )
+        .route("r", "match: { methods: [POST], path: /r }, backend: b, forwardCallerToken: true, allow: [{ tenants: [contoso] }]")
+        .start();
+    let begun = stage.call("POST", "/r").portal().body("{}").send();
+    let location = begun.header("location").expect("a location").to_owned();
+    let sealed = location.strip_prefix("https://localhost").expect("sealed");
+    let followed = stage
+        .call("GET", sealed)
+        .portal()
+        .header("x-api-key", "chosen")
+        .header("X_Api_Key", "chosen")
+        .send();
+    assert_eq!(followed.verdict(), "200");
+    let requests = raw.seen().requests;
+    let [first, second] = requests.as_slice() else {
+        panic!("{requests:?}");
+    };
+    assert!(first.contains("\r\nx-api-key: planted-key\r\n"), "{first}");
+    assert!(first.contains("\r\nauthorization: Bearer "), "{first}");
+    assert!(
+        second.starts_with("GET /runs/1?sig=planted-sig "),
+        "{second}"
+    );
+    for absent in ["chosen", "planted-key", "authorization"] {
+        assert!(!second.contains(absent), "{absent}: {second}");
+    }
+}
+
+/// What cannot be searched is not passed on where links are expected.
+#[test]
+fn the_body_of_a_202_that_hides_what_it_holds_is_refused() {
+    let scene = Scene::new();
+    let raw = RawBackend::answering(&scene, |request| {
+        let head = request.split("\r\nx-answer: ").nth(1).unwrap_or_default();
+        let head = head.split("\r\n").next().unwrap_or_default();
+        let head = head.replace('|', "\r\n");
+        vec![Step::text(&format!(
+            "HTTP/1.1 {head}\r\nContent-Length: 4\r\n\r\nbody"
+        ))]
+    });
+    let url = raw.url();
+    let stage = scene
+        .backend("f", &format!("function: '{url}', credential: none"))
+        .portal_route("r", "GET, POST", "/r", "f")
+        .route("passed", "match: { methods: [GET], path: /passed }, backend: f, sealBody: false, allow: [{ tenants: [contoso] }]")
+        .start();
+    for (method, path, head, verdict) in [
+        (
+            "GET",
+            "/r",
+            "202 Accepted|Content-Encoding: gzip",
+            "502 answer-unreadable",
+        ),
+        (
+            "POST",
+            "/r",
+            "202 Accepted|Content-Encoding: gzip",
+            "502 answer-unreadable",
+        ),
+        (
+            "GET",
+            "/r",
+            "202 Accepted|Content-Type: application/json; charset =utf-16",
+            "502 answer-unreadable",
+        ),
+        (
+            "GET",
+            "/r",
+            "202 Accepted|Content-Type: image/png|Content-Type: application/json",
+            "502 answer-unreadable",
+        ),
+        (
+            "GET",
+            "/r",
+            "202 Accepted|Content-Type: image/png|Content-Encoding: gzip",
+            "202",
+        ),
+        ("GET", "/r", "200 OK|Content-Encoding: gzip", "200"),
+        (
+            "GET",
+            "/passed",
+            "202 Accepted|Content-Encoding: gzip",
+            "202",
+        ),
+    ] {
+        let call = stage.call(method, path).portal().header("x-answer", head);
+        assert_eq!(
+            call.unchecked().send().verdict(),
+            verdict,
+            "{method} {path} {head}"
+        );
     }
 }
 
