@@ -188,8 +188,7 @@ impl<'p> Trial<'p> {
                 };
             }
         };
-        let (host, method, path) = (request.host(), request.method(), request.path());
-        let matched = match self.policy.find(host, method, path) {
+        let matched = match self.find(&request) {
             Ok(matched) => matched,
             Err(unmatched) => {
                 return Answer {
@@ -218,8 +217,7 @@ impl<'p> Trial<'p> {
         let Ok(request) = request(question) else {
             return Vec::new();
         };
-        let (host, method, path) = (request.host(), request.method(), request.path());
-        let Ok(matched) = self.policy.find(host, method, path) else {
+        let Ok(matched) = self.find(&request) else {
             return Vec::new();
         };
         let caller = asked(&matched, self.caller(question));
@@ -255,11 +253,18 @@ impl<'p> Trial<'p> {
     /// Why none would.
     pub fn route(&self, question: &Question) -> Result<&'p Route, Denial> {
         let request = request(question)?;
-        let (host, method, path) = (request.host(), request.method(), request.path());
-        let matched = self.policy.find(host, method, path);
+        let matched = self.find(&request);
         matched
             .map(|matched| matched.route())
             .map_err(Unmatched::denial)
+    }
+
+    /// What takes a request. Where a sealed URL leads, only the gateway knows that made it.
+    fn find(&self, request: &canonical::Request) -> Result<Matched<'p>, Unmatched> {
+        match seal::opaque(request.path()) {
+            None => (self.policy).find(request.host(), request.method(), request.path()),
+            Some(_) => Err(Unmatched::by(Reason::SealedUrlInvalid.into())),
+        }
     }
 
     fn caller(&self, question: &Question) -> Result<Arc<Principal>, Denial> {
@@ -310,11 +315,5 @@ fn request(question: &Question) -> Result<canonical::Request, Denial> {
     parts.headers = question.headers.clone();
     parts.headers.insert(header::HOST, host);
     let client = SocketAddr::new(question.client, 0);
-    let request = canonical::Request::new(parts, client);
-    let request = request.map_err(canonical::Refused::into_denial)?;
-    // What a sealed URL leads to, only the gateway knows that made it.
-    match seal::opaque(request.path()) {
-        None => Ok(request),
-        Some(_) => Err(Reason::SealedUrlInvalid.into()),
-    }
+    canonical::Request::new(parts, client).map_err(canonical::Refused::into_denial)
 }

@@ -604,3 +604,100 @@ fn what_nobody_may_call_any_more_would_be_refused_whoever_called() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("open forged"), "{said}");
 }
+
+/// Keys in URLs, and links that nobody can open, are told as the gateway told them.
+#[test]
+fn what_the_gateway_refuses_for_a_key_in_the_url_every_command_refuses() {
+    let scene = Scene::new();
+    let raw = RawBackend::ok(&scene, "fine");
+    let mut scene = scene
+        .raw("raw", &raw)
+        .route("closed", "match: { methods: [GET], path: '/closed/{*rest}' }, backend: raw, public: true, sas: reject")
+        .route("open", "match: { methods: [GET], path: '/{*rest}' }, backend: raw, public: true");
+    scene.more += "telemetry: { decisionLog: { path: decisions.jsonl } }\n";
+    let stage = scene.start();
+    for (target, verdict) in [
+        ("/closed/x?sig=planted-sig&a=1", "400 key-in-url"),
+        ("/closed/x?a=1", "200"),
+        ("/open?sig=planted-sig", "200"),
+        ("/.sealed/nonsense", "404 sealed-url-invalid"),
+    ] {
+        let answer = stage.call("GET", target).portal().send();
+        assert_eq!(answer.verdict(), verdict);
+    }
+    stage.until("the decisions", |stage| lines(stage).len() == 4);
+    let folder = stage.folder.path();
+    let first = lines(&stage).remove(0);
+    assert_eq!(
+        (
+            &first["decision"],
+            &first["reason"],
+            &first["sas"]["refused"]
+        ),
+        (&json!("deny"), &json!("key-in-url"), &json!(true))
+    );
+    let policies = ["--policies", "policy.yaml"];
+    let (told, code) = replay(
+        folder,
+        &[policies.as_slice(), &["decisions.jsonl"]].concat(),
+    );
+    assert_eq!((&told["same"], code), (&json!(4), Some(0)), "{told}");
+
+    let explain = |target: &str| {
+        let output = Command::new(PORTCULLIS)
+            .current_dir(folder)
+            .args(["explain", "GET", target])
+            .args(policies)
+            .output()
+            .expect("it runs");
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(!told.contains("planted"), "{told}");
+        (told, output.status.code())
+    };
+    for (target, reason) in [
+        (
+            "/closed/x?sig=planted-sig",
+            "decision  deny, 400: key-in-url",
+        ),
+        (
+            "/.sealed/nonsense",
+            // As to any stranger.
+            "decision  deny, 401: token-missing",
+        ),
+    ] {
+        let (told, code) = explain(target);
+        assert!(told.contains(reason), "{told}");
+        assert_eq!(code, Some(1), "{told}");
+    }
+
+    // A policy under which the key would have been stripped lets the request in, and says so.
+    let policy = fs::read_to_string(folder.join("policy.yaml")).expect("a policy");
+    fs::write(
+        folder.join("other.yaml"),
+        policy.replace(", sas: reject", ""),
+    )
+    .expect("written");
+    let (told, code) = replay(folder, &["--policies", "other.yaml", "decisions.jsonl"]);
+    assert_eq!(
+        (&told["same"], &told["letIn"], code),
+        (&json!(3), &json!(1), Some(1)),
+        "{told}"
+    );
+
+    let tests = "- name: a key is refused\n  request: { method: GET, path: '/closed/x?sig=planted-sig' }\n  expect: { deny: key-in-url }\n- name: none is fine\n  request: { method: GET, path: /closed/x }\n  expect: allow\n- name: elsewhere, too\n  request: { method: GET, path: /open }\n  expect: allow\n";
+    let tested = folder.join("tested");
+    fs::create_dir(&tested).expect("a folder");
+    fs::write(tested.join("policy.yaml"), policy).expect("written");
+    fs::write(tested.join("policy.test.yaml"), tests).expect("written");
+    let output = Command::new(PORTCULLIS)
+        .current_dir(folder)
+        .args(["test", "tested"])
+        .output()
+        .expect("it runs");
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{told}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
