@@ -161,6 +161,13 @@ pub(super) fn platform(held: &[Held]) -> Finding {
             why.as_str(),
             "write `app: { tenantId: .., clientId: .., certificate: .. }` in place of `managedIdentity` in the policies",
         ),
+        // Half of what App Service sets: somebody copied it, or lost the rest.
+        Platform::Imds if std::env::var_os("IDENTITY_ENDPOINT").is_some() => Finding::warning(
+            Area::Platform,
+            NAME,
+            "IDENTITY_ENDPOINT is set without IDENTITY_HEADER, and so IMDS is asked instead",
+            "set both as App Service does, or neither",
+        ),
         _ => Finding::good(Area::Platform, NAME, platform.to_string()),
     }
 }
@@ -204,6 +211,9 @@ fn advice(
     failure: Option<&Failure>,
 ) -> String {
     let is_final = failure.is_some_and(|failure| failure.is_final);
+    if failure.is_some_and(|failure| failure.text.contains("unknown_source")) {
+        return "IDENTITY_HEADER is not what App Service gave to this process: take it from the environment as it is, and set it nowhere yourself".to_owned();
+    }
     let asked = Wanted::Token(token.clone()).asked();
     match (&token.identity, is_final) {
         (identity, true) => mended_by(identity, &token.resource),

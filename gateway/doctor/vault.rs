@@ -72,9 +72,19 @@ fn readable(surroundings: &Surroundings<'_>, wanted: &WantedSecret, failure: &Fa
     if failure.text.contains("SecretDisabled") {
         return format!("enable {name} again in {vault}, or name another secret");
     }
+    if failure.text.contains("SecretNotFound") {
+        let version = wanted.secret.version.as_ref();
+        let what = version.map_or_else(
+            || "secret".to_owned(),
+            |version| format!("version {version} of a secret"),
+        );
+        return format!(
+            "there is no {what} {name} in {vault}: mend the name, or recover it if it was deleted (portal: Secrets, Manage deleted secrets)"
+        );
+    }
     match failure.is_final {
         true => format!(
-            "give {reader} the role Key Vault Secrets User on {vault} (or `get` for secrets in its access policy), let this network through the vault's firewall, and see that {name} is there: a deleted secret can be recovered"
+            "give {reader} the role Key Vault Secrets User on {vault} (or `get` for secrets in its access policy), and let this network through the vault's firewall"
         ),
         false => format!(
             "see that this network may reach {vault} on port 443 (firewall; with a private endpoint, the zone `privatelink.vaultcore.azure.net`), and run the doctor again; `keyVault.ca` is for a CA of your own"

@@ -1,7 +1,7 @@
 //! Lines of the decision log, read back as requests to decide on again.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Read as _};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -137,7 +137,7 @@ pub fn log_lines<T>(
     std::iter::from_fn(move || {
         while !failed {
             line.clear();
-            match log.read_until(b'\n', &mut line) {
+            match read_line(&mut log, &mut line) {
                 Ok(0) => return None,
                 Ok(_) => {}
                 Err(error) => {
@@ -158,6 +158,19 @@ pub fn log_lines<T>(
         }
         None
     })
+}
+
+/// The longest line in bytes that is looked at. The gateway writes far shorter ones.
+const LONGEST: usize = 1024 * 1024;
+
+/// Reads a line, and how long it is. Of one that is too long the beginning is kept, which is no decision.
+fn read_line(log: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<usize> {
+    let length = log.by_ref().take(LONGEST as u64).read_until(b'\n', line)?;
+    if length == LONGEST && !line.ends_with(b"\n") {
+        log.skip_until(b'\n')?;
+        line.push(b'\n');
+    }
+    Ok(length)
 }
 
 /// A line, if it is one that this version writes.
@@ -260,5 +273,26 @@ impl Token {
             claims: self.claims.clone(),
             ..TokenSpec::new(tenant, app, &self.audience, now)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_any_length_is_one_line_and_costs_no_more_than_the_longest() {
+        for length in [LONGEST - 2, LONGEST - 1, LONGEST, 3 * LONGEST] {
+            let text = format!("{}\n{{\"v\":{DECISION_VERSION}}}\n", "a".repeat(length));
+            let mut lines = log_lines(text.as_bytes(), Some);
+            let mut next = || lines.next().map(|line| line.expect("read").map(|_| ()));
+            assert_eq!(next(), Some(Err(Unreadable::Broken)), "{length}");
+            assert_eq!(next(), Some(Ok(())), "{length}");
+            assert_eq!(next(), None, "{length}");
+        }
+        let mut line = Vec::new();
+        let text = "a".repeat(3 * LONGEST);
+        read_line(&mut text.as_bytes(), &mut line).expect("read");
+        assert_eq!(line.len(), LONGEST + 1);
     }
 }

@@ -223,10 +223,23 @@ fn a_secret_that_is_disabled_is_named_with_who_wants_it() {
 }
 
 #[test]
+fn a_secret_that_is_not_there_is_told_as_that() {
+    let scene = whole();
+    scene.world.vault.delete("guest-api-key");
+    let report = examined(&scene);
+    let says = [
+        "SecretNotFound",
+        "there is no secret guest-api-key in https://localhost:",
+    ];
+    let about = "/secrets/guest-api-key (for legacy)";
+    assert_complains(&report, Area::KeyVault, Outcome::Bad, about, &says);
+}
+
+#[test]
 fn a_vault_that_lets_the_identity_not_in_is_told_apart_from_one_that_fails() {
     for (status, advice) in [
         (403, "the role Key Vault Secrets User on https://localhost:"),
-        (404, "see that guest-api-key is there"),
+        (404, "let this network through the vault's firewall"),
         (503, "privatelink.vaultcore.azure.net"),
     ] {
         let scene = whole();
