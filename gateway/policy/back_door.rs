@@ -97,6 +97,11 @@ impl Guard {
         }
     }
 
+    /// The door that the route names by itself.
+    pub(super) fn named(&self) -> Option<&'static str> {
+        self.named
+    }
+
     /// Whether a path that the backend would see is one that the route may reach.
     pub(super) fn lets_pass(&self, path: &str) -> bool {
         let found = match self.base.is_empty() {

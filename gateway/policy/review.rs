@@ -4,12 +4,14 @@ use std::collections::{HashMap, HashSet};
 
 use super::access::{Cube, Set};
 use super::always::always;
+use super::back_door::Guard;
 use super::condition::{Condition, Field};
 use super::reach::Reach;
 use super::routes::{Policy, Route};
 use super::rule::{Clause, Effect, Rule};
 use crate::files::{self, Diagnostics, PolicyDocument, Spanned};
 use crate::ids::AppId;
+use crate::seal::SEALED_PATH;
 
 /// A rule that ends sooner than this is told ahead, in seconds: 30 days.
 const AHEAD: u64 = 30 * DAY;
@@ -45,6 +47,9 @@ pub fn review(policy: &Policy, document: &PolicyDocument, now: u64, diagnostics:
         );
         closed(route, reach, diagnostics);
     }
+    for (route, written) in policy.routes().iter().zip(&document.routes) {
+        published(route, &written.value, diagnostics);
+    }
     idle_apps(policy, &reaches, document, diagnostics);
     for route in &document.routes {
         foreign_pattern(&route.value.r#match.path, diagnostics);
@@ -55,6 +60,36 @@ pub fn review(policy: &Policy, document: &PolicyDocument, now: u64, diagnostics:
     }
     for route in &document.routes {
         forwarded_token(&route.value, diagnostics);
+        sealed_path(&route.value, diagnostics);
+    }
+}
+
+/// A route that names a path by which its host is administered. That can be meant, and a `reason` says so.
+fn published(route: &Route, written: &files::Route, diagnostics: &mut Diagnostics) {
+    let named = route.guard.as_ref().and_then(Guard::named);
+    if let (Some(door), None) = (named, &written.reason) {
+        diagnostics
+            .warning(
+                &written.r#match.path.span,
+                format!(
+                    "this route publishes `{door}`, by which the Functions host is administered"
+                ),
+            )
+            .help(
+                "take the path out, or say in the route's `reason` why it is called from outside",
+            );
+    }
+}
+
+/// A route for what the gateway answers itself.
+fn sealed_path(route: &files::Route, diagnostics: &mut Diagnostics) {
+    let path = &route.r#match.path;
+    let rest = path.value.strip_prefix(SEALED_PATH);
+    if rest.is_some_and(|rest| !rest.contains('/')) {
+        diagnostics.warning(
+            &path.span,
+            "no request comes this way: below `/.sealed/` are the gateway's own sealed URLs",
+        );
     }
 }
 

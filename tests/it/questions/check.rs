@@ -108,6 +108,37 @@ fn what_smells_is_told() {
     ] {
         assert_eq!(Place::new(&policy).warnings(), expected, "{policy}");
     }
+    let function = "  f: { match: { methods: [GET], path: 'PATH' }, backend: f, public: true }\n";
+    let on_a_host = |path: &str, more: &str| {
+        let route = function.replace("PATH", path).replace("public", more);
+        let backends = "backends: { f: { function: 'https://f.example', credential: none }, ";
+        let policy = format!("{NAMES}{READ}{route}").replace("backends: { ", backends);
+        let place = Place::new("");
+        place.write("policies/policy.yaml", &policy);
+        place.warnings()
+    };
+    let publishes =
+        "this route publishes `/admin`, by which the Functions host is administered".to_owned();
+    for (path, more, expected) in [
+        ("/{*rest}", "public", vec![]),
+        ("/admin/host/status", "public", vec![publishes]),
+        (
+            "/admin/host/status",
+            "reason: a probe of ours, public",
+            vec![],
+        ),
+        (
+            "/.sealed/{x}",
+            "public",
+            vec![
+                "no request comes this way: below `/.sealed/` are the gateway's own sealed URLs"
+                    .to_owned(),
+            ],
+        ),
+        ("/.sealed/{x}/y", "public", vec![]),
+    ] {
+        assert_eq!(on_a_host(path, more), expected, "{path} {more}");
+    }
     let idle = READ.replace("portal, batch", "portal");
     assert_eq!(
         Place::new(&idle).warnings(),
