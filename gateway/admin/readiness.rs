@@ -63,7 +63,7 @@ impl Readiness {
     pub fn checks(&self) -> Vec<Check> {
         let snapshot = self.snapshot.load_full();
         let keys = self.keys(&snapshot);
-        let credentials = self.credentials(&snapshot);
+        let (credentials, proofs) = self.credentials(&snapshot);
         let mut checks = vec![
             Check {
                 name: SERVING.to_owned(),
@@ -83,6 +83,7 @@ impl Readiness {
         ];
         checks.extend(keys);
         checks.extend(credentials);
+        checks.extend(proofs);
         checks.extend(self.own_keys(&snapshot));
         checks
     }
@@ -109,9 +110,10 @@ impl Readiness {
         checks.collect()
     }
 
-    fn credentials(&self, snapshot: &Snapshot) -> Vec<Check> {
+    /// Those of the backends, and what apps prove themselves by to have theirs.
+    fn credentials(&self, snapshot: &Snapshot) -> (Vec<Check>, Vec<Check>) {
         let now = self.clock.now();
-        let mut checks = Vec::new();
+        let (mut credentials, mut proofs) = (Vec::new(), Vec::new());
         for backend in snapshot.backends.iter() {
             let credential = backend.credential();
             let Some(slot) = credential.slot() else {
@@ -121,16 +123,16 @@ impl Readiness {
             if let (true, Credential::Sas(query)) = (check.passes, credential) {
                 unusable(&mut check, query.fault(&now));
             }
-            checks.push(check);
-            // What an app proves itself by: without it, the token ends as it is.
+            credentials.push(check);
+            // Without it, the token ends as it is.
             let proof = slot
                 .needed()
                 .filter(|slot| matches!(slot.wanted(), Wanted::Secret(_)));
             if let Some(proof) = proof {
-                checks.push(held(format!("proof/{}", backend.name()), proof, &now));
+                proofs.push(held(format!("proof/{}", backend.name()), proof, &now));
             }
         }
-        checks
+        (credentials, proofs)
     }
 
     /// Keys of the gateway's own that are read in a key vault.

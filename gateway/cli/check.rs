@@ -175,7 +175,7 @@ fn certificates(gateway: &GatewayDocument, diagnostics: &mut Diagnostics) {
     if let ListenTls::Certificates(pairs) = &gateway.listen.tls {
         Certificates::read(pairs, diagnostics);
     }
-    if let Some(ca) = &gateway.entra.ca {
+    for ca in gateway.entra.ca.iter().chain(&gateway.key_vault.ca) {
         let read = std::fs::read(&ca.value).map_err(|error| error.to_string());
         let roots = read.map(tls::Roots::Pem);
         let usable = roots.and_then(|roots| {

@@ -33,6 +33,7 @@ use std::process::{ExitCode, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gateway::GatewayProcess;
+use identity::IDENTITY_HEADER;
 use mint::Token;
 use names::{AUDIENCE, CONTOSO, MARKETING_PORTAL, NIGHTLY_BATCH};
 use story::Story;
@@ -193,6 +194,11 @@ impl Scene {
             self.world.function.url(),
             self.world.logic_app.url(),
         );
+        let (partner, vault, identity) = (
+            self.world.keyed_function.url(),
+            self.world.vault.url(),
+            self.world.identity.endpoint(),
+        );
         let link = backend::sas_query();
         Ok(format!(
             "\
@@ -200,6 +206,9 @@ the gateway    {base}
 Entra          {authority}
 the Function   {function}
 the Logic App  {logic_app}
+the partner's  {partner}, a Function that takes a key
+Key Vault      {vault}
+identities     {identity}
 configuration  {shown}/gateway.yaml, {shown}/policies/contoso.yaml
 
 Let in:
@@ -217,6 +226,9 @@ Refused:
 
 A fresh token:
   {curl} {authority}/{CONTOSO}/oauth2/v2.0/token -d grant_type=client_credentials -d client_id={MARKETING_PORTAL} -d client_secret={CLIENT_SECRET} -d scope={AUDIENCE}/.default
+
+A gateway of your own with the same configuration, and what it would lack:
+  IDENTITY_ENDPOINT={identity} IDENTITY_HEADER={IDENTITY_HEADER} portcullis doctor --config {shown}/gateway.yaml
 
 The gateway's log follows. Ctrl-C ends all of it, and removes {shown}.
 

@@ -213,6 +213,9 @@ pub(super) fn human(record: &Record, out: &mut Vec<u8>) {
     if !keys.is_empty() {
         let _ = write!(line, " stripped={}", keys.join(","));
     }
+    if record.followed.is_some() {
+        line.push_str(" followed");
+    }
     for (name, count) in [
         ("sealed", record.caught.sealed),
         ("withheld", record.caught.withheld),

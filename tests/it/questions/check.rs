@@ -522,3 +522,23 @@ fn a_key_that_a_condition_compares_is_not_shown() {
         );
     }
 }
+
+#[test]
+fn a_ca_of_gateway_yaml_that_cannot_be_used_is_told_by_check() {
+    let place = Place::new(READ);
+    place.write("empty.crt", "");
+    for (section, ca, why) in [
+        ("entra", "none.crt", "No such file"),
+        ("keyVault", "none.crt", "No such file"),
+        ("keyVault", "empty.crt", "holds no CA certificate"),
+    ] {
+        let text = format!(
+            "listen: {{ address: 127.0.0.1:0, tls: platform }}\npolicies: policies\n{section}: {{ ca: {ca} }}\n"
+        );
+        place.write("gateway.yaml", &text);
+        let (said, code) = place.ask("check gateway.yaml");
+        let told = said.contains("this CA file cannot be used") && said.contains(why);
+        assert!(told, "{section} {ca}: {said}");
+        assert_eq!(code, Some(1), "{section}");
+    }
+}
