@@ -172,43 +172,33 @@ fn where_all_is_well_every_check_passes_and_says_what_it_found() {
 }
 
 #[test]
-fn an_identity_that_is_not_there_is_told_with_what_to_assign() {
-    let scene = whole();
-    scene.world.identity.set_fault(Some(400));
-    let report = examined(&scene);
-    let says = ["answered 400", "switch on the system-assigned identity"];
-    assert_complains(
-        &report,
-        Area::Identities,
-        Outcome::Bad,
-        FUNCTION_RESOURCE,
-        &says,
-    );
-    // What needs its token fails with it.
-    let says = ["has no token for Key Vault", "400"];
-    assert_complains(
-        &report,
-        Area::KeyVault,
-        Outcome::Bad,
-        "guest-api-key",
-        &says,
-    );
-    assert_only(&report, &[Area::Identities, Area::KeyVault, Area::OwnKeys]);
-}
-
-#[test]
-fn an_identity_endpoint_that_is_down_is_told_apart_from_an_identity_that_is_not_there() {
-    let scene = whole();
-    scene.world.identity.set_fault(Some(500));
-    let report = examined(&scene);
-    let says = ["answered 500", "run the doctor again in a minute"];
-    assert_complains(
-        &report,
-        Area::Identities,
-        Outcome::Bad,
-        FUNCTION_RESOURCE,
-        &says,
-    );
+fn an_identity_that_is_not_there_is_told_apart_from_an_endpoint_that_is_down() {
+    for (status, advice) in [
+        (400, "switch on the system-assigned identity"),
+        (500, "run the doctor again in a minute"),
+    ] {
+        let scene = whole();
+        scene.world.identity.set_fault(Some(status));
+        let report = examined(&scene);
+        let says = [&format!("answered {status}"), advice];
+        assert_complains(
+            &report,
+            Area::Identities,
+            Outcome::Bad,
+            FUNCTION_RESOURCE,
+            &says,
+        );
+        // What needs its token fails with it.
+        let says = ["has no token for Key Vault"];
+        assert_complains(
+            &report,
+            Area::KeyVault,
+            Outcome::Bad,
+            "guest-api-key",
+            &says,
+        );
+        assert_only(&report, &[Area::Identities, Area::KeyVault, Area::OwnKeys]);
+    }
 }
 
 #[test]

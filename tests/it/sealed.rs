@@ -13,6 +13,14 @@ use serde_json::Value;
 
 use crate::support::{Answer, RawBackend, Scene, Stage, Step};
 
+/// What a request says in a field.
+fn field<'r>(request: &'r str, name: &str) -> &'r str {
+    let value = request.split(&format!("\r\n{name}: ")).nth(1);
+    value
+        .and_then(|value| value.split("\r\n").next())
+        .unwrap_or_default()
+}
+
 const DAY: Duration = Duration::from_hours(24);
 const KEY_ONE: &str = "planted-seal-key-one-0123456789abcdef";
 const KEY_TWO: &str = "planted-seal-key-two-0123456789abcdef";
@@ -500,8 +508,7 @@ fn an_open_redirect_reaches_nothing_with_the_gateways_credential() {
             .split("to=")
             .nth(1)
             .and_then(|rest| rest.split(' ').next());
-        let host = request.split("\r\nhost: ").nth(1).unwrap_or_default();
-        let host = host.split("\r\n").next().unwrap_or_default();
+        let host = field(request, "host");
         vec![Step::text(&match wanted {
             Some(wanted) => format!(
                 "HTTP/1.1 302 Found\r\nLocation: http://{host}{}\r\nContent-Length: 0\r\n\r\n",
@@ -604,8 +611,7 @@ fn an_open_redirect_reaches_nothing_with_the_gateways_credential() {
 fn who_follows_a_signed_url_brings_neither_a_key_nor_a_token_of_their_own() {
     let scene = Scene::new();
     let raw = RawBackend::answering(&scene, |request| {
-        let host = request.split("\r\nhost: ").nth(1).unwrap_or_default();
-        let host = host.split("\r\n").next().unwrap_or_default();
+        let host = field(request, "host");
         vec![Step::text(&match request.contains("sig=") {
             true => "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine".to_owned(),
             false => format!(
@@ -654,9 +660,7 @@ fn who_follows_a_signed_url_brings_neither_a_key_nor_a_token_of_their_own() {
 fn the_body_of_a_202_that_hides_what_it_holds_is_refused() {
     let scene = Scene::new();
     let raw = RawBackend::answering(&scene, |request| {
-        let head = request.split("\r\nx-answer: ").nth(1).unwrap_or_default();
-        let head = head.split("\r\n").next().unwrap_or_default();
-        let head = head.replace('|', "\r\n");
+        let head = field(request, "x-answer").replace('|', "\r\n");
         vec![Step::text(&format!(
             "HTTP/1.1 {head}\r\nContent-Length: 4\r\n\r\nbody"
         ))]
@@ -721,8 +725,7 @@ fn a_202_is_searched_by_default_and_redirects_keep_the_method_that_was_used() {
     let scene = Scene::new();
     let raw = RawBackend::answering(&scene, |request| {
         let line = request.lines().next().unwrap_or_default();
-        let host = request.split("\r\nhost: ").nth(1).unwrap_or_default();
-        let host = host.split("\r\n").next().unwrap_or_default();
+        let host = field(request, "host");
         let moved = |to: &str| {
             format!(
                 "HTTP/1.1 307 Temporary Redirect\r\nLocation: http://{host}{to}\r\nContent-Length: 0\r\n\r\n"
