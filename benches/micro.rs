@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use criterion::{Criterion, criterion_group, criterion_main};
-use http::{HeaderMap, Method, Request};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use portcullis::canonical::{self, KeptParameters, KeyParameters};
 use portcullis::clock::{Clock, Now, SystemClock};
 use portcullis::demo::mint::{Key, Token, issuer};
@@ -27,6 +27,7 @@ use portcullis::files::{Diagnostics, PolicyDocument, parse_policies};
 use portcullis::ids::TenantId;
 use portcullis::limits::LimitStore;
 use portcullis::policy::{self, Circumstances, Policy};
+use portcullis::seal::{Issued, Place, Ring, Sealer, Text, may_hold_urls};
 use tokio::runtime::Runtime;
 
 /// Lists one key for everybody.
@@ -243,5 +244,90 @@ fn limits(c: &mut Criterion) {
     });
 }
 
-criterion_group!(stages, tokens, canonicalisation, decisions, limits);
+fn sealer() -> Sealer {
+    Sealer {
+        ring: Some(Arc::new(Ring::random().expect("random bytes"))),
+        gate: "https://api.contoso.com".into(),
+        backend: Arc::new(Place {
+            host: "contoso.azurewebsites.net".to_owned(),
+            port: 443,
+        }),
+        issued: Issued::default(),
+        expires: Duration::from_secs(u64::MAX),
+        kept: KeptParameters::NONE,
+        is_function: true,
+        ways_on: Vec::new(),
+    }
+}
+
+/// An answer's fields and bodies, as they come; the bodies beside a plain copy of the same.
+fn sealing(c: &mut Criterion) {
+    let fields = |fields: &[(&'static str, &'static str)]| -> HeaderMap {
+        let fields = fields.iter().map(|(name, value)| {
+            let name = HeaderName::from_static(name);
+            (name, HeaderValue::from_static(value))
+        });
+        fields.collect()
+    };
+    let usual = [
+        ("content-type", "application/json; charset=utf-8"),
+        ("content-length", "8192"),
+        ("date", "Thu, 26 Nov 2026 12:00:00 GMT"),
+        ("cache-control", "no-store"),
+        ("x-content-type-options", "nosniff"),
+        ("etag", "\"0x8DC1234\""),
+    ];
+    let linked = [
+        ("retry-after", "10"),
+        (
+            "location",
+            "https://contoso.azurewebsites.net/runtime/webhooks/durabletask/instances/1?code=c2VjcmV0c2VjcmV0c2VjcmV0",
+        ),
+    ];
+    let usual = fields(&usual);
+    c.bench_function("answer's fields, nothing to seal", |b| {
+        b.iter(|| may_hold_urls(black_box(&usual)));
+    });
+    let (linked, sealer) = (fields(&linked), sealer());
+    c.bench_function("answer's fields, a location to seal", |b| {
+        b.iter_batched(
+            || linked.clone(),
+            |mut fields| {
+                sealer.headers(&Method::POST, StatusCode::ACCEPTED, &mut fields, &|_, _| {
+                    None
+                })
+            },
+            BatchSize::SmallInput,
+        );
+    });
+    let object = r#"{"id":"4711","name":"Ada Lovelace","mail":"ada@contoso.com","url":"https://contoso.com/a?b=c&d=e"},"#;
+    let body = object.repeat(64 * 1024 / object.len());
+    let mut out = Vec::with_capacity(2 * body.len());
+    let mut group = c.benchmark_group("body of 64 KiB");
+    group.throughput(Throughput::Bytes(body.len() as u64));
+    group.bench_function("copied", |b| {
+        b.iter(|| {
+            out.clear();
+            out.extend_from_slice(black_box(body.as_bytes()));
+        });
+    });
+    for (name, text) in [
+        ("JSON, searched", Text::Json),
+        ("text, searched", Text::Plain),
+    ] {
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                out.clear();
+                let mut body_sealer = sealer.clone().body(text);
+                for chunk in black_box(body.as_bytes()).chunks(16 * 1024) {
+                    body_sealer.push(chunk, &mut out);
+                }
+                body_sealer.finish(&mut out);
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(stages, tokens, canonicalisation, decisions, limits, sealing);
 criterion_main!(stages);

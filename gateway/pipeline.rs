@@ -158,12 +158,18 @@ async fn forward(
     let method = request.method().clone();
     let answer = upstream::send(proofs, way, arrival.caller, trace, id, request, body).await;
     ride.note(|record| record.answered(worker.clock.now()));
-    let (response, caught) = answer?.seal(&method, || {
+    let matched = authorized.matched();
+    let policy = &snapshot.rules.policy;
+    let published = |method: &Method, path: &str| {
+        let (issued, _) = ride.issued();
+        policy.published(matched.route(), &issued.host, method, path)
+    };
+    let sealer = || {
         let (issued, asked_for) = ride.issued();
-        let matched = authorized.matched();
         let sealing = &snapshot.sealing;
         sealing.sealer(backend, matched, &asked_for, issued, &worker.clock.now())
-    })?;
+    };
+    let (response, caught) = answer?.seal(&method, sealer, &published)?;
     ride.note(|record| record.caught = caught);
     Ok(response)
 }

@@ -48,8 +48,11 @@ pub fn is_secretive(key: &str) -> bool {
         "sastoken",
         "accesstoken",
         "bearer",
+        "passphrase",
     ];
-    matches!(&*folded, "sig" | "sas" | "code" | "value" | "token")
+    let is_key = folded.ends_with("keys") || (folded.ends_with("key") && folded != "key");
+    is_key
+        || matches!(&*folded, "sig" | "sas" | "code" | "value" | "token")
         || parts.iter().any(|part| folded.contains(part))
         || nearest(key, ["functionKey", "fingerprintKey"]).is_some()
 }

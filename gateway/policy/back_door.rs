@@ -104,10 +104,15 @@ impl Guard {
 
     /// Whether a path that the backend would see is one that the route may reach.
     pub(super) fn lets_pass(&self, path: &str) -> bool {
-        let found = match self.base.is_empty() {
-            true => door(path),
-            false => door(&format!("{}{path}", self.base)),
-        };
+        match self.base.is_empty() {
+            true => self.lets_reach(path),
+            false => self.lets_reach(&format!("{}{path}", self.base)),
+        }
+    }
+
+    /// The same for a path of the backend's host.
+    pub(super) fn lets_reach(&self, path: &str) -> bool {
+        let found = door(path);
         found.is_none() || found == self.named
     }
 }

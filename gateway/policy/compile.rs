@@ -127,6 +127,7 @@ fn route(
         deny,
         mode: route.mode.as_ref().map_or(Mode::Enforce, |mode| mode.value),
         owner: text(&route.owner),
+        base: backend_as_written.and_then(base),
         behind_a_host: backend_as_written.is_some_and(|backend| backend.kind != BackendKind::Http),
         guard: backend_as_written.and_then(|backend| guard(backend, route, rewrite.as_ref())),
         rewrite: rewrite?,
@@ -165,6 +166,12 @@ fn written_backend<'d>(
     let mut backends = document.backends.iter();
     let backend = backends.find(|backend| backend.name == route.backend)?;
     Some(&backend.value)
+}
+
+/// The path of the backend's URL, without a slash at its end, unless it is called as it stands.
+fn base(backend: &files::Backend) -> Option<Box<str>> {
+    let path = backend.url.value.path().trim_end_matches('/');
+    (backend.kind != BackendKind::LogicApp).then(|| path.into())
 }
 
 /// What of a Functions host's own paths a route may reach.

@@ -252,10 +252,12 @@ impl<'p> Decision<'p> {
         self.principal.as_ref()
     }
 
-    /// Who calls, or why nobody knows; `None` where nobody asked, since the route is public.
+    /// Who calls, or why nobody knows; `None` where the decision does not hold that.
     pub fn caller(&self) -> Option<Result<&Arc<Principal>, &Denial>> {
         match (&self.principal, &self.verdict) {
             (Some(principal), _) => Some(Ok(principal)),
+            // Of what authentication came to, a refusal for a key says nothing.
+            (None, Err(refusal)) if refusal.denial.reason() == Reason::KeyInUrl => None,
             (None, Err(refusal)) if !self.matched.is_public() => Some(Err(&refusal.denial)),
             (None, Ok(_) | Err(_)) => None,
         }

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use http::Method;
 
-use super::routes::{Matched, Policy, Unmatched};
+use super::routes::{Matched, Policy, Route, Unmatched};
+use crate::canonical::canonical_path;
 use crate::denial::{Denial, Reason, allow_field};
 use crate::entra::Principal;
 use crate::ids::{AppId, TenantId};
-use crate::seal::{Link, Methods};
+use crate::seal::{Link, Methods, Signed};
 
 /// Whom a sealed URL was given to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,21 @@ impl Bound {
 }
 
 impl Policy {
+    /// The path at the gateway of what lies at a canonical path of a route's backend, if another route takes
+    /// it as it is: by that one's rules it is decided on, and by no link's.
+    pub fn published(
+        &self,
+        route: &Route,
+        host: &str,
+        method: &Method,
+        at_backend: &str,
+    ) -> Option<String> {
+        let path = at_backend.strip_prefix(&**route.base.as_ref()?)?;
+        let other = self.find(host, method, path).ok()?;
+        let is_other = other.route.id != route.id && other.route.backend == route.backend;
+        (is_other && other.rewritten().is_none()).then(|| path.to_owned())
+    }
+
     /// The route that a sealed URL belongs to, if it may be followed with this method to `target`: its own,
     /// with the follower's values in it.
     ///
@@ -45,7 +61,11 @@ impl Policy {
         let issued = &link.issued;
         let mut matched = self.find(&issued.host, &issued.method, &issued.path)?;
         let path = target.split('?').next().unwrap_or_default();
-        if **matched.route.name() != *issued.route || !matched.route.may_be_followed_to(path) {
+        let route = matched.route;
+        let may = **route.name() == *issued.route
+            && route.may_be_followed_to(path)
+            && (link.signed != Signed::None || self.leads_on(route, &issued.host, method, path));
+        if !may {
             return Err(Unmatched::by(Reason::SealedUrlInvalid.into()));
         }
         if now >= link.expires {
@@ -66,5 +86,16 @@ impl Policy {
             app: issued.app,
         });
         Ok(matched)
+    }
+
+    /// Whether a link that is followed with the gateway's own credential may lead to a path at the backend:
+    /// to no door that its route has not named, and to nothing that another route decides on.
+    fn leads_on(&self, route: &Route, host: &str, method: &Method, path: &str) -> bool {
+        let Ok(path) = canonical_path(path) else {
+            return false;
+        };
+        let guard = route.guard.as_ref();
+        guard.is_none_or(|guard| guard.lets_reach(&path))
+            && self.published(route, host, method, &path).is_none()
     }
 }

@@ -49,6 +49,8 @@ pub struct Route {
     pub(super) kept: KeptParameters,
     /// In front of a Functions app: what of the host's own paths it may reach.
     pub(super) guard: Option<Guard>,
+    /// The path of the backend's URL, where requests go behind it; a Logic App's is called as it stands.
+    pub(super) base: Option<Box<str>>,
     /// Whether the backend is a Functions host, as that of a Standard Logic App is too.
     pub(super) behind_a_host: bool,
     /// From when on requests with keys in their URLs are refused; never where it is absent.

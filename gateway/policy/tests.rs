@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::canonical::KeyParameters;
-use crate::denial::Reason;
+use crate::denial::{Denial, Reason};
 use crate::entra::{ClaimRules, Version, simulate};
 use crate::files::{Diagnostics, parse_policies};
 
@@ -319,6 +319,11 @@ fn a_route_refuses_keys_in_urls_from_its_date_on_and_whatever_its_mode() {
         let matched = policy.find("h", &Method::GET, path).expect("matched");
         let decision = matched.decide(Err(Reason::TokenMissing.into()), &circumstances);
         let lets_in = decision.lets_in();
+        // What a candidate is told of who calls is never that of a key.
+        let told = decision
+            .caller()
+            .and_then(|caller| caller.err().map(Denial::reason));
+        assert_ne!(told, Some(Reason::KeyInUrl), "{path}");
         let denial = decision.enforce().err().map(|denial| denial.reason());
         assert_eq!(denial, refused, "{path} {keys:?} {time}");
         assert_eq!(lets_in, refused.is_none(), "{path}");

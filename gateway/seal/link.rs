@@ -47,6 +47,14 @@ impl Methods {
         }
     }
 
+    /// The method that it is mostly followed with.
+    pub(super) fn first(&self) -> Method {
+        match self {
+            Self::Read => Method::GET,
+            Self::Only(only) => only.clone(),
+        }
+    }
+
     fn name(&self) -> Option<&str> {
         match self {
             Self::Read => None,
@@ -77,10 +85,13 @@ pub enum Signed {
 impl Signed {
     /// By the key parameters of a target that carries a key in whatever form, and its path. Who has a backend redirect to a URL of their own
     /// making must not have the gateway's token sent there, whatever `code` stands in it.
+    ///
+    /// Of a path with placeholders, what stands before the first is what the follower cannot choose.
     pub(super) fn by(keys: KeyParameters, path: &str) -> Self {
         const DURABLE: &str = "/runtime/webhooks/durabletask/";
-        let keys = keys.keys();
-        if keys == KeyParameters::CODE && is_below(&path.replace(['{', '}'], ""), DURABLE) {
+        let fixed = path.split('{').next().unwrap_or_default();
+        let plain = !path.contains(';') && is_below(&path.replace(['{', '}'], ""), DURABLE);
+        if keys.keys() == KeyParameters::CODE && plain && is_below(fixed, DURABLE) {
             Self::Durable
         } else {
             Self::Alone
@@ -266,6 +277,14 @@ mod tests {
             (
                 code,
                 "/runtime/webhooks/durabletask/{x}/../../../x",
+                Signed::Alone,
+            ),
+            (code, "/{runtime}/{webhooks}/{durabletask}/x", Signed::Alone),
+            (code, "/runtime/webhooks/{durabletask}/x", Signed::Alone),
+            (code, "/run{time}/webhooks/durabletask/x", Signed::Alone),
+            (
+                code,
+                "/runtime/webhooks/durabletask/x;code=1",
                 Signed::Alone,
             ),
             (

@@ -22,7 +22,7 @@ pub use self::link::{Altered, Issued, Link, Methods, Signed};
 pub use self::place::Place;
 pub use self::ring::{Ring, RingFault, Unopened};
 pub use self::scan::Text;
-pub use self::sealer::{Caught, Sealer, may_hold_urls, withhold};
+pub use self::sealer::{Caught, Published, Sealer, WayOn, may_hold_urls, withhold};
 
 /// Where the gateway's sealed URLs live, on every host.
 pub const SEALED_PATH: &str = "/.sealed/";

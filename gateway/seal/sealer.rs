@@ -16,7 +16,9 @@ use super::scan::{self, Text};
 use super::spelling::Spelt;
 use super::url::{self, Keyed};
 use super::{SEALED_PATH, keys, placeholders};
-use crate::canonical::{self, KeptParameters, KeyParameters, URL_FIELDS, text_carries_key};
+use crate::canonical::{
+    self, KeptParameters, KeyParameters, URL_FIELDS, canonical_path, text_carries_key,
+};
 
 /// Fields whose whole value is one URL.
 const SINGLE: [HeaderName; 4] = [
@@ -25,6 +27,11 @@ const SINGLE: [HeaderName; 4] = [
     HeaderName::from_static("operation-location"),
     HeaderName::from_static("azure-asyncoperation"),
 ];
+
+/// What is part of a SAS URL, and by itself lets nobody in.
+const NO_KEYS: KeyParameters = KeyParameters::SP
+    .with(KeyParameters::SV)
+    .with(KeyParameters::SE);
 
 /// The longest target of a sealed URL in bytes: with room for the rest of a request line of 8 KiB.
 const LONGEST: usize = 8 * 1024 - 64;
@@ -44,12 +51,32 @@ pub struct Sealer {
     pub expires: Duration,
     /// Parameters that are no keys on this route.
     pub kept: KeptParameters,
-    /// Paths at the backend, with a slash at their ends. URLs to what lies below them are sealed though
-    /// they carry no key, in the fields of one URL, so that the caller is not sent past the gateway. To
-    /// what lies elsewhere they are not: they are followed with the gateway's own credential, and who can
-    /// have the backend redirect to a URL of their own making would reach all of it.
-    pub plain_below: Vec<String>,
+    /// Whether it is a Functions app, whose Durable Functions hand out links of their own.
+    pub is_function: bool,
+    /// Where URLs are sealed though they carry no key, in the fields of one URL, so that the caller is not
+    /// sent past the gateway. To what lies elsewhere they are not: they are followed with the gateway's own
+    /// credential, and who can have the backend redirect to a URL of their own making would reach all of it.
+    pub ways_on: Vec<WayOn>,
 }
+
+/// Where what a request began goes on at the backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WayOn {
+    /// Below this path, which has a slash at its end.
+    pub below: String,
+    /// And there only where this is part of the path; empty for everywhere.
+    pub through: &'static str,
+}
+
+impl WayOn {
+    fn holds(&self, path: &str) -> bool {
+        is_below(path, &self.below) && path.contains(self.through)
+    }
+}
+
+/// The path at the gateway of what lies at a path of the backend, if another route takes it: what is
+/// published leads there, where it is decided on by its own rules.
+pub type Published<'p> = dyn Fn(&Method, &str) -> Option<String> + 'p;
 
 /// How many URLs were replaced, and how many removed for want of a way to replace them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -105,10 +132,19 @@ enum Verdict {
 }
 
 impl Sealer {
-    /// Seals the URLs in the fields of an answer to a request of this method. A value goes if it carries a key that cannot be
-    /// sealed: to another place, not readable as a URL, or for want of keys.
-    pub fn headers(&self, method: &Method, status: StatusCode, headers: &mut HeaderMap) -> Caught {
-        let methods = methods_after(method, status);
+    /// Seals the URLs in the fields of an answer to a request of this method. A value goes if it carries a
+    /// key that cannot be sealed: to another place, not readable as a URL, or for want of keys.
+    pub fn headers(
+        &self,
+        method: &Method,
+        status: StatusCode,
+        headers: &mut HeaderMap,
+        published: &Published<'_>,
+    ) -> Caught {
+        let after = After {
+            methods: methods_after(method, status),
+            published,
+        };
         let concerned = |name: &&HeaderName| {
             let mut values = headers.get_all(*name).iter();
             values.any(|value| may_hold_url(name, value))
@@ -116,7 +152,7 @@ impl Sealer {
         let names: Vec<HeaderName> = headers.keys().filter(concerned).cloned().collect();
         let mut caught = Caught::default();
         for name in names {
-            caught += self.field(name, headers, &methods);
+            caught += self.field(name, headers, &after);
         }
         caught
     }
@@ -136,7 +172,10 @@ impl Sealer {
         let query = placeholders::query(&target);
         let signed = match what {
             What::Plain => Signed::None,
-            What::Keyed => Signed::by(keys.without(self.kept), path_of(&target)),
+            What::Keyed if self.is_function => {
+                Signed::by(keys.without(self.kept), path_of(&target))
+            }
+            What::Keyed => Signed::Alone,
         };
         let blob = ring.seal(&Link {
             issued: self.issued.clone(),
@@ -167,8 +206,8 @@ impl Sealer {
     }
 
     /// Seals the values of one field, each by itself and in their order.
-    fn field(&self, name: HeaderName, headers: &mut HeaderMap, methods: &Methods) -> Caught {
-        let judged = |value: &HeaderValue| (value.clone(), self.judge(&name, value, methods));
+    fn field(&self, name: HeaderName, headers: &mut HeaderMap, after: &After<'_>) -> Caught {
+        let judged = |value: &HeaderValue| (value.clone(), self.judge(&name, value, after));
         let values: Vec<_> = headers.get_all(&name).iter().map(judged).collect();
         headers.remove(&name);
         let mut caught = Caught::default();
@@ -187,7 +226,7 @@ impl Sealer {
         caught
     }
 
-    fn judge(&self, name: &HeaderName, value: &HeaderValue, methods: &Methods) -> Verdict {
+    fn judge(&self, name: &HeaderName, value: &HeaderValue, after: &After<'_>) -> Verdict {
         if !may_hold_url(name, value) {
             return Verdict::Stays;
         }
@@ -197,11 +236,14 @@ impl Sealer {
         };
         match (SINGLE.contains(name), carries_key(name, text, self.kept)) {
             (true, true) => {
-                let sealed = self.single(What::Keyed, text, methods);
+                let sealed = self.single(What::Keyed, text, &after.methods);
                 sealed.unwrap_or(Verdict::Goes)
             }
-            (true, false) => self.plain(text, methods).unwrap_or(Verdict::Stays),
-            (false, true) => self.several(name, text, methods).unwrap_or(Verdict::Goes),
+            (true, false) => self.plain(text, after).unwrap_or(Verdict::Stays),
+            (false, true) => {
+                let sealed = self.several(name, text, &after.methods);
+                sealed.unwrap_or(Verdict::Goes)
+            }
             (false, false) => Verdict::Stays,
         }
     }
@@ -214,15 +256,21 @@ impl Sealer {
 
     /// A URL without a key is sealed only where it would lead past the gateway. One from the root does
     /// not: it leads to the gateway again.
-    fn plain(&self, text: &str, methods: &Methods) -> Option<Verdict> {
+    fn plain(&self, text: &str, after: &After<'_>) -> Option<Verdict> {
         let target = self
             .target(text.trim())
             .filter(|_| !text.trim().starts_with('/'))?;
-        let path = format!("{}/", path_of(&target).trim_end_matches('/'));
-        if !self.plain_below.iter().any(|start| is_below(&path, start)) {
+        let path = canonical_path(path_of(&target)).ok()?;
+        if let Some(published) = (after.published)(&after.methods.first(), &path) {
+            let query = target.split_once('?').map(|(_, query)| format!("?{query}"));
+            let url = format!("{}{published}{}", self.gate, query.unwrap_or_default());
+            return Some(Verdict::Becomes(url.try_into().ok()?, Caught::default()));
+        }
+        let path = format!("{}/", path.trim_end_matches('/'));
+        if !self.ways_on.iter().any(|way| way.holds(&path)) {
             return None;
         }
-        self.single(What::Plain, text, methods)
+        self.single(What::Plain, text, &after.methods)
     }
 
     /// Seals each URL with a key where it stands in a value. `None` if a key would be left.
@@ -258,6 +306,12 @@ impl Sealer {
     }
 }
 
+/// What follows an answer.
+struct After<'p> {
+    methods: Methods,
+    published: &'p Published<'p>,
+}
+
 /// A redirection that keeps the method is followed with it (RFC 9110 section 15.4.8).
 fn methods_after(method: &Method, status: StatusCode) -> Methods {
     match status {
@@ -280,13 +334,13 @@ pub fn may_hold_urls(headers: &HeaderMap) -> bool {
         .any(|(name, value)| may_hold_url(name, value))
 }
 
-/// A key stands behind `?`, as it is or as a percent code.
+/// A key stands behind `?`, as it is or in some code.
 fn may_hold_url(name: &HeaderName, value: &HeaderValue) -> bool {
     let value = value.as_bytes();
     URL_FIELDS.contains(name)
         || memmem::find(value, b"://").is_some()
-        || memchr::memchr(b'?', value).is_some()
-        || memchr::memchr(b'%', value).is_some()
+        || memchr::memchr3(b'?', b'%', b'\\', value).is_some()
+        || memmem::find(value, b"&#").is_some()
 }
 
 /// Removes the fields that carry a key, from what stands behind a body: nobody follows a link there. How
@@ -308,10 +362,14 @@ pub fn withhold(trailers: &mut HeaderMap) -> Caught {
 }
 
 /// What cannot be read is a key where a URL is meant, and none where that only may be: a cookie or a file's
-/// name is not lost for a `%`.
+/// name is not lost for a `%`, nor for an `sv` that lets nobody in.
 fn carries_key(name: &HeaderName, text: &str, kept: KeptParameters) -> bool {
     let kept = kept.with(KeyParameters::API_VERSION);
     let is_url = URL_FIELDS.contains(name) || text.contains("://");
+    let kept = match is_url {
+        true => kept,
+        false => kept.with(NO_KEYS),
+    };
     let unpacked = || keys::first(&Spelt::unpacked(text.as_bytes()), kept).is_some();
     (is_url && text_carries_key(text, kept))
         || keys::carries(text.as_bytes(), kept)

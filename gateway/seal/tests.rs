@@ -43,7 +43,8 @@ fn sealer() -> Sealer {
         issued: issued(),
         expires: NOW + Duration::from_secs(1),
         kept: KeptParameters::NONE,
-        plain_below: Vec::new(),
+        is_function: true,
+        ways_on: Vec::new(),
     }
 }
 
@@ -92,7 +93,7 @@ fn header(
     let mut headers = HeaderMap::new();
     headers.insert(&name, HeaderValue::from_str(value).expect("a value"));
     let status = StatusCode::from_u16(status).expect("a status");
-    let caught = sealer.headers(&Method::PUT, status, &mut headers);
+    let caught = sealer.headers(&Method::PUT, status, &mut headers, &|_, _| None);
     let value = headers
         .get(&name)
         .map(|value| value.to_str().expect("text").to_owned());
@@ -343,7 +344,10 @@ fn a_kept_parameter_is_no_key() {
 #[test]
 fn a_url_past_the_gateway_is_sealed_where_that_is_asked_for() {
     let plain = Sealer {
-        plain_below: vec!["/x/".to_owned()],
+        ways_on: vec![WayOn {
+            below: "/x/".to_owned(),
+            through: "",
+        }],
         ..sealer()
     };
     let url = format!("http://{HOST}/x?y=1");
@@ -402,7 +406,7 @@ fn the_values_of_a_field_are_judged_one_by_one() {
         "location",
         HeaderValue::from_bytes(b"/\xFF").expect("a value"),
     );
-    let caught = sealer().headers(&Method::PUT, StatusCode::OK, &mut headers);
+    let caught = sealer().headers(&Method::PUT, StatusCode::OK, &mut headers, &|_, _| None);
     assert_eq!(
         caught,
         Caught {

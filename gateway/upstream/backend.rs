@@ -9,8 +9,8 @@ use super::target::Target;
 use crate::credentials::Credential;
 use crate::files::{self, BackendKind, Diagnostics, Named, PolicyDocument};
 use crate::net::address::{is_loopback, refused};
-use crate::policy::{Authorized, BackendId};
-use crate::seal::Place;
+use crate::policy::{Authorized, BackendId, Matched};
+use crate::seal::{Place, WayOn};
 
 /// A backend, ready to be called. Its credential goes to its own endpoint and nowhere else: both stand
 /// here, and nothing of a request can change either.
@@ -33,8 +33,14 @@ pub(super) struct Timeouts {
     pub(super) idle: Duration,
 }
 
-/// Where the runs of a Standard app's workflows are, but not the interface by which the app is managed.
-const RUNS: &str = "/runtime/webhooks/workflow/scaleUnits/";
+/// Where the runs of a Standard app's workflows are, but not their triggers and not the interface by which the
+/// app is managed.
+fn runs() -> WayOn {
+    WayOn {
+        below: "/runtime/webhooks/workflow/scaleUnits/".to_owned(),
+        through: "/runs/",
+    }
+}
 
 impl Backend {
     /// Its name in the policy files.
@@ -47,20 +53,39 @@ impl Backend {
         &self.target.place
     }
 
-    /// The paths below which its URLs lead on with what a request to `called` began, with a slash at
-    /// their ends; none where the gateway knows nothing of the backend's ways.
-    pub fn ways_on(&self, called: &str) -> Vec<String> {
-        let below = |path: &str| format!("{}/", path.trim_end_matches('/'));
+    /// Where its URLs lead on with what an authorised request began, at this canonical path; nowhere where
+    /// the gateway knows nothing of the backend's ways.
+    pub fn ways_on(&self, matched: &Matched<'_>, path: &str) -> Vec<WayOn> {
+        let base = &self.target.base_path;
+        let everywhere = |path: &str| WayOn {
+            below: format!("{}/", path.trim_end_matches('/')),
+            through: "",
+        };
         match self.target.kind {
             BackendKind::Http => Vec::new(),
-            BackendKind::Function => vec![below(&format!("{}{called}", self.target.base_path))],
-            // A workflow's runs stand beside its triggers.
+            BackendKind::Function => {
+                let called = format!("{base}{}", matched.rewritten().unwrap_or(path));
+                let way = everywhere(&called);
+                // From the root or the folder of all functions, everything would be on the way.
+                let is_all = ["/", "/api/"]
+                    .iter()
+                    .any(|all| way.below.eq_ignore_ascii_case(all));
+                if is_all { Vec::new() } else { vec![way] }
+            }
             BackendKind::LogicApp => {
-                let base = &*self.target.base_path;
-                let workflow = base.split("/triggers/").next().unwrap_or(base);
-                vec![below(workflow), RUNS.to_owned()]
+                let called = format!("{base}{}", matched.rewritten().unwrap_or_default());
+                // A workflow's runs stand beside its triggers.
+                match called.split_once("/triggers/") {
+                    Some((workflow, _)) => vec![everywhere(workflow), runs()],
+                    None => Vec::new(),
+                }
             }
         }
+    }
+
+    /// Whether it is a Functions app.
+    pub fn is_function(&self) -> bool {
+        self.target.kind == BackendKind::Function
     }
 
     /// What the gateway presents to it.

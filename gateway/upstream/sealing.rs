@@ -129,12 +129,12 @@ impl Sealing {
         now: &Now,
     ) -> Sealer {
         let gate = self.public_url.clone();
-        let called = matched.rewritten().unwrap_or(&issued.path);
         Sealer {
             ring: self.ring(now),
             gate: gate.unwrap_or_else(|| format!("https://{asked}").into()),
             backend: Arc::clone(backend.place()),
-            plain_below: backend.ways_on(called),
+            is_function: backend.is_function(),
+            ways_on: backend.ways_on(matched, &issued.path),
             kept: matched.route().kept_parameters(),
             expires: now.unix + self.lifetime,
             issued,

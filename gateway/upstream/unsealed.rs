@@ -7,7 +7,7 @@ use http_body::Body as _;
 use super::body::ResponseBody;
 use crate::denial::{Denial, Reason};
 use crate::policy::SealsBody;
-use crate::seal::{Caught, Sealer, Text, may_hold_urls};
+use crate::seal::{Caught, Published, Sealer, Text, may_hold_urls};
 
 /// An answer that may hold keys. Only [`Unsealed::seal`] makes an answer of it that can be passed on.
 #[must_use = "it has to be sealed"]
@@ -22,8 +22,8 @@ impl Unsealed {
         Self { response, bodies }
     }
 
-    /// Replaces the URLs that carry keys. Asks for what seals only if there is anything to look at; the
-    /// method is that of the request.
+    /// Replaces the URLs that carry keys, and those that lead past the gateway. Asks for what seals only if
+    /// there is anything to look at; the method is that of the request.
     ///
     /// # Errors
     /// `AnswerUnreadable` for a body in which keys are to be looked for, and that is compressed or in an
@@ -32,6 +32,7 @@ impl Unsealed {
         mut self,
         method: &Method,
         sealer: impl FnOnce() -> Sealer,
+        published: &Published<'_>,
     ) -> Result<(Response<ResponseBody>, Caught), Denial> {
         let kind = match self.looks_into_body() {
             true => text_kind(self.response.headers()),
@@ -42,7 +43,7 @@ impl Unsealed {
         }
         let sealer = sealer();
         let status = self.response.status();
-        let caught = sealer.headers(method, status, self.response.headers_mut());
+        let caught = sealer.headers(method, status, self.response.headers_mut(), published);
         if let Kind::Text(text) = kind {
             self.seal_body(method, sealer, text)?;
         }

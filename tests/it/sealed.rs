@@ -606,6 +606,121 @@ fn an_open_redirect_reaches_nothing_with_the_gateways_credential() {
     }
 }
 
+/// A link without a key is followed with the gateway's credential, so it goes no further than its request.
+#[test]
+fn a_link_without_a_key_leads_on_and_not_to_what_others_are_let_into() {
+    let scene = Scene::new();
+    let raw = RawBackend::answering(&scene, |request| {
+        let (host, to) = (field(request, "host"), field(request, "x-to"));
+        vec![Step::text(&format!(
+            "HTTP/1.1 307 Temporary Redirect\r\nLocation: http://{host}{to}\r\nContent-Length: 0\r\n\r\n"
+        ))]
+    });
+    let url = raw.url();
+    let token = "credential: { managedIdentity: { resource: 'api://f' } }";
+    let mut scene = scene;
+    for (name, backend) in [
+        ("f", format!("function: '{url}'")),
+        ("based", format!("function: '{url}/api'")),
+        ("wide", format!("logicApp: '{url}'")),
+        (
+            "flow",
+            format!("logicApp: '{url}/api/wf/triggers/manual/invoke'"),
+        ),
+    ] {
+        scene = scene.backend(name, &format!("{backend}, {token}"));
+    }
+    let nobody = "allow: [{ tenants: [fabrikam] }]";
+    let stage = scene
+        .portal_route("root", "GET", "/", "f")
+        .portal_route("orders", "GET, POST", "/api/orders/{*rest}", "f")
+        .route("secret", &format!("match: {{ methods: [GET, POST], path: /api/orders/secret }}, backend: f, {nobody}"))
+        .portal_route("short", "GET", "/short", "based")
+        .route("others", &format!("match: {{ methods: [GET], path: /short/others }}, backend: based, {nobody}"))
+        .route("wide", "match: { methods: [GET], path: /wide }, backend: wide, rewrite: /api/wf/triggers/manual/invoke, allow: [{ tenants: [contoso] }]")
+        .portal_route("flow", "GET", "/flow", "flow")
+        .start();
+    let here = "https://localhost";
+    let sealed = "https://localhost/.sealed/";
+    let runs = "/runtime/webhooks/workflow/scaleUnits/prod-00/workflows/1";
+    for (target, to, becomes) in [
+        ("/", "/api/secret".to_owned(), ""),
+        (
+            "/",
+            "/runtime/webhooks/durabletask/instances".to_owned(),
+            "",
+        ),
+        ("/api/orders/1", "/api/orders/1/lines".to_owned(), sealed),
+        (
+            "/api/orders/1",
+            "/api/orders/1/caf%c3%a9".to_owned(),
+            sealed,
+        ),
+        ("/api/orders/1", "/api/orders/2".to_owned(), ""),
+        // What another route takes is that one's to decide on.
+        (
+            "/api/orders/1",
+            "/api/orders/secret?x=1".to_owned(),
+            "https://localhost/api/orders/secret?x=1",
+        ),
+        ("/short", "/api/short/mine".to_owned(), sealed),
+        (
+            "/short",
+            "/api/short/others".to_owned(),
+            "https://localhost/short/others",
+        ),
+        ("/wide", "/api/wf/runs/1".to_owned(), sealed),
+        ("/wide", "/api/other/triggers/manual/invoke".to_owned(), ""),
+        ("/flow", "/api/wf/runs/1".to_owned(), sealed),
+        ("/flow", "/api/other/runs/1".to_owned(), ""),
+        ("/flow", format!("{runs}/runs/08585"), sealed),
+        ("/flow", format!("{runs}/triggers/manual/run"), ""),
+    ] {
+        let call = stage.call("GET", target).header("x-to", &to);
+        let answer = call.portal().unchecked().send();
+        let location = answer.header("location").expect(&to);
+        match becomes {
+            "" => assert_eq!(location, format!("{url}{to}"), "{target} {to}"),
+            start => assert!(location.starts_with(start), "{target} {to}: {location}"),
+        }
+        let Some(followed) = location.strip_prefix(here) else {
+            continue;
+        };
+        let followed = stage.call("GET", followed).portal().header("x-to", "/x");
+        let expected = match becomes == sealed {
+            true => "307",
+            false => "403 tenant-not-allowed",
+        };
+        assert_eq!(
+            followed.unchecked().send().verdict(),
+            expected,
+            "{target} {to}"
+        );
+    }
+    // Nor does a placeholder lead there, whoever fills it in.
+    let to = "/{runtime}/{webhooks}/{durabletask}/?code=planted-code";
+    let call = stage.call("GET", "/api/orders/1").header("x-to", to);
+    let answer = call.portal().unchecked().send();
+    let link = answer
+        .header("location")
+        .and_then(|link| link.strip_prefix(here));
+    let link = link.expect("sealed");
+    let filled = link
+        .replace("{runtime}", "api")
+        .replace("{webhooks}", "orders")
+        .replace("{durabletask}", "secret");
+    let before = raw.seen().requests.len();
+    let followed = stage.call("GET", &filled).portal().header("x-to", "/x");
+    assert_eq!(followed.unchecked().send().verdict(), "307");
+    let requests = raw.seen().requests;
+    let request = requests.get(before).expect("the followed one");
+    assert!(
+        request.starts_with("GET /api/orders/secret/?code=planted-code "),
+        "{request}"
+    );
+    assert!(!request.contains("authorization"), "{request}");
+}
+
 /// A link that a backend's own signature is for goes without what else the caller could bring.
 #[test]
 fn who_follows_a_signed_url_brings_neither_a_key_nor_a_token_of_their_own() {
