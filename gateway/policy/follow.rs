@@ -50,7 +50,8 @@ impl Policy {
     ///
     /// # Errors
     /// When the request that it was given in answer to finds another route now, or none; when it has come
-    /// to its end at `now`; when it is followed with another method; and when it leads to what no caller may reach.
+    /// to its end at `now`; when it is followed with another method; and when it leads to what no caller may
+    /// reach, or without a key to what another route takes.
     pub fn follow(
         &self,
         link: &Link,
@@ -64,7 +65,7 @@ impl Policy {
         let route = matched.route;
         let may = **route.name() == *issued.route
             && route.may_be_followed_to(path)
-            && (link.signed != Signed::None || self.leads_on(route, &issued.host, method, path));
+            && (link.signed != Signed::None || self.leads_on(route, &issued.host, path));
         if !may {
             return Err(Unmatched::by(Reason::SealedUrlInvalid.into()));
         }
@@ -90,12 +91,14 @@ impl Policy {
 
     /// Whether a link that is followed with the gateway's own credential may lead to a path at the backend:
     /// to no door that its route has not named, and to nothing that another route decides on.
-    fn leads_on(&self, route: &Route, host: &str, method: &Method, path: &str) -> bool {
+    fn leads_on(&self, route: &Route, host: &str, path: &str) -> bool {
         let Ok(path) = canonical_path(path) else {
             return false;
         };
         let guard = route.guard.as_ref();
+        let published = route.base.as_ref();
+        let published = published.and_then(|base| path.strip_prefix(&**base));
         guard.is_none_or(|guard| guard.lets_reach(&path))
-            && self.published(route, host, method, &path).is_none()
+            && !published.is_some_and(|path| self.is_anothers(route, host, path))
     }
 }

@@ -398,6 +398,26 @@ impl Policy {
         })
     }
 
+    /// Whether another route to the same backend takes a path, with whatever method, or if it may be read so.
+    pub(super) fn is_anothers(&self, route: &Route, host: &str, path: &str) -> bool {
+        let other = |index: &usize| {
+            let other = self.routes.get(*index);
+            other.is_some_and(|other| other.id != route.id && other.backend == route.backend)
+        };
+        for table in self.hosts.tables(host) {
+            match table.paths.find(path) {
+                Found::Nothing => {}
+                Found::Ambiguous => return true,
+                Found::Entry(entry, _) => {
+                    let entry = table.entries.get(entry);
+                    let routes = entry.into_iter().flat_map(|entry| &entry.by_method);
+                    return routes.flatten().any(other);
+                }
+            }
+        }
+        false
+    }
+
     /// The patterns of paths that may take requests to a host, in both readings.
     pub(super) fn trees<'p>(&'p self, host: &'p str) -> impl Iterator<Item = (&'p Tree, Reading)> {
         let tables = self.hosts.tables(host);

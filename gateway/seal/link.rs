@@ -83,8 +83,9 @@ pub enum Signed {
 }
 
 impl Signed {
-    /// By the key parameters of a target that carries a key in whatever form, and its path. Who has a backend redirect to a URL of their own
-    /// making must not have the gateway's token sent there, whatever `code` stands in it.
+    /// By the key parameters of a target that carries a key in whatever form, and its path. Who has a backend
+    /// redirect to a URL of their own making must not have the gateway's token sent there, whatever `code`
+    /// stands in it.
     ///
     /// Of a path with placeholders, what stands before the first is what the follower cannot choose.
     pub(super) fn by(keys: KeyParameters, path: &str) -> Self {

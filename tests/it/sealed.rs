@@ -635,6 +635,8 @@ fn a_link_without_a_key_leads_on_and_not_to_what_others_are_let_into() {
         .portal_route("root", "GET", "/", "f")
         .portal_route("orders", "GET, POST", "/api/orders/{*rest}", "f")
         .route("secret", &format!("match: {{ methods: [GET, POST], path: /api/orders/secret }}, backend: f, {nobody}"))
+        .portal_route("all", "GET", "/api/orders", "f")
+        .route("put", &format!("match: {{ methods: [PUT], path: /api/orders/put }}, backend: f, {nobody}"))
         .portal_route("short", "GET", "/short", "based")
         .route("others", &format!("match: {{ methods: [GET], path: /short/others }}, backend: based, {nobody}"))
         .route("wide", "match: { methods: [GET], path: /wide }, backend: wide, rewrite: /api/wf/triggers/manual/invoke, allow: [{ tenants: [contoso] }]")
@@ -696,6 +698,20 @@ fn a_link_without_a_key_leads_on_and_not_to_what_others_are_let_into() {
             expected,
             "{target} {to}"
         );
+    }
+    // Nor in another spelling, nor with a method that the other route does not take.
+    for (target, to) in [
+        ("/api/orders", "/api/orders/SECRET"),
+        ("/api/orders", "/api/Orders/secret;x"),
+        ("/api/orders", "/api/orders/put"),
+    ] {
+        let call = stage.call("GET", target).header("x-to", to);
+        let answer = call.portal().unchecked().send();
+        let location = answer.header("location").expect(to);
+        let link = location.strip_prefix(here).expect("sealed");
+        let followed = stage.call("GET", link).portal().header("x-to", "/x");
+        let verdict = followed.unchecked().send().verdict();
+        assert_eq!(verdict, "404 sealed-url-invalid", "{to}");
     }
     // Nor does a placeholder lead there, whoever fills it in.
     let to = "/{runtime}/{webhooks}/{durabletask}/?code=planted-code";
