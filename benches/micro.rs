@@ -293,9 +293,12 @@ fn sealing(c: &mut Criterion) {
         b.iter_batched(
             || linked.clone(),
             |mut fields| {
-                sealer.headers(&Method::POST, StatusCode::ACCEPTED, &mut fields, &|_, _| {
-                    None
-                })
+                sealer.headers(
+                    &Method::POST,
+                    StatusCode::ACCEPTED,
+                    &mut fields,
+                    &|_, _, _| None,
+                )
             },
             BatchSize::SmallInput,
         );

@@ -160,9 +160,8 @@ async fn forward(
     ride.note(|record| record.answered(worker.clock.now()));
     let matched = authorized.matched();
     let policy = &snapshot.rules.policy;
-    let published = |method: &Method, path: &str| {
-        let (issued, _) = ride.issued();
-        policy.published(matched.route(), &issued.host, method, path)
+    let published = |host: &str, method: &Method, path: &str| {
+        policy.published(matched.route(), host, method, path)
     };
     let sealer = || {
         let (issued, asked_for) = ride.issued();

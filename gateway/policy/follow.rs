@@ -39,7 +39,7 @@ impl Policy {
         method: &Method,
         at_backend: &str,
     ) -> Option<String> {
-        let path = at_backend.strip_prefix(&**route.base.as_ref()?)?;
+        let path = route.at_gateway(at_backend)?;
         let other = self.find(host, method, path).ok()?;
         let is_other = other.route.id != route.id && other.route.backend == route.backend;
         (is_other && other.rewritten().is_none()).then(|| path.to_owned())
@@ -96,9 +96,8 @@ impl Policy {
             return false;
         };
         let guard = route.guard.as_ref();
-        let published = route.base.as_ref();
-        let published = published.and_then(|base| path.strip_prefix(&**base));
+        let at_gateway = route.at_gateway(&path);
         guard.is_none_or(|guard| guard.lets_reach(&path))
-            && !published.is_some_and(|path| self.is_anothers(route, host, path))
+            && !at_gateway.is_some_and(|path| self.is_anothers(route, host, path))
     }
 }

@@ -170,6 +170,11 @@ impl Route {
         &self.claim_headers
     }
 
+    /// What a caller would ask for to reach a path of the backend, where paths stay as they are.
+    pub(super) fn at_gateway<'p>(&self, at_backend: &'p str) -> Option<&'p str> {
+        at_backend.strip_prefix(&**self.base.as_ref()?)
+    }
+
     /// Whether a sealed URL of this route's may lead to a path at the backend, which must be one that no
     /// reader could take for another. A host's extensions hand out URLs of their own; nothing hands out those
     /// by which the host, or a Standard app's workflows, are administered.
@@ -341,27 +346,33 @@ impl Policy {
     /// When no route has the host and path, none of those that do has the method, or another letter
     /// case would have led elsewhere.
     pub fn find(&self, host: &str, method: &Method, path: &str) -> Result<Matched<'_>, Unmatched> {
+        let (entry, parameters) = self.at(host, path).map_err(Unmatched::by)?;
+        self.entry(entry, method, path, &parameters)
+    }
+
+    /// What takes a path, whatever the method.
+    fn at<'p>(&'p self, host: &'p str, path: &'p str) -> Result<(&'p Entry, Values<'p>), Denial> {
         for table in self.hosts.tables(host) {
             match table.paths.find(path) {
                 Found::Nothing => {}
-                Found::Ambiguous => return Err(Unmatched::by(Reason::AmbiguousPath.into())),
+                Found::Ambiguous => return Err(Reason::AmbiguousPath.into()),
                 Found::Entry(entry, parameters) => {
-                    return self.entry(table.entries.get(entry), method, path, &parameters);
+                    let entry = table.entries.get(entry).ok_or(Reason::RouteNotFound)?;
+                    return Ok((entry, parameters));
                 }
             }
         }
-        Err(Unmatched::by(Reason::RouteNotFound.into()))
+        Err(Reason::RouteNotFound.into())
     }
 
     fn entry(
         &self,
-        entry: Option<&Entry>,
+        entry: &Entry,
         method: &Method,
         path: &str,
         parameters: &Values<'_>,
     ) -> Result<Matched<'_>, Unmatched> {
         let not_found = || Unmatched::by(Reason::RouteNotFound.into());
-        let entry = entry.ok_or_else(not_found)?;
         let by_method = method::slot(method).and_then(|slot| entry.by_method.get(slot).copied()?);
         let Some(index) = by_method else {
             let methods: Vec<Method> = entry.methods.methods().collect();
@@ -404,18 +415,10 @@ impl Policy {
             let other = self.routes.get(*index);
             other.is_some_and(|other| other.id != route.id && other.backend == route.backend)
         };
-        for table in self.hosts.tables(host) {
-            match table.paths.find(path) {
-                Found::Nothing => {}
-                Found::Ambiguous => return true,
-                Found::Entry(entry, _) => {
-                    let entry = table.entries.get(entry);
-                    let routes = entry.into_iter().flat_map(|entry| &entry.by_method);
-                    return routes.flatten().any(other);
-                }
-            }
+        match self.at(host, path) {
+            Ok((entry, _)) => entry.by_method.iter().flatten().any(other),
+            Err(denial) => denial.reason() == Reason::AmbiguousPath,
         }
-        false
     }
 
     /// The patterns of paths that may take requests to a host, in both readings.

@@ -74,9 +74,9 @@ impl WayOn {
     }
 }
 
-/// The path at the gateway of what lies at a path of the backend, if another route takes it: what is
-/// published leads there, where it is decided on by its own rules.
-pub type Published<'p> = dyn Fn(&Method, &str) -> Option<String> + 'p;
+/// The path at the gateway, on this host, of what lies at a path of the backend, if another route takes it:
+/// what is published leads there, where it is decided on by its own rules.
+pub type Published<'p> = dyn Fn(&str, &Method, &str) -> Option<String> + 'p;
 
 /// How many URLs were replaced, and how many removed for want of a way to replace them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -167,13 +167,13 @@ impl Sealer {
     pub(super) fn seal(&self, what: What, url: &str, methods: &Methods) -> Option<String> {
         let ring = self.ring.as_deref()?;
         let target = self.target(url)?;
-        let found = keys::find(target.as_bytes(), KeptParameters::NONE);
-        let keys = found.map_or(KeyParameters::NONE, |found| found.named);
         let query = placeholders::query(&target);
         let signed = match what {
             What::Plain => Signed::None,
             What::Keyed if self.is_function => {
-                Signed::by(keys.without(self.kept), path_of(&target))
+                let found = keys::find(target.as_bytes(), self.kept);
+                let keys = found.map_or(KeyParameters::NONE, |found| found.named);
+                Signed::by(keys, path_of(&target))
             }
             What::Keyed => Signed::Alone,
         };
@@ -261,7 +261,8 @@ impl Sealer {
             .target(text.trim())
             .filter(|_| !text.trim().starts_with('/'))?;
         let path = canonical_path(path_of(&target)).ok()?;
-        if let Some(published) = (after.published)(&after.methods.first(), &path) {
+        let (host, method) = (&self.issued.host, after.methods.first());
+        if let Some(published) = (after.published)(host, &method, &path) {
             let query = target.split_once('?').map(|(_, query)| format!("?{query}"));
             let url = format!("{}{published}{}", self.gate, query.unwrap_or_default());
             return Some(Verdict::Becomes(url.try_into().ok()?, Caught::default()));

@@ -93,7 +93,7 @@ fn header(
     let mut headers = HeaderMap::new();
     headers.insert(&name, HeaderValue::from_str(value).expect("a value"));
     let status = StatusCode::from_u16(status).expect("a status");
-    let caught = sealer.headers(&Method::PUT, status, &mut headers, &|_, _| None);
+    let caught = sealer.headers(&Method::PUT, status, &mut headers, &|_, _, _| None);
     let value = headers
         .get(&name)
         .map(|value| value.to_str().expect("text").to_owned());
@@ -406,7 +406,7 @@ fn the_values_of_a_field_are_judged_one_by_one() {
         "location",
         HeaderValue::from_bytes(b"/\xFF").expect("a value"),
     );
-    let caught = sealer().headers(&Method::PUT, StatusCode::OK, &mut headers, &|_, _| None);
+    let caught = sealer().headers(&Method::PUT, StatusCode::OK, &mut headers, &|_, _, _| None);
     assert_eq!(
         caught,
         Caught {

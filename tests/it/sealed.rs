@@ -13,6 +13,15 @@ use serde_json::Value;
 
 use crate::support::{Answer, RawBackend, Scene, Stage, Step};
 
+/// A Functions app `f`, which is called with the gateway's identity.
+fn called_with_identity(scene: Scene, raw: &RawBackend) -> Scene {
+    let url = raw.url();
+    scene.backend(
+        "f",
+        &format!("function: '{url}', credential: {{ managedIdentity: {{ resource: 'api://f' }} }}"),
+    )
+}
+
 /// What a request says in a field.
 fn field<'r>(request: &'r str, name: &str) -> &'r str {
     let value = request.split(&format!("\r\n{name}: ")).nth(1);
@@ -523,14 +532,7 @@ fn an_open_redirect_reaches_nothing_with_the_gateways_credential() {
             None => "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine".to_owned(),
         })]
     });
-    let url = raw.url();
-    let stage = scene
-        .backend(
-            "f",
-            &format!(
-                "function: '{url}', credential: {{ managedIdentity: {{ resource: 'api://f' }} }}"
-            ),
-        )
+    let stage = called_with_identity(scene, &raw)
         .portal_route("r", "GET", "/api/orders/{*rest}", "f")
         .start();
     for (wanted, reached) in [
@@ -891,14 +893,7 @@ fn a_202_is_searched_by_default_and_redirects_keep_the_method_that_was_used() {
         };
         vec![Step::text(&text)]
     });
-    let url = raw.url();
-    let stage = scene
-        .backend(
-            "f",
-            &format!(
-                "function: '{url}', credential: {{ managedIdentity: {{ resource: 'api://f' }} }}"
-            ),
-        )
+    let stage = called_with_identity(scene, &raw)
         .portal_route("begin", "POST", "/api/begin", "f")
         .portal_route("moved", "POST, GET", "/api/moved", "f")
         .start();
