@@ -24,7 +24,7 @@ impl Authorization {
         }
     }
 
-    /// The bearer token (RFC 6750 section 2.1): `Bearer`, spaces, and a `token68`.
+    /// The bearer token (RFC 6750 section 2.1): what stands behind `Bearer` and spaces.
     pub(super) fn bearer(&self) -> Result<&str, Reason> {
         match self {
             Self::Missing => Err(Reason::TokenMissing),
@@ -34,8 +34,10 @@ impl Authorization {
     }
 }
 
+/// The token is text, and its form is left to whoever verifies it: one that was verified before need not be
+/// looked through again.
 fn bearer(value: &HeaderValue) -> Result<&str, Reason> {
-    let value = value.to_str().map_err(|_| Reason::TokenMalformed)?;
+    let value = std::str::from_utf8(value.as_bytes()).map_err(|_| Reason::TokenMalformed)?;
     if value.is_empty() {
         return Err(Reason::TokenMissing);
     }
@@ -43,38 +45,11 @@ fn bearer(value: &HeaderValue) -> Result<&str, Reason> {
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(Reason::SchemeNotSupported);
     }
-    let token = token.trim_start_matches(' ');
-    is_token68(token)
-        .then_some(token)
-        .ok_or(Reason::TokenMalformed)
-}
-
-/// `token68` (RFC 9110 section 11.2). By a table and without an early end: tokens are a page long and
-/// nearly always good, so a plain sweep is the fastest.
-fn is_token68(token: &str) -> bool {
-    let body = token.trim_end_matches('=').as_bytes();
-    let good = |good: u8, byte: &u8| good & TOKEN68.get(usize::from(*byte)).copied().unwrap_or(0);
-    !body.is_empty() && body.iter().fold(1, good) == 1
-}
-
-/// 1 for each byte that may stand in a `token68`.
-const TOKEN68: [u8; 256] = {
-    let mut table = [0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        let letter = byte as u8;
-        if letter.is_ascii_alphanumeric()
-            || matches!(letter, b'-' | b'.' | b'_' | b'~' | b'+' | b'/')
-        {
-            #[expect(clippy::indexing_slicing, reason = "checked when it is compiled")]
-            {
-                table[byte] = 1;
-            }
-        }
-        byte += 1;
+    match token.trim_start_matches(' ') {
+        "" => Err(Reason::TokenMalformed),
+        token => Ok(token),
     }
-    table
-};
+}
 
 #[cfg(test)]
 mod tests {
@@ -121,13 +96,7 @@ mod tests {
             (&["Bearerabc"], Reason::SchemeNotSupported),
             (&["mtls_pop abc"], Reason::SchemeNotSupported),
             (&["Bearer"], Reason::TokenMalformed),
-            (&["Bearer ="], Reason::TokenMalformed),
-            (&["Bearer abc def"], Reason::TokenMalformed),
-            (&["Bearer abc, Bearer def"], Reason::TokenMalformed),
-            (&["Bearer \tabc"], Reason::TokenMalformed),
-            (&["Bearer a=b"], Reason::TokenMalformed),
-            (&["Bearer \"abc\""], Reason::TokenMalformed),
-            (&["Bearer abc\u{e9}"], Reason::TokenMalformed),
+            (&["Bearer  "], Reason::TokenMalformed),
         ];
         for (values, reason) in rows {
             assert_eq!(read(values), Err(*reason), "{values:?}");

@@ -48,7 +48,7 @@ pub fn canonical_path(path: &str) -> Result<Cow<'_, str>, Reason> {
 /// # Errors
 /// Why the query would be refused in a request.
 pub(crate) fn key_parameters(query: &str) -> Result<KeyParameters, Reason> {
-    query::examine(query)
+    query::examine(query).map(|examined| examined.all)
 }
 
 /// A request that can be read in one way alone. That one exists is the proof that it was checked.
@@ -66,7 +66,7 @@ pub struct Request {
 struct Findings {
     host: Host,
     path: Option<String>,
-    key_parameters: KeyParameters,
+    query: query::Examined,
     headers: headers::Findings,
 }
 
@@ -138,7 +138,7 @@ impl Request {
         std::mem::take(&mut self.headers)
     }
 
-    /// The bearer token, as it was sent.
+    /// The bearer token, as it was sent: text of whatever form.
     ///
     /// # Errors
     /// `TokenMissing`, `AuthorizationAmbiguous`, `SchemeNotSupported` or `TokenMalformed`.
@@ -156,20 +156,18 @@ impl Request {
     /// is nothing to strip.
     pub fn forwarded_query(&self, kept: KeptParameters) -> Option<Cow<'_, str>> {
         let query = self.uri.query()?;
-        let strip = self.findings.key_parameters.without(kept);
+        let strip = self.findings.query.all.without(kept);
         let forwarded = if strip.is_empty() {
             Cow::Borrowed(query)
         } else {
-            Cow::Owned(query::without(query, strip))
+            Cow::Owned(self.findings.query.without(query, strip))
         };
         (!forwarded.is_empty()).then_some(forwarded)
     }
 
     /// The key parameters that the caller sent: their names, for the record.
     pub fn key_parameters_seen(&self) -> KeyParameters {
-        self.findings
-            .key_parameters
-            .without(KeyParameters::API_VERSION)
+        self.findings.query.all.without(KeyParameters::API_VERSION)
     }
 
     /// The signature or key in the URL, as it was sent: the value of the first `sig` that has one, else of
@@ -177,7 +175,7 @@ impl Request {
     pub fn key_in_url(&self, kept: KeptParameters) -> Option<&str> {
         query::key_value(
             self.uri.query()?,
-            self.findings.key_parameters.keys().without(kept),
+            self.findings.query.all.keys().without(kept),
         )
     }
 
@@ -263,10 +261,10 @@ fn examine(parts: &mut Parts) -> Result<Findings, Reason> {
     Ok(Findings {
         host: host?,
         path: path::canonical(parts.uri.path())?,
-        key_parameters: parts
+        query: parts
             .uri
             .query()
-            .map_or(Ok(KeyParameters::NONE), query::examine)?,
+            .map_or(Ok(query::Examined::default()), query::examine)?,
         headers,
     })
 }

@@ -1,6 +1,8 @@
 //! Keys go from the query, in every spelling that some backend reads as their name. Everything else
 //! is passed on byte for byte and in its order.
 
+use memchr::{memchr, memchr2};
+
 use super::keys::KeyParameters;
 use super::percent::{Table, escape};
 use crate::denial::Reason;
@@ -15,12 +17,25 @@ const REFUSED: Reason = Reason::AmbiguousQuery;
 /// # Errors
 /// `AmbiguousQuery` for incomplete percent codes and for bytes that are not printable ASCII, and
 /// for names that hold control characters or are not UTF-8 once they are decoded.
-pub(super) fn examine(query: &str) -> Result<KeyParameters, Reason> {
-    let mut seen = KeyParameters::NONE;
+pub(super) fn examine(query: &str) -> Result<Examined, Reason> {
+    let mut examined = Examined::default();
+    let mut places = examined.first.iter_mut();
     for parameter in query.as_bytes().split(|byte| is_separator(*byte)) {
-        seen = seen.with(examine_parameter(parameter)?);
+        let named = examine_parameter(parameter)?;
+        examined.all = examined.all.with(named);
+        if let Some(place) = places.next() {
+            *place = named;
+        }
     }
-    Ok(seen)
+    Ok(examined)
+}
+
+/// The keys that the parameters of a query name.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Examined {
+    pub(super) all: KeyParameters,
+    /// Those of the first parameters, one by one, so that they need not be looked at again.
+    first: [KeyParameters; 8],
 }
 
 /// The value, as it was sent, of the first of these parameters that has one, in the order of their kinds.
@@ -41,21 +56,36 @@ pub(super) fn key_value(query: &str, keys: KeyParameters) -> Option<&str> {
     })
 }
 
-/// The query without the parameters of these names; empty if nothing is left.
-pub(super) fn without(query: &str, names: KeyParameters) -> String {
-    let mut out = String::with_capacity(query.len());
-    let mut separator = '&';
-    for piece in query.split_inclusive(['&', ';']) {
-        let parameter = piece.strip_suffix(['&', ';']).unwrap_or(piece);
-        if !parameter.is_empty() && !carries(parameter, names) {
-            if !out.is_empty() {
-                out.push(separator);
+impl Examined {
+    /// The query that was examined, without the parameters of these names; empty if nothing is left.
+    pub(super) fn without(&self, query: &str, names: KeyParameters) -> String {
+        let mut out = String::with_capacity(query.len());
+        let (mut rest, mut separator) = (query, '&');
+        let mut known = self.first.iter();
+        loop {
+            let end = memchr2(b'&', b';', rest.as_bytes());
+            let parameter = end.and_then(|end| rest.get(..end)).unwrap_or(rest);
+            let goes = match known.next() {
+                Some(named) => *named != named.without(names),
+                None => carries(parameter, names),
+            };
+            if !parameter.is_empty() && !goes {
+                if !out.is_empty() {
+                    out.push(separator);
+                }
+                out.push_str(parameter);
             }
-            out.push_str(parameter);
+            let Some(end) = end else {
+                return out;
+            };
+            separator = if rest.as_bytes().get(end) == Some(&b';') {
+                ';'
+            } else {
+                '&'
+            };
+            rest = rest.get(end + 1..).unwrap_or_default();
         }
-        separator = if piece.ends_with(';') { ';' } else { '&' };
     }
-    out
 }
 
 /// Whether the parameter has one of these names. One that cannot be read is not passed on.
@@ -106,6 +136,17 @@ const fn classes() -> [Class; 256] {
 
 /// Checks one parameter and says which keys its name names.
 fn examine_parameter(parameter: &[u8]) -> Result<KeyParameters, Reason> {
+    let equals = memchr(b'=', parameter).unwrap_or(parameter.len());
+    let (name, value) = parameter.split_at_checked(equals).unwrap_or_default();
+    let is_plain = |byte: &u8| matches!(CLASSES.class(*byte), Class::Plain | Class::Equals);
+    match name.iter().all(is_plain) && value.iter().all(is_plain) {
+        true => Ok(KeyParameters::recognise(name).unwrap_or_default()),
+        false => examine_special(parameter),
+    }
+}
+
+/// The same for a parameter that holds more than characters that stand for themselves.
+fn examine_special(parameter: &[u8]) -> Result<KeyParameters, Reason> {
     let mut name = None;
     let mut plain = true;
     for (at, &byte) in parameter.iter().enumerate() {
@@ -196,6 +237,14 @@ mod tests {
 
     use super::*;
 
+    fn keys(query: &str) -> Result<KeyParameters, Reason> {
+        examine(query).map(|examined| examined.all)
+    }
+
+    fn without(query: &str, names: KeyParameters) -> String {
+        examine(query).expect("well formed").without(query, names)
+    }
+
     const ALL: KeyParameters = KeyParameters::SIG
         .with(KeyParameters::SP)
         .with(KeyParameters::SV)
@@ -258,7 +307,7 @@ mod tests {
             ("access_token=t", ""),
             ("ACCESS%5FTOKEN=t", ""),
         ] {
-            let seen = examine(query).expect(query);
+            let seen = keys(query).expect(query);
             assert!(!seen.is_empty(), "{query}");
             assert_eq!(without(query, ALL), left, "{query}");
         }
@@ -287,7 +336,7 @@ mod tests {
             "server=1&sequence=2&spv=3",
             "token=t&accesstoken=t",
         ] {
-            assert_eq!(examine(query), Ok(KeyParameters::NONE), "{query}");
+            assert_eq!(keys(query), Ok(KeyParameters::NONE), "{query}");
         }
     }
 
@@ -313,18 +362,14 @@ mod tests {
                 "%2525252525252525252525252525252525252525252525252573ig=x",
             ),
         ] {
-            assert_eq!(
-                examine(query),
-                Err(Reason::AmbiguousQuery),
-                "{why}: {query}"
-            );
+            assert_eq!(keys(query), Err(Reason::AmbiguousQuery), "{why}: {query}");
         }
     }
 
     #[test]
     fn only_the_named_keys_go() {
         let query = "code=abc&sig=x&state=1";
-        let strip = examine(query).expect("plain").without(KeyParameters::CODE);
+        let strip = keys(query).expect("plain").without(KeyParameters::CODE);
         assert_eq!(without(query, strip), "code=abc&state=1");
     }
 
@@ -378,8 +423,8 @@ mod tests {
                     kept.push(innocent);
                 }
             }
-            let left = without(&query, examine(&query).expect("well formed"));
-            prop_assert_eq!(examine(&left), Ok(KeyParameters::NONE));
+            let left = without(&query, keys(&query).expect("well formed"));
+            prop_assert_eq!(keys(&left), Ok(KeyParameters::NONE));
             prop_assert!(!left.contains("secret"));
             let parts: Vec<&str> = left.split(['&', ';']).filter(|part| !part.is_empty()).collect();
             prop_assert_eq!(parts, kept);
@@ -388,8 +433,8 @@ mod tests {
 
         #[test]
         fn nothing_is_left_of_a_key_in_any_query_at_all(query in "[sigSIG%2573&;=+?\\[\\]code ]{0,24}") {
-            if let Ok(seen) = examine(&query) {
-                prop_assert_eq!(examine(&without(&query, seen)), Ok(KeyParameters::NONE));
+            if let Ok(seen) = keys(&query) {
+                prop_assert_eq!(keys(&without(&query, seen)), Ok(KeyParameters::NONE));
             }
         }
     }

@@ -25,7 +25,7 @@ pub(crate) fn text_carries_key(text: &str, kept: KeptParameters) -> bool {
         [url, url.split(',').next().unwrap_or(url)]
     });
     parts.any(|query| match query::examine(query) {
-        Ok(seen) => !seen.without(kept).is_empty(),
+        Ok(seen) => !seen.all.without(kept).is_empty(),
         Err(_) => true,
     })
 }

@@ -94,7 +94,8 @@ impl Slot {
         if let Some(field) = self.current(now) {
             return Ok(field);
         }
-        self.first_fetch(wait).await;
+        // Boxed, for it is rare, and every request would carry the room for it.
+        Box::pin(self.first_fetch(wait)).await;
         // `now` has aged while this waited.
         self.current(&self.clock.now())
             .ok_or_else(|| self.unavailable())

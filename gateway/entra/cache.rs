@@ -5,17 +5,27 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aws_lc_rs::digest;
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::rand;
 use moka::Expiry;
 use moka::sync::Cache;
 
 use super::verify::Verified;
 use crate::clock::Now;
 
-/// SHA-256 of a token: who could find two tokens of one hash could forge signatures just as well.
-pub(super) type Digest = [u8; 32];
+/// What a token is remembered under: a universal hash of all its bytes (GHASH, by way of AES-256-GCM over nothing
+/// with the token as associated data), under a key that this process drew and nobody sees. For any two tokens
+/// that somebody chooses without the key, the odds that they are taken for one are below 2^-117 (NIST SP 800-38D,
+/// appendix C); hashes are never shown, so that the fixed nonce gives nothing away.
+///
+/// All of the token is hashed. The signature alone would not do: one good signature behind other claims would be
+/// taken for the token that it was made for.
+pub(super) type Digest = [u8; 16];
 
-pub(super) struct TokenCache(Cache<Digest, Remembered, BuildHasherDefault<DigestHasher>>);
+pub(super) struct TokenCache {
+    tokens: Cache<Digest, Remembered, BuildHasherDefault<DigestHasher>>,
+    key: LessSafeKey,
+}
 
 #[derive(Clone)]
 struct Remembered {
@@ -25,23 +35,34 @@ struct Remembered {
 
 impl TokenCache {
     /// A cache of at most `most` tokens.
+    #[expect(
+        clippy::expect_used,
+        reason = "AWS-LC ends the process rather than go without randomness; a key of 32 bytes fits AES-256"
+    )]
     pub(super) fn new(most: u64) -> Self {
-        let cache = Cache::builder()
+        let mut key = [0; 32];
+        rand::fill(&mut key).expect("randomness");
+        let key = UnboundKey::new(&AES_256_GCM, &key).expect("a key");
+        let tokens = Cache::builder()
             .max_capacity(most)
             .expire_after(WhenItExpires)
             .build_with_hasher(BuildHasherDefault::default());
-        Self(cache)
+        Self {
+            tokens,
+            key: LessSafeKey::new(key),
+        }
     }
 
-    pub(super) fn digest(token: &str) -> Digest {
-        let mut bytes = Digest::default();
-        let digest = digest::digest(&digest::SHA256, token.as_bytes());
-        bytes.copy_from_slice(digest.as_ref());
-        bytes
+    /// `None` when AWS-LC fails; then the token is verified like one that was never seen.
+    pub(super) fn digest(&self, token: &str) -> Option<Digest> {
+        let nonce = Nonce::assume_unique_for_key([0; 12]);
+        let aad = Aad::from(token.as_bytes());
+        let tag = self.key.seal_in_place_separate_tag(nonce, aad, &mut []);
+        tag.ok()?.as_ref().try_into().ok()
     }
 
     pub(super) fn find(&self, digest: &Digest) -> Option<Arc<Verified>> {
-        Some(self.0.get(digest)?.verified)
+        Some(self.tokens.get(digest)?.verified)
     }
 
     pub(super) fn remember(&self, digest: Digest, verified: Verified, now: &Now) {
@@ -55,11 +76,11 @@ impl TokenCache {
             lifetime: Duration::from_secs(seconds.min(A_WEEK)),
             verified: Arc::new(verified),
         };
-        self.0.insert(digest, remembered);
+        self.tokens.insert(digest, remembered);
     }
 
     pub(super) fn forget(&self, digest: &Digest) {
-        self.0.invalidate(digest);
+        self.tokens.invalidate(digest);
     }
 }
 

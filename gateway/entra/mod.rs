@@ -117,19 +117,24 @@ impl Entra {
                 format!("{} bytes", token.len()),
             ));
         }
-        let digest = TokenCache::digest(token);
-        if let Some(known) = self.cache.find(&digest) {
+        let digest = self.cache.digest(token);
+        if let Some(digest) = &digest
+            && let Some(known) = self.cache.find(digest)
+        {
             match known.admit(rules, now) {
                 Ok(principal) => return Ok(Arc::clone(principal)),
                 // Its key is listed no more. The token is looked at as if for the first time: the key
                 // may have come back, and if not, the reason comes out as it would for a stranger.
-                Err(denial) if denial.reason() == Reason::KeyUnknown => self.cache.forget(&digest),
+                Err(denial) if denial.reason() == Reason::KeyUnknown => self.cache.forget(digest),
                 Err(denial) => return Err(denial),
             }
         }
-        let verified = Verified::establish(token, rules, now).await?;
+        // Boxed, for it is rare and large, and every request would carry the room for it.
+        let verified = Box::pin(Verified::establish(token, rules, now)).await?;
         let principal = verified.admit(rules, now).cloned()?;
-        self.cache.remember(digest, verified, now);
+        if let Some(digest) = digest {
+            self.cache.remember(digest, verified, now);
+        }
         Ok(principal)
     }
 }

@@ -35,6 +35,9 @@ impl<'t> Token<'t> {
     /// Takes a token apart. `accepted` are the algorithms that the configuration allows.
     pub(super) fn parse(text: &'t str, accepted: &[Algorithm]) -> Result<Self, Denial> {
         let malformed = || Denial::from(Reason::TokenMalformed);
+        if !is_token68(text) {
+            return Err(malformed());
+        }
         let (signed, signature) = text.rsplit_once('.').ok_or_else(malformed)?;
         let (header, claims) = signed.split_once('.').ok_or_else(malformed)?;
         if claims.contains('.') {
@@ -59,6 +62,15 @@ impl<'t> Token<'t> {
             signature: URL_SAFE_NO_PAD.decode(signature).map_err(|_| malformed())?,
         })
     }
+}
+
+/// `token68` (RFC 9110 section 11.2), which is what `Bearer` takes (RFC 6750 section 2.1).
+fn is_token68(text: &str) -> bool {
+    let body = text.trim_end_matches('=').as_bytes();
+    let is_good = |byte: &u8| {
+        byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/')
+    };
+    !body.is_empty() && body.iter().all(is_good)
 }
 
 impl Header {
