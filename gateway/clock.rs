@@ -5,6 +5,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::oneshot;
@@ -79,6 +80,32 @@ pub fn pause(duration: Duration) -> tokio::time::Sleep {
 pub async fn within<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
     #[expect(clippy::disallowed_methods, reason = "this is the room of timeouts")]
     tokio::time::timeout(limit, future).await.ok()
+}
+
+/// A timer that is set anew for every request and hardly ever rings: a later deadline costs nothing before the
+/// earlier one has come.
+pub struct Alarm(Pin<Box<tokio::time::Sleep>>);
+
+impl Alarm {
+    /// An alarm that may be set to `limit` from now or later.
+    pub fn new(limit: Duration) -> Self {
+        Self(Box::pin(pause(limit)))
+    }
+
+    /// Rings once the machine's monotonic clock has passed `deadline`.
+    pub fn poll(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let deadline = tokio::time::Instant::from_std(deadline);
+        if self.0.deadline() > deadline {
+            self.0.as_mut().reset(deadline);
+        }
+        loop {
+            ready!(self.0.as_mut().poll(cx));
+            if self.0.deadline() >= deadline {
+                return Poll::Ready(());
+            }
+            self.0.as_mut().reset(deadline);
+        }
+    }
 }
 
 /// A clock that stands still until it is moved.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_util::FutureExt as _;
-use http::header::HeaderName;
+use http::header::{HeaderName, HeaderValue};
 use http::{Method, Request, Response, header};
 use hyper::body::Incoming;
 
@@ -17,7 +17,6 @@ use crate::canonical::{self, KeptParameters};
 use crate::clock::{Clock, Now};
 use crate::denial::{Denial, Reason};
 use crate::entra::{Entra, Principal, TokenRules};
-use crate::ids::RequestId;
 use crate::net::address::Resolver;
 use crate::policy::{Circumstances, Decision, Matched, Policy, Unmatched, Unrouted};
 use crate::seal::{Issued, Signed};
@@ -66,11 +65,15 @@ pub async fn handle(
     let now = worker.clock.now();
     let record = Record::open(now, &arrival.client, &request);
     let (id, is_head) = (record.id, record.method == Method::HEAD);
+    let id_field = id.header();
     let mut ride = Ride::new(record, Arc::clone(&worker.sink), Arc::clone(&worker.clock));
     let (parts, body) = request.into_parts();
     let mut body = Some(body);
-    let mut response = match forward(worker, &arrival, parts, &mut body, &now, id, &mut ride).await
-    {
+    let forwarded = forward(
+        worker, &arrival, parts, &mut body, &now, &id_field, &mut ride,
+    )
+    .await;
+    let mut response = match forwarded {
         Ok(response) => response.map(AnswerBody::Backend),
         Err(denial) => {
             ride.note(|record| record.denied(&denial));
@@ -83,7 +86,7 @@ pub async fn handle(
             answer.map(AnswerBody::Own)
         }
     };
-    response.headers_mut().insert(REQUEST_ID, id.header());
+    response.headers_mut().insert(REQUEST_ID, id_field);
     ride.onto(response)
 }
 
@@ -93,7 +96,7 @@ async fn forward(
     parts: http::request::Parts,
     body: &mut Option<Incoming>,
     now: &Now,
-    id: RequestId,
+    id: &HeaderValue,
     ride: &mut Ride,
 ) -> Result<Response<upstream::ResponseBody>, Denial> {
     if let Some(framing) = arrival.framing {
@@ -229,8 +232,11 @@ fn see_keys(
     if keys.is_empty() {
         return;
     }
-    let value = request.key_in_url(kept);
-    let fingerprint = value.and_then(|value| snapshot.fingerprints.of(value, now));
+    // A fingerprint that nobody will read is not made.
+    let value = ride.is_written().then(|| request.key_in_url(kept));
+    let fingerprint = value
+        .flatten()
+        .and_then(|value| snapshot.fingerprints.of(value, now));
     let agent = request.headers().get(header::USER_AGENT);
     let agent = agent.and_then(|agent| agent.to_str().ok());
     ride.note(|record| record.saw(keys, fingerprint, agent));

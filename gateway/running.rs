@@ -456,7 +456,10 @@ fn workers(
         .first()
         .and_then(|listener| listener.local_addr().ok())
         .unwrap_or(address);
-    let sinks: Vec<Arc<Sink>> = (0..count).map(|_| Arc::default()).collect();
+    let is_written =
+        request_log(gateway) != RequestLog::Off || gateway.telemetry.decision_log.is_some();
+    let sink = |_| Arc::new(Sink::new(is_written));
+    let sinks: Vec<Arc<Sink>> = (0..count).map(sink).collect();
     let settings = ListenSettings {
         handshake_timeout: listen.handshake_timeout,
         header_timeout: listen.header_timeout,
@@ -477,7 +480,10 @@ fn workers(
         clock: Arc::clone(&lasting.clock),
         resolver: Arc::clone(&resolver),
         pools: Pools::new(Arc::clone(&lasting.clock)),
-        sink: each.get(index).cloned().unwrap_or_default(),
+        sink: each
+            .get(index)
+            .cloned()
+            .unwrap_or_else(|| Arc::new(Sink::new(false))),
     };
     let workers = Workers::start(listeners, security, &settings, drain, make);
     Ok((

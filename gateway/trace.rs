@@ -41,29 +41,30 @@ impl Trace {
         }
     }
 
-    /// Writes the gateway's span as the parent of what the backend does.
-    pub fn inject(&self, headers: &mut HeaderMap) {
+    /// The field that makes the gateway's span the parent of what the backend does.
+    pub fn parent(&self) -> (HeaderName, HeaderValue) {
         let mut text = [0; LENGTH];
         self.write(&mut text);
-        if let Ok(value) = HeaderValue::from_bytes(&text) {
-            headers.insert(TRACEPARENT, value);
-        }
+        // INVARIANT: hexadecimal digits and hyphens are valid in a header field.
+        let value = HeaderValue::from_bytes(&text);
+        (TRACEPARENT, value.unwrap_or(HeaderValue::from_static("")))
     }
 
     fn write(&self, text: &mut [u8; LENGTH]) {
         text.fill(b'-');
-        let flags = u128::from(self.flags);
-        for (from, digits, value) in [
-            (0, 2, 0),
-            (3, 32, self.id),
-            (36, 16, self.span.into()),
-            (53, 2, flags),
-        ] {
-            for (place, byte) in text.iter_mut().skip(from).take(digits).enumerate() {
-                let nibble = (value >> (4 * (digits - 1 - place))) & 0xf;
-                *byte = HEX.get(nibble as usize).copied().unwrap_or(b'0');
-            }
-        }
+        hexadecimal(&[0], text.get_mut(..2));
+        hexadecimal(&self.id.to_be_bytes(), text.get_mut(3..35));
+        hexadecimal(&self.span.to_be_bytes(), text.get_mut(36..52));
+        hexadecimal(&[self.flags], text.get_mut(53..));
+    }
+}
+
+/// Two digits for each byte.
+fn hexadecimal(bytes: &[u8], text: Option<&mut [u8]>) {
+    let places = text.unwrap_or_default().as_chunks_mut().0;
+    for ([high, low], byte) in places.iter_mut().zip(bytes) {
+        *high = HEX.get(usize::from(byte >> 4)).copied().unwrap_or(b'0');
+        *low = HEX.get(usize::from(byte & 0xf)).copied().unwrap_or(b'0');
     }
 }
 
@@ -118,9 +119,10 @@ mod tests {
 
     #[test]
     fn a_trace_is_continued_with_a_span_of_the_gateways_own() {
-        let (trace, mut headers) = taken(&[PARENT]);
-        trace.inject(&mut headers);
-        let sent = headers[TRACEPARENT].to_str().expect("text");
+        let (trace, headers) = taken(&[PARENT]);
+        let (name, value) = trace.parent();
+        assert_eq!(name, TRACEPARENT);
+        let sent = value.to_str().expect("text");
         assert!(
             sent.starts_with("00-0af7651916cd43dd8448eb211c80319c-"),
             "{sent}"

@@ -18,6 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 use super::drain::{Drain, Phase};
@@ -156,19 +157,28 @@ impl Served {
         let (fault, head): (Fault, HeadWatch) = (guard.fault(), guard.head_watch());
         let service = service_fn(|request| Rc::clone(&self).answer(fault.take(), request));
         let mut builder = http1::Builder::new();
-        builder
-            .timer(TokioTimer::new())
-            // This bounds the wait for a head; one that has begun has less time, below.
-            .header_read_timeout(settings.idle_timeout)
-            .max_headers(MOST_HEADERS);
+        // The time for a head is minded below, without a timer for each.
+        builder.header_read_timeout(None);
         let mut connection = pin!(builder.serve_connection(TokioIo::new(guard), service));
-        tokio::select! {
+        let served = Rc::clone(&self);
+        let minded = Minder::begin(async move {
+            let settings = &served.shared.settings;
+            tokio::select! {
+                () = slow_head(&head, settings.header_timeout) => End::Now,
+                () = served.movement.stalled(settings.idle_timeout) => End::Now,
+                () = served.movement.idle(settings.idle_timeout) => End::Now,
+                () = served.shared.drain.draining() => End::Gracefully(head),
+            }
+        });
+        let head = tokio::select! {
             // A caller that breaks off is no fault of the gateway's.
             _ = connection.as_mut() => return,
-            () = slow_head(&head, settings.header_timeout) => return,
-            () = self.movement.stalled(settings.idle_timeout) => return,
-            () = self.shared.drain.draining() => connection.as_mut().graceful_shutdown(),
-        }
+            end = minded.end() => match end {
+                End::Gracefully(head) => head,
+                End::Now => return,
+            }
+        };
+        connection.as_mut().graceful_shutdown();
         tokio::select! {
             _ = connection.as_mut() => {}
             () = slow_head(&head, settings.header_timeout) => {}
@@ -188,11 +198,21 @@ impl Served {
             .keep_alive_interval(settings.idle_timeout)
             .keep_alive_timeout(settings.header_timeout);
         let mut connection = pin!(builder.serve_connection(TokioIo::new(watched), service));
+        let served = Rc::clone(&self);
+        let minded = Minder::begin(async move {
+            let settings = &served.shared.settings;
+            tokio::select! {
+                () = served.shared.drain.draining() => End::Gracefully(()),
+                () = served.movement.idle(settings.idle_timeout) => End::Gracefully(()),
+                () = served.movement.stalled(settings.idle_timeout) => End::Now,
+            }
+        });
         tokio::select! {
             _ = connection.as_mut() => return,
-            () = self.shared.drain.draining() => {}
-            () = self.movement.idle(settings.idle_timeout) => {}
-            () = self.movement.stalled(settings.idle_timeout) => return,
+            end = minded.end() => match end {
+                End::Gracefully(()) => {}
+                End::Now => return,
+            }
         }
         // GOAWAY; what is in flight is answered, as long as somebody takes the answers.
         connection.as_mut().graceful_shutdown();
@@ -201,6 +221,35 @@ impl Served {
             () = self.movement.idle(settings.idle_timeout) => {}
             () = self.movement.stalled(settings.idle_timeout) => {}
         }
+    }
+}
+
+/// How a connection is to end.
+enum End<T> {
+    /// Whatever is on its way.
+    Now,
+    /// Once what is in flight is answered.
+    Gracefully(T),
+}
+
+/// What says when a connection is to end. A task of its own, so that its timers are not looked at whenever
+/// something moves on the connection.
+struct Minder<T>(JoinHandle<End<T>>);
+
+impl<T: 'static> Minder<T> {
+    fn begin(minding: impl Future<Output = End<T>> + 'static) -> Self {
+        Self(tokio::task::spawn_local(minding))
+    }
+
+    async fn end(mut self) -> End<T> {
+        // A minder that cannot go on minds nothing.
+        (&mut self.0).await.unwrap_or(End::Now)
+    }
+}
+
+impl<T> Drop for Minder<T> {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
@@ -222,9 +271,6 @@ async fn slow_head(watch: &HeadWatch, timeout: Duration) {
         before = now;
     }
 }
-
-/// More header fields than this are not sent by honest callers.
-const MOST_HEADERS: usize = 100;
 
 /// The caller's address as the platform saw it: the last entry, for the platform appends, and all
 /// before it is the caller's own word. App Service writes a port behind the address.

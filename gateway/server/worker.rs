@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
-use tokio::task::LocalSet;
 
 use super::connection::{Shared, serve_plain, serve_tls};
 use super::drain::Drain;
@@ -69,21 +69,32 @@ impl Workers {
         let (end, ended) = mpsc::channel(1);
         let mut threads = Vec::with_capacity(listeners.len());
         for (index, listener) in listeners.into_iter().enumerate() {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?;
             let (make, drain, end) = (Arc::clone(&make), drain.clone(), end.clone());
             let (security, settings) = (security.clone(), settings.clone());
             let mut abandoned = abandon.subscribe();
+            let (begun, begins) = std::sync::mpsc::sync_channel(1);
             let thread = std::thread::Builder::new().name(format!("worker-{index}"));
             threads.push(thread.spawn(move || {
                 let _end = end;
+                // A runtime that knows that it stays on its thread: what is spawned on it needs no second
+                // queue, and no lock to be woken.
+                let runtime = match Builder::new_current_thread()
+                    .enable_all()
+                    .build_local(LocalOptions::default())
+                {
+                    Ok(runtime) => runtime,
+                    Err(error) => {
+                        let _ = begun.send(Err(error));
+                        return;
+                    }
+                };
+                let _ = begun.send(Ok(()));
                 let shared = Rc::new(Shared {
                     worker: make(index),
                     settings,
                     drain,
                 });
-                LocalSet::new().block_on(&runtime, async {
+                runtime.block_on(async {
                     tokio::select! {
                         () = accept(shared, security, listener) => {}
                         // Whoever is still being served after the drain's time is cut off.
@@ -91,6 +102,8 @@ impl Workers {
                     }
                 });
             })?);
+            let ended = |_| io::Error::other("the worker ended");
+            begins.recv().map_err(ended)??;
         }
         Ok(Self {
             threads,

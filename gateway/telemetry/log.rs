@@ -34,13 +34,28 @@ const PERIOD: Duration = Duration::from_millis(20);
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// A worker's queue.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Sink {
     queue: Mutex<Vec<Record>>,
     lost: AtomicU64,
+    is_written: bool,
 }
 
 impl Sink {
+    /// A queue of records that are written somewhere, or only counted.
+    pub fn new(is_written: bool) -> Self {
+        Self {
+            queue: Mutex::default(),
+            lost: AtomicU64::new(0),
+            is_written,
+        }
+    }
+
+    /// Whether what it is handed is written somewhere, and not only counted.
+    pub fn is_written(&self) -> bool {
+        self.is_written
+    }
+
     /// Hands a record over.
     pub fn push(&self, record: Record) {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);

@@ -56,6 +56,11 @@ impl Ride {
         }
     }
 
+    /// Whether the record will be read, and not only counted.
+    pub fn is_written(&self) -> bool {
+        self.sink.is_written()
+    }
+
     /// As [`Record::issued`]. The record is there until it is on the answer.
     pub fn issued(&self) -> (Issued, String) {
         let record = self.record.as_deref();

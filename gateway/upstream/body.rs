@@ -15,6 +15,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::Notify;
 
+use super::http1::{AnswerBody, Fault};
 use super::pool::Lease;
 use crate::canonical::{caller_may_send, folds_alike, strip_trailers};
 use crate::clock::pause;
@@ -161,12 +162,10 @@ fn clean(frame: Frame<Bytes>, withheld: &Withheld) -> Frame<Bytes> {
 
 /// The backend's body, as the caller receives it.
 pub struct ResponseBody {
-    incoming: Incoming,
+    stream: Stream,
     idle: Duration,
     // Made when the body first has to be waited for: most are there already.
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
-    ended: bool,
-    lease: Option<Lease>,
     /// What seals the URLs in it, where the route asks for that.
     sealing: Option<Box<Sealing>>,
     /// What was withheld behind it.
@@ -193,11 +192,64 @@ fn strip(frame: Frame<Bytes>, caught: &mut Caught) -> Frame<Bytes> {
     }
 }
 
+/// How the body comes.
+pub(super) enum Stream {
+    /// With the connection that it comes on, which is free again behind it.
+    Http1(Option<(AnswerBody, Lease)>),
+    /// The connection is shared by all; there is nothing to give back.
+    Http2(Incoming),
+}
+
+impl Stream {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self {
+            Self::Http1(None) => Poll::Ready(None),
+            Self::Http1(Some((body, _))) => body
+                .poll_frame(cx)
+                .map_err(|fault: Fault| BodyError::Broken(fault.to_string())),
+            Self::Http2(incoming) => Pin::new(incoming)
+                .poll_frame(cx)
+                .map_err(|error| BodyError::Broken(error.to_string())),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1(body) => body.as_ref().is_none_or(|(body, _)| body.is_end_stream()),
+            Self::Http2(incoming) => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1(Some((body, _))) => body.size_hint(),
+            Self::Http1(None) => SizeHint::with_exact(0),
+            Self::Http2(incoming) => incoming.size_hint(),
+        }
+    }
+}
+
+/// A connection whose answer was read whole is free again; any other is closed, which tells the backend that
+/// nobody waits for the rest.
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if let Self::Http1(body) = self
+            && let Some((body, lease)) = body.take()
+            && let Some(connection) = body.into_connection()
+        {
+            lease.give_back(connection);
+        }
+    }
+}
+
 /// Why a backend's body broke off.
 #[derive(Debug)]
 pub enum BodyError {
-    /// The connection failed.
-    Broken(hyper::Error),
+    /// The connection failed, or what came is no body.
+    Broken(String),
     /// Nothing came for the backend's idle time.
     Idle,
 }
@@ -214,13 +266,11 @@ impl fmt::Display for BodyError {
 impl std::error::Error for BodyError {}
 
 impl ResponseBody {
-    pub(super) fn new(incoming: Incoming, idle: Duration, lease: Option<Lease>) -> Self {
+    pub(super) fn new(stream: Stream, idle: Duration) -> Self {
         Self {
-            ended: incoming.is_end_stream(),
-            incoming,
+            stream,
             idle,
             timer: None,
-            lease,
             sealing: None,
             behind: Caught::default(),
         }
@@ -304,14 +354,14 @@ impl Body for ResponseBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.sealing {
-            None => self.incoming.is_end_stream(),
+            None => self.stream.is_end_stream(),
             Some(sealing) => sealing.finished && sealing.trailers.is_none(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self.sealing {
-            None => self.incoming.size_hint(),
+            None => self.stream.size_hint(),
             Some(_) => SizeHint::default(),
         }
     }
@@ -322,28 +372,12 @@ impl ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = match Pin::new(&mut self.incoming).poll_frame(cx) {
+        let frame = match self.stream.poll_frame(cx) {
             Poll::Ready(frame) => frame,
             Poll::Pending => return self.wait(cx).map(|error| Some(Err(error))),
         };
         self.timer = None;
-        self.ended = match &frame {
-            None => true,
-            Some(Ok(_)) => self.incoming.is_end_stream(),
-            Some(Err(_)) => false,
-        };
         let caught = &mut self.behind;
-        let stripped = frame.map(|frame| frame.map(|frame| strip(frame, caught)));
-        Poll::Ready(stripped.map(|frame| frame.map_err(BodyError::Broken)))
-    }
-}
-
-impl Drop for ResponseBody {
-    /// A connection whose answer was read whole is free again; any other is closed, which tells the
-    /// backend that nobody waits for the rest.
-    fn drop(&mut self) {
-        if let Some(lease) = self.lease.take().filter(|_| self.ended) {
-            lease.give_back();
-        }
+        Poll::Ready(frame.map(|frame| frame.map(|frame| strip(frame, caught))))
     }
 }

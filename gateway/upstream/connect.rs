@@ -4,38 +4,17 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use hyper::rt::Executor;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
 
 use super::body::RequestBody;
 use super::endpoint::Endpoint;
+use super::http1::Wire;
 use crate::denial::{Denial, Reason};
-use crate::files::Protocol;
 use crate::net::address::Resolver;
-
-/// A connection that takes requests.
-pub(super) enum Connection {
-    Http1(Http1),
-    Http2(http2::SendRequest<RequestBody>),
-}
-
-/// An HTTP/1.1 connection. Dropping it closes it, whatever is still on its way on it: a caller's body
-/// that the backend no longer waits for must not hold both ends open.
-pub(super) struct Http1 {
-    pub(super) sender: http1::SendRequest<RequestBody>,
-    task: AbortHandle,
-}
-
-impl Drop for Http1 {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
 
 /// Runs on this worker what hyper hands over.
 #[derive(Clone, Copy)]
@@ -52,21 +31,21 @@ impl<F: Future + 'static> Executor<F> for Local {
 /// How often an HTTP/2 connection is asked whether it is alive, and how long it may take to say so.
 const PING_EVERY: Duration = Duration::from_secs(10);
 
-/// Resolves, connects, proves the backend's identity and begins to speak HTTP.
+/// Resolves, connects, and has the backend prove its identity.
 pub(super) async fn connect(
     endpoint: &Endpoint,
     resolver: &Arc<dyn Resolver>,
-) -> Result<Connection, Denial> {
+) -> Result<Wire, Denial> {
     let stream = dial(endpoint, resolver).await?;
     let Some((config, name)) = &endpoint.tls else {
-        return speak(endpoint.protocol, stream).await;
+        return Ok(Wire::Plain(stream));
     };
     let connector = TlsConnector::from(Arc::clone(config));
     let stream = connector.connect(name.clone(), stream).await;
     let stream = stream.map_err(|error| {
         Denial::from(Reason::BackendTls).expected("a certificate that verifies", error.to_string())
     })?;
-    speak(endpoint.protocol, stream).await
+    Ok(Wire::Tls(Box::new(stream)))
 }
 
 pub(super) async fn dial(
@@ -104,33 +83,18 @@ pub(super) async fn dial(
     Err(Denial::from(Reason::BackendConnectionRefused).expected("a connection", got))
 }
 
-async fn speak<IO>(protocol: Protocol, stream: IO) -> Result<Connection, Denial>
-where
-    IO: AsyncRead + AsyncWrite + Unpin + 'static,
-{
-    let broken = |error: hyper::Error| {
-        Denial::from(Reason::BackendBroken).expected("HTTP", error.to_string())
-    };
-    let io = TokioIo::new(stream);
-    match protocol {
-        Protocol::Http1 => {
-            let handshake = http1::Builder::new().handshake(io).await;
-            let (sender, connection) = handshake.map_err(broken)?;
-            // How it ends is told to whoever waits on the sender.
-            let task = tokio::task::spawn_local(connection).abort_handle();
-            Ok(Connection::Http1(Http1 { sender, task }))
-        }
-        Protocol::Http2 => {
-            let mut builder = http2::Builder::new(Local);
-            // A connection whose other end fell silent must not be used for ever.
-            builder
-                .timer(TokioTimer::new())
-                .keep_alive_interval(PING_EVERY)
-                .keep_alive_timeout(PING_EVERY)
-                .keep_alive_while_idle(true);
-            let (sender, connection) = builder.handshake(io).await.map_err(broken)?;
-            Local.execute(connection);
-            Ok(Connection::Http2(sender))
-        }
-    }
+/// Begins to speak HTTP/2.
+pub(super) async fn speak_http2(wire: Wire) -> Result<http2::SendRequest<RequestBody>, Denial> {
+    let mut builder = http2::Builder::new(Local);
+    // A connection whose other end fell silent must not be used for ever.
+    builder
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_EVERY)
+        .keep_alive_while_idle(true);
+    let shaken = builder.handshake(TokioIo::new(wire)).await;
+    let (sender, connection) = shaken
+        .map_err(|error| Denial::from(Reason::BackendBroken).expected("HTTP", error.to_string()))?;
+    Local.execute(connection);
+    Ok(sender)
 }

@@ -26,7 +26,7 @@ pub(super) struct Endpoint {
 }
 
 /// Names an endpoint for the life of the process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct EndpointId(u64);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

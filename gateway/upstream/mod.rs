@@ -8,6 +8,7 @@ mod body;
 mod connect;
 mod credential;
 mod endpoint;
+mod http1;
 mod outgoing;
 mod pool;
 mod reach;

@@ -46,6 +46,97 @@ impl Caller {
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// The head of a request on its way out: what the caller sent and may send, and what the gateway says.
+pub(super) struct Outgoing {
+    method: Method,
+    target: PathAndQuery,
+    /// What the caller sent. Nothing of it bears a name that the gateway says something under.
+    callers: HeaderMap,
+    /// What the gateway says. Kept apart, for it is only ever written out.
+    said: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Outgoing {
+    /// So many fields are said of nearly every request.
+    const USUAL: usize = 16;
+
+    fn new(method: Method, target: PathAndQuery, callers: HeaderMap) -> Self {
+        Self {
+            method,
+            target,
+            callers,
+            said: Vec::with_capacity(Self::USUAL),
+        }
+    }
+
+    /// Says this under a name, in place of what the caller sent.
+    fn say(&mut self, name: HeaderName, value: HeaderValue) {
+        self.callers.remove(&name);
+        self.said.push((name, value));
+    }
+
+    /// The method.
+    pub(super) fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// Path and query.
+    pub(super) fn target(&self) -> &PathAndQuery {
+        &self.target
+    }
+
+    /// A field of the message's framing, which only the caller's side says.
+    pub(super) fn callers(&self, name: &HeaderName) -> Option<&HeaderValue> {
+        self.callers.get(name)
+    }
+
+    /// The caller's fields alone.
+    pub(super) fn into_callers(self) -> HeaderMap {
+        self.callers
+    }
+
+    /// All fields, in the order in which they are sent.
+    pub(super) fn fields(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+        let said = self.said.iter().map(|(name, value)| (name, value));
+        self.callers.iter().chain(said)
+    }
+
+    /// As a request, addressed as HTTP/2 and people want to see it.
+    fn into_request(self, target: &Target) -> Result<Request<()>, Denial> {
+        let mut request = Request::new(());
+        let mut headers = self.callers;
+        for (name, value) in self.said {
+            headers.append(name, value);
+        }
+        *request.method_mut() = self.method;
+        match target.protocol {
+            Protocol::Http1 => *request.uri_mut() = Uri::from(self.target),
+            Protocol::Http2 => {
+                let scheme = if target.secure { "https" } else { "http" };
+                let uri = Uri::builder()
+                    .scheme(scheme)
+                    .authority(target.host.as_bytes())
+                    .path_and_query(self.target)
+                    .build();
+                *request.uri_mut() = uri.map_err(|_| Denial::from(Reason::Internal))?;
+                *request.version_mut() = Version::HTTP_2;
+                // RFC 9113 section 8.3.1: the authority says it.
+                headers.remove(header::HOST);
+            }
+        }
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+
+    /// As an HTTP/2 request.
+    ///
+    /// # Errors
+    /// `Internal` where the backend's host is none, which its policy does not let happen.
+    pub(super) fn http2(self, target: &Target) -> Result<Request<()>, Denial> {
+        self.into_request(target)
+    }
+}
+
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const ARR_LOG_ID: HeaderName = HeaderName::from_static("x-arr-log-id");
 
@@ -57,7 +148,7 @@ pub(super) struct Parts<'r> {
     pub(super) followed: Option<&'r str>,
     pub(super) caller: &'r Caller,
     pub(super) trace: Trace,
-    pub(super) id: RequestId,
+    pub(super) id: &'r HeaderValue,
 }
 
 impl Parts<'_> {
@@ -66,7 +157,7 @@ impl Parts<'_> {
         self,
         request: canonical::Request,
         credential: Presented,
-    ) -> Result<Request<()>, Denial> {
+    ) -> Result<Outgoing, Denial> {
         self.with(request, credential.into_carried())
     }
 
@@ -74,7 +165,7 @@ impl Parts<'_> {
         self,
         mut request: canonical::Request,
         credential: Carried,
-    ) -> Result<Request<()>, Denial> {
+    ) -> Result<Outgoing, Denial> {
         let signature = match &credential {
             Carried::Query(query) => query.expose(),
             Carried::Nothing | Carried::InTheUrl(_) | Carried::Field(..) => "",
@@ -84,30 +175,32 @@ impl Parts<'_> {
         let method = request.method().clone();
         let host = HeaderValue::from_str(request.host());
         let trailers = request.te_trailers();
-        let mut headers = request.take_headers();
-        self.tell_claims(&mut headers);
-        self.assert(&mut headers, host.ok());
-        if self.searches_the_body(&method) {
-            ask_for_plain(&mut headers);
+        let mut callers = request.take_headers();
+        self.withhold_claims(&mut callers);
+        if let Carried::Field(name, _) | Carried::InTheUrl(Some(name)) = &credential {
+            // What callers send as `Authorization` is gone already, in every spelling.
+            if *name != header::AUTHORIZATION {
+                canonical::remove_spellings(&mut callers, name);
+            }
+        }
+        let mut head = Outgoing::new(method, target, callers);
+        head.say(header::HOST, self.target.host.clone());
+        self.tell_claims(&mut head);
+        self.assert(&mut head, host.ok());
+        if self.searches_the_body(&head.method) {
+            ask_for_plain(&mut head);
         }
         if let Some(token) = callers_token {
-            headers.insert(header::AUTHORIZATION, token);
+            head.say(header::AUTHORIZATION, token);
         }
-        match credential {
-            Carried::Field(name, value) => {
-                // What callers send as `Authorization` is gone already, in every spelling.
-                if name != header::AUTHORIZATION {
-                    canonical::remove_spellings(&mut headers, &name);
-                }
-                headers.insert(name, value);
-            }
-            Carried::InTheUrl(Some(name)) => canonical::remove_spellings(&mut headers, &name),
-            Carried::Nothing | Carried::InTheUrl(None) | Carried::Query(_) => {}
+        if let Carried::Field(name, value) = credential {
+            head.said.retain(|(other, _)| *other != name);
+            head.say(name, value);
         }
         if trailers {
-            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+            head.say(header::TE, HeaderValue::from_static("trailers"));
         }
-        address(self.target, method, target, headers)
+        Ok(head)
     }
 
     /// Path and query. The path is the canonical one, or what the route rewrote it to, behind the
@@ -183,51 +276,60 @@ impl Parts<'_> {
         Some(token)
     }
 
-    /// Puts in the claims that the route has told, and takes out what the caller sent in their names.
-    fn tell_claims(&self, headers: &mut HeaderMap) {
+    /// Takes out what the caller sent in the names of claims that the route has told.
+    fn withhold_claims(&self, callers: &mut HeaderMap) {
+        for (name, _) in self.authorized.matched().route().claim_headers().iter() {
+            canonical::remove_spellings(callers, name);
+        }
+    }
+
+    /// Says the claims that the route has told.
+    fn tell_claims(&self, head: &mut Outgoing) {
         for (name, claim) in self.authorized.matched().route().claim_headers().iter() {
-            canonical::remove_spellings(headers, name);
             let principal = self.authorized.principal();
             let value = principal.and_then(|principal| principal.claim_text(claim));
             if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
-                headers.insert(name.clone(), value);
+                head.say(name.clone(), value);
             }
         }
     }
 
-    /// Puts in what the gateway asserts. Everything of these names that the caller sent is gone.
-    fn assert(&self, headers: &mut HeaderMap, host: Option<HeaderValue>) {
+    /// Says what the gateway asserts. Everything of these names that the caller sent is gone.
+    fn assert(&self, head: &mut Outgoing, host: Option<HeaderValue>) {
         let Caller { address, forwarded } = self.caller;
-        headers.insert(FORWARDED_FOR, address.clone());
-        headers.insert(FORWARDED_PROTO, HeaderValue::from_static("https"));
-        headers.insert(header::FORWARDED, forwarded.clone());
+        head.say(FORWARDED_FOR, address.clone());
+        head.say(FORWARDED_PROTO, HeaderValue::from_static("https"));
+        head.say(header::FORWARDED, forwarded.clone());
         if let Some(host) = host {
-            headers.insert(FORWARDED_HOST, host);
+            head.say(FORWARDED_HOST, host);
         }
-        headers.append(header::VIA, HeaderValue::from_static("1.1 portcullis"));
+        // Behind those of the caller's side, which stay.
+        head.said
+            .push((header::VIA, HeaderValue::from_static("1.1 portcullis")));
         // Without this header a Functions host takes a call for the platform's own and opens its
         // admin endpoints.
-        if self.target.kind == BackendKind::Function && !headers.contains_key(&ARR_LOG_ID) {
-            headers.insert(ARR_LOG_ID, self.id.header());
+        if self.target.kind == BackendKind::Function && !head.callers.contains_key(&ARR_LOG_ID) {
+            head.say(ARR_LOG_ID, self.id.clone());
         }
-        headers.insert(REQUEST_ID, self.id.header());
-        self.trace.inject(headers);
+        head.say(REQUEST_ID, self.id.clone());
+        let (parent, value) = self.trace.parent();
+        head.say(parent, value);
         if let Some(principal) = self.authorized.principal() {
             for (name, value) in principal.identity_headers() {
-                headers.insert(name.clone(), value.clone());
+                head.say(name.clone(), value.clone());
             }
         }
     }
 }
 
 /// What is to be searched has to come whole, and as it is.
-fn ask_for_plain(headers: &mut HeaderMap) {
-    headers.insert(
+fn ask_for_plain(head: &mut Outgoing) {
+    head.say(
         header::ACCEPT_ENCODING,
         HeaderValue::from_static("identity"),
     );
     for name in [header::RANGE, header::IF_RANGE] {
-        headers.remove(name);
+        head.callers.remove(name);
     }
 }
 
@@ -243,13 +345,14 @@ pub fn preview(
 ) -> Result<Request<()>, Denial> {
     let target = Target::of(backend).ok_or(Reason::Internal)?;
     let caller = Caller::new(request.client().ip());
+    let id = RequestId::fresh().header();
     let parts = Parts {
         authorized,
         target: &target,
         followed: None,
         caller: &caller,
         trace: Trace::take(&mut HeaderMap::new()),
-        id: RequestId::fresh(),
+        id: &id,
     };
     let placeholder = HeaderValue::from_static("(the gateway's)");
     let credential = match &backend.credential.value {
@@ -261,34 +364,5 @@ pub fn preview(
         Credential::Sas { .. } => None,
     };
     let carried = credential.map_or(Carried::Nothing, |name| Carried::Field(name, placeholder));
-    parts.with(request, carried)
-}
-
-/// Addresses the head to the backend, as its protocol does.
-fn address(
-    target: &Target,
-    method: Method,
-    path: PathAndQuery,
-    mut headers: HeaderMap,
-) -> Result<Request<()>, Denial> {
-    let mut head = Request::new(());
-    *head.method_mut() = method;
-    match target.protocol {
-        Protocol::Http1 => {
-            headers.insert(header::HOST, target.host.clone());
-            *head.uri_mut() = Uri::from(path);
-        }
-        Protocol::Http2 => {
-            let scheme = if target.secure { "https" } else { "http" };
-            let uri = Uri::builder()
-                .scheme(scheme)
-                .authority(target.host.as_bytes())
-                .path_and_query(path)
-                .build();
-            *head.uri_mut() = uri.map_err(|_| Denial::from(Reason::Internal))?;
-            *head.version_mut() = Version::HTTP_2;
-        }
-    }
-    *head.headers_mut() = headers;
-    Ok(head)
+    parts.with(request, carried)?.into_request(&target)
 }

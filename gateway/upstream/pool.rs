@@ -1,16 +1,16 @@
 //! Connections that are open and idle, of one worker. Nothing here is shared between threads.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::client::conn::http2;
 
-use super::body::{Progress, RequestBody};
-use super::connect::Http1;
+use super::body::RequestBody;
 use super::endpoint::EndpointId;
+use super::http1::Http1;
 use crate::clock::Clock;
 
 /// Azure's front ends close connections that are idle for 230 s; a connection that might just be
@@ -26,7 +26,7 @@ pub struct Pools(Rc<Shared>);
 
 struct Shared {
     clock: Arc<dyn Clock>,
-    pools: RefCell<HashMap<EndpointId, Pool>>,
+    pools: RefCell<BTreeMap<EndpointId, Pool>>,
 }
 
 #[derive(Default)]
@@ -49,13 +49,22 @@ impl Pools {
         }))
     }
 
+    /// The worker's clock.
+    pub(super) fn clock(&self) -> &dyn Clock {
+        &*self.0.clock
+    }
+
     /// An idle HTTP/1.1 connection: the one used last, which is the likeliest to be open still.
     pub(super) fn take(&self, endpoint: EndpointId, now: Instant) -> Option<Http1> {
         let mut pools = self.0.pools.borrow_mut();
         let pool = pools.get_mut(&endpoint)?;
-        while let Some(Idle { connection, since }) = pool.idle.pop() {
+        while let Some(Idle {
+            mut connection,
+            since,
+        }) = pool.idle.pop()
+        {
             let idle = now.saturating_duration_since(since);
-            if !connection.sender.is_closed() && idle < LONGEST_IDLE {
+            if idle < LONGEST_IDLE && connection.is_open() {
                 return Some(connection);
             }
         }
@@ -85,9 +94,11 @@ impl Pools {
     pub fn tidy(&self) {
         let now = self.0.clock.now().instant;
         self.0.pools.borrow_mut().retain(|_, pool| {
-            pool.idle.retain(|idle| {
-                !idle.connection.sender.is_closed()
-                    && now.saturating_duration_since(idle.since) < LONGEST_IDLE
+            pool.idle.retain_mut(|idle| {
+                let is_fresh = now.saturating_duration_since(idle.since) < LONGEST_IDLE;
+                let keep = is_fresh && idle.connection.is_open();
+                idle.connection.rest();
+                keep
             });
             pool.http2 = pool.http2.take().filter(|sender| !sender.is_closed());
             !pool.idle.is_empty() || pool.http2.is_some()
@@ -95,29 +106,20 @@ impl Pools {
     }
 }
 
-/// A connection in use, and the way back to its pool.
+/// The way of a connection back to its pool.
 pub(super) struct Lease {
     pub(super) pools: Pools,
     pub(super) endpoint: EndpointId,
-    pub(super) connection: Http1,
-    pub(super) request: Progress,
 }
 
 impl Lease {
-    /// Gives the connection back, unless the caller's body is still on its way: the next request on it
-    /// would wait for that.
-    pub(super) fn give_back(self) {
-        if !self.request.is_whole() || self.connection.sender.is_closed() {
-            return;
-        }
+    /// Gives a connection back that is free for another request.
+    pub(super) fn give_back(self, connection: Http1) {
         let since = self.pools.0.clock.now().instant;
         let mut pools = self.pools.0.pools.borrow_mut();
         let pool = pools.entry(self.endpoint).or_default();
         if pool.idle.len() < MOST_IDLE {
-            pool.idle.push(Idle {
-                connection: self.connection,
-                since,
-            });
+            pool.idle.push(Idle { connection, since });
         }
     }
 }

@@ -1,17 +1,19 @@
 //! Sending: the one function that lets a request out, to the backend that its route names.
 
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use http::{HeaderValue, Request, Response, StatusCode, Version, header};
-use http_body::Body as _;
 use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::client::conn::TrySendError;
 
 use super::backend::Backend;
-use super::body::{Progress, RequestBody, ResponseBody, Withheld};
-use super::connect::{Connection, connect};
-use super::outgoing::{Caller, Parts};
+use super::body::{Progress, RequestBody, ResponseBody, Stream, Withheld};
+use super::connect::{connect, speak_http2};
+use super::http1::{AnswerBody, Fault, Head, Http1, Upload, Wire};
+use super::outgoing::{Caller, Outgoing, Parts};
 use super::pool::{Lease, Pools};
 use super::unsealed::Unsealed;
 use crate::canonical::{self, strip_response};
@@ -19,7 +21,6 @@ use crate::clock::{Now, pause, within};
 use crate::credentials::Presented;
 use crate::denial::{Denial, Reason};
 use crate::files::Protocol;
-use crate::ids::RequestId;
 use crate::limits::Slot;
 use crate::net::address::Resolver;
 use crate::policy::Authorized;
@@ -60,7 +61,7 @@ pub async fn send(
     way: Way<'_>,
     caller: &Caller,
     trace: Trace,
-    id: RequestId,
+    id: &HeaderValue,
     request: canonical::Request,
     body: Incoming,
 ) -> Result<Unsealed, Denial> {
@@ -87,9 +88,9 @@ pub async fn send(
         id,
     };
     let (body, progress) = RequestBody::new(body, withheld);
-    let mut request = parts.head(request, credential)?.map(|()| body);
-    frame(&mut request);
-    let mut response = Exchange { way, backend }.deliver(request, progress).await?;
+    let head = parts.head(request, credential)?;
+    let exchange = Exchange { way, backend };
+    let mut response = exchange.deliver(head, body, progress).await?;
     // The backend refused the gateway, not the caller: its challenge would mislead the caller, and
     // tell a stranger how the backend is called.
     if response.status() == StatusCode::UNAUTHORIZED && presented {
@@ -111,18 +112,6 @@ pub async fn send(
     Ok(Unsealed::new(response, route.seals_body()))
 }
 
-/// A body of unknown length needs its framing written out: hyper assumes that a GET has none.
-fn frame(request: &mut Request<RequestBody>) {
-    let is_open = !request.body().is_end_stream();
-    let is_http1 = request.version() == Version::HTTP_11;
-    if is_open && is_http1 && !request.headers().contains_key(header::CONTENT_LENGTH) {
-        let chunked = HeaderValue::from_static("chunked");
-        request
-            .headers_mut()
-            .insert(header::TRANSFER_ENCODING, chunked);
-    }
-}
-
 /// The answer's framing is the gateway's own: a length beside a coding, or where there is no body, is a
 /// second reading of it, and so is the backend's version.
 fn reframe(response: &mut Response<ResponseBody>) {
@@ -138,56 +127,152 @@ struct Exchange<'r> {
     backend: &'r Backend,
 }
 
-type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
+/// What came of sending a request by one connection.
+enum Sent {
+    Answered(Http1, Head),
+    /// Nothing of it was sent, and it can go by another.
+    Not,
+    Failed(Fault),
+    Late,
+}
 
 impl Exchange<'_> {
     async fn deliver(
         &self,
-        mut request: Request<RequestBody>,
+        head: Outgoing,
+        body: RequestBody,
         progress: Progress,
     ) -> Result<Response<ResponseBody>, Denial> {
-        let endpoint = self.backend.endpoint.id;
-        // An idle connection may be closed under us just now. As long as nothing was sent, the request
-        // comes back unharmed, and the next connection is tried.
-        while let Some(mut pooled) = self.pooled() {
-            match self.in_time(pooled.try_send(request), &progress).await? {
-                Ok(response) => return self.wrap(response, pooled, progress),
-                Err(error) => request = unsent(error, &progress)?,
+        let response = match self.backend.endpoint.protocol {
+            Protocol::Http1 => self.by_http1(head, body, &progress).await?,
+            // Boxed, for the room that it takes would be in every request.
+            Protocol::Http2 => {
+                let request = head.http2(&self.backend.target)?.map(|()| body);
+                Box::pin(self.by_http2(request, &progress)).await?
             }
+        };
+        // Nobody asked for another protocol, so what follows is nothing that anybody could read.
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Denial::from(Reason::BackendBroken)
+                .expected("an answer", "101 Switching Protocols"));
         }
+        let idle = self.backend.timeouts.idle;
+        Ok(response.map(|stream| ResponseBody::new(stream, idle)))
+    }
+
+    async fn connect(&self) -> Result<Wire, Denial> {
         let connecting = connect(&self.backend.endpoint, self.way.resolver);
         let connected = within(self.backend.timeouts.connect, connecting).await;
-        let mut fresh = connected.ok_or(Reason::BackendConnectTimeout)??;
-        if let Connection::Http2(sender) = &fresh {
-            self.way.pools.keep_http2(endpoint, sender.clone());
-        }
-        match self.in_time(fresh.try_send(request), &progress).await? {
-            Ok(response) => self.wrap(response, fresh, progress),
-            Err(mut error) => {
-                drop(error.take_message());
-                Err(broken(&error.into_error(), &progress))
+        connected.ok_or(Reason::BackendConnectTimeout)?
+    }
+
+    async fn by_http1(
+        &self,
+        head: Outgoing,
+        body: RequestBody,
+        progress: &Progress,
+    ) -> Result<Response<Stream>, Denial> {
+        let (pools, endpoint) = (self.way.pools, self.backend.endpoint.id);
+        let method = head.method().clone();
+        let mut upload = Upload::new(head, body);
+        loop {
+            // An idle connection may be closed under us just now. As long as nothing was sent, the next one
+            // is tried.
+            let pooled = pools.take(endpoint, self.way.now.instant);
+            let is_fresh = pooled.is_none();
+            let connection = match pooled {
+                Some(connection) => connection,
+                None => Http1::new(Box::pin(self.connect()).await?),
+            };
+            match self
+                .exchange(connection, &mut upload, &method, progress)
+                .await
+            {
+                Sent::Answered(connection, head) => {
+                    let lease = Lease {
+                        pools: pools.clone(),
+                        endpoint,
+                    };
+                    let (response, body) = AnswerBody::behind(head, connection, upload);
+                    return Ok(response.map(|()| Stream::Http1(Some((body, lease)))));
+                }
+                Sent::Not if !is_fresh => {}
+                Sent::Not => return Err(broken(&Fault::Ended, progress)),
+                Sent::Failed(fault) => return Err(broken(&fault, progress)),
+                Sent::Late => return Err(Reason::BackendTimeout.into()),
             }
         }
     }
 
-    fn pooled(&self) -> Option<Connection> {
-        let endpoint = &self.backend.endpoint;
-        match endpoint.protocol {
-            Protocol::Http1 => {
-                let taken = self.way.pools.take(endpoint.id, self.way.now.instant)?;
-                Some(Connection::Http1(taken))
+    /// Sends a request by one connection, and waits for the head of the answer. As long as the caller's body
+    /// is on its way and moves, the backend is not late: its time counts from the end of the request.
+    async fn exchange(
+        &self,
+        mut connection: Http1,
+        upload: &mut Upload,
+        method: &http::Method,
+        progress: &Progress,
+    ) -> Sent {
+        let limit = self.backend.timeouts.first_byte;
+        let clock = self.way.pools.clock();
+        let mut deadline = self.way.now.instant + limit;
+        let mut seen = None;
+        let exchanged = poll_fn(|cx| {
+            if let Poll::Ready(exchanged) = connection.poll_exchange(upload, method, cx) {
+                return Poll::Ready(Some(exchanged));
             }
-            Protocol::Http2 => Some(Connection::Http2(self.way.pools.http2(endpoint.id)?)),
+            let so_far = Some((progress.pieces(), progress.is_whole()));
+            if seen.is_some() && seen != so_far {
+                deadline = clock.now().instant + limit;
+            }
+            seen = so_far;
+            connection.poll_late(deadline, cx).map(|()| None)
+        });
+        match exchanged.await {
+            None => Sent::Late,
+            Some(Ok(head)) => Sent::Answered(connection, head),
+            Some(Err(Fault::Io(_) | Fault::Ended)) if !upload.has_begun() => Sent::Not,
+            Some(Err(fault)) => Sent::Failed(fault),
+        }
+    }
+
+    async fn by_http2(
+        &self,
+        mut request: Request<RequestBody>,
+        progress: &Progress,
+    ) -> Result<Response<Stream>, Denial> {
+        let (pools, endpoint) = (self.way.pools, self.backend.endpoint.id);
+        loop {
+            let pooled = pools.http2(endpoint);
+            let is_fresh = pooled.is_none();
+            let mut sender = match pooled {
+                Some(sender) => sender,
+                None => {
+                    let sender = speak_http2(self.connect().await?).await?;
+                    pools.keep_http2(endpoint, sender.clone());
+                    sender
+                }
+            };
+            let sending = async {
+                // If it closed meanwhile, sending says so and returns the request.
+                let _ = sender.ready().await;
+                sender.try_send_request(request).await
+            };
+            match self.in_time(sending, progress).await? {
+                Ok(response) => return Ok(response.map(Stream::Http2)),
+                Err(error) if is_fresh => return Err(broken(&error.into_error(), progress)),
+                Err(error) => request = unsent(error, progress)?,
+            }
         }
     }
 
     /// Waits for the head of the answer. As long as the caller's body is on its way and moves, the
     /// backend is not late: its time counts from the end of the request.
-    async fn in_time(
+    async fn in_time<T>(
         &self,
-        sending: impl Future<Output = Sent>,
+        sending: impl Future<Output = T>,
         progress: &Progress,
-    ) -> Result<Sent, Denial> {
+    ) -> Result<T, Denial> {
         let limit = self.backend.timeouts.first_byte;
         let mut sending = pin!(sending);
         while !progress.is_whole() && !progress.is_broken() {
@@ -209,58 +294,6 @@ impl Exchange<'_> {
         self.way.pools.forget_http2(self.backend.endpoint.id);
         Reason::BackendTimeout.into()
     }
-
-    fn wrap(
-        &self,
-        response: Response<Incoming>,
-        connection: Connection,
-        request: Progress,
-    ) -> Result<Response<ResponseBody>, Denial> {
-        // Nobody asked for another protocol, so what follows is nothing that anybody could read.
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(Denial::from(Reason::BackendBroken)
-                .expected("an answer", "101 Switching Protocols"));
-        }
-        let lease = match connection {
-            Connection::Http1(connection) => Some(Lease {
-                pools: self.way.pools.clone(),
-                endpoint: self.backend.endpoint.id,
-                connection,
-                request,
-            }),
-            // Shared by all; nothing to give back.
-            Connection::Http2(_) => None,
-        };
-        let idle = self.backend.timeouts.idle;
-        Ok(response.map(|body| ResponseBody::new(body, idle, lease)))
-    }
-}
-
-impl Connection {
-    async fn try_send(&mut self, request: Request<RequestBody>) -> Sent {
-        match self {
-            Self::Http1(connection) => send_http1(&mut connection.sender, request).await,
-            Self::Http2(sender) => send_http2(sender, request).await,
-        }
-    }
-}
-
-async fn send_http1(
-    sender: &mut http1::SendRequest<RequestBody>,
-    request: Request<RequestBody>,
-) -> Sent {
-    // A connection that was just given back may need a turn before it is ready. If it closed
-    // meanwhile, sending says so and returns the request.
-    let _ = sender.ready().await;
-    sender.try_send_request(request).await
-}
-
-async fn send_http2(
-    sender: &mut http2::SendRequest<RequestBody>,
-    request: Request<RequestBody>,
-) -> Sent {
-    let _ = sender.ready().await;
-    sender.try_send_request(request).await
 }
 
 /// The request, if nothing of it was sent.
@@ -272,7 +305,7 @@ fn unsent(
     request.ok_or_else(|| broken(&error.into_error(), progress))
 }
 
-fn broken(error: &hyper::Error, progress: &Progress) -> Denial {
+fn broken(error: &dyn std::fmt::Display, progress: &Progress) -> Denial {
     if progress.is_broken() {
         return Reason::RequestBodyBroken.into();
     }

@@ -208,6 +208,31 @@ fn fast_writer(scene: Scene) -> (oneshot::Receiver<usize>, Stage) {
     (taken, in_front_of(scene, &url))
 }
 
+/// A backend that begins to answer before it has the body, and takes the one while the other is on its way.
+fn both_at_once(scene: Scene) -> Stage {
+    let (listener, url) = listen(&scene);
+    scene.runtime.spawn(async move {
+        let stream = accept(listener).await;
+        let (mut reading, mut writing) = stream.into_split();
+        let answering = async move {
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {LARGE}\r\n\r\n");
+            writing.write_all(head.as_bytes()).await.expect("written");
+            let answer = vec![b'y'; LARGE];
+            writing.write_all(&answer).await.expect("written");
+            writing
+        };
+        let taking = async move {
+            let mut buffer = vec![0; MIB];
+            let mut left = LARGE;
+            while left > 0 {
+                left -= reading.read(&mut buffer).await.expect("more");
+            }
+        };
+        tokio::join!(answering, taking)
+    });
+    in_front_of(scene, &url)
+}
+
 fn in_front_of(scene: Scene, url: &str) -> Stage {
     scene
         .backend("b", &format!("http: '{url}', credential: none"))
@@ -254,6 +279,18 @@ fn a_backend_that_does_not_read_holds_back_a_caller_over_http_2() {
         let answer = patiently(answer).await.expect("ended");
         assert_eq!(answer.expect("an answer").status(), 200);
     });
+}
+
+#[test]
+fn a_caller_that_reads_only_once_it_has_sent_everything_gets_its_answer() {
+    let stage = both_at_once(Scene::new());
+    let mut wire = stage.wire();
+    let fields = format!("Connection: close\r\nContent-Length: {LARGE}\r\n");
+    wire.send(head(&stage, "POST /a", &fields));
+    wire.send(vec![b'x'; LARGE]);
+    let text = wire.rest();
+    let (_, body) = text.split_once("\r\n\r\n").expect("a head");
+    assert_eq!(body.len(), LARGE);
 }
 
 #[test]

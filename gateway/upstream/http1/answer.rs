@@ -1,0 +1,151 @@
+//! The body of an answer, read by whoever wants it, at their pace.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::Response;
+use http_body::{Frame, SizeHint};
+use tokio::task::AbortHandle;
+
+use super::chunked::{Chunked, Piece, up_to};
+use super::head::{Framing, Head};
+use super::{Fault, Http1, Upload};
+
+/// The body of an answer, and the connection on which it comes.
+pub(in crate::upstream) struct AnswerBody {
+    connection: Http1,
+    decoder: Decoder,
+    keeps_alive: bool,
+    rest: Option<Rest>,
+}
+
+enum Decoder {
+    Length(u64),
+    Chunked(Chunked),
+    UntilClose { ended: bool },
+}
+
+/// What of the request is still being sent while its answer is read. An own task, for the answer is read at
+/// the caller's pace, and a caller may take nothing before it has sent everything.
+struct Rest {
+    is_whole: Rc<Cell<bool>>,
+    task: AbortHandle,
+}
+
+impl Rest {
+    fn send(connection: &Http1, mut upload: Upload) -> Self {
+        let is_whole = Rc::new(Cell::new(false));
+        let (wire, told) = (Rc::clone(&connection.wire), Rc::clone(&is_whole));
+        let task = tokio::task::spawn_local(async move {
+            // A backend that takes no more has answered already.
+            let sent = poll_fn(|cx| upload.poll(&mut wire.borrow_mut(), cx)).await;
+            told.set(sent.is_ok());
+        });
+        Self {
+            is_whole,
+            task: task.abort_handle(),
+        }
+    }
+}
+
+impl Drop for Rest {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl AnswerBody {
+    /// The answer, and the body behind its head. What is left of the request is sent on.
+    pub(in crate::upstream) fn behind(
+        head: Head,
+        connection: Http1,
+        upload: Upload,
+    ) -> (Response<()>, Self) {
+        let rest = (!upload.is_done()).then(|| Rest::send(&connection, upload));
+        let body = Self {
+            connection,
+            keeps_alive: head.keeps_alive,
+            rest,
+            decoder: match head.framing {
+                Framing::Length(length) => Decoder::Length(length),
+                Framing::Chunked => Decoder::Chunked(Chunked::default()),
+                Framing::UntilClose => Decoder::UntilClose { ended: false },
+            },
+        };
+        (head.response, body)
+    }
+
+    pub(in crate::upstream) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        loop {
+            match self.take() {
+                Err(fault) => return Poll::Ready(Some(Err(fault))),
+                Ok(Piece::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Ok(Piece::Trailers(fields)) => {
+                    return Poll::Ready(Some(Ok(Frame::trailers(fields))));
+                }
+                Ok(Piece::End) => return Poll::Ready(None),
+                Ok(Piece::More) => {}
+            }
+            match ready!(self.connection.poll_read(cx)) {
+                Ok(0) => match &mut self.decoder {
+                    Decoder::UntilClose { ended } => *ended = true,
+                    Decoder::Length(_) | Decoder::Chunked(_) => {
+                        return Poll::Ready(Some(Err(Fault::Ended)));
+                    }
+                },
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(Some(Err(Fault::Io(error)))),
+            }
+        }
+    }
+
+    fn take(&mut self) -> Result<Piece, Fault> {
+        let input = &mut self.connection.input;
+        Ok(match &mut self.decoder {
+            Decoder::Length(0) => Piece::End,
+            Decoder::UntilClose { ended: true } if input.is_empty() => Piece::End,
+            Decoder::Chunked(chunked) => chunked.take(input)?,
+            Decoder::Length(_) | Decoder::UntilClose { .. } if input.is_empty() => Piece::More,
+            Decoder::Length(left) => {
+                let data = up_to(*left, input);
+                *left -= data.len() as u64;
+                Piece::Data(data)
+            }
+            Decoder::UntilClose { .. } => Piece::Data(input.split().freeze()),
+        })
+    }
+
+    pub(in crate::upstream) fn is_end_stream(&self) -> bool {
+        match &self.decoder {
+            Decoder::Length(left) => *left == 0,
+            Decoder::Chunked(chunked) => *chunked == Chunked::Done,
+            Decoder::UntilClose { ended } => *ended && self.connection.input.is_empty(),
+        }
+    }
+
+    pub(in crate::upstream) fn size_hint(&self) -> SizeHint {
+        match &self.decoder {
+            Decoder::Length(left) => SizeHint::with_exact(*left),
+            Decoder::Chunked(_) | Decoder::UntilClose { .. } => SizeHint::default(),
+        }
+    }
+
+    /// The connection, if request and answer are whole and the backend keeps it open.
+    pub(in crate::upstream) fn into_connection(self) -> Option<Http1> {
+        let is_sent = self.rest.as_ref().is_none_or(|rest| rest.is_whole.get());
+        let is_free = self.is_end_stream() && self.keeps_alive && is_sent;
+        let mut connection = self.connection;
+        // Bytes that nobody asked for are the beginning of somebody else's answer.
+        if !is_free || !connection.input.is_empty() {
+            return None;
+        }
+        connection.rest();
+        Some(connection)
+    }
+}

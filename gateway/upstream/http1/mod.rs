@@ -1,0 +1,149 @@
+//! HTTP/1.1 to a backend (RFC 9112), driven by the request that uses it. There is no task for a connection and
+//! no channel between the two: what a request writes and reads, it writes and reads itself.
+
+mod answer;
+mod chunked;
+mod head;
+mod upload;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
+use std::fmt;
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use http::Method;
+use tokio::io::AsyncReadExt as _;
+
+use crate::clock::Alarm;
+
+pub(super) use self::answer::AnswerBody;
+pub(super) use self::head::Head;
+pub(super) use self::upload::Upload;
+pub(super) use self::wire::Wire;
+
+/// The longest head of an answer, in bytes.
+const LONGEST_HEAD: usize = 64 * 1024;
+
+/// The room for a read: little at first, more for who fills it.
+const SMALL_READ: usize = 4 * 1024;
+const LARGE_READ: usize = 64 * 1024;
+
+/// When the alarm of a new connection first looks at what it is set to.
+const FIRST_ALARM: Duration = Duration::from_secs(60);
+
+/// A connection to a backend. Dropping it closes it.
+pub(super) struct Http1 {
+    /// Shared with what is still being sent while the answer is read already.
+    wire: Rc<RefCell<Wire>>,
+    /// What was read and not yet taken.
+    input: BytesMut,
+    next_read: usize,
+    alarm: Alarm,
+}
+
+/// Why an exchange failed.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The connection.
+    Io(io::Error),
+    /// The backend closed before its message was whole.
+    Ended,
+    /// What came is no HTTP/1.1, or can be read in two ways.
+    Malformed(&'static str),
+    /// The caller broke off its body, or sent more or less than it said.
+    Caller,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => error.fmt(f),
+            Self::Ended => f.write_str("the connection closed before the message was complete"),
+            Self::Malformed(what) => f.write_str(what),
+            Self::Caller => f.write_str("the caller's body broke off"),
+        }
+    }
+}
+
+impl Http1 {
+    /// Speaks HTTP/1.1 on a connection that is open.
+    pub(super) fn new(wire: Wire) -> Self {
+        Self {
+            wire: Rc::new(RefCell::new(wire)),
+            input: BytesMut::new(),
+            next_read: SMALL_READ,
+            alarm: Alarm::new(FIRST_ALARM),
+        }
+    }
+
+    /// Completes when the deadline has passed.
+    pub(super) fn poll_late(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        self.alarm.poll(deadline, cx)
+    }
+
+    /// Whether another request may be sent: nobody has closed the connection, and nothing came that nobody
+    /// asked for. Asks what is known already, without a system call.
+    pub(super) fn is_open(&mut self) -> bool {
+        self.input.is_empty()
+            && self
+                .poll_read(&mut Context::from_waker(Waker::noop()))
+                .is_pending()
+    }
+
+    /// Keeps no memory while nothing is on its way.
+    pub(super) fn rest(&mut self) {
+        self.input = BytesMut::new();
+        self.next_read = SMALL_READ;
+    }
+
+    /// Sends the request and reads the head of the answer, which may come before the request is whole.
+    pub(super) fn poll_exchange(
+        &mut self,
+        upload: &mut Upload,
+        method: &Method,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Head, Fault>> {
+        let sent = upload.poll(&mut self.wire.borrow_mut(), cx);
+        let fault = match sent {
+            Poll::Ready(Err(Fault::Caller)) => return Poll::Ready(Err(Fault::Caller)),
+            // Some backends answer and close while the request is still coming: the answer counts.
+            Poll::Ready(Err(fault)) => Some(fault),
+            Poll::Ready(Ok(())) | Poll::Pending => None,
+        };
+        loop {
+            if let Some(head) = head::take(&mut self.input, method)? {
+                return Poll::Ready(Ok(head));
+            }
+            if self.input.len() >= LONGEST_HEAD {
+                return Poll::Ready(Err(Fault::Malformed("the head of the answer is too long")));
+            }
+            match (self.poll_read(cx), fault.is_some()) {
+                (Poll::Ready(Ok(1..)), _) => {}
+                (Poll::Pending, false) => return Poll::Pending,
+                (_, true) => return Poll::Ready(Err(fault.unwrap_or(Fault::Ended))),
+                (Poll::Ready(Ok(0)), false) => return Poll::Ready(Err(Fault::Ended)),
+                (Poll::Ready(Err(error)), false) => return Poll::Ready(Err(Fault::Io(error))),
+            }
+        }
+    }
+
+    /// Reads once. Nothing read is the end.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.input.reserve(self.next_read);
+        let room = self.input.capacity() - self.input.len();
+        let mut wire = self.wire.borrow_mut();
+        let read = ready!(pin!(wire.read_buf(&mut self.input)).poll(cx))?;
+        if read >= room {
+            self.next_read = (self.next_read * 4).min(LARGE_READ);
+        }
+        Poll::Ready(Ok(read))
+    }
+}
