@@ -1,18 +1,32 @@
-//! The backend: answers 200 with 256 bytes, and looks at what each proxy sent.
+//! The backend: answers 200, and looks at what each proxy sent. It has one port for each proxy, so that
+//! it knows what to expect of whom.
 
-use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use http::{Request, Response, header};
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use memchr::memmem::find;
 use portcullis::demo::identity::Issued;
-use tokio::net::TcpListener;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::message::Reader;
+
+/// What the proxies of the full job present, beside the gateway, which fetches its own.
+pub(crate) const CREDENTIAL: &str = "demo.0123456789abcdef0123456789abcdef.managed-identity";
+
+/// What must have become of a request on its way.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expect {
+    /// No signature in the URL, and a credential in place of the caller's token.
+    Swapped,
+    /// No signature in the URL, and no token: a public route of the gateway.
+    Stripped,
+    /// As the caller sent it.
+    Untouched,
+}
 
 pub(crate) struct Backend {
     address: SocketAddr,
@@ -20,34 +34,27 @@ pub(crate) struct Backend {
 }
 
 struct State {
+    expect: Expect,
+    answer: Bytes,
     issued: Issued,
-    behind_gateway: AtomicBool,
+    /// The credential that came last.
+    known: Mutex<Vec<u8>>,
     faults: AtomicU64,
 }
 
 impl Backend {
-    pub(crate) async fn start(issued: Issued) -> Self {
+    /// Answers with `size` bytes. `issued` are the credentials that count beside [`CREDENTIAL`].
+    pub(crate) async fn start(expect: Expect, size: usize, issued: Issued) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
         let address = listener.local_addr().expect("an address");
         let state = Arc::new(State {
+            expect,
+            answer: answer(size),
             issued,
-            behind_gateway: AtomicBool::new(true),
+            known: Mutex::new(CREDENTIAL.into()),
             faults: AtomicU64::new(0),
         });
-        let serving = Arc::clone(&state);
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let _ = stream.set_nodelay(true);
-                let state = Arc::clone(&serving);
-                tokio::spawn(async move {
-                    let service = service_fn(|request| answer(Arc::clone(&state), request));
-                    let connection = hyper::server::conn::http1::Builder::new();
-                    let _ = connection
-                        .serve_connection(TokioIo::new(stream), service)
-                        .await;
-                });
-            }
-        });
+        tokio::spawn(accept(listener, Arc::clone(&state)));
         Self { address, state }
     }
 
@@ -55,33 +62,71 @@ impl Backend {
         self.address
     }
 
-    /// Who sends from now on.
-    pub(crate) fn expect_gateway(&self, gateway: bool) {
-        self.state.behind_gateway.store(gateway, Ordering::SeqCst);
-    }
-
     /// Requests that were not as they should be.
     pub(crate) fn faults(&self) -> u64 {
-        self.state.faults.load(Ordering::SeqCst)
+        self.state.faults.load(Ordering::Relaxed)
     }
 }
 
-async fn answer(
-    state: Arc<State>,
-    request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
-    let query = request.uri().query().unwrap_or_default();
-    let bearer = request.headers().get(header::AUTHORIZATION);
-    let bearer = bearer.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    let is_identity = bearer.is_some_and(|token| state.issued.resource(token).is_some());
-    let good = if state.behind_gateway.load(Ordering::Relaxed) {
-        is_identity && query == "api-version=2016-10-01"
-    } else {
-        !is_identity && query.contains("sig=")
-    };
-    if !good {
-        state.faults.fetch_add(1, Ordering::SeqCst);
+/// It has a date, so that no proxy writes one.
+fn answer(size: usize) -> Bytes {
+    let mut answer = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ndate: Thu, 26 Nov 2026 12:00:00 GMT\r\ncontent-length: {size}\r\n\r\n"
+    )
+    .into_bytes();
+    answer.resize(answer.len() + size, b'x');
+    answer.into()
+}
+
+async fn accept(listener: TcpListener, state: Arc<State>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let _ = stream.set_nodelay(true);
+        // How a connection ends is the proxy's affair; what a caller misses, it says.
+        tokio::spawn(serve(stream, Arc::clone(&state)));
     }
-    let _ = request.into_body().collect().await;
-    Ok(Response::new(Full::new(Bytes::from_static(&[b'x'; 256]))))
+}
+
+async fn serve(mut stream: TcpStream, state: Arc<State>) -> io::Result<()> {
+    let mut reader = Reader::new();
+    while let Some(good) = reader
+        .message(&mut stream, |head| state.is_good(head))
+        .await?
+    {
+        if !good {
+            state.faults.fetch_add(1, Ordering::Relaxed);
+        }
+        stream.write_all(&state.answer).await?;
+    }
+    Ok(())
+}
+
+impl State {
+    fn is_good(&self, head: &[u8]) -> bool {
+        let has = |what: &[u8]| find(head, what).is_some();
+        let asked = has(b"/invitations?") && has(b"api-version=2016-10-01");
+        asked
+            && match self.expect {
+                Expect::Untouched => has(b"&sig=") && has(b"Bearer eyJ"),
+                Expect::Stripped => !has(b"sig=") && !has(b"Bearer "),
+                // The beginning of the callers' JOSE header.
+                Expect::Swapped => !has(b"sig=") && !has(b"eyJhbGci") && self.has_credential(head),
+            }
+    }
+
+    fn has_credential(&self, head: &[u8]) -> bool {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if find(head, &known).is_some() {
+            return true;
+        }
+        let bearer = find(head, b"Bearer ").map(|at| &head[at + 7..]);
+        let bearer = bearer.and_then(|rest| rest.split(|byte| *byte == b'\r').next());
+        let Some(token) = bearer.and_then(|token| std::str::from_utf8(token).ok()) else {
+            return false;
+        };
+        let issued = self.issued.resource(token).is_some();
+        if issued {
+            *known = token.into();
+        }
+        issued
+    }
 }

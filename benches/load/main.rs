@@ -1,151 +1,105 @@
-//! The gateway under load over TLS with its full policy, against nginx and HAProxy as plain TLS
-//! reverse proxies, in one run: `cargo bench --bench load`.
+//! The gateway under load beside its peers, in one run: `cargo bench --bench load`.
 //!
-//! Each proxy runs on one core with one worker; load and backend share the other. What is reported is
-//! the CPU time of the proxy's own processes (user and system, by the kernel's account) divided by the
-//! requests that it answered, as a median over interleaved rounds, and its ratio to the peers. Wall
-//! time is reported beside it, and depends on the machine. LOAD_SECONDS and LOAD_ROUNDS set the effort.
+//! HAProxy, nginx with njs and Envoy are installed if they are missing, each proxy is asked whether it
+//! does its job, and then all are measured in turn on core 0, with callers and backend on core 1. What
+//! counts is the CPU time of a proxy's own processes for each request, and its ratio to the peers'.
+//!
+//! `-- full splice` runs the cases whose names contain one of the words, `-- --list` lists them. LOAD_SECONDS
+//! and LOAD_ROUNDS set the effort. When all cases were run with three rounds or more, docs/benchmarks.md
+//! and its chart are written.
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::print_stdout,
+    clippy::print_stderr,
     reason = "a benchmark that fails says where, and prints what it measured"
 )]
 #![allow(missing_docs, reason = "a benchmark has no outside")]
 
 mod backend;
+mod caller;
+mod case;
+mod chart;
+mod check;
+mod contender;
+mod figures;
+mod install;
+mod measure;
+mod message;
 mod peers;
+mod process;
+mod proxy;
+mod report;
 mod stage;
-mod traffic;
+mod targets;
+mod tokens;
 
-use std::process::Command;
+use std::process::ExitCode;
 use std::time::Duration;
 
-use portcullis::demo::mint::damaged;
+use case::Case;
+use measure::{Effort, Measured};
+use stage::Stage;
 
-use backend::Backend;
-use peers::Proxy;
-use stage::{Stage, TARGET};
-use traffic::{Round, Traffic};
+/// Rounds, without which a report is not worth keeping.
+const WORTH_KEEPING: usize = 3;
 
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(default)
-}
-
-fn main() {
+fn main() -> ExitCode {
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
     // `cargo test --benches` only wants to know that it builds.
-    if !std::env::args().any(|argument| argument == "--bench") {
-        return;
+    if !arguments.iter().any(|argument| argument == "--bench") {
+        return ExitCode::SUCCESS;
     }
-    let Stage {
-        runtime,
-        ca,
-        entra,
-        identity,
-        backend,
-        token,
-    } = Stage::start();
-    let seconds = setting("LOAD_SECONDS", 5);
-    let rounds = setting("LOAD_ROUNDS", 5);
-    let folder = tempfile::tempdir().expect("a folder");
-
-    let proxies = [
-        Proxy::gateway(
-            folder.path(),
-            &ca,
-            &entra,
-            &identity,
-            &peers::policy(backend.address(), 1, 1),
-        ),
-        Proxy::nginx(folder.path(), &ca, backend.address()),
-        Proxy::haproxy(folder.path(), &ca, backend.address()),
-    ];
-    let traffic: Vec<Traffic> = proxies
-        .iter()
-        .map(|proxy| Traffic::new(proxy.address(), &ca, TARGET, &token))
+    arguments.retain(|argument| argument != "--bench");
+    if arguments.iter().any(|argument| argument == "--list") {
+        list();
+        return ExitCode::SUCCESS;
+    }
+    let cases: Vec<Case> = case::all()
+        .into_iter()
+        .filter(|case| case.is_asked_for(&arguments))
         .collect();
-    runtime.block_on(check(&proxies, &traffic, &backend, &damaged(&token)));
-
-    let mut measured: Vec<Vec<Round>> = vec![Vec::new(); proxies.len()];
-    for round in 0..=rounds {
-        for (at, proxy) in proxies.iter().enumerate() {
-            backend.expect_gateway(proxy.is_gateway());
-            let duration = Duration::from_secs(if round == 0 { 1 } else { seconds });
-            let before = proxy.cpu();
-            let mut result = runtime.block_on(traffic[at].run(duration));
-            result.cpu = proxy.cpu() - before;
-            assert_eq!(backend.faults(), 0, "{} did not do its job", proxy.name());
-            // The first round warms up.
-            if round > 0 {
-                measured[at].push(result);
-            }
+    let effort = Effort {
+        round: Duration::from_secs(setting("LOAD_SECONDS", 3)),
+        rounds: usize::try_from(setting("LOAD_ROUNDS", 5)).unwrap_or(5),
+    };
+    match run(&cases, effort) {
+        Ok(measured) => tell(&measured, effort, arguments.is_empty()),
+        Err(fault) => {
+            eprintln!("\n{fault}");
+            return ExitCode::FAILURE;
         }
     }
-    report(&proxies, &measured, seconds, rounds);
+    ExitCode::SUCCESS
 }
 
-/// Does each do its job? The gateway's is the full policy, the others' to pass on.
-async fn check(proxies: &[Proxy], traffic: &[Traffic], backend: &Backend, damaged: &str) {
-    for (proxy, traffic) in proxies.iter().zip(traffic) {
-        backend.expect_gateway(proxy.is_gateway());
-        assert_eq!(traffic.ask(None).await, 200, "{}", proxy.name());
-        let refused = if proxy.is_gateway() { 401 } else { 200 };
-        assert_eq!(
-            traffic.ask(Some(damaged)).await,
-            refused,
-            "{}",
-            proxy.name()
-        );
-        assert_eq!(backend.faults(), 0, "{} did not do its job", proxy.name());
+fn setting(name: &str, default: u64) -> u64 {
+    let set = std::env::var(name).ok();
+    let number = set.and_then(|text| text.parse().ok());
+    number.filter(|number| *number > 0).unwrap_or(default)
+}
+
+fn list() {
+    for case in case::all() {
+        println!("{:24} {}", case.name, case.says);
     }
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+fn run(cases: &[Case], effort: Effort) -> Result<Vec<Measured>, String> {
+    let (stage, load) = Stage::start();
+    let mut measured = Vec::new();
+    for group in cases.chunk_by(|one, next| one.group == next.group) {
+        eprintln!("measuring {}", group[0].group);
+        measured.extend(load.block_on(measure::group(&stage, group, effort))?);
+    }
+    Ok(measured)
 }
 
-fn report(proxies: &[Proxy], measured: &[Vec<Round>], seconds: u64, rounds: u64) {
-    let date = Command::new("date")
-        .arg("-I")
-        .output()
-        .expect("a date")
-        .stdout;
-    println!(
-        "\n{} rounds of {seconds} s each, interleaved; {}",
-        rounds,
-        String::from_utf8_lossy(&date).trim()
-    );
-    println!(
-        "\n| proxy | job | CPU µs per request (median, lowest to highest) | requests/s | p50 ms | p99 ms |"
-    );
-    println!("| --- | --- | --- | --- | --- | --- |");
-    let mut cost = Vec::new();
-    for (proxy, rounds) in proxies.iter().zip(measured) {
-        let each: Vec<f64> = rounds.iter().map(Round::cpu_per_request).collect();
-        let (low, high) = each.iter().fold((f64::MAX, 0_f64), |(low, high), one| {
-            (low.min(*one), high.max(*one))
-        });
-        cost.push(median(each));
-        println!(
-            "| {} | {} | {:.1} ({low:.1} to {high:.1}) | {:.0} | {:.2} | {:.2} |",
-            proxy.name(),
-            if proxy.is_gateway() {
-                "the full policy"
-            } else {
-                "TLS and nothing else"
-            },
-            cost[cost.len() - 1],
-            median(rounds.iter().map(Round::rate).collect()),
-            median(rounds.iter().map(|round| round.percentile(50)).collect()),
-            median(rounds.iter().map(|round| round.percentile(99)).collect()),
-        );
-    }
-    for (proxy, peer) in proxies.iter().zip(&cost).skip(1) {
-        println!("\ngateway / {}: {:.2}", proxy.name(), cost[0] / peer);
+fn tell(measured: &[Measured], effort: Effort, all: bool) {
+    let report = report::text(measured, effort);
+    println!("{report}");
+    if all && effort.rounds >= WORTH_KEEPING {
+        report::publish(&report, &chart::svg(measured));
     }
 }

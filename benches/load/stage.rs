@@ -1,67 +1,64 @@
-//! What every load needs around the proxies: an Entra, an identity endpoint, a backend and a caller's token,
-//! all on core 1.
+//! What every load needs around the proxies: an Entra, an identity endpoint, and a runtime for callers
+//! and backends, all on core 1.
 
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use portcullis::clock::SystemClock;
 use portcullis::demo::ca::Ca;
 use portcullis::demo::entra::Entra;
 use portcullis::demo::identity::IdentityEndpoint;
-use portcullis::demo::mint::Token;
-use portcullis::demo::names::{AUDIENCE, CONTOSO, MARKETING_PORTAL};
-use portcullis::entra::Version;
 use portcullis::net::tls;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Runtime};
 
-use crate::backend::Backend;
-use crate::peers;
-
-/// The query of a SAS link, which the gateway strips and the others pass on.
-pub(crate) const TARGET: &str = "/invitations?api-version=2016-10-01&sp=%2Ftriggers%2Fmanual%2Frun&sv=1.0&sig=planted-sas-signature";
+use crate::install;
 
 pub(crate) struct Stage {
-    pub(crate) runtime: Runtime,
     pub(crate) ca: Ca,
     pub(crate) entra: Entra,
     pub(crate) identity: IdentityEndpoint,
-    pub(crate) backend: Backend,
-    /// With the role that the policy asks for, and as long as tokens usually are.
-    pub(crate) token: String,
+    /// Of Entra and the identity endpoint, which must answer while nothing else here does.
+    _azure: Runtime,
 }
 
 impl Stage {
-    pub(crate) fn start() -> Self {
+    /// Installs the peers and takes core 1. The runtime is for callers and backends: one thread, so that
+    /// what they pass each other costs no switch.
+    pub(crate) fn start() -> (Self, Runtime) {
         tls::install_provider();
-        peers::install();
-        // Threads that are made from now on inherit it.
-        peers::pin_this_process(1);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
+        install::install();
+        // A caller and a backend for each of a thousand connections. The proxies inherit it.
+        let _ = rlimit::increase_nofile_limit(1 << 16);
+        pin(1);
+        let azure = Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .expect("a runtime");
         let ca = Ca::new().expect("a CA");
-        let (entra, identity, backend) = runtime.block_on(async {
+        let (entra, identity) = azure.block_on(async {
             let clock = Arc::new(SystemClock);
             let entra = Entra::start(&ca, clock.clone()).await.expect("Entra");
-            let identity = IdentityEndpoint::start(clock)
-                .await
-                .expect("an identity endpoint");
-            let backend = Backend::start(identity.issued()).await;
-            (entra, identity, backend)
+            let identity = IdentityEndpoint::start(clock).await;
+            (entra, identity.expect("an identity endpoint"))
         });
-        let now = entra.now();
-        let token = Token::app(Version::V2, CONTOSO, MARKETING_PORTAL, AUDIENCE, now)
-            .roles(&["Guests.Invite"])
-            .claim("filler", "x".repeat(300));
-        let token = entra.sign(&token).expect("signed");
-        Self {
-            runtime,
+        let stage = Self {
             ca,
             entra,
             identity,
-            backend,
-            token,
-        }
+            _azure: azure,
+        };
+        let load = Builder::new_current_thread().enable_all().build();
+        (stage, load.expect("a runtime"))
     }
+}
+
+/// Threads and processes that are made from now on inherit it.
+fn pin(core: usize) {
+    let id = std::process::id().to_string();
+    let pinned = Command::new("taskset")
+        .args(["-cp", &core.to_string(), &id])
+        .stdout(Stdio::null())
+        .status();
+    assert!(pinned.expect("taskset").success());
 }

@@ -1,0 +1,125 @@
+//! Who is measured: a program with a job, and how its configuration is made.
+
+use std::fmt;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+
+use portcullis::demo::names::{AUDIENCE, CONTOSO, LOGIC_APP_RESOURCE, MARKETING_PORTAL};
+
+use crate::backend::Expect;
+use crate::tokens;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Program {
+    Portcullis,
+    Haproxy,
+    Nginx,
+    Envoy,
+}
+
+/// What it does with each request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Job {
+    /// TLS, token, tenant, app and role checked, SAS stripped, credential swapped.
+    Full,
+    /// The full job, with a cache of verified tokens that has to be switched on.
+    Cached,
+    /// TLS and passing on.
+    Plain,
+    /// TCP passed on without being read.
+    Splice,
+    /// The full job with so many routes and apps in the policy.
+    Routes(usize),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Contender {
+    pub(crate) program: Program,
+    pub(crate) job: Job,
+}
+
+impl fmt::Display for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Portcullis => "Portcullis",
+            Self::Haproxy => "HAProxy",
+            Self::Nginx => "nginx",
+            Self::Envoy => "Envoy",
+        })
+    }
+}
+
+impl fmt::Display for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str("full"),
+            Self::Cached => f.write_str("full, token cache on"),
+            Self::Plain => f.write_str("plain"),
+            Self::Splice => f.write_str("TCP splice, no TLS"),
+            Self::Routes(count) => write!(f, "full, {count} routes, apps and tokens"),
+        }
+    }
+}
+
+impl fmt::Display for Contender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.program, self.job)
+    }
+}
+
+impl Contender {
+    /// Does it decide who is let in?
+    pub(crate) fn guards(self) -> bool {
+        match self.job {
+            Job::Full | Job::Cached | Job::Routes(_) => true,
+            Job::Plain | Job::Splice => false,
+        }
+    }
+
+    pub(crate) fn has_tls(self) -> bool {
+        self.job != Job::Splice
+    }
+
+    /// What the backend must get of it.
+    pub(crate) fn expect(self) -> Expect {
+        match (self.guards(), self.program) {
+            (true, _) => Expect::Swapped,
+            (false, Program::Portcullis) => Expect::Stripped,
+            (false, _) => Expect::Untouched,
+        }
+    }
+
+    /// Portcullis's policy for the job.
+    pub(crate) fn policy(self, backend: SocketAddr) -> String {
+        match self.job {
+            Job::Plain | Job::Splice => format!(
+                "backends:\n  b: {{ http: 'http://{backend}', credential: none }}\nroutes:\n  r: {{ match: {{ methods: [POST], path: /invitations }}, backend: b, public: true }}\n"
+            ),
+            Job::Full | Job::Cached => policy(backend, 1, 1),
+            Job::Routes(count) => policy(backend, count, count),
+        }
+    }
+}
+
+/// The policy of the full job: the route that is asked for, and `routes` and `apps` in all.
+pub(crate) fn policy(backend: SocketAddr, routes: usize, apps: usize) -> String {
+    let mut text =
+        format!("tenants: {{ contoso: {CONTOSO} }}\napps:\n  portal: {MARKETING_PORTAL}\n");
+    let mut names = "portal".to_owned();
+    for number in 1..apps {
+        let _ = writeln!(text, "  app-{number}: {}", tokens::app(number));
+        let _ = write!(names, ", app-{number}");
+    }
+    let role = tokens::ROLE;
+    let _ = write!(
+        text,
+        "audiences: ['{AUDIENCE}']\nbackends:\n  b: {{ http: 'http://{backend}', credential: {{ managedIdentity: {{ resource: '{LOGIC_APP_RESOURCE}' }} }} }}\nroutes:\n  r: {{ match: {{ methods: [POST], path: /invitations }}, backend: b, allow: [{{ tenants: [contoso], apps: [{names}], roles: [{role}] }}], rateLimit: {{ requests: 100000000, per: 1s, by: [tenant, app] }} }}\n"
+    );
+    for route in 1..routes {
+        let _ = writeln!(
+            text,
+            "  r{route}: {{ match: {{ methods: [GET, POST], path: '/r{route}/{{id}}/{{*rest}}' }}, backend: b, allow: [{{ tenants: [contoso], apps: [portal], roles: [{role}] }}] }}"
+        );
+    }
+    text
+}
