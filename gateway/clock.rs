@@ -82,28 +82,41 @@ pub async fn within<F: Future>(limit: Duration, future: F) -> Option<F::Output> 
     tokio::time::timeout(limit, future).await.ok()
 }
 
-/// A timer that is set anew for every request and hardly ever rings: a later deadline costs nothing before the
-/// earlier one has come.
-pub struct Alarm(Pin<Box<tokio::time::Sleep>>);
+/// A timer, by the machine's clock, that is set anew for every request and hardly ever rings: setting it costs no
+/// more than reading the clock.
+pub struct Alarm {
+    sleep: Pin<Box<tokio::time::Sleep>>,
+    deadline: tokio::time::Instant,
+}
 
 impl Alarm {
-    /// An alarm that may be set to `limit` from now or later.
+    /// An alarm that is set to `limit` from now.
     pub fn new(limit: Duration) -> Self {
-        Self(Box::pin(pause(limit)))
+        let sleep = Box::pin(pause(limit));
+        Self {
+            deadline: sleep.deadline(),
+            sleep,
+        }
     }
 
-    /// Rings once the machine's monotonic clock has passed `deadline`.
-    pub fn poll(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        let deadline = tokio::time::Instant::from_std(deadline);
-        if self.0.deadline() > deadline {
-            self.0.as_mut().reset(deadline);
+    /// Sets it to `limit` from now.
+    #[expect(clippy::disallowed_methods, reason = "this is the room of timeouts")]
+    pub fn set(&mut self, limit: Duration) {
+        self.deadline = tokio::time::Instant::now() + limit;
+        // A later deadline is looked at when the earlier one has come.
+        if self.deadline < self.sleep.deadline() {
+            self.sleep.as_mut().reset(self.deadline);
         }
+    }
+
+    /// Rings once the time that it was set to has passed.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            ready!(self.0.as_mut().poll(cx));
-            if self.0.deadline() >= deadline {
+            ready!(self.sleep.as_mut().poll(cx));
+            if self.sleep.deadline() >= self.deadline {
                 return Poll::Ready(());
             }
-            self.0.as_mut().reset(deadline);
+            self.sleep.as_mut().reset(self.deadline);
         }
     }
 }

@@ -64,14 +64,16 @@ fn main() -> ExitCode {
         round: Duration::from_secs(setting("LOAD_SECONDS", 3)),
         rounds: usize::try_from(setting("LOAD_ROUNDS", 5)).unwrap_or(5),
     };
-    match run(&cases, effort) {
-        Ok(measured) => tell(&measured, effort, arguments.is_empty()),
-        Err(fault) => {
-            eprintln!("\n{fault}");
-            return ExitCode::FAILURE;
-        }
+    let (measured, faults) = run(&cases, effort);
+    let report = report::text(&measured, effort, &faults);
+    println!("{report}");
+    if arguments.is_empty() && effort.rounds >= WORTH_KEEPING {
+        report::publish(&report, &chart::svg(&measured));
     }
-    ExitCode::SUCCESS
+    match faults.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
 }
 
 fn setting(name: &str, default: u64) -> u64 {
@@ -86,20 +88,22 @@ fn list() {
     }
 }
 
-fn run(cases: &[Case], effort: Effort) -> Result<Vec<Measured>, String> {
+/// What was measured, and why some of it could not be. What is done is shown at once.
+fn run(cases: &[Case], effort: Effort) -> (Vec<Measured>, Vec<String>) {
     let (stage, load) = Stage::start();
-    let mut measured = Vec::new();
+    let (mut measured, mut faults) = (Vec::new(), Vec::new());
     for group in cases.chunk_by(|one, next| one.group == next.group) {
         eprintln!("measuring {}", group[0].group);
-        measured.extend(load.block_on(measure::group(&stage, group, effort))?);
+        match load.block_on(measure::group(&stage, group, effort)) {
+            Ok(more) => {
+                eprintln!("{}", report::sections(&more));
+                measured.extend(more);
+            }
+            Err(fault) => {
+                eprintln!("{fault}");
+                faults.push(fault);
+            }
+        }
     }
-    Ok(measured)
-}
-
-fn tell(measured: &[Measured], effort: Effort, all: bool) {
-    let report = report::text(measured, effort);
-    println!("{report}");
-    if all && effort.rounds >= WORTH_KEEPING {
-        report::publish(&report, &chart::svg(measured));
-    }
+    (measured, faults)
 }

@@ -137,8 +137,8 @@ fn requests(stage: &Stage, sends: Sends, effort: Effort) -> Arc<Vec<Request>> {
         Sends::OneToken | Sends::TokensOfApps => made(&[tokens::good(entra)], BODY),
         Sends::Tokens(count) => made(&tokens::different(entra, count), BODY),
         Sends::NewTokens(each) => made(&tokens::different(entra, each * (effort.rounds + 1)), BODY),
-        // Without a body: HAProxy closes the connection when it refuses a request that has one, and then
-        // a handshake would be measured.
+        // Without a body: Envoy closes the connection when it refuses a request before it has read its body,
+        // and then a handshake would be measured.
         Sends::BadSignature => made(&[damaged(&tokens::good(entra))], b""),
         Sends::WrongClaim => made(&[tokens::without_role(entra)], b""),
         Sends::Body(size) => made(&[tokens::good(entra)], &vec![b'x'; size]),

@@ -17,9 +17,24 @@ const BEGIN: &str = "<!-- measured -->";
 const END: &str = "<!-- /measured -->";
 
 /// The whole report.
-pub(crate) fn text(measured: &[Measured], effort: Effort) -> String {
+pub(crate) fn text(measured: &[Measured], effort: Effort, faults: &[String]) -> String {
     let mut text = heading(effort);
-    let mut rest = measured;
+    text.push_str(&sections(measured));
+    if !faults.is_empty() {
+        let faults = faults.join("\n- ");
+        let _ = write!(text, "\n### Not measured\n- {faults}\n");
+    }
+    let targets = targets::table(&Figures(measured));
+    let _ = write!(
+        text,
+        "\n### Targets\nRatios of this run's medians.\n\n{targets}"
+    );
+    text
+}
+
+/// A table for each case.
+pub(crate) fn sections(measured: &[Measured]) -> String {
+    let (mut text, mut rest) = (String::new(), measured);
     while let Some(first) = rest.first() {
         let same = |one: &&Measured| one.case.name == first.case.name;
         let count = rest.iter().take_while(same).count();
@@ -27,11 +42,6 @@ pub(crate) fn text(measured: &[Measured], effort: Effort) -> String {
         text.push_str(&section(case));
         rest = after;
     }
-    let targets = targets::table(&Figures(measured));
-    let _ = write!(
-        text,
-        "\n### Targets\nRatios of this run's medians.\n\n{targets}"
-    );
     text
 }
 

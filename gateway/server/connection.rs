@@ -56,14 +56,16 @@ pub(super) async fn serve_tls(
     stream: TcpStream,
     peer: SocketAddr,
 ) {
-    let handshake = TlsAcceptor::from(config).accept(stream);
+    // Boxed, as are the requests below: what they need is given back when they are over, and a connection that
+    // waits holds little.
+    let handshake = Box::pin(TlsAcceptor::from(config).accept(stream));
     let Some(Ok(stream)) = within(shared.settings.handshake_timeout, handshake).await else {
         return;
     };
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let served = Served::new(shared, peer, Trust::Peer);
     match is_http2 {
-        true => served.http2(stream).await,
+        true => Box::pin(served.http2(stream)).await,
         false => served.http1(stream).await,
     }
 }
@@ -89,7 +91,7 @@ pub(super) async fn serve_plain(shared: Rc<Shared>, stream: TcpStream, peer: Soc
     };
     let served = Served::new(shared, peer, Trust::Platform);
     match is_http2 {
-        true => served.http2(stream).await,
+        true => Box::pin(served.http2(stream)).await,
         false => served.http1(stream).await,
     }
 }
@@ -155,7 +157,8 @@ impl Served {
         let stream = WatchedIo::new(stream, Rc::clone(&self.movement));
         let guard = Guard::new(stream, settings.max_head_bytes);
         let (fault, head): (Fault, HeadWatch) = (guard.fault(), guard.head_watch());
-        let service = service_fn(|request| Rc::clone(&self).answer(fault.take(), request));
+        let service =
+            service_fn(|request| Box::pin(Rc::clone(&self).answer(fault.take(), request)));
         let mut builder = http1::Builder::new();
         // The time for a head is minded below, without a timer for each.
         builder.header_read_timeout(None);
@@ -189,7 +192,7 @@ impl Served {
     async fn http2<IO: AsyncRead + AsyncWrite + Unpin + 'static>(self: Rc<Self>, stream: IO) {
         let settings = &self.shared.settings;
         let watched = WatchedIo::new(stream, Rc::clone(&self.movement));
-        let service = service_fn(|request| Rc::clone(&self).answer(None, request));
+        let service = service_fn(|request| Box::pin(Rc::clone(&self).answer(None, request)));
         let mut builder = http2::Builder::new(Local);
         builder
             .timer(TokioTimer::new())

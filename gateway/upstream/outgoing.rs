@@ -69,10 +69,17 @@ impl Outgoing {
         }
     }
 
-    /// Says this under a name, in place of what the caller sent.
+    /// Says this under a name that no caller's field bears by now: the canonical form takes out what only a
+    /// gateway may say, and the rest is taken out above.
     fn say(&mut self, name: HeaderName, value: HeaderValue) {
-        self.callers.remove(&name);
+        debug_assert!(!self.callers.contains_key(&name), "a caller's {name}");
         self.said.push((name, value));
+    }
+
+    /// Says this under a name, in place of what the caller sent.
+    fn say_instead(&mut self, name: HeaderName, value: HeaderValue) {
+        self.callers.remove(&name);
+        self.say(name, value);
     }
 
     /// The method.
@@ -311,7 +318,7 @@ impl Parts<'_> {
         if self.target.kind == BackendKind::Function && !head.callers.contains_key(&ARR_LOG_ID) {
             head.say(ARR_LOG_ID, self.id.clone());
         }
-        head.say(REQUEST_ID, self.id.clone());
+        head.say_instead(REQUEST_ID, self.id.clone());
         let (parent, value) = self.trace.parent();
         head.say(parent, value);
         if let Some(principal) = self.authorized.principal() {
@@ -324,7 +331,7 @@ impl Parts<'_> {
 
 /// What is to be searched has to come whole, and as it is.
 fn ask_for_plain(head: &mut Outgoing) {
-    head.say(
+    head.say_instead(
         header::ACCEPT_ENCODING,
         HeaderValue::from_static("identity"),
     );

@@ -18,7 +18,7 @@ use crate::clock::Clock;
 const LONGEST_IDLE: Duration = Duration::from_secs(90);
 
 /// Idle connections of one endpoint that a worker keeps.
-const MOST_IDLE: usize = 256;
+const MOST_IDLE: usize = 1024;
 
 /// A worker's pools.
 #[derive(Clone)]
@@ -47,11 +47,6 @@ impl Pools {
             clock,
             pools: RefCell::default(),
         }))
-    }
-
-    /// The worker's clock.
-    pub(super) fn clock(&self) -> &dyn Clock {
-        &*self.0.clock
     }
 
     /// An idle HTTP/1.1 connection: the one used last, which is the likeliest to be open still.

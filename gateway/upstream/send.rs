@@ -214,8 +214,7 @@ impl Exchange<'_> {
         progress: &Progress,
     ) -> Sent {
         let limit = self.backend.timeouts.first_byte;
-        let clock = self.way.pools.clock();
-        let mut deadline = self.way.now.instant + limit;
+        connection.wait(limit);
         let mut seen = None;
         let exchanged = poll_fn(|cx| {
             if let Poll::Ready(exchanged) = connection.poll_exchange(upload, method, cx) {
@@ -223,10 +222,10 @@ impl Exchange<'_> {
             }
             let so_far = Some((progress.pieces(), progress.is_whole()));
             if seen.is_some() && seen != so_far {
-                deadline = clock.now().instant + limit;
+                connection.wait(limit);
             }
             seen = so_far;
-            connection.poll_late(deadline, cx).map(|()| None)
+            connection.poll_late(cx).map(|()| None)
         });
         match exchanged.await {
             None => Sent::Late,

@@ -16,7 +16,7 @@ use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use http::Method;
@@ -84,9 +84,14 @@ impl Http1 {
         }
     }
 
-    /// Completes when the deadline has passed.
-    pub(super) fn poll_late(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        self.alarm.poll(deadline, cx)
+    /// Begins to wait for so long.
+    pub(super) fn wait(&mut self, limit: Duration) {
+        self.alarm.set(limit);
+    }
+
+    /// Completes when it has been waited for too long.
+    pub(super) fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.alarm.poll(cx)
     }
 
     /// Whether another request may be sent: nobody has closed the connection, and nothing came that nobody
