@@ -131,9 +131,14 @@ impl Case {
         self
     }
 
-    /// Is it one of those that are asked for? All are when none is named.
+    /// Is it one of those that are asked for? All are when none is named. A word with a dash at its end means
+    /// all whose names begin so.
     pub(crate) fn is_asked_for(&self, words: &[String]) -> bool {
-        words.is_empty() || words.iter().any(|word| self.name.contains(word.as_str()))
+        let names = |word: &String| match word.ends_with('-') {
+            true => self.name.starts_with(word.as_str()),
+            false => self.name == word,
+        };
+        words.is_empty() || words.iter().any(names)
     }
 }
 

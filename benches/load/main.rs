@@ -4,7 +4,7 @@
 //! does its job, and then all are measured in turn on core 0, with callers and backend on core 1. What
 //! counts is the CPU time of a proxy's own processes for each request, and its ratio to the peers'.
 //!
-//! `-- full splice` runs the cases whose names contain one of the words, `-- --list` lists them. LOAD_SECONDS
+//! `-- full refused-` runs the case of that name and those whose names begin so, `-- --list` lists them. LOAD_SECONDS
 //! and LOAD_ROUNDS set the effort. When all cases were run with three rounds or more, docs/benchmarks.md
 //! and its chart are written.
 #![allow(
