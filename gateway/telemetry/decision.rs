@@ -147,7 +147,7 @@ impl<'r> Token<'r> {
 }
 
 /// Writes the decision of a record as one line of JSON, if it is to be recorded.
-fn line(record: &Record, out: &mut Vec<u8>) {
+pub fn decision_line(record: &Record, out: &mut Vec<u8>) {
     let Some(recorded) = &record.recorded else {
         return;
     };
@@ -223,7 +223,7 @@ impl DecisionLog {
         self.look();
         let mut text = Vec::new();
         for record in records {
-            line(record, &mut text);
+            decision_line(record, &mut text);
         }
         if text.is_empty() {
             return 0;

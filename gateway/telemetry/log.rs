@@ -23,6 +23,17 @@ pub enum RequestLog {
     Off,
 }
 
+impl RequestLog {
+    /// Writes the line of a record.
+    pub fn write(self, record: &Record, out: &mut Vec<u8>) {
+        match self {
+            Self::Json => format::json(record, out),
+            Self::Human => format::human(record, out),
+            Self::Off => {}
+        }
+    }
+}
+
 /// Records that one queue holds before more are dropped: about a second of a busy worker, and some
 /// 30 MB if every one of them is as large as it can be.
 const LONGEST_QUEUE: usize = 16_384;
@@ -152,11 +163,7 @@ impl Writer {
         self.metrics.count(&records, lost, decisions_lost);
         let mut text = Vec::new();
         for record in &records {
-            match self.form {
-                RequestLog::Json => format::json(record, &mut text),
-                RequestLog::Human => format::human(record, &mut text),
-                RequestLog::Off => {}
-            }
+            self.form.write(record, &mut text);
         }
         // A log that cannot be written must not end the gateway.
         let _ = self.out.write_all(&text);

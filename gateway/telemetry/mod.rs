@@ -9,7 +9,7 @@ mod record;
 mod ride;
 mod sightings;
 
-pub use decision::{DECISION_VERSION, DecisionLog, Recorded};
+pub use decision::{DECISION_VERSION, DecisionLog, Recorded, decision_line};
 pub use event::{Level, event};
 
 pub use log::{Log, RequestLog, Sink};
