@@ -1,0 +1,494 @@
+//! How many instructions each stage of a request's path takes, in the order of the path:
+//! `benches/counts` compares them with benches/counts.txt.
+//!
+//! Every count is a process of its own under Callgrind. It does the stage once before it is counted, so
+//! that the count is that of one request among many and not of the first.
+#![allow(clippy::expect_used, reason = "a benchmark that fails says where")]
+#![allow(missing_docs, reason = "a benchmark has no outside")]
+
+mod stages;
+
+use std::hint::black_box;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use gungraun::Callgrind;
+use gungraun::prelude::*;
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, Response};
+use portcullis::body::Reply;
+use portcullis::canonical::{self, Refused};
+use portcullis::clock::{Clock, Now, SystemClock};
+use portcullis::credentials::source::Needed;
+use portcullis::credentials::{
+    Credential, Credentials, FetchFailure, Fetched, Identity, Presented, Source, Wanted,
+    WantedToken,
+};
+use portcullis::denial::{Denial, Reason};
+use portcullis::entra::Principal;
+use portcullis::files::{self, PolicyDocument};
+use portcullis::ids::RequestId;
+use portcullis::limits::{LimitStore, Limits, Slot};
+use portcullis::policy::{Authorized, Circumstances, Decision, Matched, Policy, Unrouted};
+use portcullis::seal::{Signed, may_hold_urls};
+use portcullis::secret::Secret;
+use portcullis::server::wire::Guard;
+use portcullis::telemetry::{Record, Recorded, RequestLog, decision_line};
+use portcullis::trace::Trace;
+use portcullis::upstream;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::runtime::Runtime;
+
+use stages::{
+    Authority, CLIENT, HOST, PLAIN, SIGNED, USUAL, canonical, circumstances, compiled, document,
+    fields, parts, path,
+};
+
+// The gateway's own: allocating is part of what is counted.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A process counts once and ends: what a stage borrows needs no owner.
+fn leaked<T>(value: T) -> &'static T {
+    Box::leak(Box::new(value))
+}
+
+// Stage 2: the guard on the wire.
+
+/// A caller who sends the same request again and again.
+struct Caller(Vec<u8>);
+
+impl AsyncRead for Caller {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        buf.put_slice(&self.0);
+        Poll::Ready(Ok(()))
+    }
+}
+
+struct Connection {
+    guard: Guard<Caller>,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    fn read(&mut self) -> usize {
+        let mut buffer = ReadBuf::new(&mut self.buffer);
+        let mut context = Context::from_waker(Waker::noop());
+        let read = Pin::new(&mut self.guard).poll_read(&mut context, &mut buffer);
+        assert!(matches!(read, Poll::Ready(Ok(()))));
+        buffer.filled().len()
+    }
+}
+
+/// A connection that has brought a request already.
+fn connection() -> Connection {
+    let Parts {
+        method,
+        uri,
+        headers,
+        ..
+    } = parts(PLAIN);
+    let mut sent = format!("{method} {uri} HTTP/1.1\r\n").into_bytes();
+    for (name, value) in &headers {
+        sent.extend_from_slice(name.as_str().as_bytes());
+        sent.extend_from_slice(b": ");
+        sent.extend_from_slice(value.as_bytes());
+        sent.extend_from_slice(b"\r\n");
+    }
+    sent.extend_from_slice(b"\r\n{\"mail\":\"ada@fabrikam.test\"}");
+    let mut connection = Connection {
+        guard: Guard::new(Caller(sent), 64 * 1024),
+        buffer: vec![0; 16 * 1024],
+    };
+    connection.read();
+    connection
+}
+
+#[library_benchmark]
+#[bench::head(setup = connection)]
+fn wire(mut connection: Connection) -> (usize, Connection) {
+    (connection.read(), connection)
+}
+
+// Stage 3: the canonical form.
+
+/// Two readers could read this one in two ways.
+const AMBIGUOUS: &str = "/invitations/42%2Fadmin?top=10&skip=20";
+
+fn arrived(target: &str) -> Parts {
+    let parts = parts(target);
+    drop(canonical(parts.clone()));
+    parts
+}
+
+#[library_benchmark]
+#[bench::plain(args = (PLAIN), setup = arrived)]
+#[bench::signed(args = (SIGNED), setup = arrived)]
+#[bench::refused(args = (AMBIGUOUS), setup = arrived)]
+fn canonical_form(parts: Parts) -> Result<(canonical::Request, usize), Refused> {
+    canonical(parts)
+}
+
+// Stage 4: the route.
+
+fn published(routes: usize) -> (&'static Policy, String) {
+    let policy: &Policy = leaked(compiled(&document(routes)));
+    let path = path(routes);
+    policy.find(HOST, &Method::POST, &path).expect("a route");
+    (policy, path)
+}
+
+#[library_benchmark]
+#[bench::of_10(args = (10), setup = published)]
+#[bench::of_10_000(args = (10_000), setup = published)]
+fn find((policy, path): (&'static Policy, String)) -> (Matched<'static>, String) {
+    let matched = policy.find(HOST, &Method::POST, black_box(&path));
+    (matched.expect("a route"), path)
+}
+
+// Stage 5: the token.
+
+fn known() -> (Authority, String) {
+    let authority = Authority::new(10_000);
+    let token = authority.token(0);
+    authority.authenticate(&token);
+    // The cache's own housekeeping comes with one look-up of many.
+    authority.recognise(&token);
+    authority.recognise(&token);
+    (authority, token)
+}
+
+#[library_benchmark]
+#[bench::verified_before(setup = known)]
+fn token((authority, token): (Authority, String)) -> (Arc<Principal>, Authority, String) {
+    let principal = authority.recognise(black_box(&token));
+    (principal, authority, token)
+}
+
+// Stages 6 and 7: the decision and the limit.
+
+/// What a request meets behind its token.
+struct Met {
+    document: &'static PolicyDocument,
+    policy: &'static Policy,
+    principal: Arc<Principal>,
+    circumstances: &'static Circumstances<'static>,
+}
+
+impl Met {
+    fn new() -> Self {
+        let authority = Authority::new(10);
+        let document: &PolicyDocument = leaked(document(10));
+        Self {
+            document,
+            policy: leaked(compiled(document)),
+            principal: authority.authenticate(&authority.token(0)),
+            circumstances: leaked(circumstances(leaked(HeaderMap::new()))),
+        }
+    }
+
+    fn matched(&self) -> Matched<'static> {
+        let matched = self.policy.find(HOST, &Method::POST, &path(10));
+        matched.expect("a route")
+    }
+
+    fn authorized(&self) -> Authorized<'static> {
+        let principal = Arc::clone(&self.principal);
+        let decision = self.matched().decide(Ok(principal), self.circumstances);
+        decision.enforce().expect("allowed")
+    }
+}
+
+struct Deciding {
+    matched: Matched<'static>,
+    principal: Arc<Principal>,
+    circumstances: &'static Circumstances<'static>,
+}
+
+fn deciding() -> Deciding {
+    let met = Met::new();
+    met.authorized();
+    Deciding {
+        matched: met.matched(),
+        principal: met.principal,
+        circumstances: met.circumstances,
+    }
+}
+
+#[library_benchmark]
+#[bench::allowed(setup = deciding)]
+fn decide(deciding: Deciding) -> Authorized<'static> {
+    let Deciding {
+        matched,
+        principal,
+        circumstances,
+    } = deciding;
+    let decision = matched.decide(Ok(principal), circumstances);
+    decision.enforce().expect("allowed")
+}
+
+fn limited() -> (Limits, Authorized<'static>) {
+    let met = Met::new();
+    let limits = LimitStore::new(Arc::new(SystemClock)).compile(met.document);
+    let authorized = met.authorized();
+    let slot = limits.admit(&authorized, CLIENT.ip());
+    slot.expect("within the limit");
+    (limits, authorized)
+}
+
+#[library_benchmark]
+#[bench::admitted(setup = limited)]
+fn limit(limited: (Limits, Authorized<'static>)) -> (Slot, (Limits, Authorized<'static>)) {
+    let slot = limited.0.admit(black_box(&limited.1), CLIENT.ip());
+    (slot.expect("within the limit"), limited)
+}
+
+// Stage 8: the credential.
+
+struct Identities;
+
+impl Source for Identities {
+    fn fetch<'a>(
+        &'a self,
+        _: &'a Wanted,
+        _: Needed,
+    ) -> BoxFuture<'a, Result<Fetched, FetchFailure>> {
+        let fetched = Fetched {
+            secret: Secret::new("x".repeat(1500)),
+            expires: Some(SystemClock.now().unix + Duration::from_secs(24 * 3600)),
+            refresh_in: None,
+        };
+        Box::pin(async { Ok(fetched) })
+    }
+}
+
+struct Presenting {
+    credential: Credential,
+    now: Now,
+    _control: Runtime,
+}
+
+impl Presenting {
+    fn present(&self) -> Presented {
+        let wait = Duration::from_secs(5);
+        let presented = self.credential.present(&self.now, wait, Signed::None);
+        let presented = presented.now_or_never().expect("ready in memory");
+        presented.expect("a credential")
+    }
+}
+
+fn presenting() -> Presenting {
+    let control = Runtime::new().expect("a runtime");
+    let handle = control.handle().clone();
+    let credentials = Credentials::new(Arc::new(SystemClock), Arc::new(Identities), handle);
+    let slot = credentials.slot(Wanted::Token(WantedToken {
+        resource: "api://contoso".to_owned(),
+        identity: Identity::System,
+    }));
+    control.block_on(slot.first_fetch(Duration::from_secs(60)));
+    let presenting = Presenting {
+        credential: Credential::Token(slot),
+        now: SystemClock.now(),
+        _control: control,
+    };
+    drop(presenting.present());
+    presenting
+}
+
+#[library_benchmark]
+#[bench::present(setup = presenting)]
+fn credential(presenting: Presenting) -> (Presented, Presenting) {
+    (presenting.present(), presenting)
+}
+
+// Stage 9: the outgoing head, by the code that makes it and a placeholder for the credential. Reading where
+// the backend is and writing the caller's address, which a connection does once, are counted with it.
+
+struct Outgoing {
+    backend: &'static files::Backend,
+    authorized: Authorized<'static>,
+    request: canonical::Request,
+}
+
+impl Outgoing {
+    fn head(self) -> Request<()> {
+        let Self {
+            backend,
+            authorized,
+            request,
+        } = self;
+        let head = upstream::preview(backend, &authorized, request);
+        head.expect("a head")
+    }
+}
+
+fn outgoing() -> Outgoing {
+    let met = Met::new();
+    let backend = &met.document.backends.first().expect("a backend").value;
+    let outgoing = || Outgoing {
+        backend,
+        authorized: met.authorized(),
+        request: canonical::Request::new(parts(PLAIN), CLIENT).expect("canonical"),
+    };
+    drop(outgoing().head());
+    outgoing()
+}
+
+#[library_benchmark]
+#[bench::head(setup = outgoing)]
+fn send(outgoing: Outgoing) -> Request<()> {
+    outgoing.head()
+}
+
+// Stage 10: the answer's fields.
+
+fn answered() -> HeaderMap {
+    let answered = fields(&USUAL);
+    may_hold_urls(&answered);
+    answered
+}
+
+#[library_benchmark]
+#[bench::no_link(setup = answered)]
+fn seal(fields: HeaderMap) -> (bool, HeaderMap) {
+    (may_hold_urls(black_box(&fields)), fields)
+}
+
+// Stage 11: the record on the worker's thread, and its lines on the log's.
+
+struct Recording {
+    met: Met,
+    arrived: Request<()>,
+    request: canonical::Request,
+    recorded: Arc<Recorded>,
+    backend: Arc<str>,
+    now: Now,
+}
+
+impl Recording {
+    fn new() -> Self {
+        Self {
+            met: Met::new(),
+            arrived: Request::from_parts(parts(PLAIN), ()),
+            request: canonical::Request::new(parts(PLAIN), CLIENT).expect("canonical"),
+            recorded: Arc::new(Recorded {
+                fields: Vec::new(),
+                claims: Vec::new(),
+                policy: "d".repeat(64),
+                trust: "d".repeat(64),
+            }),
+            backend: "b".into(),
+            now: SystemClock.now(),
+        }
+    }
+
+    fn decided(&self) -> Decided {
+        let principal = Arc::clone(&self.met.principal);
+        let matched = self.met.matched();
+        Decided {
+            decision: Ok(matched.decide(Ok(principal), self.met.circumstances)),
+            authorized: self.met.authorized(),
+            trace: Trace::take(&mut parts(PLAIN).headers),
+        }
+    }
+
+    fn record(&self, decided: &Decided) -> Record {
+        let mut record = Record::open(self.now, &CLIENT, &self.arrived);
+        record.request(&self.request, decided.trace);
+        record.decided(&decided.decision, self.met.policy);
+        record.keep(&self.request, &self.recorded);
+        record.authorized(&decided.authorized, &self.backend, self.now);
+        record.answered(self.now);
+        record
+    }
+}
+
+struct Decided {
+    decision: Result<Decision<'static>, Unrouted>,
+    authorized: Authorized<'static>,
+    trace: Trace,
+}
+
+fn recording() -> (Recording, Decided) {
+    let recording = Recording::new();
+    let decided = recording.decided();
+    drop(recording.record(&decided));
+    (recording, decided)
+}
+
+#[library_benchmark]
+#[bench::kept(setup = recording)]
+fn record((recording, decided): (Recording, Decided)) -> (Record, Recording, Decided) {
+    (recording.record(&decided), recording, decided)
+}
+
+/// Writes a line, which the batch of the log's thread has room for.
+type Write = fn(&Record, &mut Vec<u8>);
+
+fn request_line(record: &Record, out: &mut Vec<u8>) {
+    RequestLog::Json.write(record, out);
+}
+
+fn written(write: Write) -> (Write, Record, Vec<u8>) {
+    let (recording, decided) = recording();
+    let record = recording.record(&decided);
+    let mut out = Vec::with_capacity(64 * 1024);
+    write(&record, &mut out);
+    assert!(!out.is_empty());
+    (write, record, out)
+}
+
+#[library_benchmark]
+#[bench::request(args = (request_line), setup = written)]
+#[bench::decision(args = (decision_line), setup = written)]
+fn log((write, record, mut out): (Write, Record, Vec<u8>)) -> (Record, Vec<u8>) {
+    write(black_box(&record), &mut out);
+    (record, out)
+}
+
+// What a refused caller gets, from any stage.
+
+fn refused(reason: Reason) -> (Denial, RequestId) {
+    let denial = Denial::from(reason);
+    let id = RequestId::fresh();
+    drop(denial.answer(id));
+    (denial, id)
+}
+
+#[library_benchmark]
+#[bench::answer(args = (Reason::TokenExpired), setup = refused)]
+fn denial((denial, id): (Denial, RequestId)) -> (Response<Reply>, Denial) {
+    (black_box(&denial).answer(id), denial)
+}
+
+library_benchmark_group!(
+    name = stages_of_a_request,
+    benchmarks = [
+        wire,
+        canonical_form,
+        find,
+        token,
+        decide,
+        limit,
+        credential,
+        send,
+        seal,
+        record,
+        log,
+        denial
+    ]
+);
+
+main!(
+    config = LibraryBenchmarkConfig::default().tool(Callgrind::with_args(["--cache-sim=no"])),
+    library_benchmark_groups = stages_of_a_request
+);
