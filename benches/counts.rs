@@ -2,7 +2,8 @@
 //! `benches/counts` compares them with benches/counts.txt.
 //!
 //! Every count is a process of its own under Callgrind. It does the stage once before it is counted, so
-//! that the count is that of one request among many and not of the first.
+//! that the count is that of one request among many and not of the first, and then a hundred times, so that
+//! what comes with one in many, as when the allocator has to look for room, is spread over all of them.
 #![allow(clippy::expect_used, reason = "a benchmark that fails says where")]
 #![allow(missing_docs, reason = "a benchmark has no outside")]
 
@@ -56,6 +57,32 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// A process counts once and ends: what a stage borrows needs no owner.
 fn leaked<T>(value: T) -> &'static T {
     Box::leak(Box::new(value))
+}
+
+/// How often a stage is counted: `benches/counts` divides by it.
+const TIMES: usize = 100;
+
+/// What a stage uses up, for each time.
+fn each<T>(input: impl FnMut() -> T) -> Vec<T> {
+    std::iter::repeat_with(input).take(TIMES).collect()
+}
+
+/// Does a stage to each of its inputs. What comes out is dropped later, and not counted.
+fn all<I, O>(inputs: Vec<I>, mut stage: impl FnMut(I) -> O) -> Vec<O> {
+    let mut out = Vec::with_capacity(TIMES);
+    for input in inputs {
+        out.push(stage(black_box(input)));
+    }
+    out
+}
+
+/// Does a stage that uses nothing up.
+fn again<O>(mut stage: impl FnMut() -> O) -> Vec<O> {
+    let mut out = Vec::with_capacity(TIMES);
+    for _ in 0..TIMES {
+        out.push(black_box(stage()));
+    }
+    out
 }
 
 // Stage 2: the guard on the wire.
@@ -115,8 +142,8 @@ fn connection() -> Connection {
 
 #[library_benchmark]
 #[bench::head(setup = connection)]
-fn wire(mut connection: Connection) -> (usize, Connection) {
-    (connection.read(), connection)
+fn wire(mut connection: Connection) -> (Vec<usize>, Connection) {
+    (again(|| connection.read()), connection)
 }
 
 // Stage 3: the canonical form.
@@ -124,18 +151,17 @@ fn wire(mut connection: Connection) -> (usize, Connection) {
 /// Two readers could read this one in two ways.
 const AMBIGUOUS: &str = "/invitations/42%2Fadmin?top=10&skip=20";
 
-fn arrived(target: &str) -> Parts {
-    let parts = parts(target);
-    drop(canonical(parts.clone()));
-    parts
+fn arrived(target: &str) -> Vec<Parts> {
+    drop(canonical(parts(target)));
+    each(|| parts(target))
 }
 
 #[library_benchmark]
 #[bench::plain(args = (PLAIN), setup = arrived)]
 #[bench::signed(args = (SIGNED), setup = arrived)]
 #[bench::refused(args = (AMBIGUOUS), setup = arrived)]
-fn canonical_form(parts: Parts) -> Result<(canonical::Request, usize), Refused> {
-    canonical(parts)
+fn canonical_form(arrived: Vec<Parts>) -> Vec<Result<(canonical::Request, usize), Refused>> {
+    all(arrived, canonical)
 }
 
 // Stage 4: the route.
@@ -150,9 +176,9 @@ fn published(routes: usize) -> (&'static Policy, String) {
 #[library_benchmark]
 #[bench::of_10(args = (10), setup = published)]
 #[bench::of_10_000(args = (10_000), setup = published)]
-fn find((policy, path): (&'static Policy, String)) -> (Matched<'static>, String) {
-    let matched = policy.find(HOST, &Method::POST, black_box(&path));
-    (matched.expect("a route"), path)
+fn find((policy, path): (&'static Policy, String)) -> (Vec<Matched<'static>>, String) {
+    let find = || policy.find(HOST, &Method::POST, black_box(&path));
+    (again(|| find().expect("a route")), path)
 }
 
 // Stage 5: the token.
@@ -169,9 +195,9 @@ fn known() -> (Authority, String) {
 
 #[library_benchmark]
 #[bench::verified_before(setup = known)]
-fn token((authority, token): (Authority, String)) -> (Arc<Principal>, Authority, String) {
-    let principal = authority.recognise(black_box(&token));
-    (principal, authority, token)
+fn token((authority, token): (Authority, String)) -> (Vec<Arc<Principal>>, Authority, String) {
+    let principals = again(|| authority.recognise(black_box(&token)));
+    (principals, authority, token)
 }
 
 // Stages 6 and 7: the decision and the limit.
@@ -214,26 +240,32 @@ struct Deciding {
     circumstances: &'static Circumstances<'static>,
 }
 
-fn deciding() -> Deciding {
+fn deciding() -> Vec<Deciding> {
     let met = Met::new();
     met.authorized();
-    Deciding {
+    each(|| Deciding {
         matched: met.matched(),
-        principal: met.principal,
+        principal: Arc::clone(&met.principal),
         circumstances: met.circumstances,
+    })
+}
+
+impl Deciding {
+    fn decide(self) -> Authorized<'static> {
+        let Self {
+            matched,
+            principal,
+            circumstances,
+        } = self;
+        let decision = matched.decide(Ok(principal), circumstances);
+        decision.enforce().expect("allowed")
     }
 }
 
 #[library_benchmark]
 #[bench::allowed(setup = deciding)]
-fn decide(deciding: Deciding) -> Authorized<'static> {
-    let Deciding {
-        matched,
-        principal,
-        circumstances,
-    } = deciding;
-    let decision = matched.decide(Ok(principal), circumstances);
-    decision.enforce().expect("allowed")
+fn decide(deciding: Vec<Deciding>) -> Vec<Authorized<'static>> {
+    all(deciding, Deciding::decide)
 }
 
 fn limited() -> (Limits, Authorized<'static>) {
@@ -247,9 +279,10 @@ fn limited() -> (Limits, Authorized<'static>) {
 
 #[library_benchmark]
 #[bench::admitted(setup = limited)]
-fn limit(limited: (Limits, Authorized<'static>)) -> (Slot, (Limits, Authorized<'static>)) {
-    let slot = limited.0.admit(black_box(&limited.1), CLIENT.ip());
-    (slot.expect("within the limit"), limited)
+fn limit(limited: (Limits, Authorized<'static>)) -> (Vec<Slot>, (Limits, Authorized<'static>)) {
+    let (limits, authorized) = &limited;
+    let admit = || limits.admit(black_box(authorized), CLIENT.ip());
+    (again(|| admit().expect("within the limit")), limited)
 }
 
 // Stage 8: the credential.
@@ -306,8 +339,8 @@ fn presenting() -> Presenting {
 
 #[library_benchmark]
 #[bench::present(setup = presenting)]
-fn credential(presenting: Presenting) -> (Presented, Presenting) {
-    (presenting.present(), presenting)
+fn credential(presenting: Presenting) -> (Vec<Presented>, Presenting) {
+    (again(|| presenting.present()), presenting)
 }
 
 // Stage 9: the outgoing head, by the code that makes it and a placeholder for the credential. Reading where
@@ -331,7 +364,7 @@ impl Outgoing {
     }
 }
 
-fn outgoing() -> Outgoing {
+fn outgoing() -> Vec<Outgoing> {
     let met = Met::new();
     let backend = &met.document.backends.first().expect("a backend").value;
     let outgoing = || Outgoing {
@@ -340,13 +373,13 @@ fn outgoing() -> Outgoing {
         request: canonical::Request::new(parts(PLAIN), CLIENT).expect("canonical"),
     };
     drop(outgoing().head());
-    outgoing()
+    each(outgoing)
 }
 
 #[library_benchmark]
 #[bench::head(setup = outgoing)]
-fn send(outgoing: Outgoing) -> Request<()> {
-    outgoing.head()
+fn send(outgoing: Vec<Outgoing>) -> Vec<Request<()>> {
+    all(outgoing, Outgoing::head)
 }
 
 // Stage 10: the answer's fields.
@@ -359,8 +392,8 @@ fn answered() -> HeaderMap {
 
 #[library_benchmark]
 #[bench::no_link(setup = answered)]
-fn seal(fields: HeaderMap) -> (bool, HeaderMap) {
-    (may_hold_urls(black_box(&fields)), fields)
+fn seal(fields: HeaderMap) -> (Vec<bool>, HeaderMap) {
+    (again(|| may_hold_urls(black_box(&fields))), fields)
 }
 
 // Stage 11: the record on the worker's thread, and its lines on the log's.
@@ -427,8 +460,9 @@ fn recording() -> (Recording, Decided) {
 
 #[library_benchmark]
 #[bench::kept(setup = recording)]
-fn record((recording, decided): (Recording, Decided)) -> (Record, Recording, Decided) {
-    (recording.record(&decided), recording, decided)
+fn record((recording, decided): (Recording, Decided)) -> (Vec<Record>, Recording, Decided) {
+    let records = again(|| recording.record(&decided));
+    (records, recording, decided)
 }
 
 /// Writes a line, which the batch of the log's thread has room for.
@@ -441,7 +475,7 @@ fn request_line(record: &Record, out: &mut Vec<u8>) {
 fn written(write: Write) -> (Write, Record, Vec<u8>) {
     let (recording, decided) = recording();
     let record = recording.record(&decided);
-    let mut out = Vec::with_capacity(64 * 1024);
+    let mut out = Vec::with_capacity(1024 * 1024);
     write(&record, &mut out);
     assert!(!out.is_empty());
     (write, record, out)
@@ -451,7 +485,7 @@ fn written(write: Write) -> (Write, Record, Vec<u8>) {
 #[bench::request(args = (request_line), setup = written)]
 #[bench::decision(args = (decision_line), setup = written)]
 fn log((write, record, mut out): (Write, Record, Vec<u8>)) -> (Record, Vec<u8>) {
-    write(black_box(&record), &mut out);
+    again(|| write(black_box(&record), &mut out));
     (record, out)
 }
 
@@ -466,8 +500,8 @@ fn refused(reason: Reason) -> (Denial, RequestId) {
 
 #[library_benchmark]
 #[bench::answer(args = (Reason::TokenExpired), setup = refused)]
-fn denial((denial, id): (Denial, RequestId)) -> (Response<Reply>, Denial) {
-    (black_box(&denial).answer(id), denial)
+fn denial((denial, id): (Denial, RequestId)) -> (Vec<Response<Reply>>, Denial) {
+    (again(|| black_box(&denial).answer(id)), denial)
 }
 
 library_benchmark_group!(
