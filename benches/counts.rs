@@ -439,8 +439,8 @@ impl Recording {
         record.request(&self.request, decided.trace);
         record.decided(&decided.decision, self.met.policy);
         record.keep(&self.request, &self.recorded);
-        record.authorized(&decided.authorized, &self.backend, self.now);
-        record.answered(self.now);
+        record.authorized(&decided.authorized, &self.backend, self.now.instant);
+        record.answered(self.now.instant);
         record
     }
 }

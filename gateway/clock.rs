@@ -41,6 +41,10 @@ pub type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub trait Clock: Send + Sync + 'static {
     /// Reads both clocks.
     fn now(&self) -> Now;
+    /// Reads the monotonic clock alone, for who measures a duration.
+    fn instant(&self) -> Instant {
+        self.now().instant
+    }
     /// Completes when `duration` has passed on this clock.
     fn sleep(&self, duration: Duration) -> Sleep;
 }
@@ -63,6 +67,14 @@ impl Clock for SystemClock {
                 .unwrap_or(Duration::ZERO),
             instant: Instant::now(),
         }
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the room of the system clock"
+    )]
+    fn instant(&self) -> Instant {
+        Instant::now()
     }
 
     fn sleep(&self, duration: Duration) -> Sleep {

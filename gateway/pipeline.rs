@@ -144,7 +144,7 @@ async fn forward(
         .map_or(Signed::None, |opened| opened.link.signed);
     let credential = backend.credential();
     let credential = credential.present(now, CREDENTIAL_WAIT, signed).await?;
-    ride.note(|record| record.authorized(&authorized, backend.name(), worker.clock.now()));
+    ride.note(|record| record.authorized(&authorized, backend.name(), worker.clock.instant()));
     let proofs = Proofs {
         authorized: &authorized,
         slot,
@@ -160,7 +160,7 @@ async fn forward(
     let body = body.take().ok_or(Reason::Internal)?;
     let method = request.method().clone();
     let answer = upstream::send(proofs, way, arrival.caller, trace, id, request, body).await;
-    ride.note(|record| record.answered(worker.clock.now()));
+    ride.note(|record| record.answered(worker.clock.instant()));
     let matched = authorized.matched();
     let policy = &snapshot.rules.policy;
     let published = |host: &str, method: &Method, path: &str| {

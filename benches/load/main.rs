@@ -95,9 +95,10 @@ fn run(cases: &[Case], effort: Effort) -> (Vec<Measured>, Vec<String>) {
     for group in cases.chunk_by(|one, next| one.group == next.group) {
         eprintln!("measuring {}", group[0].group);
         match load.block_on(measure::group(&stage, group, effort)) {
-            Ok(more) => {
-                eprintln!("{}", report::sections(&more));
+            Ok((more, failed)) => {
+                eprintln!("{}{}", report::sections(&more), failed.join("\n"));
                 measured.extend(more);
+                faults.extend(failed);
             }
             Err(fault) => {
                 eprintln!("{fault}");

@@ -55,21 +55,24 @@ struct Candidate<'case> {
     door: Door,
     supply: Supply,
     rounds: Vec<Round>,
+    /// Why it is out of the race.
+    fault: Option<String>,
 }
 
-/// The cases of a group, in turn.
+/// The cases of a group, in turn: what was measured, and who failed and why.
 pub(crate) async fn group(
     stage: &Stage,
     cases: &[Case],
     effort: Effort,
-) -> Result<Vec<Measured>, String> {
+) -> Result<(Vec<Measured>, Vec<String>), String> {
     let proof = Proof::new(stage);
-    let mut measured = Vec::new();
     if let [case] = cases {
+        let whole = |measured| (measured, Vec::new());
         match case.load {
-            Load::Start => return starts(stage, case, &proof, effort).await,
+            Load::Start => return starts(stage, case, &proof, effort).await.map(whole),
             Load::Memory { connections } => {
-                return memories(stage, case, &proof, connections, effort).await;
+                let measured = memories(stage, case, &proof, connections, effort).await;
+                return measured.map(whole);
             }
             Load::Http1 { .. } | Load::Http2 { .. } => {}
             Load::Handshakes { .. } | Load::Fixed { .. } => {}
@@ -80,15 +83,20 @@ pub(crate) async fn group(
         candidates.extend(enter(stage, case, &proof, effort).await?);
     }
     for round in 0..=effort.rounds {
-        for candidate in &mut candidates {
-            let result = candidate.round((round > 0).then_some(effort.round)).await?;
-            if round > 0 {
-                candidate.rounds.push(result);
+        for candidate in candidates.iter_mut().filter(|one| one.fault.is_none()) {
+            match candidate.round((round > 0).then_some(effort.round)).await {
+                Ok(result) if round > 0 => candidate.rounds.push(result),
+                Ok(_) => {}
+                Err(fault) => candidate.fault = Some(fault),
             }
         }
     }
-    measured.extend(candidates.into_iter().map(Candidate::measured));
-    Ok(measured)
+    let (failed, good): (Vec<_>, Vec<_>) = candidates
+        .into_iter()
+        .partition(|candidate| candidate.fault.is_some());
+    let faults = failed.into_iter().filter_map(|candidate| candidate.fault);
+    let measured = good.into_iter().map(Candidate::measured);
+    Ok((measured.collect(), faults.collect()))
 }
 
 /// Starts and checks the proxies of a case.
@@ -119,6 +127,7 @@ async fn enter<'case>(
             proxy,
             supply: Supply::new(requests, once),
             rounds: Vec::new(),
+            fault: None,
         });
     }
     Ok(candidates)

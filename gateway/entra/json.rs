@@ -12,6 +12,14 @@ pub(crate) fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
     let Strict(Value::Object(object)) = serde_json::from_slice(bytes).ok()? else {
         return None;
     };
+    // No two names are the same, and in lower case they are what they fold to.
+    let is_lower = |name: &String| {
+        name.bytes()
+            .all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase())
+    };
+    if object.keys().all(is_lower) {
+        return Some(object);
+    }
     let mut folded: Vec<String> = object.keys().map(|name| name.to_lowercase()).collect();
     folded.sort_unstable();
     let unique = folded.windows(2).all(|pair| pair.first() != pair.get(1));

@@ -26,11 +26,7 @@ impl Governor for LimitClock {
     type Instant = Nanos;
 
     fn now(&self) -> Nanos {
-        let elapsed = self
-            .clock
-            .now()
-            .instant
-            .saturating_duration_since(self.start);
+        let elapsed = self.clock.instant().saturating_duration_since(self.start);
         Nanos::from(elapsed)
     }
 }

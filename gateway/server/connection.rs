@@ -22,7 +22,8 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 use super::drain::{Drain, Phase};
-use super::stall::{Asking, Movement, WatchedBody, WatchedIo};
+use super::socket::Socket;
+use super::stall::{Asking, Movement, WatchedBody, WatchedIo, still};
 use super::wire::{Fault, Guard, HeadWatch};
 use super::worker::ListenSettings;
 use crate::clock::{pause, within};
@@ -58,7 +59,7 @@ pub(super) async fn serve_tls(
 ) {
     // Boxed, as are the requests below: what they need is given back when they are over, and a connection that
     // waits holds little.
-    let handshake = Box::pin(TlsAcceptor::from(config).accept(stream));
+    let handshake = Box::pin(TlsAcceptor::from(config).accept(Socket::new(stream)));
     let Some(Ok(stream)) = within(shared.settings.handshake_timeout, handshake).await else {
         return;
     };
@@ -258,21 +259,7 @@ impl<T> Drop for Minder<T> {
 
 /// Completes when one head has been incomplete for as long as a head may take.
 async fn slow_head(watch: &HeadWatch, timeout: Duration) {
-    let mut before = None;
-    let mut seen = 0;
-    loop {
-        pause(timeout / 4).await;
-        let now = watch.incomplete();
-        seen = if now.is_some() && now == before {
-            seen + 1
-        } else {
-            0
-        };
-        if seen >= 4 {
-            return;
-        }
-        before = now;
-    }
+    still(timeout, || watch.incomplete()).await;
 }
 
 /// The caller's address as the platform saw it: the last entry, for the platform appends, and all

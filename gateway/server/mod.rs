@@ -5,6 +5,7 @@ mod certificates;
 mod connection;
 mod drain;
 mod listener;
+mod socket;
 mod stall;
 pub mod wire;
 mod worker;

@@ -22,6 +22,8 @@ use crate::upstream::BodyError;
 pub(super) struct Movement {
     /// Grows with every piece of an answer and every byte written.
     moved: Cell<u64>,
+    /// Grows with every answer that has ended. Pings, which are written as well, are no use of a connection.
+    served: Cell<u64>,
     write_pending: Cell<bool>,
     /// Requests whose answer has not begun: their backend is waited for.
     asking: Cell<usize>,
@@ -44,6 +46,10 @@ impl Movement {
         self.moved.set(self.moved.get().wrapping_add(1));
     }
 
+    fn served(&self) {
+        self.served.set(self.served.get().wrapping_add(1));
+    }
+
     /// Whether no request is being answered.
     pub(super) fn is_idle(&self) -> bool {
         self.asking.get() == 0 && self.bodies.get() == 0
@@ -57,34 +63,31 @@ impl Movement {
 
     /// Completes when the caller has taken nothing for `timeout` although something is due.
     pub(super) async fn stalled(&self, timeout: Duration) {
-        let mut before = None;
-        let mut seen = 0;
-        loop {
-            pause(timeout / 4).await;
-            let now = self.waits_for_caller().then(|| self.moved.get());
-            seen = if now.is_some() && now == before {
-                seen + 1
-            } else {
-                0
-            };
-            if seen >= 4 {
-                return;
-            }
-            before = now;
-        }
+        let moved = || self.waits_for_caller().then(|| self.moved.get());
+        still(timeout, moved).await;
     }
 
     /// Completes when no request has been answered for `timeout`.
     pub(super) async fn idle(&self, timeout: Duration) {
-        let mut before = None;
-        loop {
-            pause(timeout / 2).await;
-            let now = self.is_idle().then(|| self.moved.get());
-            if now.is_some() && now == before {
-                return;
-            }
-            before = now;
-        }
+        still(timeout, || self.is_idle().then(|| self.served.get())).await;
+    }
+}
+
+/// Completes when a look has found the same for `timeout`, or a quarter longer. Looking now and then costs less
+/// than a timer that is set whenever something moves.
+pub(super) async fn still<T: PartialEq>(timeout: Duration, look: impl Fn() -> Option<T>) {
+    const LOOKS: u32 = 4;
+    let mut before = None;
+    let mut same = 0;
+    while same < LOOKS {
+        pause(timeout / LOOKS).await;
+        let now = look();
+        same = if now.is_some() && now == before {
+            same + 1
+        } else {
+            0
+        };
+        before = now;
     }
 }
 
@@ -102,6 +105,7 @@ impl Drop for Asking {
     fn drop(&mut self) {
         take(&self.0.asking);
         self.0.note();
+        self.0.served();
     }
 }
 
@@ -137,6 +141,7 @@ impl Drop for WatchedBody {
         self.waits(false);
         take(&self.movement.bodies);
         self.movement.note();
+        self.movement.served();
     }
 }
 

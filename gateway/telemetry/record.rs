@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{Method, Request, StatusCode, Version};
 
@@ -156,7 +156,7 @@ pub struct Record {
     /// How it ended.
     pub outcome: Outcome,
     granted: Option<Outcome>,
-    sent_on: Option<Now>,
+    sent_on: Option<Instant>,
     /// What was expected and what came.
     pub note: Option<Note>,
     /// The key parameters that the caller sent in the query.
@@ -398,7 +398,7 @@ impl Record {
     }
 
     /// Notes that the request was let in, and that it is sent on now.
-    pub fn authorized(&mut self, authorized: &Authorized<'_>, backend: &Arc<str>, now: Now) {
+    pub fn authorized(&mut self, authorized: &Authorized<'_>, backend: &Arc<str>, now: Instant) {
         self.granted = Some(match authorized.grounds() {
             Grounds::Public => Outcome::Public,
             Grounds::Rule(_) => Outcome::Allowed,
@@ -409,10 +409,8 @@ impl Record {
     }
 
     /// Notes that the backend's answer began, or that it failed.
-    pub fn answered(&mut self, now: Now) {
-        let since = self
-            .sent_on
-            .map(|sent| now.instant.saturating_duration_since(sent.instant));
+    pub fn answered(&mut self, now: Instant) {
+        let since = self.sent_on.map(|sent| now.saturating_duration_since(sent));
         self.upstream = since;
         if let Some(granted) = self.granted {
             self.outcome = granted;

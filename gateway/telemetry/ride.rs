@@ -75,7 +75,7 @@ impl Ride {
 
     fn write(&mut self) {
         if let Some(mut record) = self.record.take() {
-            let elapsed = self.clock.now().instant;
+            let elapsed = self.clock.instant();
             record.duration = elapsed.saturating_duration_since(record.arrived.instant);
             self.sink.push(*record);
         }

@@ -108,8 +108,11 @@ impl Outgoing {
         self.callers.iter().chain(said)
     }
 
-    /// As a request, addressed as HTTP/2 and people want to see it.
-    fn into_request(self, target: &Target) -> Result<Request<()>, Denial> {
+    /// As a request that its protocol's library, or a tool for people, can read.
+    ///
+    /// # Errors
+    /// `Internal` where the backend's host is none, which its policy does not let happen.
+    pub(super) fn into_request(self, target: &Target) -> Result<Request<()>, Denial> {
         let mut request = Request::new(());
         let mut headers = self.callers;
         for (name, value) in self.said {
@@ -133,14 +136,6 @@ impl Outgoing {
         }
         *request.headers_mut() = headers;
         Ok(request)
-    }
-
-    /// As an HTTP/2 request.
-    ///
-    /// # Errors
-    /// `Internal` where the backend's host is none, which its policy does not let happen.
-    pub(super) fn http2(self, target: &Target) -> Result<Request<()>, Denial> {
-        self.into_request(target)
     }
 }
 

@@ -10,7 +10,7 @@ use hyper::client::conn::http2;
 
 use super::body::RequestBody;
 use super::endpoint::EndpointId;
-use super::http1::Http1;
+use super::http1::{Http1, Scratch};
 use crate::clock::Clock;
 
 /// Azure's front ends close connections that are idle for 230 s; a connection that might just be
@@ -27,6 +27,7 @@ pub struct Pools(Rc<Shared>);
 struct Shared {
     clock: Arc<dyn Clock>,
     pools: RefCell<BTreeMap<EndpointId, Pool>>,
+    scratch: Scratch,
 }
 
 #[derive(Default)]
@@ -46,7 +47,13 @@ impl Pools {
         Self(Rc::new(Shared {
             clock,
             pools: RefCell::default(),
+            scratch: Scratch::default(),
         }))
+    }
+
+    /// Where the worker's connections read.
+    pub(super) fn scratch(&self) -> Scratch {
+        self.0.scratch.clone()
     }
 
     /// An idle HTTP/1.1 connection: the one used last, which is the likeliest to be open still.
@@ -110,7 +117,7 @@ pub(super) struct Lease {
 impl Lease {
     /// Gives a connection back that is free for another request.
     pub(super) fn give_back(self, connection: Http1) {
-        let since = self.pools.0.clock.now().instant;
+        let since = self.pools.0.clock.instant();
         let mut pools = self.pools.0.pools.borrow_mut();
         let pool = pools.entry(self.endpoint).or_default();
         if pool.idle.len() < MOST_IDLE {

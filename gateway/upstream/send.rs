@@ -147,7 +147,7 @@ impl Exchange<'_> {
             Protocol::Http1 => self.by_http1(head, body, &progress).await?,
             // Boxed, for the room that it takes would be in every request.
             Protocol::Http2 => {
-                let request = head.http2(&self.backend.target)?.map(|()| body);
+                let request = head.into_request(&self.backend.target)?.map(|()| body);
                 Box::pin(self.by_http2(request, &progress)).await?
             }
         };
@@ -182,7 +182,7 @@ impl Exchange<'_> {
             let is_fresh = pooled.is_none();
             let connection = match pooled {
                 Some(connection) => connection,
-                None => Http1::new(Box::pin(self.connect()).await?),
+                None => Http1::new(Box::pin(self.connect()).await?, pools.scratch()),
             };
             match self
                 .exchange(connection, &mut upload, &method, progress)

@@ -165,18 +165,20 @@ impl Scan {
 /// No control characters but the tab. Without a branch for each byte, so that the compiler can look
 /// at many at once.
 fn check_controls(line: &[u8]) -> Result<(), Reason> {
-    let found = line.iter().fold(false, |found, byte| {
-        found | (is_control(*byte) & (*byte != b'\t'))
+    let found = line.iter().fold(0, |found, byte| {
+        found | u8::from(is_control(*byte) & (*byte != b'\t'))
     });
-    match (found, memchr(b'\r', line)) {
-        (false, _) => Ok(()),
-        (true, Some(_)) => Err(Reason::AmbiguousFraming),
-        (true, None) => Err(Reason::AmbiguousHeader),
+    if found == 0 {
+        return Ok(());
+    }
+    match memchr(b'\r', line) {
+        Some(_) => Err(Reason::AmbiguousFraming),
+        None => Err(Reason::AmbiguousHeader),
     }
 }
 
 const fn is_control(byte: u8) -> bool {
-    byte < 0x20 || byte == 0x7F
+    (byte < 0x20) | (byte == 0x7F)
 }
 
 /// `tchar` (RFC 9110 section 5.6.2).

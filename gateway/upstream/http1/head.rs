@@ -60,13 +60,14 @@ pub(super) fn field(name: &HeaderName, value: &HeaderValue, out: &mut Vec<u8>) {
 /// (RFC 9110 section 15.2).
 pub(super) fn take(input: &mut BytesMut, method: &Method) -> Result<Option<Head>, Fault> {
     while !input.is_empty() {
-        let Some((status, version, headers)) = take_any(input)? else {
+        let Some((status, version, mut headers)) = take_any(input)? else {
             return Ok(None);
         };
         if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
             continue;
         }
         let framing = framing(method, status, version, &headers)?;
+        say_once(&header::CONTENT_LENGTH, &mut headers);
         let keeps_alive = version == 1
             && framing != Framing::UntilClose
             && !headers
@@ -83,6 +84,15 @@ pub(super) fn take(input: &mut BytesMut, method: &Method) -> Result<Option<Head>
         }));
     }
     Ok(None)
+}
+
+/// One of several fields that say the same.
+fn say_once(name: &HeaderName, headers: &mut HeaderMap) {
+    if headers.get_all(name).iter().nth(1).is_some()
+        && let Some(one) = headers.remove(name)
+    {
+        headers.insert(name, one);
+    }
 }
 
 /// Whether a comma-separated field names an option.

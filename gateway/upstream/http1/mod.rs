@@ -13,14 +13,14 @@ mod tests;
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use http::Method;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncRead as _, AsyncReadExt as _, ReadBuf};
 
 use crate::clock::Alarm;
 
@@ -32,9 +32,8 @@ pub(super) use self::wire::Wire;
 /// The longest head of an answer, in bytes.
 const LONGEST_HEAD: usize = 64 * 1024;
 
-/// The room for a read: little at first, more for who fills it.
-const SMALL_READ: usize = 4 * 1024;
-const LARGE_READ: usize = 64 * 1024;
+/// Who reads so much at once is in the middle of a large body, and reads into a buffer of its own.
+const STREAM: usize = 16 * 1024;
 
 /// When the alarm of a new connection first looks at what it is set to.
 const FIRST_ALARM: Duration = Duration::from_secs(60);
@@ -45,7 +44,8 @@ pub(super) struct Http1 {
     wire: Rc<RefCell<Wire>>,
     /// What was read and not yet taken.
     input: BytesMut,
-    next_read: usize,
+    scratch: Scratch,
+    streams: bool,
     alarm: Alarm,
 }
 
@@ -75,11 +75,12 @@ impl fmt::Display for Fault {
 
 impl Http1 {
     /// Speaks HTTP/1.1 on a connection that is open.
-    pub(super) fn new(wire: Wire) -> Self {
+    pub(super) fn new(wire: Wire, scratch: Scratch) -> Self {
         Self {
             wire: Rc::new(RefCell::new(wire)),
             input: BytesMut::new(),
-            next_read: SMALL_READ,
+            scratch,
+            streams: false,
             alarm: Alarm::new(FIRST_ALARM),
         }
     }
@@ -106,7 +107,7 @@ impl Http1 {
     /// Keeps no memory while nothing is on its way.
     pub(super) fn rest(&mut self) {
         self.input = BytesMut::new();
-        self.next_read = SMALL_READ;
+        self.streams = false;
     }
 
     /// Sends the request and reads the head of the answer, which may come before the request is whole.
@@ -142,13 +143,36 @@ impl Http1 {
 
     /// Reads once. Nothing read is the end.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.input.reserve(self.next_read);
-        let room = self.input.capacity() - self.input.len();
         let mut wire = self.wire.borrow_mut();
-        let read = ready!(pin!(wire.read_buf(&mut self.input)).poll(cx))?;
-        if read >= room {
-            self.next_read = (self.next_read * 4).min(LARGE_READ);
-        }
+        let read = match self.streams {
+            true => {
+                self.input.reserve(Scratch::SIZE);
+                ready!(pin!(wire.read_buf(&mut self.input)).poll(cx))?
+            }
+            false => {
+                let mut scratch = self.scratch.0.borrow_mut();
+                let mut buf = ReadBuf::new(&mut scratch);
+                ready!(Pin::new(&mut *wire).poll_read(cx, &mut buf))?;
+                self.input.extend_from_slice(buf.filled());
+                buf.filled().len()
+            }
+        };
+        self.streams = read >= STREAM;
         Poll::Ready(Ok(read))
+    }
+}
+
+/// Where a worker's connections read what they do not know the size of, so that none holds a buffer while it
+/// waits: what came is copied into a buffer of its size.
+#[derive(Clone)]
+pub(super) struct Scratch(Rc<RefCell<Box<[u8]>>>);
+
+impl Scratch {
+    const SIZE: usize = 64 * 1024;
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self(Rc::new(RefCell::new(vec![0; Self::SIZE].into())))
     }
 }

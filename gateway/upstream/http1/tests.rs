@@ -75,6 +75,16 @@ fn an_answer_ends_where_its_head_says() {
 }
 
 #[test]
+fn a_length_that_is_said_twice_is_passed_on_once() {
+    let text = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\ncontent-length: 5\r\n\r\n";
+    let head = take(&mut BytesMut::from(text), &Method::GET)
+        .expect("an answer")
+        .expect("whole");
+    let lengths = head.response.headers().get_all("content-length");
+    assert_eq!(lengths.iter().collect::<Vec<_>>(), ["5"]);
+}
+
+#[test]
 fn a_head_that_is_not_whole_is_waited_for() {
     let whole = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nX: 1\r\nContent-Length: 5\r\n\r\n";
     for end in 0..whole.len() {

@@ -220,19 +220,17 @@ impl Upload {
     }
 
     fn advance(&mut self, written: usize) {
+        let had_piece = !self.piece.is_empty();
         let of_head = written.min(self.out.len() - self.written);
         self.written += of_head;
-        if self.piece.is_empty() {
-            if self.written == self.out.len() {
-                self.out.clear();
-                self.written = 0;
-            }
+        self.piece.advance(written - of_head);
+        if !self.is_written() {
             return;
         }
-        self.piece.advance(written - of_head);
-        if self.piece.is_empty() {
-            self.out.clear();
-            self.written = 0;
+        // What waits for an answer, or for more, holds no memory.
+        self.out = Vec::new();
+        self.written = 0;
+        if had_piece {
             self.close_chunk();
         }
     }
