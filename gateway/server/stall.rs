@@ -50,9 +50,9 @@ impl Movement {
         self.served.set(self.served.get().wrapping_add(1));
     }
 
-    /// Whether no request is being answered.
-    pub(super) fn is_idle(&self) -> bool {
-        self.asking.get() == 0 && self.bodies.get() == 0
+    /// Whether no request is being answered, and nothing of an answer is still to be taken.
+    fn is_idle(&self) -> bool {
+        self.asking.get() == 0 && self.bodies.get() == 0 && !self.write_pending.get()
     }
 
     /// Whether the caller is the one that everything waits for.
