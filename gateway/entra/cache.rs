@@ -15,8 +15,8 @@ use crate::clock::Now;
 
 /// What a token is remembered under: a universal hash of all its bytes (GHASH, by way of AES-256-GCM over nothing
 /// with the token as associated data), under a key that this process drew and nobody sees. For any two tokens
-/// that somebody chooses without the key, the odds that they are taken for one are below 2^-117 (NIST SP 800-38D,
-/// appendix C); hashes are never shown, so that the fixed nonce gives nothing away.
+/// that somebody chooses without the key, the odds that they are taken for one are below 2^-113 (a polynomial of
+/// at most 2^14 blocks has no more roots, among 2^128 keys); hashes are never shown, so that the fixed nonce gives nothing away.
 ///
 /// All of the token is hashed. The signature alone would not do: one good signature behind other claims would be
 /// taken for the token that it was made for.

@@ -170,7 +170,8 @@ impl Served {
             tokio::select! {
                 () = slow_head(&head, settings.header_timeout) => End::Now,
                 () = served.movement.stalled(settings.idle_timeout) => End::Now,
-                () = served.movement.idle(settings.idle_timeout) => End::Now,
+                // In order: a request that comes this very moment is answered.
+                () = served.movement.idle(settings.idle_timeout) => End::Gracefully(head),
                 () = served.shared.drain.draining() => End::Gracefully(head),
             }
         });

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 use super::http1::{AnswerBody, Fault};
 use super::pool::Lease;
-use crate::canonical::{caller_may_send, folds_alike, strip_trailers};
+use crate::canonical::{folds_alike, gateway_writes, strip_trailers};
 use crate::clock::pause;
 use crate::seal::{BodySealer, Caught, withhold};
 
@@ -151,7 +151,7 @@ fn clean(frame: Frame<Bytes>, withheld: &Withheld) -> Frame<Bytes> {
         Ok(trailers) => {
             let mut kept = HeaderMap::with_capacity(trailers.len());
             for (name, value) in &trailers {
-                if caller_may_send(name) && !withheld.holds(name) {
+                if !gateway_writes(name) && !withheld.holds(name) {
                     kept.append(name, value.clone());
                 }
             }

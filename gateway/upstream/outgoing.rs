@@ -196,7 +196,8 @@ impl Parts<'_> {
             head.say(header::AUTHORIZATION, token);
         }
         if let Carried::Field(name, value) = credential {
-            head.said.retain(|(other, _)| *other != name);
+            head.said
+                .retain(|(other, _)| !canonical::folds_alike(other, &name));
             head.say(name, value);
         }
         if trailers {

@@ -580,7 +580,7 @@ fn a_trailer_claims_no_more_than_a_header_may() {
     let (raw, stage) = open();
     let auth = format!("Authorization: Bearer {}", stage.portal_token());
     let request = format!(
-        "POST /a HTTP/1.1\r\nHost: localhost\r\n{auth}\r\nConnection: close\r\nTrailer: x-checksum, x-ms-client-principal, x_ms_client_principal_id, authorization, x-functions-key, content-length, host\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Checksum: kept\r\nX-MS-CLIENT-PRINCIPAL: forged\r\nx_ms_client_principal_id: forged\r\nAuthorization: Bearer forged\r\nX-Functions-Key: forged\r\nContent-Length: 7\r\nHost: forged\r\n\r\n"
+        "POST /a HTTP/1.1\r\nHost: localhost\r\n{auth}\r\nConnection: close\r\nTrailer: x-checksum, x-ms-client-principal, x_ms_client_principal_id, authorization, x-functions-key, content-length, host, content-type, set-cookie, x-request-id, traceparent\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Checksum: kept\r\nX-MS-CLIENT-PRINCIPAL: forged\r\nx_ms_client_principal_id: forged\r\nAuthorization: Bearer forged\r\nX-Functions-Key: forged\r\nContent-Length: 7\r\nHost: forged\r\nContent-Type: text/forged\r\nSet-Cookie: forged=1\r\nX-Request-Id: forged\r\nTraceparent: forged\r\nx-unannounced: forged\r\n\r\n"
     );
     let text = stage.raw(request.as_bytes());
     assert!(text.starts_with("HTTP/1.1 200 "), "{text}");

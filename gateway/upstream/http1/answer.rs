@@ -124,7 +124,7 @@ impl AnswerBody {
     pub(in crate::upstream) fn is_end_stream(&self) -> bool {
         match &self.decoder {
             Decoder::Length(left) => *left == 0,
-            Decoder::Chunked(chunked) => *chunked == Chunked::Done,
+            Decoder::Chunked(chunked) => chunked.is_done(),
             Decoder::UntilClose { ended } => *ended && self.connection.input.is_empty(),
         }
     }

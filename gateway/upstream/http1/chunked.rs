@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use memchr::memmem;
+use memchr::{memchr_iter, memmem};
 
 use super::Fault;
 
@@ -13,9 +13,19 @@ const LONGEST_LINE: usize = 512;
 const LONGEST_TRAILERS: usize = 8 * 1024;
 const MOST_TRAILERS: usize = 32;
 
+/// The most bytes of extensions in one body: nobody needs them, and each costs its sender less than us.
+const MOST_EXTENSIONS: usize = 16 * 1024;
+
+/// A chunked body, and how far it was read.
+#[derive(Debug, Default)]
+pub(super) struct Chunked {
+    state: State,
+    extensions: usize,
+}
+
 /// Where the next byte stands.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) enum Chunked {
+enum State {
     /// In the line of a chunk's size.
     #[default]
     Size,
@@ -40,44 +50,57 @@ pub(super) enum Piece {
 }
 
 impl Chunked {
+    /// Whether nothing more of it is to come.
+    pub(super) fn is_done(&self) -> bool {
+        self.state == State::Done
+    }
+
     /// Takes the next piece off `input`.
     pub(super) fn take(&mut self, input: &mut BytesMut) -> Result<Piece, Fault> {
         loop {
-            match self {
-                Self::Size => match line(input, LONGEST_LINE)? {
+            match &mut self.state {
+                State::Size => match line(input, LONGEST_LINE)? {
                     None => return Ok(Piece::More),
-                    Some(line) => {
-                        *self = match size(&line)? {
-                            0 => Self::Trailers,
-                            size => Self::Data(size),
-                        }
-                    }
+                    Some(line) => self.begin(&line)?,
                 },
-                Self::Data(_) if input.is_empty() => return Ok(Piece::More),
-                Self::Data(left) => {
+                State::Data(_) if input.is_empty() => return Ok(Piece::More),
+                State::Data(left) => {
                     let data = up_to(*left, input);
                     *left -= data.len() as u64;
                     if *left == 0 {
-                        *self = Self::DataEnd;
+                        self.state = State::DataEnd;
                     }
                     return Ok(Piece::Data(data));
                 }
-                Self::DataEnd => match line(input, 0)? {
+                State::DataEnd => match line(input, 0)? {
                     None => return Ok(Piece::More),
-                    Some(_) => *self = Self::Size,
+                    Some(_) => self.state = State::Size,
                 },
-                Self::Trailers => {
+                State::Trailers => {
                     let Some(trailers) = trailers(input)? else {
                         return Ok(Piece::More);
                     };
-                    *self = Self::Done;
+                    self.state = State::Done;
                     if !trailers.is_empty() {
                         return Ok(Piece::Trailers(trailers));
                     }
                 }
-                Self::Done => return Ok(Piece::End),
+                State::Done => return Ok(Piece::End),
             }
         }
+    }
+
+    fn begin(&mut self, line: &[u8]) -> Result<(), Fault> {
+        let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit());
+        self.extensions += line.len() - digits.count();
+        if self.extensions > MOST_EXTENSIONS {
+            return Err(Fault::Malformed("too many chunk extensions"));
+        }
+        self.state = match size(line)? {
+            0 => State::Trailers,
+            size => State::Data(size),
+        };
+        Ok(())
     }
 }
 
@@ -126,6 +149,15 @@ fn trailers(input: &mut BytesMut) -> Result<Option<HeaderMap>, Fault> {
         Ok(httparse::Status::Partial) if input.len() <= LONGEST_TRAILERS => return Ok(None),
         Ok(httparse::Status::Partial) | Err(_) => return Err(wrong()),
     };
+    // httparse takes a line feed alone for a line's end; others do not.
+    let section = input.get(..length).unwrap_or_default();
+    let ends = memchr_iter(b'\n', section);
+    if !ends
+        .into_iter()
+        .all(|at| at > 0 && section.get(at - 1) == Some(&b'\r'))
+    {
+        return Err(wrong());
+    }
     let mut trailers = HeaderMap::new();
     for field in fields {
         let name = HeaderName::from_bytes(field.name.as_bytes());

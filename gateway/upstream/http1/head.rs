@@ -68,8 +68,13 @@ pub(super) fn take(input: &mut BytesMut, method: &Method) -> Result<Option<Head>
         }
         let framing = framing(method, status, version, &headers)?;
         say_once(&header::CONTENT_LENGTH, &mut headers);
+        // A length beside a coding may be somebody's attempt to split answers (RFC 9112 section 6.3).
+        let is_odd = framing == Framing::Chunked && headers.contains_key(header::CONTENT_LENGTH);
+        // Behind 101, another protocol is spoken.
         let keeps_alive = version == 1
+            && !status.is_informational()
             && framing != Framing::UntilClose
+            && !is_odd
             && !headers
                 .get_all(header::CONNECTION)
                 .iter()

@@ -12,6 +12,7 @@ mod tests;
 
 use std::cell::RefCell;
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use http::Method;
 use tokio::io::{AsyncRead as _, AsyncReadExt as _, ReadBuf};
+use tokio::task::unconstrained;
 
 use crate::clock::Alarm;
 
@@ -98,10 +100,10 @@ impl Http1 {
     /// Whether another request may be sent: nobody has closed the connection, and nothing came that nobody
     /// asked for. Asks what is known already, without a system call.
     pub(super) fn is_open(&mut self) -> bool {
-        self.input.is_empty()
-            && self
-                .poll_read(&mut Context::from_waker(Waker::noop()))
-                .is_pending()
+        // Outside of the task's budget: once it is spent, every connection would seem to be open.
+        let look = poll_fn(|cx| self.poll_read(cx));
+        let looked = pin!(unconstrained(look)).poll(&mut Context::from_waker(Waker::noop()));
+        looked.is_pending() && self.input.is_empty()
     }
 
     /// Keeps no memory while nothing is on its way.

@@ -1,8 +1,11 @@
 use bytes::{Bytes, BytesMut};
 use http::Method;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Builder;
 
 use super::chunked::{Chunked, Piece};
 use super::head::{Framing, take};
+use super::{Http1, Scratch, Wire};
 
 fn framing(method: &Method, text: &str) -> Result<Option<(u16, Framing, bool)>, String> {
     let mut input = BytesMut::from(text);
@@ -36,7 +39,7 @@ fn an_answer_ends_where_its_head_says() {
         (
             &get,
             "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
-            (200, Chunks, true),
+            (200, Chunks, false),
         ),
         (&get, "HTTP/1.1 200 OK\r\n\r\n", (200, UntilClose, false)),
         (
@@ -178,11 +181,15 @@ fn chunks_that_two_readers_cut_in_two_ways_are_refused() {
         "5;a\nb\r\nhello\r\n0\r\n\r\n",
         "11111111111111111\r\nhello\r\n0\r\n\r\n",
         "0\r\nX Y: 1\r\n\r\n",
+        "0\r\n\n",
+        "0\r\nX: 1\n\r\n",
     ] {
         let refused = dechunked(&[body]);
         let fault = refused.expect_err(body);
         assert!(fault != "it does not end", "{body}");
     }
+    let extended = "1;aaaaaaaaaaaaaaa\r\nx\r\n".repeat(2000);
+    assert!(dechunked(&[&extended]).is_err_and(|fault| fault != "it does not end"));
     let long = format!("5;{}", "x".repeat(1000));
     assert!(dechunked(&[&long]).is_err_and(|fault| fault != "it does not end"));
     let trailers = format!("0\r\nX: {}", "x".repeat(9000));
@@ -197,4 +204,27 @@ fn no_more_than_what_belongs_to_a_body_is_taken() {
         (taken, input.freeze()),
         (Bytes::from("hello"), Bytes::from(" world"))
     );
+}
+
+#[test]
+fn however_many_connections_were_closed_each_is_known_to_be() {
+    // More than what tokio lets a task do before it makes way for others.
+    const MANY: usize = 300;
+    let runtime = Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let address = listener.local_addr().expect("an address");
+        let mut connections = Vec::new();
+        for _ in 0..MANY {
+            let stream = TcpStream::connect(address).await.expect("connected");
+            let (accepted, _) = listener.accept().await.expect("accepted");
+            drop(accepted);
+            stream.readable().await.expect("closed");
+            connections.push(Http1::new(Wire::Plain(stream), Scratch::default()));
+        }
+        let open = connections
+            .iter_mut()
+            .filter_map(|one| one.is_open().then_some(()));
+        assert_eq!(open.count(), 0);
+    });
 }

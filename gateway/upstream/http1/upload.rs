@@ -17,8 +17,25 @@ use crate::upstream::outgoing::Outgoing;
 /// Pieces of a body up to this many bytes are copied behind the head, so that both are written at once.
 const SMALL_PIECE: usize = 16 * 1024;
 
+/// The longest plain text of a TLS record, in bytes (RFC 8446 section 5.1).
+const ONE_RECORD: usize = 16 * 1024;
+
 /// Room for a head with a gateway's token, in bytes.
 const USUAL_HEAD: usize = 4 * 1024;
+
+/// Fields that are no trailers, beside those that no caller may send at all.
+const NOT_BEHIND: [HeaderName; 10] = [
+    header::CACHE_CONTROL,
+    header::CONTENT_ENCODING,
+    header::CONTENT_RANGE,
+    header::CONTENT_TYPE,
+    header::MAX_FORWARDS,
+    header::SET_COOKIE,
+    header::TRAILER,
+    header::VIA,
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
+];
 
 /// A request that is being sent.
 pub(in crate::upstream) struct Upload {
@@ -48,11 +65,14 @@ enum Coding {
 impl Upload {
     pub(in crate::upstream) fn new(head: Outgoing, body: RequestBody) -> Self {
         let coding = match head.callers(&header::CONTENT_LENGTH) {
-            _ if body.is_end_stream() => Coding::Done,
+            None if body.is_end_stream() => Coding::Done,
             None => Coding::Chunked,
             Some(length) => {
                 let length = length.to_str().ok().and_then(|digits| digits.parse().ok());
-                Coding::Length(length.unwrap_or_default())
+                match length.unwrap_or_default() {
+                    0 if body.is_end_stream() => Coding::Done,
+                    length => Coding::Length(length),
+                }
             }
         };
         let is_chunked = coding == Coding::Chunked;
@@ -183,8 +203,11 @@ impl Upload {
     }
 
     /// RFC 9110 section 6.6.2: `Trailer` says what comes behind the body; who merges it with the head must
-    /// have been told.
+    /// have been told. What says how a body is to be read comes too late there (section 6.5.1).
     fn announces(&self, name: &HeaderName) -> bool {
+        if NOT_BEHIND.contains(name) {
+            return false;
+        }
         let headers = self.announced.iter();
         let mut values = headers.flat_map(|headers| headers.get_all(header::TRAILER));
         values.any(|value| {
@@ -201,9 +224,15 @@ impl Upload {
         while !self.is_written() {
             let head = self.out.get(self.written..).unwrap_or_default();
             let wire = Pin::new(&mut *wire);
-            let written = match self.piece.is_empty() {
-                true => ready!(wire.poll_write(cx, head))?,
-                false => {
+            let written = match (self.begun, self.piece.is_empty()) {
+                // One record of TLS at most: of what is longer, some may be at the other end although
+                // writing fails, and then it must not be sent again.
+                (false, _) => {
+                    let first = head.get(..ONE_RECORD).unwrap_or(head);
+                    ready!(wire.poll_write(cx, first))?
+                }
+                (true, true) => ready!(wire.poll_write(cx, head))?,
+                (true, false) => {
                     let pieces = [IoSlice::new(head), IoSlice::new(&self.piece)];
                     ready!(wire.poll_write_vectored(cx, &pieces))?
                 }

@@ -177,6 +177,33 @@ fn what_is_no_answer_is_a_broken_backend() {
     }
 }
 
+#[test]
+fn a_connection_on_which_something_odd_was_said_serves_no_other_request() {
+    for (answer, connections) in [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na", 1),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nab", 2),
+        (
+            "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\na",
+            2,
+        ),
+        ("HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\na", 2),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+            2,
+        ),
+        (
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
+            2,
+        ),
+    ] {
+        let (raw, stage) = behind(vec![Step::text(answer)]);
+        for _ in 0..2 {
+            stage.call("GET", "/a").portal().send();
+        }
+        assert_eq!(raw.seen().connections, connections, "{answer}");
+    }
+}
+
 /// A backend with a certificate for loopback names, of the world's CA or another, called as `host`.
 fn secure(other: Option<Ca>, host: &str) -> (Served, Stage) {
     let mut scene = Scene::new();
