@@ -9,11 +9,11 @@ use crate::figures::median;
 use crate::measure::{Measured, Outcome};
 
 /// Pixels.
-const WIDTH: f64 = 860.0;
+const WIDTH: f64 = 920.0;
 const BAR: f64 = 16.0;
 const GAP: f64 = 30.0;
 /// Where bars begin, and how long the longest is.
-const LEFT: f64 = 270.0;
+const LEFT: f64 = 330.0;
 const LONGEST: f64 = 500.0;
 
 const STYLE: &str = "<style>
