@@ -51,6 +51,15 @@ fn bearer(value: &HeaderValue) -> Result<&str, Reason> {
     }
 }
 
+/// `token68` (RFC 9110 section 11.2), which is what `Bearer` takes (RFC 6750 section 2.1).
+pub(crate) fn is_token68(text: &str) -> bool {
+    let body = text.trim_end_matches('=').as_bytes();
+    let is_good = |byte: &u8| {
+        byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/')
+    };
+    !body.is_empty() && body.iter().all(is_good)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,6 +88,28 @@ mod tests {
             assert_eq!(read(&[value]), Ok("abc.DEF-1_2".to_owned()), "{value}");
         }
         assert_eq!(read(&["Bearer abc+/~=="]), Ok("abc+/~==".to_owned()));
+    }
+
+    #[test]
+    fn a_token_that_nobody_has_verified_must_be_a_token68() {
+        for value in ["Bearer abc.DEF-1_2", "Bearer abc+/~=="] {
+            assert!(
+                read(&[value]).is_ok_and(|token| is_token68(&token)),
+                "{value}"
+            );
+        }
+        for value in [
+            "Bearer =",
+            "Bearer abc def",
+            "Bearer abc, Bearer def",
+            "Bearer \tabc",
+            "Bearer a=b",
+            "Bearer \"abc\"",
+            "Bearer abc\u{e9}",
+        ] {
+            let token = read(&[value]).expect("text");
+            assert!(!is_token68(&token), "{value}");
+        }
     }
 
     #[test]

@@ -190,7 +190,7 @@ impl Survey {
 }
 
 /// Digits alone, and no more of them than surely fit 64 bits.
-fn is_length(value: &[u8]) -> bool {
+pub(crate) fn is_length(value: &[u8]) -> bool {
     matches!(value.len(), 1..=19) && value.iter().all(u8::is_ascii_digit)
 }
 

@@ -15,6 +15,7 @@ use super::fixed::{SecretFrom, header_value};
 use super::refresh::{self, Due};
 use super::source::{FetchFailure, Fetched, Needed, Source};
 use super::wanted::Wanted;
+use crate::canonical::is_token68;
 use crate::clock::{Clock, Now};
 use crate::secret::Secret;
 
@@ -408,9 +409,7 @@ impl Needs {
 
 /// The value of `Authorization` (RFC 6750 section 2.1), if the token is a `b64token`.
 fn bearer(token: &str) -> Option<HeaderValue> {
-    let body = token.trim_end_matches('=');
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._~+/".contains(&b);
-    if body.is_empty() || !body.bytes().all(allowed) {
+    if !is_token68(token) {
         return None;
     }
     let mut value = HeaderValue::try_from(format!("Bearer {token}")).ok()?;

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::algorithm::Algorithm;
 use super::json;
+use crate::canonical::is_token68;
 use crate::denial::{Denial, Reason};
 
 /// A signed JWT in compact form (RFC 7515 section 7.1), decoded but not verified.
@@ -62,15 +63,6 @@ impl<'t> Token<'t> {
             signature: URL_SAFE_NO_PAD.decode(signature).map_err(|_| malformed())?,
         })
     }
-}
-
-/// `token68` (RFC 9110 section 11.2), which is what `Bearer` takes (RFC 6750 section 2.1).
-fn is_token68(text: &str) -> bool {
-    let body = text.trim_end_matches('=').as_bytes();
-    let is_good = |byte: &u8| {
-        byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/')
-    };
-    !body.is_empty() && body.iter().all(is_good)
 }
 
 impl Header {

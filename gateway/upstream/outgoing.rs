@@ -46,6 +46,9 @@ impl Caller {
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const ARR_LOG_ID: HeaderName = HeaderName::from_static("x-arr-log-id");
+
 /// The head of a request on its way out: what the caller sent and may send, and what the gateway says.
 pub(super) struct Outgoing {
     method: Method,
@@ -138,9 +141,6 @@ impl Outgoing {
         Ok(request)
     }
 }
-
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const ARR_LOG_ID: HeaderName = HeaderName::from_static("x-arr-log-id");
 
 /// What a request is made of, beside its body.
 pub(super) struct Parts<'r> {

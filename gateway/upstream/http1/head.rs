@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
 use super::Fault;
+use crate::canonical::is_length;
 use crate::upstream::outgoing::Outgoing;
 
 /// The most fields of an answer.
@@ -101,7 +102,7 @@ fn say_once(name: &HeaderName, headers: &mut HeaderMap) {
 }
 
 /// Whether a comma-separated field names an option.
-fn lists(value: &HeaderValue, option: &[u8]) -> bool {
+pub(super) fn lists(value: &HeaderValue, option: &[u8]) -> bool {
     let mut options = value.as_bytes().split(|byte| *byte == b',');
     options.any(|one| one.trim_ascii().eq_ignore_ascii_case(option))
 }
@@ -193,9 +194,8 @@ fn framing(
     if lengths.any(|other| other != first) {
         return Err(Fault::Malformed("two lengths"));
     }
-    let digits = first.as_bytes();
-    let is_length = matches!(digits.len(), 1..=19) && digits.iter().all(u8::is_ascii_digit);
-    let length = first.to_str().ok().filter(|_| is_length);
+    let length = first.to_str().ok();
+    let length = length.filter(|digits| is_length(digits.as_bytes()));
     let length = length.and_then(|digits| digits.parse().ok());
     length
         .map(Framing::Length)

@@ -210,13 +210,7 @@ impl Upload {
         }
         let headers = self.announced.iter();
         let mut values = headers.flat_map(|headers| headers.get_all(header::TRAILER));
-        values.any(|value| {
-            let mut names = value.as_bytes().split(|byte| *byte == b',');
-            names.any(|one| {
-                one.trim_ascii()
-                    .eq_ignore_ascii_case(name.as_str().as_bytes())
-            })
-        })
+        values.any(|value| head::lists(value, name.as_str().as_bytes()))
     }
 
     /// Writes what is there.
