@@ -10,12 +10,10 @@
 mod stages;
 
 use std::hint::black_box;
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use gungraun::Callgrind;
@@ -33,16 +31,16 @@ use portcullis::credentials::{
 use portcullis::denial::{Denial, Reason};
 use portcullis::entra::Principal;
 use portcullis::files::{self, PolicyDocument};
+use portcullis::http1::write_field;
 use portcullis::ids::RequestId;
 use portcullis::limits::{LimitStore, Limits, Slot};
 use portcullis::policy::{Authorized, Circumstances, Decision, Matched, Policy, Unrouted};
 use portcullis::seal::{Signed, may_hold_urls};
 use portcullis::secret::Secret;
-use portcullis::server::wire::Guard;
+use portcullis::server::http1::{Head, Heads};
 use portcullis::telemetry::{Record, Recorded, RequestLog, decision_line};
 use portcullis::trace::Trace;
 use portcullis::upstream;
-use tokio::io::{AsyncRead, ReadBuf};
 use tokio::runtime::Runtime;
 
 use stages::{
@@ -85,39 +83,10 @@ fn again<O>(mut stage: impl FnMut() -> O) -> Vec<O> {
     out
 }
 
-// Stage 2: the guard on the wire.
+// Stage 2: the head on the wire.
 
-/// A caller who sends the same request again and again.
-struct Caller(Vec<u8>);
-
-impl AsyncRead for Caller {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        buf.put_slice(&self.0);
-        Poll::Ready(Ok(()))
-    }
-}
-
-struct Connection {
-    guard: Guard<Caller>,
-    buffer: Vec<u8>,
-}
-
-impl Connection {
-    fn read(&mut self) -> usize {
-        let mut buffer = ReadBuf::new(&mut self.buffer);
-        let mut context = Context::from_waker(Waker::noop());
-        let read = Pin::new(&mut self.guard).poll_read(&mut context, &mut buffer);
-        assert!(matches!(read, Poll::Ready(Ok(()))));
-        buffer.filled().len()
-    }
-}
-
-/// A connection that has brought a request already.
-fn connection() -> Connection {
+/// A connection that has brought a request already, and brings the same again and again.
+fn connection() -> (Heads, Vec<BytesMut>) {
     let Parts {
         method,
         uri,
@@ -126,24 +95,20 @@ fn connection() -> Connection {
     } = parts(PLAIN);
     let mut sent = format!("{method} {uri} HTTP/1.1\r\n").into_bytes();
     for (name, value) in &headers {
-        sent.extend_from_slice(name.as_str().as_bytes());
-        sent.extend_from_slice(b": ");
-        sent.extend_from_slice(value.as_bytes());
-        sent.extend_from_slice(b"\r\n");
+        write_field(name, value, &mut sent);
     }
-    sent.extend_from_slice(b"\r\n{\"mail\":\"ada@fabrikam.test\"}");
-    let mut connection = Connection {
-        guard: Guard::new(Caller(sent), 64 * 1024),
-        buffer: vec![0; 16 * 1024],
-    };
-    connection.read();
-    connection
+    sent.extend_from_slice(b"\r\n");
+    let mut heads = Heads::new(64 * 1024);
+    let came = || BytesMut::from(sent.as_slice());
+    heads.take(&mut came()).expect("a head").expect("whole");
+    (heads, each(came))
 }
 
 #[library_benchmark]
 #[bench::head(setup = connection)]
-fn wire(mut connection: Connection) -> (Vec<usize>, Connection) {
-    (again(|| connection.read()), connection)
+fn wire((mut heads, came): (Heads, Vec<BytesMut>)) -> (Vec<Head>, Heads) {
+    let take = |mut input| heads.take(&mut input).expect("a head").expect("whole");
+    (all(came, take), heads)
 }
 
 // Stage 3: the canonical form.

@@ -13,6 +13,7 @@ pub mod doctor;
 pub mod entra;
 pub mod files;
 pub mod fingerprint;
+pub mod http1;
 pub mod ids;
 pub mod limits;
 pub mod net;

@@ -10,9 +10,8 @@ use arc_swap::ArcSwap;
 use futures_util::FutureExt as _;
 use http::header::{HeaderName, HeaderValue};
 use http::{Method, Request, Response, header};
-use hyper::body::Incoming;
 
-use crate::body::{Reply, read_on};
+use crate::body::{CallerBody, Reply};
 use crate::canonical::{self, KeptParameters};
 use crate::clock::{Clock, Now};
 use crate::denial::{Denial, Reason};
@@ -60,7 +59,7 @@ pub struct Arrival<'c> {
 pub async fn handle(
     worker: &Worker,
     arrival: Arrival<'_>,
-    request: Request<Incoming>,
+    request: Request<CallerBody>,
 ) -> Response<RecordedBody> {
     let now = worker.clock.now();
     let record = Record::open(now, &arrival.client, &request);
@@ -78,7 +77,7 @@ pub async fn handle(
         Err(denial) => {
             ride.note(|record| record.denied(&denial));
             if let Some(unread) = body {
-                read_on(unread);
+                unread.read_on();
             }
             let answer = denial.answer(id);
             // RFC 9110 section 9.3.2. hyper sees to it for HTTP/1 alone.
@@ -94,7 +93,7 @@ async fn forward(
     worker: &Worker,
     arrival: &Arrival<'_>,
     parts: http::request::Parts,
-    body: &mut Option<Incoming>,
+    body: &mut Option<CallerBody>,
     now: &Now,
     id: &HeaderValue,
     ride: &mut Ride,

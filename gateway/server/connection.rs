@@ -9,10 +9,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Request, Response, Version, header};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::rt::Executor;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
@@ -22,12 +22,14 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 use super::drain::{Drain, Phase};
+use super::http1::{Dates, Line};
 use super::socket::Socket;
-use super::stall::{Asking, Movement, WatchedBody, WatchedIo, still};
-use super::wire::{Fault, Guard, HeadWatch};
+use super::stall::{Asking, Movement, WatchedBody, WatchedIo};
 use super::worker::ListenSettings;
+use crate::body::CallerBody;
 use crate::clock::{pause, within};
 use crate::denial::Reason;
+use crate::http1::Scratch;
 use crate::pipeline::{self, Arrival, Worker};
 use crate::upstream::Caller;
 
@@ -36,6 +38,7 @@ pub(super) struct Shared {
     pub(super) worker: Worker,
     pub(super) settings: ListenSettings,
     pub(super) drain: Drain,
+    pub(super) dates: Dates,
 }
 
 /// Runs on this worker what hyper hands over: the streams of HTTP/2.
@@ -67,7 +70,10 @@ pub(super) async fn serve_tls(
     let served = Served::new(shared, peer, Trust::Peer);
     match is_http2 {
         true => Box::pin(served.http2(stream)).await,
-        false => served.http1(stream).await,
+        false => {
+            let line = served.line(stream);
+            served.http1(line).await;
+        }
     }
 }
 
@@ -93,7 +99,10 @@ pub(super) async fn serve_plain(shared: Rc<Shared>, stream: TcpStream, peer: Soc
     let served = Served::new(shared, peer, Trust::Platform);
     match is_http2 {
         true => Box::pin(served.http2(stream)).await,
-        false => served.http1(stream).await,
+        false => {
+            let line = served.line(stream);
+            served.http1(line).await;
+        }
     }
 }
 
@@ -106,7 +115,7 @@ enum Trust {
     Platform,
 }
 
-struct Served {
+pub(super) struct Served {
     shared: Rc<Shared>,
     peer: SocketAddr,
     caller: Caller,
@@ -125,68 +134,88 @@ impl Served {
         })
     }
 
-    async fn answer(
-        self: Rc<Self>,
+    /// What the connection's requests are answered by.
+    pub(super) async fn answer(
+        &self,
         framing: Option<Reason>,
-        request: Request<Incoming>,
-    ) -> Result<Response<WatchedBody>, Infallible> {
+        request: Request<CallerBody>,
+    ) -> Response<WatchedBody> {
         let asking = Asking::begin(&self.movement);
         let platform = match self.trust {
             Trust::Peer => None,
             Trust::Platform => Some(forwarded_for(request.headers(), self.peer)),
         };
-        let closing = request.version() < Version::HTTP_2
-            && (framing.is_some() || self.shared.drain.phase() > Phase::Serving);
         let elsewhere = platform.map(|client| Caller::new(client.ip()));
         let arrival = Arrival {
             client: platform.unwrap_or(self.peer),
             caller: elsewhere.as_ref().unwrap_or(&self.caller),
             framing,
         };
-        let mut response = pipeline::handle(&self.shared.worker, arrival, request).await;
-        if closing {
-            let close = HeaderValue::from_static("close");
-            response.headers_mut().insert(header::CONNECTION, close);
-        }
+        let response = pipeline::handle(&self.shared.worker, arrival, request).await;
         drop(asking);
         let movement = Rc::clone(&self.movement);
-        Ok(response.map(|body| WatchedBody::new(body, movement)))
+        response.map(|body| WatchedBody::new(body, movement))
     }
 
-    async fn http1<IO: AsyncRead + AsyncWrite + Unpin + 'static>(self: Rc<Self>, stream: IO) {
-        let settings = &self.shared.settings;
-        let stream = WatchedIo::new(stream, Rc::clone(&self.movement));
-        let guard = Guard::new(stream, settings.max_head_bytes);
-        let (fault, head): (Fault, HeadWatch) = (guard.fault(), guard.head_watch());
-        let service =
-            service_fn(|request| Box::pin(Rc::clone(&self).answer(fault.take(), request)));
-        let mut builder = http1::Builder::new();
-        // The time for a head is minded below, without a timer for each.
-        builder.header_read_timeout(None);
-        let mut connection = pin!(builder.serve_connection(TokioIo::new(guard), service));
+    fn line<IO: AsyncRead + AsyncWrite + Unpin + 'static>(
+        &self,
+        io: IO,
+    ) -> Rc<Line<WatchedIo<IO>>> {
+        Line::new(WatchedIo::new(io, Rc::clone(&self.movement)), self)
+    }
+
+    /// Where the connection reads.
+    pub(super) fn scratch(&self) -> Scratch {
+        self.shared.worker.pools.scratch()
+    }
+
+    /// The longest head, in bytes.
+    pub(super) fn max_head(&self) -> usize {
+        self.shared.settings.max_head_bytes
+    }
+
+    /// What moves on the connection.
+    pub(super) fn movement(&self) -> &Rc<Movement> {
+        &self.movement
+    }
+
+    /// Whether the gateway takes no more requests.
+    pub(super) fn is_draining(&self) -> bool {
+        self.shared.drain.phase() > Phase::Serving
+    }
+
+    /// What an answer that is sent now says of the time.
+    pub(super) fn date(&self) -> HeaderValue {
+        self.shared.dates.at(self.shared.worker.clock.now().unix)
+    }
+
+    async fn http1<IO: AsyncRead + AsyncWrite + Unpin + 'static>(
+        self: Rc<Self>,
+        line: Rc<Line<IO>>,
+    ) {
+        let mut connection = pin!(Rc::clone(&line).serve(Rc::clone(&self)));
         let served = Rc::clone(&self);
         let minded = Minder::begin(async move {
-            let settings = &served.shared.settings;
+            let (settings, movement) = (&served.shared.settings, &served.movement);
             tokio::select! {
-                () = slow_head(&head, settings.header_timeout) => End::Now,
-                () = served.movement.stalled(settings.idle_timeout) => End::Now,
-                // In order: a request that comes this very moment is answered.
-                () = served.movement.idle(settings.idle_timeout) => End::Gracefully(head),
-                () = served.shared.drain.draining() => End::Gracefully(head),
+                () = movement.slow_head(settings.header_timeout) => End::Now,
+                () = movement.stalled(settings.idle_timeout) => End::Now,
+                () = movement.idle(settings.idle_timeout) => End::Gracefully,
+                () = served.shared.drain.draining() => End::Gracefully,
             }
         });
-        let head = tokio::select! {
-            // A caller that breaks off is no fault of the gateway's.
-            _ = connection.as_mut() => return,
+        tokio::select! {
+            () = connection.as_mut() => return,
             end = minded.end() => match end {
-                End::Gracefully(head) => head,
+                // A request that comes this very moment is answered.
+                End::Gracefully => line.wind_up(),
                 End::Now => return,
             }
-        };
-        connection.as_mut().graceful_shutdown();
+        }
+        let settings = &self.shared.settings;
         tokio::select! {
-            _ = connection.as_mut() => {}
-            () = slow_head(&head, settings.header_timeout) => {}
+            () = connection.as_mut() => {}
+            () = self.movement.slow_head(settings.header_timeout) => {}
             () = self.movement.stalled(settings.idle_timeout) => {}
         }
     }
@@ -194,7 +223,11 @@ impl Served {
     async fn http2<IO: AsyncRead + AsyncWrite + Unpin + 'static>(self: Rc<Self>, stream: IO) {
         let settings = &self.shared.settings;
         let watched = WatchedIo::new(stream, Rc::clone(&self.movement));
-        let service = service_fn(|request| Box::pin(Rc::clone(&self).answer(None, request)));
+        let service = service_fn(|request: Request<Incoming>| {
+            let served = Rc::clone(&self);
+            let request = request.map(CallerBody::http2);
+            Box::pin(async move { Ok::<_, Infallible>(served.answer(None, request).await) })
+        });
         let mut builder = http2::Builder::new(Local);
         builder
             .timer(TokioTimer::new())
@@ -207,15 +240,15 @@ impl Served {
         let minded = Minder::begin(async move {
             let settings = &served.shared.settings;
             tokio::select! {
-                () = served.shared.drain.draining() => End::Gracefully(()),
-                () = served.movement.idle(settings.idle_timeout) => End::Gracefully(()),
+                () = served.shared.drain.draining() => End::Gracefully,
+                () = served.movement.idle(settings.idle_timeout) => End::Gracefully,
                 () = served.movement.stalled(settings.idle_timeout) => End::Now,
             }
         });
         tokio::select! {
             _ = connection.as_mut() => return,
             end = minded.end() => match end {
-                End::Gracefully(()) => {}
+                End::Gracefully => {}
                 End::Now => return,
             }
         }
@@ -230,37 +263,32 @@ impl Served {
 }
 
 /// How a connection is to end.
-enum End<T> {
+enum End {
     /// Whatever is on its way.
     Now,
     /// Once what is in flight is answered.
-    Gracefully(T),
+    Gracefully,
 }
 
 /// What says when a connection is to end. A task of its own, so that its timers are not looked at whenever
 /// something moves on the connection.
-struct Minder<T>(JoinHandle<End<T>>);
+struct Minder(JoinHandle<End>);
 
-impl<T: 'static> Minder<T> {
-    fn begin(minding: impl Future<Output = End<T>> + 'static) -> Self {
+impl Minder {
+    fn begin(minding: impl Future<Output = End> + 'static) -> Self {
         Self(tokio::task::spawn_local(minding))
     }
 
-    async fn end(mut self) -> End<T> {
+    async fn end(mut self) -> End {
         // A minder that cannot go on minds nothing.
         (&mut self.0).await.unwrap_or(End::Now)
     }
 }
 
-impl<T> Drop for Minder<T> {
+impl Drop for Minder {
     fn drop(&mut self) {
         self.0.abort();
     }
-}
-
-/// Completes when one head has been incomplete for as long as a head may take.
-async fn slow_head(watch: &HeadWatch, timeout: Duration) {
-    still(timeout, || watch.incomplete()).await;
 }
 
 /// The caller's address as the platform saw it: the last entry, for the platform appends, and all

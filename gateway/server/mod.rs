@@ -4,10 +4,10 @@
 mod certificates;
 mod connection;
 mod drain;
+pub mod http1;
 mod listener;
 mod socket;
 mod stall;
-pub mod wire;
 mod worker;
 
 pub use certificates::Certificates;

@@ -31,6 +31,10 @@ pub(super) struct Movement {
     bodies: Cell<usize>,
     /// Those of them that wait for their backend.
     waiting: Cell<usize>,
+    /// Whether the head of a request has begun and is not whole.
+    head_begun: Cell<bool>,
+    /// Heads that were whole.
+    heads: Cell<u64>,
 }
 
 fn add(cell: &Cell<usize>) {
@@ -61,6 +65,22 @@ impl Movement {
         due && self.asking.get() == 0 && self.waiting.get() == 0
     }
 
+    /// The head of a request has begun, or nothing of it has come.
+    pub(super) fn head_begun(&self, begun: bool) {
+        self.head_begun.set(begun);
+    }
+
+    /// The head of a request is whole, or refused.
+    pub(super) fn head_ended(&self) {
+        self.head_begun.set(false);
+        self.heads.set(self.heads.get().wrapping_add(1));
+    }
+
+    /// Completes when one head has been incomplete for as long as a head may take.
+    pub(super) async fn slow_head(&self, timeout: Duration) {
+        still(timeout, || self.head_begun.get().then(|| self.heads.get())).await;
+    }
+
     /// Completes when the caller has taken nothing for `timeout` although something is due.
     pub(super) async fn stalled(&self, timeout: Duration) {
         let moved = || self.waits_for_caller().then(|| self.moved.get());
@@ -75,7 +95,7 @@ impl Movement {
 
 /// Completes when a look has found the same for `timeout`, or a quarter longer. Looking now and then costs less
 /// than a timer that is set whenever something moves.
-pub(super) async fn still<T: PartialEq>(timeout: Duration, look: impl Fn() -> Option<T>) {
+async fn still<T: PartialEq>(timeout: Duration, look: impl Fn() -> Option<T>) {
     const LOOKS: u32 = 4;
     let mut before = None;
     let mut same = 0;

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::connection::{Shared, serve_plain, serve_tls};
 use super::drain::Drain;
+use super::http1::Dates;
 use crate::clock::{pause, within};
 use crate::pipeline::Worker;
 
@@ -93,6 +94,7 @@ impl Workers {
                     worker: make(index),
                     settings,
                     drain,
+                    dates: Dates::default(),
                 });
                 runtime.block_on(async {
                     tokio::select! {

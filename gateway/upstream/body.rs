@@ -17,13 +17,14 @@ use tokio::sync::Notify;
 
 use super::http1::{AnswerBody, Fault};
 use super::pool::Lease;
+use crate::body::{Broken, CallerBody};
 use crate::canonical::{folds_alike, gateway_writes, strip_trailers};
 use crate::clock::pause;
 use crate::seal::{BodySealer, Caught, withhold};
 
 /// The caller's body, as the backend receives it.
 pub(super) struct RequestBody {
-    incoming: Incoming,
+    incoming: CallerBody,
     state: Progress,
     withheld: Withheld,
 }
@@ -93,7 +94,7 @@ impl Progress {
 }
 
 impl RequestBody {
-    pub(super) fn new(incoming: Incoming, withheld: Withheld) -> (Self, Progress) {
+    pub(super) fn new(incoming: CallerBody, withheld: Withheld) -> (Self, Progress) {
         let state = Progress::default();
         if incoming.is_end_stream() {
             state.end(Sent::Whole);
@@ -110,12 +111,12 @@ impl RequestBody {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
         let frame = match frame {
             None => {

@@ -100,9 +100,9 @@ impl Outgoing {
         self.callers.get(name)
     }
 
-    /// The caller's fields alone.
-    pub(super) fn into_callers(self) -> HeaderMap {
-        self.callers
+    /// All of the caller's fields of a name.
+    pub(super) fn all(&self, name: &HeaderName) -> impl Iterator<Item = &HeaderValue> {
+        self.callers.get_all(name).iter()
     }
 
     /// All fields, in the order in which they are sent.

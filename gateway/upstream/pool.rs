@@ -10,8 +10,9 @@ use hyper::client::conn::http2;
 
 use super::body::RequestBody;
 use super::endpoint::EndpointId;
-use super::http1::{Http1, Scratch};
+use super::http1::Http1;
 use crate::clock::Clock;
+use crate::http1::Scratch;
 
 /// Azure's front ends close connections that are idle for 230 s; a connection that might just be
 /// closing is not used.
@@ -52,7 +53,7 @@ impl Pools {
     }
 
     /// Where the worker's connections read.
-    pub(super) fn scratch(&self) -> Scratch {
+    pub fn scratch(&self) -> Scratch {
         self.0.scratch.clone()
     }
 

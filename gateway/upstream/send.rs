@@ -6,16 +6,16 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use http::{HeaderValue, Request, Response, StatusCode, Version, header};
-use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 
 use super::backend::Backend;
 use super::body::{Progress, RequestBody, ResponseBody, Stream, Withheld};
 use super::connect::{connect, speak_http2};
-use super::http1::{AnswerBody, Fault, Head, Http1, Upload, Wire};
+use super::http1::{AnswerBody, Fault, Head, Http1, Upload, Wire, upload};
 use super::outgoing::{Caller, Outgoing, Parts};
 use super::pool::{Lease, Pools};
 use super::unsealed::Unsealed;
+use crate::body::CallerBody;
 use crate::canonical::{self, strip_response};
 use crate::clock::{Now, pause, within};
 use crate::credentials::Presented;
@@ -63,7 +63,7 @@ pub async fn send(
     trace: Trace,
     id: &HeaderValue,
     request: canonical::Request,
-    body: Incoming,
+    body: CallerBody,
 ) -> Result<Unsealed, Denial> {
     let Proofs {
         authorized,
@@ -174,7 +174,7 @@ impl Exchange<'_> {
     ) -> Result<Response<Stream>, Denial> {
         let (pools, endpoint) = (self.way.pools, self.backend.endpoint.id);
         let method = head.method().clone();
-        let mut upload = Upload::new(head, body);
+        let mut upload = upload(&head, body);
         loop {
             // An idle connection may be closed under us just now. As long as nothing was sent, the next one
             // is tried.

@@ -1,6 +1,7 @@
 //! Requests on their way to backends and back.
 
 mod answers;
+mod connections;
 mod failures;
 mod grpc;
 mod streams;

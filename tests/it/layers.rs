@@ -27,6 +27,7 @@ const ORDER: &[&[&str]] = &[
     &["canonical"],
     &["files"],
     &["net"],
+    &["http1"],
     &["denial"],
     &["trace"],
     &["body"],

@@ -10,22 +10,16 @@ use http::Response;
 use http_body::{Frame, SizeHint};
 use tokio::task::AbortHandle;
 
-use super::chunked::{Chunked, Piece, up_to};
-use super::head::{Framing, Head};
+use super::head::Head;
 use super::{Fault, Http1, Upload};
+use crate::http1::{Content, Piece};
 
 /// The body of an answer, and the connection on which it comes.
 pub(in crate::upstream) struct AnswerBody {
     connection: Http1,
-    decoder: Decoder,
+    content: Content,
     keeps_alive: bool,
     rest: Option<Rest>,
-}
-
-enum Decoder {
-    Length(u64),
-    Chunked(Chunked),
-    UntilClose { ended: bool },
 }
 
 /// What of the request is still being sent while its answer is read. An own task, for the answer is read at
@@ -41,7 +35,7 @@ impl Rest {
         let (wire, told) = (Rc::clone(&connection.wire), Rc::clone(&is_whole));
         let task = tokio::task::spawn_local(async move {
             // A backend that takes no more has answered already.
-            let sent = poll_fn(|cx| upload.poll(&mut wire.borrow_mut(), cx)).await;
+            let sent = poll_fn(|cx| upload.poll(&mut *wire.borrow_mut(), cx)).await;
             told.set(sent.is_ok());
         });
         Self {
@@ -69,11 +63,7 @@ impl AnswerBody {
             connection,
             keeps_alive: head.keeps_alive,
             rest,
-            decoder: match head.framing {
-                Framing::Length(length) => Decoder::Length(length),
-                Framing::Chunked => Decoder::Chunked(Chunked::default()),
-                Framing::UntilClose => Decoder::UntilClose { ended: false },
-            },
+            content: head.content,
         };
         (head.response, body)
     }
@@ -83,8 +73,8 @@ impl AnswerBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         loop {
-            match self.take() {
-                Err(fault) => return Poll::Ready(Some(Err(fault))),
+            match self.content.take(self.connection.input.bytes()) {
+                Err(malformed) => return Poll::Ready(Some(Err(malformed.into()))),
                 Ok(Piece::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
                 Ok(Piece::Trailers(fields)) => {
                     return Poll::Ready(Some(Ok(Frame::trailers(fields))));
@@ -93,47 +83,21 @@ impl AnswerBody {
                 Ok(Piece::More) => {}
             }
             match ready!(self.connection.poll_read(cx)) {
-                Ok(0) => match &mut self.decoder {
-                    Decoder::UntilClose { ended } => *ended = true,
-                    Decoder::Length(_) | Decoder::Chunked(_) => {
-                        return Poll::Ready(Some(Err(Fault::Ended)));
-                    }
-                },
+                Ok(0) if self.content.end().is_err() => {
+                    return Poll::Ready(Some(Err(Fault::Ended)));
+                }
                 Ok(_) => {}
                 Err(error) => return Poll::Ready(Some(Err(Fault::Io(error)))),
             }
         }
     }
 
-    fn take(&mut self) -> Result<Piece, Fault> {
-        let input = &mut self.connection.input;
-        Ok(match &mut self.decoder {
-            Decoder::Length(0) => Piece::End,
-            Decoder::UntilClose { ended: true } if input.is_empty() => Piece::End,
-            Decoder::Chunked(chunked) => chunked.take(input)?,
-            Decoder::Length(_) | Decoder::UntilClose { .. } if input.is_empty() => Piece::More,
-            Decoder::Length(left) => {
-                let data = up_to(*left, input);
-                *left -= data.len() as u64;
-                Piece::Data(data)
-            }
-            Decoder::UntilClose { .. } => Piece::Data(input.split().freeze()),
-        })
-    }
-
     pub(in crate::upstream) fn is_end_stream(&self) -> bool {
-        match &self.decoder {
-            Decoder::Length(left) => *left == 0,
-            Decoder::Chunked(chunked) => chunked.is_done(),
-            Decoder::UntilClose { ended } => *ended && self.connection.input.is_empty(),
-        }
+        self.content.is_done(&self.connection.input)
     }
 
     pub(in crate::upstream) fn size_hint(&self) -> SizeHint {
-        match &self.decoder {
-            Decoder::Length(left) => SizeHint::with_exact(*left),
-            Decoder::Chunked(_) | Decoder::UntilClose { .. } => SizeHint::default(),
-        }
+        self.content.size_hint()
     }
 
     /// The connection, if request and answer are whole and the backend keeps it open.

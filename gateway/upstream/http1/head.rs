@@ -2,13 +2,13 @@
 //! and 6.3). What can be read in two ways is no answer.
 
 use std::mem::MaybeUninit;
-use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
 use super::Fault;
 use crate::canonical::is_length;
+use crate::http1::{Content, Place, Reader, lists, write_field};
 use crate::upstream::outgoing::Outgoing;
 
 /// The most fields of an answer.
@@ -20,18 +20,9 @@ const ADDED_LATER: usize = 4;
 /// The head of an answer.
 pub(in crate::upstream) struct Head {
     pub(in crate::upstream) response: Response<()>,
-    pub(super) framing: Framing,
+    pub(super) content: Content,
     /// Whether the connection may serve another request.
     pub(super) keeps_alive: bool,
-}
-
-/// How the body of an answer is framed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Framing {
-    Length(u64),
-    Chunked,
-    /// It ends with the connection.
-    UntilClose,
 }
 
 /// Writes the head of a request. A body of unknown length is framed by chunks.
@@ -41,19 +32,11 @@ pub(super) fn write(head: &Outgoing, is_chunked: bool, out: &mut Vec<u8>) {
     out.extend_from_slice(head.target().as_str().as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
     for (name, value) in head.fields() {
-        field(name, value, out);
+        write_field(name, value, out);
     }
     if is_chunked {
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
     }
-    out.extend_from_slice(b"\r\n");
-}
-
-/// Writes a field.
-pub(super) fn field(name: &HeaderName, value: &HeaderValue, out: &mut Vec<u8>) {
-    out.extend_from_slice(name.as_str().as_bytes());
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value.as_bytes());
     out.extend_from_slice(b"\r\n");
 }
 
@@ -67,25 +50,26 @@ pub(super) fn take(input: &mut BytesMut, method: &Method) -> Result<Option<Head>
         if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
             continue;
         }
-        let framing = framing(method, status, version, &headers)?;
+        let content = content(method, status, version, &headers)?;
         say_once(&header::CONTENT_LENGTH, &mut headers);
         // A length beside a coding may be somebody's attempt to split answers (RFC 9112 section 6.3).
-        let is_odd = framing == Framing::Chunked && headers.contains_key(header::CONTENT_LENGTH);
+        let is_chunked = matches!(content, Content::Chunked(_));
+        let is_odd = is_chunked && headers.contains_key(header::CONTENT_LENGTH);
         // Behind 101, another protocol is spoken.
         let keeps_alive = version == 1
             && !status.is_informational()
-            && framing != Framing::UntilClose
+            && !matches!(content, Content::UntilClose { .. })
             && !is_odd
             && !headers
                 .get_all(header::CONNECTION)
                 .iter()
-                .any(|value| lists(value, b"close"));
+                .any(|value| lists(value.as_bytes(), b"close"));
         let mut response = Response::new(());
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         return Ok(Some(Head {
             response,
-            framing,
+            content,
             keeps_alive,
         }));
     }
@@ -99,12 +83,6 @@ fn say_once(name: &HeaderName, headers: &mut HeaderMap) {
     {
         headers.insert(name, one);
     }
-}
-
-/// Whether a comma-separated field names an option.
-pub(super) fn lists(value: &HeaderValue, option: &[u8]) -> bool {
-    let mut options = value.as_bytes().split(|byte| *byte == b',');
-    options.any(|one| one.trim_ascii().eq_ignore_ascii_case(option))
 }
 
 type Raw = (StatusCode, u8, HeaderMap);
@@ -122,11 +100,7 @@ fn take_any(input: &mut BytesMut) -> Result<Option<Raw>, Fault> {
     let status = status.map_err(|_| Fault::Malformed("the status is none"))?;
     let version = parsed.version.unwrap_or_default();
     // Where the fields stand, for they cannot be borrowed while the head is split off.
-    let start = input.as_ptr().addr();
-    let place = |text: &[u8]| Place {
-        from: text.as_ptr().addr().saturating_sub(start) as u32,
-        length: text.len() as u32,
-    };
+    let place = |text| Place::of(text, input);
     let mut places = [(Place::default(), Place::default()); MOST_FIELDS];
     let count = parsed.headers.len();
     for (at, field) in places.iter_mut().zip(parsed.headers.iter()) {
@@ -135,20 +109,6 @@ fn take_any(input: &mut BytesMut) -> Result<Option<Raw>, Fault> {
     let head = input.split_to(length).freeze();
     let headers = gather(&head, places.get(..count).unwrap_or_default())?;
     Ok(Some((status, version, headers)))
-}
-
-/// Where something stands in a head, which is shorter than 4 GiB.
-#[derive(Clone, Copy, Default)]
-struct Place {
-    from: u32,
-    length: u32,
-}
-
-impl Place {
-    fn range(self) -> Range<usize> {
-        let from = self.from as usize;
-        from..from + self.length as usize
-    }
 }
 
 fn gather(head: &Bytes, places: &[(Place, Place)]) -> Result<HeaderMap, Fault> {
@@ -163,17 +123,17 @@ fn gather(head: &Bytes, places: &[(Place, Place)]) -> Result<HeaderMap, Fault> {
 }
 
 /// RFC 9112 section 6.3. A length beside a coding is passed over, as there; the caller never sees it.
-fn framing(
+fn content(
     method: &Method,
     status: StatusCode,
     version: u8,
     headers: &HeaderMap,
-) -> Result<Framing, Fault> {
+) -> Result<Content, Fault> {
     let bodiless = *method == Method::HEAD
         || status.is_informational()
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     if bodiless {
-        return Ok(Framing::Length(0));
+        return Ok(Content::Length(0));
     }
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next() {
@@ -183,13 +143,13 @@ fn framing(
             .eq_ignore_ascii_case(b"chunked");
         // Codings that only HTTP/1.0 or nobody knows end nowhere for sure.
         return match is_chunked && codings.next().is_none() && version == 1 {
-            true => Ok(Framing::Chunked),
+            true => Ok(Content::chunked(Reader::OfAnswer)),
             false => Err(Fault::Malformed("an unknown transfer coding")),
         };
     }
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
     let Some(first) = lengths.next() else {
-        return Ok(Framing::UntilClose);
+        return Ok(Content::UntilClose { ended: false });
     };
     if lengths.any(|other| other != first) {
         return Err(Fault::Malformed("two lengths"));
@@ -198,6 +158,6 @@ fn framing(
     let length = length.filter(|digits| is_length(digits.as_bytes()));
     let length = length.and_then(|digits| digits.parse().ok());
     length
-        .map(Framing::Length)
+        .map(Content::Length)
         .ok_or(Fault::Malformed("a length that is none"))
 }

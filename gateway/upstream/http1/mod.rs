@@ -2,7 +2,6 @@
 //! no channel between the two: what a request writes and reads, it writes and reads itself.
 
 mod answer;
-mod chunked;
 mod head;
 mod upload;
 mod wire;
@@ -14,28 +13,24 @@ use std::cell::RefCell;
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::BytesMut;
 use http::Method;
-use tokio::io::{AsyncRead as _, AsyncReadExt as _, ReadBuf};
 use tokio::task::unconstrained;
 
 use crate::clock::Alarm;
+use crate::http1::{Input, Malformed, Scratch, Unsent};
 
 pub(super) use self::answer::AnswerBody;
 pub(super) use self::head::Head;
-pub(super) use self::upload::Upload;
+pub(super) use self::upload::{Upload, upload};
 pub(super) use self::wire::Wire;
 
 /// The longest head of an answer, in bytes.
 const LONGEST_HEAD: usize = 64 * 1024;
-
-/// Who reads so much at once is in the middle of a large body, and reads into a buffer of its own.
-const STREAM: usize = 16 * 1024;
 
 /// When the alarm of a new connection first looks at what it is set to.
 const FIRST_ALARM: Duration = Duration::from_secs(60);
@@ -44,10 +39,7 @@ const FIRST_ALARM: Duration = Duration::from_secs(60);
 pub(super) struct Http1 {
     /// Shared with what is still being sent while the answer is read already.
     wire: Rc<RefCell<Wire>>,
-    /// What was read and not yet taken.
-    input: BytesMut,
-    scratch: Scratch,
-    streams: bool,
+    input: Input,
     alarm: Alarm,
 }
 
@@ -62,6 +54,12 @@ pub(super) enum Fault {
     Malformed(&'static str),
     /// The caller broke off its body, or sent more or less than it said.
     Caller,
+}
+
+impl From<Malformed> for Fault {
+    fn from(malformed: Malformed) -> Self {
+        Self::Malformed(malformed.0)
+    }
 }
 
 impl fmt::Display for Fault {
@@ -80,9 +78,7 @@ impl Http1 {
     pub(super) fn new(wire: Wire, scratch: Scratch) -> Self {
         Self {
             wire: Rc::new(RefCell::new(wire)),
-            input: BytesMut::new(),
-            scratch,
-            streams: false,
+            input: Input::new(scratch),
             alarm: Alarm::new(FIRST_ALARM),
         }
     }
@@ -108,8 +104,7 @@ impl Http1 {
 
     /// Keeps no memory while nothing is on its way.
     pub(super) fn rest(&mut self) {
-        self.input = BytesMut::new();
-        self.streams = false;
+        self.input.rest();
     }
 
     /// Sends the request and reads the head of the answer, which may come before the request is whole.
@@ -119,18 +114,18 @@ impl Http1 {
         method: &Method,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Head, Fault>> {
-        let sent = upload.poll(&mut self.wire.borrow_mut(), cx);
+        let sent = upload.poll(&mut *self.wire.borrow_mut(), cx);
         let fault = match sent {
-            Poll::Ready(Err(Fault::Caller)) => return Poll::Ready(Err(Fault::Caller)),
+            Poll::Ready(Err(Unsent::Body)) => return Poll::Ready(Err(Fault::Caller)),
             // Some backends answer and close while the request is still coming: the answer counts.
-            Poll::Ready(Err(fault)) => Some(fault),
+            Poll::Ready(Err(Unsent::Io(error))) => Some(Fault::Io(error)),
             Poll::Ready(Ok(())) | Poll::Pending => None,
         };
         loop {
-            if let Some(head) = head::take(&mut self.input, method)? {
+            if let Some(head) = head::take(self.input.bytes(), method)? {
                 return Poll::Ready(Ok(head));
             }
-            if self.input.len() >= LONGEST_HEAD {
+            if self.input.bytes().len() >= LONGEST_HEAD {
                 return Poll::Ready(Err(Fault::Malformed("the head of the answer is too long")));
             }
             match (self.poll_read(cx), fault.is_some()) {
@@ -145,36 +140,6 @@ impl Http1 {
 
     /// Reads once. Nothing read is the end.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut wire = self.wire.borrow_mut();
-        let read = match self.streams {
-            true => {
-                self.input.reserve(Scratch::SIZE);
-                ready!(pin!(wire.read_buf(&mut self.input)).poll(cx))?
-            }
-            false => {
-                let mut scratch = self.scratch.0.borrow_mut();
-                let mut buf = ReadBuf::new(&mut scratch);
-                ready!(Pin::new(&mut *wire).poll_read(cx, &mut buf))?;
-                self.input.extend_from_slice(buf.filled());
-                buf.filled().len()
-            }
-        };
-        self.streams = read >= STREAM;
-        Poll::Ready(Ok(read))
-    }
-}
-
-/// Where a worker's connections read what they do not know the size of, so that none holds a buffer while it
-/// waits: what came is copied into a buffer of its size.
-#[derive(Clone)]
-pub(super) struct Scratch(Rc<RefCell<Box<[u8]>>>);
-
-impl Scratch {
-    const SIZE: usize = 64 * 1024;
-}
-
-impl Default for Scratch {
-    fn default() -> Self {
-        Self(Rc::new(RefCell::new(vec![0; Self::SIZE].into())))
+        self.input.poll_read(&mut *self.wire.borrow_mut(), cx)
     }
 }

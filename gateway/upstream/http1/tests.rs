@@ -1,18 +1,30 @@
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use http::Method;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
 
-use super::chunked::{Chunked, Piece};
-use super::head::{Framing, take};
-use super::{Http1, Scratch, Wire};
+use super::head::take;
+use super::{Http1, Wire};
+use crate::http1::{Content, Scratch};
+
+#[derive(Debug, PartialEq)]
+enum Framing {
+    Length(u64),
+    Chunked,
+    UntilClose,
+}
 
 fn framing(method: &Method, text: &str) -> Result<Option<(u16, Framing, bool)>, String> {
     let mut input = BytesMut::from(text);
     let head = take(&mut input, method).map_err(|fault| fault.to_string())?;
     Ok(head.map(|head| {
         let status = head.response.status().as_u16();
-        (status, head.framing, head.keeps_alive)
+        let framing = match head.content {
+            Content::Length(length) => Framing::Length(length),
+            Content::Chunked(_) => Framing::Chunked,
+            Content::UntilClose { .. } => Framing::UntilClose,
+        };
+        (status, framing, head.keeps_alive)
     }))
 }
 
@@ -116,94 +128,6 @@ fn what_can_be_read_in_two_ways_is_no_answer() {
     }
     let old = "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
     assert!(framing(&Method::GET, old).is_err());
-}
-
-/// All of a chunked body that came in these pieces, its trailers and what is left behind it. An error where it
-/// is none.
-fn dechunked(pieces: &[&str]) -> Result<(String, Option<String>, String), String> {
-    let (mut chunked, mut input) = (Chunked::default(), BytesMut::new());
-    let (mut data, mut trailers) = (Vec::new(), None);
-    let mut pieces = pieces.iter();
-    loop {
-        match chunked
-            .take(&mut input)
-            .map_err(|fault| fault.to_string())?
-        {
-            Piece::Data(more) => data.extend_from_slice(&more),
-            Piece::Trailers(fields) => {
-                let value = fields
-                    .get("x-sum")
-                    .map(|value| value.to_str().expect("text"));
-                trailers = value.map(str::to_owned);
-            }
-            Piece::End => {
-                let rest = String::from_utf8(input.to_vec()).expect("text");
-                return Ok((String::from_utf8(data).expect("text"), trailers, rest));
-            }
-            Piece::More => match pieces.next() {
-                Some(piece) => input.extend_from_slice(piece.as_bytes()),
-                None => return Err("it does not end".to_owned()),
-            },
-        }
-    }
-}
-
-#[test]
-fn a_chunked_body_is_read_however_it_is_cut() {
-    let whole = "5\r\nhello\r\n6;a=b\r\n world\r\n00\r\nX-Sum: 7\r\n\r\nnext";
-    let expected = (
-        "hello world".to_owned(),
-        Some("7".to_owned()),
-        "next".to_owned(),
-    );
-    for at in 0..whole.len() - "next".len() {
-        let cut = [&whole[..at], &whole[at..]];
-        assert_eq!(dechunked(&cut), Ok(expected.clone()), "{at}");
-    }
-    let bytes: Vec<String> = whole.chars().map(String::from).collect();
-    let bytes: Vec<&str> = bytes.iter().map(String::as_str).collect();
-    let (data, trailers, _) = dechunked(&bytes).expect("a body");
-    assert_eq!((data, trailers), (expected.0, expected.1));
-}
-
-#[test]
-fn chunks_that_two_readers_cut_in_two_ways_are_refused() {
-    for body in [
-        "5\nhello\r\n0\r\n\r\n",
-        "5\r\nhello0\r\n\r\n",
-        "5\r\nhelloXX0\r\n\r\n",
-        "0x5\r\nhello\r\n0\r\n\r\n",
-        " 5\r\nhello\r\n0\r\n\r\n",
-        "-5\r\nhello\r\n0\r\n\r\n",
-        "+5\r\nhello\r\n0\r\n\r\n",
-        "\r\nhello\r\n0\r\n\r\n",
-        ";x\r\nhello\r\n0\r\n\r\n",
-        "5;a\nb\r\nhello\r\n0\r\n\r\n",
-        "11111111111111111\r\nhello\r\n0\r\n\r\n",
-        "0\r\nX Y: 1\r\n\r\n",
-        "0\r\n\n",
-        "0\r\nX: 1\n\r\n",
-    ] {
-        let refused = dechunked(&[body]);
-        let fault = refused.expect_err(body);
-        assert!(fault != "it does not end", "{body}");
-    }
-    let extended = "1;aaaaaaaaaaaaaaa\r\nx\r\n".repeat(2000);
-    assert!(dechunked(&[&extended]).is_err_and(|fault| fault != "it does not end"));
-    let long = format!("5;{}", "x".repeat(1000));
-    assert!(dechunked(&[&long]).is_err_and(|fault| fault != "it does not end"));
-    let trailers = format!("0\r\nX: {}", "x".repeat(9000));
-    assert!(dechunked(&[&trailers]).is_err_and(|fault| fault != "it does not end"));
-}
-
-#[test]
-fn no_more_than_what_belongs_to_a_body_is_taken() {
-    let mut input = BytesMut::from("hello world");
-    let taken = super::chunked::up_to(5, &mut input);
-    assert_eq!(
-        (taken, input.freeze()),
-        (Bytes::from("hello"), Bytes::from(" world"))
-    );
 }
 
 #[test]

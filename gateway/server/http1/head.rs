@@ -1,75 +1,137 @@
 //! The head of an HTTP/1 request, checked line by line against RFC 9112 as it is written: what a
 //! server may repair is refused, because the next server may repair it otherwise.
 
-use http::Uri;
+use bytes::{Bytes, BytesMut};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, Uri, Version};
 use memchr::memchr;
 
 use crate::denial::Reason;
+use crate::http1::{Content, Place, Reader, is_token, lists};
 
 /// The longest request line, with its line end: the shortest that a server should take (RFC 9112
 /// section 3), and twice what the Functions host takes.
 const MAX_REQUEST_LINE: usize = 8 * 1024;
 
-/// The most fields. hyper gives up at the same number, but without saying why.
-const MAX_FIELDS: u8 = 100;
+/// The most fields.
+const MAX_FIELDS: usize = 100;
 
-/// How the body ends (RFC 9112 section 6.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Framing {
-    /// There is none, or it is this long.
-    Length(u64),
-    /// By a chunk of length zero.
-    Chunked,
+/// So many fields are in nearly every head.
+const USUAL_FIELDS: usize = 16;
+
+/// A request's head.
+#[derive(Debug)]
+pub struct Head {
+    /// The request, without its body.
+    pub request: Request<()>,
+    /// What is to come behind it.
+    pub content: Content,
+    /// What it says beside.
+    pub wishes: Wishes,
 }
 
-/// What a look at the head came to.
-pub(super) enum Step {
-    /// It is not complete.
-    More,
-    /// It is this long, and this is how its body ends.
-    Done(usize, Framing),
+/// What a request says of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wishes {
+    /// Whether another request may follow on the connection (RFC 9112 section 9.3).
+    pub keeps_alive: bool,
+    /// Whether the caller waits to be told to send the body (RFC 9110 section 10.1.1).
+    pub expects_continue: bool,
+    /// Whether it reads what stands behind an answer's body (RFC 9110 section 10.1.4).
+    pub takes_trailers: bool,
+}
+
+/// Takes the heads of requests off what one connection brings.
+#[derive(Debug)]
+pub struct Heads {
+    max_head: usize,
+    scan: Scan,
+    /// The `Authorization` of the request before. Most callers send the same again: it need not be checked and
+    /// kept a second time.
+    authorization: Option<HeaderValue>,
+}
+
+impl Heads {
+    /// Heads of up to `max_head` bytes.
+    pub fn new(max_head: usize) -> Self {
+        Self {
+            max_head,
+            scan: Scan::default(),
+            authorization: None,
+        }
+    }
+
+    /// Takes the next head off `input`, if it is whole.
+    ///
+    /// # Errors
+    /// Why it is refused, as soon as that shows. Nothing behind it can be read.
+    pub fn take(&mut self, input: &mut BytesMut) -> Result<Option<Head>, Reason> {
+        let Some(length) = self.scan.read(input, self.max_head)? else {
+            return Ok(None);
+        };
+        let text = match length == input.len() {
+            // Splitting would leave two halves that share a counter.
+            true => std::mem::take(input),
+            false => input.split_to(length),
+        };
+        let scan = std::mem::take(&mut self.scan);
+        scan.into_head(&text.freeze(), &mut self.authorization)
+            .map(Some)
+    }
 }
 
 /// How far a head was read. It is fed the head from its first byte again and again until it is
 /// complete, and looks at every byte once.
 #[derive(Debug, Default)]
-pub(super) struct Scan {
+struct Scan {
     /// Where the line that is not complete begins.
     line: usize,
     /// Up to where no line end was found.
     searched: usize,
     /// One empty line in front of a request is to be ignored (RFC 9112 section 2.2).
     blank: bool,
-    version: Option<Version>,
-    fields: u8,
+    request_line: Option<RequestLine>,
+    fields: Vec<(HeaderName, Place)>,
     hosts: u8,
     length: Option<u64>,
     chunked: bool,
+    options: Options,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Version {
-    Http10,
-    Http11,
+#[derive(Debug)]
+struct RequestLine {
+    method: Method,
+    target: Place,
+    version: Version,
+}
+
+/// What fields say of the connection.
+#[derive(Clone, Copy, Debug, Default)]
+struct Options {
+    close: bool,
+    keep_alive: bool,
+    expects_continue: bool,
+    takes_trailers: bool,
 }
 
 impl Scan {
-    /// Looks at `head`, which begins where the head begins and may go on behind it.
-    pub(super) fn read(&mut self, head: &[u8], max_head: usize) -> Result<Step, Reason> {
+    /// Looks at `head`, which begins where the head begins and may go on behind it. Its length, once it is whole.
+    fn read(&mut self, head: &[u8], max_head: usize) -> Result<Option<usize>, Reason> {
         self.first_byte(head)?;
         while let Some(at) = memchr(b'\n', head.get(self.searched..).unwrap_or_default()) {
             let end = self.searched + at;
             self.check_size(end + 1, max_head)?;
             let line = head.get(self.line..end).unwrap_or_default();
+            let ends = self.read_line(line)?;
             self.line = end + 1;
             self.searched = end + 1;
-            if self.read_line(line)? {
-                return Ok(Step::Done(end + 1, self.framing()?));
+            if ends {
+                return Ok(Some(end + 1));
             }
         }
         self.searched = head.len();
         self.check_size(head.len(), max_head)?;
-        Ok(Step::More)
+        Ok(None)
     }
 
     /// Another protocol shows at once, not when its first line feed comes.
@@ -83,7 +145,7 @@ impl Scan {
 
     /// The nearer of two limits decides, so that it does not matter how much came at once.
     fn check_size(&self, size: usize, max_head: usize) -> Result<(), Reason> {
-        let max_line = match self.version {
+        let max_line = match self.request_line {
             None => self.line + MAX_REQUEST_LINE,
             Some(_) => usize::MAX,
         };
@@ -100,14 +162,14 @@ impl Scan {
     fn read_line(&mut self, line: &[u8]) -> Result<bool, Reason> {
         let line = line.strip_suffix(b"\r").ok_or(Reason::AmbiguousFraming)?;
         check_controls(line)?;
-        match (self.version, line) {
+        match (&self.request_line, line) {
             (None, []) if self.blank => Err(Reason::AmbiguousFraming),
             (None, []) => {
                 self.blank = true;
                 Ok(false)
             }
             (None, line) => {
-                self.version = Some(request_line(line)?);
+                self.request_line = Some(request_line(line, self.line)?);
                 Ok(false)
             }
             (Some(_), []) => Ok(true),
@@ -116,24 +178,34 @@ impl Scan {
     }
 
     fn field(&mut self, line: &[u8]) -> Result<(), Reason> {
-        self.fields += 1;
-        if self.fields > MAX_FIELDS {
+        if self.fields.len() == MAX_FIELDS {
             return Err(Reason::HeadTooLarge);
         }
         let (name, value) = split_field(line)?;
-        match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => {
-                self.hosts += 1;
-                Ok(())
+        match name.as_str().len() {
+            2 if name == header::TE => self.options.takes_trailers |= lists(value, b"trailers"),
+            4 if name == header::HOST => self.hosts = self.hosts.saturating_add(1),
+            6 if name == header::EXPECT => {
+                self.options.expects_continue |= value.eq_ignore_ascii_case(b"100-continue");
             }
-            14 if name.eq_ignore_ascii_case(b"content-length") => self.content_length(value),
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.transfer_encoding(value),
-            _ => Ok(()),
+            10 if name == header::CONNECTION => {
+                self.options.close |= lists(value, b"close");
+                self.options.keep_alive |= lists(value, b"keep-alive");
+            }
+            14 if name == header::CONTENT_LENGTH => self.content_length(value)?,
+            17 if name == header::TRANSFER_ENCODING => self.transfer_encoding(value)?,
+            _ => {}
         }
+        if self.fields.is_empty() {
+            self.fields.reserve(USUAL_FIELDS);
+        }
+        self.fields
+            .push((name, Place::of(value, line).behind(self.line)));
+        Ok(())
     }
 
     fn content_length(&mut self, value: &[u8]) -> Result<(), Reason> {
-        let length = digits(trim(value)).ok_or(Reason::AmbiguousFraming)?;
+        let length = digits(value).ok_or(Reason::AmbiguousFraming)?;
         match self.length.replace(length) {
             None => Ok(()),
             Some(_) => Err(Reason::AmbiguousFraming),
@@ -142,22 +214,92 @@ impl Scan {
 
     fn transfer_encoding(&mut self, value: &[u8]) -> Result<(), Reason> {
         let again = std::mem::replace(&mut self.chunked, true);
-        if again || !trim(value).eq_ignore_ascii_case(b"chunked") {
+        if again || !value.eq_ignore_ascii_case(b"chunked") {
             return Err(Reason::AmbiguousFraming);
         }
         Ok(())
     }
 
     /// What only the whole head tells.
-    fn framing(&self) -> Result<Framing, Reason> {
-        match (self.version, self.hosts) {
-            (_, 1) | (Some(Version::Http10), 0) => {}
+    fn content(&self, version: Version) -> Result<Content, Reason> {
+        match (version, self.hosts) {
+            (_, 1) | (Version::HTTP_10, 0) => {}
             _ => return Err(Reason::AmbiguousHost),
         }
         match (self.chunked, self.length) {
-            (false, length) => Ok(Framing::Length(length.unwrap_or(0))),
-            (true, None) if self.version == Some(Version::Http11) => Ok(Framing::Chunked),
+            (false, length) => Ok(Content::Length(length.unwrap_or(0))),
+            (true, None) if version == Version::HTTP_11 => Ok(Content::chunked(Reader::OfRequest)),
             (true, _) => Err(Reason::AmbiguousFraming),
+        }
+    }
+
+    /// The head whose text this is.
+    fn into_head(
+        mut self,
+        text: &Bytes,
+        authorization: &mut Option<HeaderValue>,
+    ) -> Result<Head, Reason> {
+        let Some(line) = self.request_line.take() else {
+            return Err(Reason::AmbiguousFraming);
+        };
+        let content = self.content(line.version)?;
+        let wishes = self.options.wishes(line.version);
+        let uri = Uri::from_maybe_shared(text.slice(line.target.range()));
+        let mut request = Request::new(());
+        *request.method_mut() = line.method;
+        *request.uri_mut() = uri.map_err(|_| Reason::AmbiguousPath)?;
+        *request.version_mut() = line.version;
+        *request.headers_mut() = self.gather(text, authorization)?;
+        Ok(Head {
+            request,
+            content,
+            wishes,
+        })
+    }
+
+    fn gather(
+        self,
+        text: &Bytes,
+        authorization: &mut Option<HeaderValue>,
+    ) -> Result<HeaderMap, Reason> {
+        let mut headers = HeaderMap::with_capacity(self.fields.len());
+        for (name, place) in self.fields {
+            let range = place.range();
+            let value = match authorization {
+                Some(known)
+                    if name == header::AUTHORIZATION
+                        && text.get(range.clone()) == Some(known.as_bytes()) =>
+                {
+                    known.clone()
+                }
+                _ => {
+                    let value = HeaderValue::from_maybe_shared(text.slice(range));
+                    value.map_err(|_| Reason::AmbiguousHeader)?
+                }
+            };
+            if name == header::AUTHORIZATION {
+                keep(authorization, &value);
+            }
+            headers.append(name, value);
+        }
+        Ok(headers)
+    }
+}
+
+/// Keeps a copy of its own, for the value would keep the whole head.
+fn keep(authorization: &mut Option<HeaderValue>, value: &HeaderValue) {
+    if authorization.as_ref() != Some(value) {
+        *authorization = HeaderValue::from_bytes(value.as_bytes()).ok();
+    }
+}
+
+impl Options {
+    fn wishes(self, version: Version) -> Wishes {
+        let is_new = version == Version::HTTP_11;
+        Wishes {
+            keeps_alive: !self.close && (is_new || self.keep_alive),
+            expects_continue: is_new && self.expects_continue,
+            takes_trailers: self.takes_trailers,
         }
     }
 }
@@ -181,61 +323,30 @@ const fn is_control(byte: u8) -> bool {
     (byte < 0x20) | (byte == 0x7F)
 }
 
-/// `tchar` (RFC 9110 section 5.6.2).
-pub(super) fn is_token(byte: u8) -> bool {
-    TOKEN.get(usize::from(byte)).copied().unwrap_or(false)
-}
-
-static TOKEN: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        let character = byte as u8;
-        #[expect(clippy::indexing_slicing, reason = "256 entries, one for every byte")]
-        {
-            table[byte] = character.is_ascii_alphanumeric()
-                || matches!(
-                    character,
-                    b'!' | b'#'
-                        | b'$'
-                        | b'%'
-                        | b'&'
-                        | b'\''
-                        | b'*'
-                        | b'+'
-                        | b'-'
-                        | b'.'
-                        | b'^'
-                        | b'_'
-                        | b'`'
-                        | b'|'
-                        | b'~'
-                );
-        }
-        byte += 1;
-    }
-    table
-};
-
-/// `METHOD SP target SP HTTP/1.x`, with these two spaces and no other.
-fn request_line(line: &[u8]) -> Result<Version, Reason> {
+/// `METHOD SP target SP HTTP/1.x`, with these two spaces and no other. The line begins at `from`.
+fn request_line(line: &[u8], from: usize) -> Result<RequestLine, Reason> {
     let (rest, version) = if let Some(rest) = line.strip_suffix(b" HTTP/1.1") {
-        (rest, Version::Http11)
+        (rest, Version::HTTP_11)
     } else if let Some(rest) = line.strip_suffix(b" HTTP/1.0") {
-        (rest, Version::Http10)
+        (rest, Version::HTTP_10)
     } else {
         return Err(Reason::AmbiguousFraming);
     };
     let mut parts = rest.splitn(2, |byte| *byte == b' ');
     let method = parts.next().unwrap_or_default();
     let target = parts.next().unwrap_or_default();
-    if method.is_empty() || target.is_empty() || !method.iter().all(|byte| is_token(*byte)) {
+    if target.is_empty() || !method.iter().all(|byte| is_token(*byte)) {
         return Err(Reason::AmbiguousFraming);
     }
-    check_target(target).map(|()| version)
+    check_target(target)?;
+    Ok(RequestLine {
+        method: Method::from_bytes(method).map_err(|_| Reason::AmbiguousFraming)?,
+        target: Place::of(target, line).behind(from),
+        version,
+    })
 }
 
-/// Refuses what hyper would refuse without a reason, and the fragment, which it would silently drop.
+/// Refuses what no target may hold, and the fragment, which whoever parses it would silently drop.
 /// Of a target that is no path, the characters do not tell; it is rare, so it is parsed twice.
 fn check_target(target: &[u8]) -> Result<(), Reason> {
     check_characters(target)?;
@@ -265,23 +376,16 @@ fn check_characters(target: &[u8]) -> Result<(), Reason> {
 
 /// Name and value. A line that goes on from the one before (obs-fold) and a space in front of the
 /// colon are read in two ways by two servers (RFC 9112 sections 5.1 and 5.2).
-fn split_field(line: &[u8]) -> Result<(&[u8], &[u8]), Reason> {
+fn split_field(line: &[u8]) -> Result<(HeaderName, &[u8]), Reason> {
     let colon = memchr(b':', line).unwrap_or(line.len());
     let (name, value) = line.split_at(colon);
-    match (name.first(), name.last()) {
-        (Some(b' ' | b'\t'), _) | (_, Some(b' ' | b'\t')) => return Err(Reason::AmbiguousFraming),
-        (None, _) => return Err(Reason::AmbiguousHeader),
-        _ => {}
+    if let (Some(b' ' | b'\t'), _) | (_, Some(b' ' | b'\t')) = (name.first(), name.last()) {
+        return Err(Reason::AmbiguousFraming);
     }
-    match value.strip_prefix(b":") {
-        Some(value) if name.iter().all(|byte| is_token(*byte)) => Ok((name, value)),
-        _ => Err(Reason::AmbiguousHeader),
-    }
-}
-
-/// Optional whitespace (RFC 9110 section 5.6.3) is space and tab; other controls were refused.
-fn trim(value: &[u8]) -> &[u8] {
-    value.trim_ascii()
+    let value = value.strip_prefix(b":").ok_or(Reason::AmbiguousHeader)?;
+    let name = HeaderName::from_bytes(name).map_err(|_| Reason::AmbiguousHeader)?;
+    // Optional whitespace (RFC 9110 section 5.6.3) is space and tab; other controls were refused.
+    Ok((name, value.trim_ascii()))
 }
 
 /// Digits alone, and no more of them than surely fit 64 bits.
@@ -299,11 +403,24 @@ fn digits(value: &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
 
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Framing {
+        Length(u64),
+        Chunked,
+    }
+
+    /// How long a head is, and how its body is framed.
     fn read(head: &str) -> Result<Option<(usize, Framing)>, Reason> {
-        match Scan::default().read(head.as_bytes(), 32 * 1024)? {
-            Step::More => Ok(None),
-            Step::Done(length, framing) => Ok(Some((length, framing))),
-        }
+        let mut input = BytesMut::from(head);
+        let taken = Heads::new(32 * 1024).take(&mut input)?;
+        Ok(taken.map(|taken| {
+            let framing = match taken.content {
+                Content::Length(length) => Framing::Length(length),
+                Content::Chunked(_) => Framing::Chunked,
+                Content::UntilClose { .. } => panic!("a request does not end with its connection"),
+            };
+            (head.len() - input.len(), framing)
+        }))
     }
 
     #[test]
@@ -566,7 +683,7 @@ mod tests {
     }
 
     #[test]
-    fn more_fields_than_hyper_takes_are_too_many() {
+    fn more_than_a_hundred_fields_are_too_many() {
         let head = |fields: usize| {
             format!(
                 "GET / HTTP/1.1\r\nhost: a\r\n{}\r\n",

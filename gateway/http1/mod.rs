@@ -1,0 +1,109 @@
+//! What HTTP/1.1 is made of on both sides of the gateway (RFC 9112): what was read and not yet taken, where a
+//! body ends, and how a message goes out.
+
+mod chunked;
+mod content;
+mod input;
+mod sending;
+
+use std::fmt;
+use std::ops::Range;
+
+use http::{HeaderName, HeaderValue};
+
+pub use chunked::{Chunked, Reader};
+pub use content::{Content, Piece};
+pub use input::{Input, Scratch};
+pub use sending::{Coding, Sending, Unsent};
+
+/// What came is no HTTP/1.1, or can be read in two ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed(pub &'static str);
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+/// Where something stands in a head, which is shorter than 4 GiB.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Place {
+    from: u32,
+    length: u32,
+}
+
+impl Place {
+    /// Where `part` of `whole` stands in it.
+    pub fn of(part: &[u8], whole: &[u8]) -> Self {
+        let from = part.as_ptr().addr().saturating_sub(whole.as_ptr().addr());
+        Self {
+            from: from as u32,
+            length: part.len() as u32,
+        }
+    }
+
+    /// The same, where the whole stands `from` bytes behind the beginning.
+    pub fn behind(self, from: usize) -> Self {
+        Self {
+            from: self.from + from as u32,
+            length: self.length,
+        }
+    }
+
+    /// From where to where.
+    pub fn range(self) -> Range<usize> {
+        let from = self.from as usize;
+        from..from + self.length as usize
+    }
+}
+
+/// `tchar` (RFC 9110 section 5.6.2).
+pub fn is_token(byte: u8) -> bool {
+    TOKEN.get(usize::from(byte)).copied().unwrap_or(false)
+}
+
+/// Writes a field.
+pub fn write_field(name: &HeaderName, value: &HeaderValue, out: &mut Vec<u8>) {
+    out.extend_from_slice(name.as_str().as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Whether a comma-separated field names an option.
+pub fn lists(value: &[u8], option: &[u8]) -> bool {
+    let mut options = value.split(|byte| *byte == b',');
+    options.any(|one| one.trim_ascii().eq_ignore_ascii_case(option))
+}
+
+static TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let character = byte as u8;
+        #[expect(clippy::indexing_slicing, reason = "256 entries, one for every byte")]
+        {
+            table[byte] = character.is_ascii_alphanumeric()
+                || matches!(
+                    character,
+                    b'!' | b'#'
+                        | b'$'
+                        | b'%'
+                        | b'&'
+                        | b'\''
+                        | b'*'
+                        | b'+'
+                        | b'-'
+                        | b'.'
+                        | b'^'
+                        | b'_'
+                        | b'`'
+                        | b'|'
+                        | b'~'
+                );
+        }
+        byte += 1;
+    }
+    table
+};

@@ -1,0 +1,184 @@
+//! Answers: their head is written, and says how the body is framed (RFC 9112 sections 4 and 6.3).
+
+use std::cell::RefCell;
+use std::io::Write as _;
+use std::time::{Duration, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Response, StatusCode, Version};
+use http_body::Body;
+use httpdate::HttpDate;
+
+use super::head::{Head, Wishes};
+use crate::canonical::is_length;
+use crate::http1::{Coding, Sending, write_field};
+
+/// Room for a head, in bytes, and for a body that is as small as most.
+const USUAL_HEAD: usize = 1024;
+const MOST_RESERVED: u64 = 16 * 1024;
+
+/// What of a request an answer depends on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    is_head: bool,
+    is_old: bool,
+    wishes: Wishes,
+}
+
+impl Asked {
+    pub(super) fn of(head: &Head) -> Self {
+        Self {
+            is_head: head.request.method() == Method::HEAD,
+            is_old: head.request.version() == Version::HTTP_10,
+            wishes: head.wishes,
+        }
+    }
+
+    /// Of a head that was refused.
+    pub(super) fn unread() -> Self {
+        Self {
+            is_head: false,
+            is_old: false,
+            wishes: Wishes {
+                keeps_alive: false,
+                expects_continue: false,
+                takes_trailers: false,
+            },
+        }
+    }
+
+    /// Whether the caller wants to go on with the connection.
+    pub(super) fn keeps_alive(self) -> bool {
+        self.wishes.keeps_alive
+    }
+
+    /// RFC 9110 section 6.4.1.
+    fn may_have_body(self, status: StatusCode) -> bool {
+        let bodiless = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        !self.is_head && !bodiless && !status.is_informational()
+    }
+
+    /// How the body of the answer is framed; `said` is the length that its head says.
+    fn coding<B: Body>(self, status: StatusCode, said: Option<u64>, body: &B) -> Coding {
+        if !self.may_have_body(status) {
+            return Coding::Done;
+        }
+        match said.or_else(|| body.size_hint().exact()) {
+            Some(0) => Coding::Done,
+            Some(length) => Coding::Length(length),
+            None if self.is_old => Coding::UntilClose,
+            None => Coding::Chunked,
+        }
+    }
+}
+
+/// The length that a head says.
+fn said_length(headers: &HeaderMap) -> Option<u64> {
+    let length = headers.get(header::CONTENT_LENGTH)?.to_str().ok()?;
+    is_length(length.as_bytes())
+        .then(|| length.parse().ok())
+        .flatten()
+}
+
+/// An answer that is to be sent.
+pub(super) struct Answer<B> {
+    pub(super) sending: Sending<B>,
+    /// Whether another request may follow, which the head of the answer has said.
+    pub(super) keeps_alive: bool,
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Answer<B> {
+    pub(super) fn new(
+        asked: Asked,
+        response: Response<B>,
+        keeps_alive: bool,
+        date: &HeaderValue,
+    ) -> Self {
+        let (parts, body) = response.into_parts();
+        let (status, headers) = (parts.status, parts.headers);
+        let said = said_length(&headers);
+        let coding = asked.coding(status, said, &body);
+        let keeps_alive = keeps_alive && coding != Coding::UntilClose;
+        let of_body = body.size_hint().exact().unwrap_or(0).min(MOST_RESERVED);
+        let mut out = Vec::with_capacity(USUAL_HEAD + of_body as usize);
+        status_line(status, &mut out);
+        fields(&headers, said.is_some(), date, &mut out);
+        if said.is_none() {
+            frame(coding, asked.may_have_body(status), &mut out);
+        }
+        match keeps_alive {
+            false => out.extend_from_slice(b"connection: close\r\n"),
+            true if asked.is_old => out.extend_from_slice(b"connection: keep-alive\r\n"),
+            true => {}
+        }
+        out.extend_from_slice(b"\r\n");
+        let announced = match coding == Coding::Chunked && asked.wishes.takes_trailers {
+            true => headers.get_all(header::TRAILER).iter().cloned().collect(),
+            false => Vec::new(),
+        };
+        Self {
+            sending: Sending::new(out, body, coding, announced).once(),
+            keeps_alive,
+        }
+    }
+}
+
+fn status_line(status: StatusCode, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// All but those that say how the message is framed, which the connection says itself, except for a length that
+/// is one.
+fn fields(headers: &HeaderMap, has_length: bool, date: &HeaderValue, out: &mut Vec<u8>) {
+    let mut is_dated = false;
+    for (name, value) in headers {
+        is_dated |= *name == header::DATE;
+        let frames = *name == header::CONNECTION
+            || *name == header::TRANSFER_ENCODING
+            || (*name == header::CONTENT_LENGTH && !has_length);
+        if !frames {
+            write_field(name, value, out);
+        }
+    }
+    if !is_dated {
+        write_field(&header::DATE, date, out);
+    }
+}
+
+/// The framing of an answer whose head does not say it yet.
+fn frame(coding: Coding, may_have_body: bool, out: &mut Vec<u8>) {
+    match coding {
+        Coding::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        Coding::Done if may_have_body => out.extend_from_slice(b"content-length: 0\r\n"),
+        Coding::Length(length) => {
+            // Writing to memory cannot fail.
+            let _ = write!(out, "content-length: {length}\r\n");
+        }
+        Coding::Done | Coding::UntilClose => {}
+    }
+}
+
+/// The `Date` field (RFC 9110 section 6.6.1), made once a second.
+#[derive(Default)]
+pub(in crate::server) struct Dates(RefCell<Option<(u64, HeaderValue)>>);
+
+impl Dates {
+    /// The date at `now`, counted from the Unix epoch.
+    pub(in crate::server) fn at(&self, now: Duration) -> HeaderValue {
+        let mut made = self.0.borrow_mut();
+        if let Some((second, date)) = made.as_ref()
+            && *second == now.as_secs()
+        {
+            return date.clone();
+        }
+        let text = HttpDate::from(UNIX_EPOCH + now).to_string();
+        let date = HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""));
+        *made = Some((now.as_secs(), date.clone()));
+        date
+    }
+}

@@ -1,0 +1,301 @@
+//! A connection, and the requests on it, one after the other.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::ops::ControlFlow;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use http::{Request, Response};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::answer::{Answer, Asked};
+use super::body::RequestBody;
+use super::head::{Head, Heads};
+use crate::body::{CallerBody, LONGEST_UNWANTED, MOST_UNWANTED, Source as _};
+use crate::clock::within;
+use crate::denial::Reason;
+use crate::http1::{Content, Input, Malformed, Piece};
+use crate::server::connection::Served;
+use crate::server::stall::{Movement, WatchedBody};
+
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// The most that is read, in bytes, on a connection that was closed on our side.
+const MOST_LINGERED: usize = 1024 * 1024;
+
+/// A connection on which a caller speaks HTTP/1.
+pub(in crate::server) struct Line<IO> {
+    open: RefCell<Open<IO>>,
+    movement: Rc<Movement>,
+    /// No request is waited for any more.
+    ends: Cell<bool>,
+}
+
+struct Open<IO> {
+    io: IO,
+    input: Input,
+    heads: Heads,
+    /// What is left to be written of the interim answer that asks for the body, until that is sent.
+    asks: Option<&'static [u8]>,
+}
+
+/// The body of a request that its answer was sent before.
+type Unread<IO> = Option<Rc<RequestBody<IO>>>;
+
+impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
+    /// A connection that is open.
+    pub(in crate::server) fn new(io: IO, served: &Served) -> Rc<Self> {
+        Rc::new(Self {
+            open: RefCell::new(Open {
+                io,
+                input: Input::new(served.scratch()),
+                heads: Heads::new(served.max_head()),
+                asks: None,
+            }),
+            movement: Rc::clone(served.movement()),
+            ends: Cell::new(false),
+        })
+    }
+
+    /// What has begun is answered, and nothing behind it. Shows when the connection is polled again.
+    pub(in crate::server) fn wind_up(&self) {
+        self.ends.set(true);
+    }
+
+    /// Answers requests, until no other can follow or the caller leaves.
+    pub(in crate::server) async fn serve(self: Rc<Self>, served: Rc<Served>) {
+        while let Some(head) = poll_fn(|cx| self.poll_head(cx)).await {
+            // Boxed: what a request needs is given back when it is over, and a connection that waits holds little.
+            let answered = match head {
+                Ok(head) => Box::pin(self.answer(&served, head)).await,
+                Err(reason) => Box::pin(self.refuse(&served, reason)).await,
+            };
+            if answered.is_break() {
+                return;
+            }
+            self.open.borrow_mut().input.rest();
+        }
+        let _ = within(LONGEST_UNWANTED, poll_fn(|cx| self.poll_shutdown(cx))).await;
+    }
+
+    /// The next head, or why it is refused. None when no request follows.
+    fn poll_head(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Head, Reason>>> {
+        loop {
+            let mut open = self.open.borrow_mut();
+            let Open { input, heads, .. } = &mut *open;
+            if let Some(taken) = heads.take(input.bytes()).transpose() {
+                self.movement.head_ended();
+                return Poll::Ready(Some(taken));
+            }
+            drop(open);
+            match self.poll_read(cx) {
+                Poll::Ready(Ok(1..)) => {}
+                // A head that was cut off is forgotten.
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(None),
+                Poll::Pending => {
+                    let has_begun = !self.open.borrow().input.is_empty();
+                    self.movement.head_begun(has_begun);
+                    return match self.ends.get() && !has_begun {
+                        true => Poll::Ready(None),
+                        false => Poll::Pending,
+                    };
+                }
+            }
+        }
+    }
+
+    async fn answer(self: &Rc<Self>, served: &Rc<Served>, head: Head) -> ControlFlow<()> {
+        let asked = Asked::of(&head);
+        let Head {
+            request,
+            content,
+            wishes,
+        } = head;
+        let body = match self.is_done(&content) {
+            true => None,
+            false => Some(RequestBody::new(Rc::clone(self), content)),
+        };
+        if wishes.expects_continue && body.is_some() {
+            self.open.borrow_mut().asks = Some(CONTINUE);
+        }
+        let request = request.map(|()| match &body {
+            None => CallerBody::nothing(),
+            Some(body) => CallerBody::http1(Rc::clone(body) as Rc<_>),
+        });
+        let mut answering = pin!(served.answer(None, request));
+        let answered = poll_fn(|cx| match answering.as_mut().poll(cx) {
+            Poll::Ready(response) => Poll::Ready(Some(response)),
+            Poll::Pending => self.poll_left(&body, cx).map(|()| None),
+        });
+        match answered.await {
+            None => ControlFlow::Break(()),
+            Some(response) => self.send(served, asked, response, body).await,
+        }
+    }
+
+    /// Answers a head that can be read in two ways, so that nothing behind it can be read at all.
+    async fn refuse(&self, served: &Rc<Served>, reason: Reason) -> ControlFlow<()> {
+        let request = Request::new(CallerBody::nothing());
+        let response = served.answer(Some(reason), request).await;
+        if self
+            .write(served, Asked::unread(), response, false, &None)
+            .await
+            .is_some()
+        {
+            self.linger().await;
+        }
+        ControlFlow::Break(())
+    }
+
+    /// Sends the answer, and reads what of the request is still to come.
+    async fn send(
+        &self,
+        served: &Rc<Served>,
+        asked: Asked,
+        response: Response<WatchedBody>,
+        body: Unread<IO>,
+    ) -> ControlFlow<()> {
+        // Who was not told to send the body may or may not do so now.
+        let untold = match self.open.borrow_mut().asks.take() {
+            Some(left) if left.len() == CONTINUE.len() => true,
+            Some([_, ..]) => return ControlFlow::Break(()),
+            Some([]) | None => false,
+        };
+        let readable = |body: &Rc<RequestBody<IO>>| body.ends_within(MOST_UNWANTED as u64);
+        let keeps_alive = asked.keeps_alive()
+            && !self.ends.get()
+            && !served.is_draining()
+            && !untold
+            && body.as_ref().is_none_or(readable);
+        let sent = self
+            .write(served, asked, response, keeps_alive, &body)
+            .await;
+        let Some(keeps_alive) = sent else {
+            return ControlFlow::Break(());
+        };
+        let is_read = match &body {
+            None => true,
+            Some(body) => body.is_end_stream() || (keeps_alive && self.read_rest(body).await),
+        };
+        match (keeps_alive, is_read) {
+            (true, true) => return ControlFlow::Continue(()),
+            (false, true) => {
+                let _ = within(LONGEST_UNWANTED, poll_fn(|cx| self.poll_shutdown(cx))).await;
+            }
+            (_, false) => self.linger().await,
+        }
+        ControlFlow::Break(())
+    }
+
+    /// Writes the answer. Whether another request may follow, or none when the answer cannot be whole.
+    async fn write(
+        &self,
+        served: &Rc<Served>,
+        asked: Asked,
+        response: Response<WatchedBody>,
+        keeps_alive: bool,
+        body: &Unread<IO>,
+    ) -> Option<bool> {
+        let mut answer = Answer::new(asked, response, keeps_alive, &served.date());
+        let sent = poll_fn(|cx| {
+            let sent = answer.sending.poll(&mut self.open.borrow_mut().io, cx);
+            match sent {
+                Poll::Ready(sent) => Poll::Ready(sent.is_ok()),
+                Poll::Pending => self.poll_left(body, cx).map(|()| false),
+            }
+        });
+        sent.await.then_some(answer.keeps_alive)
+    }
+
+    /// Ready when the caller has closed its side behind a request that is whole, so that nobody waits for the
+    /// answer. A request that follows is read already, but no more than one piece of it.
+    fn poll_left(&self, body: &Unread<IO>, cx: &mut Context<'_>) -> Poll<()> {
+        let is_whole = body.as_ref().is_none_or(|body| body.is_end_stream());
+        if !is_whole || !self.open.borrow().input.is_empty() {
+            return Poll::Pending;
+        }
+        match ready!(self.poll_read(cx)) {
+            Ok(1..) => Poll::Pending,
+            Ok(0) | Err(_) => Poll::Ready(()),
+        }
+    }
+
+    /// Reads what is left of a body that nobody wants. Whether that was all of it.
+    async fn read_rest(&self, body: &Rc<RequestBody<IO>>) -> bool {
+        let mut read = 0;
+        let reading = async {
+            while let Some(frame) = poll_fn(|cx| body.poll_frame(cx)).await {
+                let Ok(frame) = frame else { return false };
+                read += frame.data_ref().map_or(0, bytes::Bytes::len);
+                if read > MOST_UNWANTED {
+                    return false;
+                }
+            }
+            true
+        };
+        within(LONGEST_UNWANTED, reading).await.unwrap_or(false)
+    }
+
+    /// Closes our side, and reads on a little: what comes on a closed connection is answered by a reset, which
+    /// may overtake the answer on its way.
+    async fn linger(&self) {
+        let mut read = 0;
+        let lingering = poll_fn(|cx| {
+            ready!(self.poll_shutdown(cx));
+            while read < MOST_LINGERED {
+                match ready!(self.poll_read(cx)) {
+                    Ok(0) | Err(_) => break,
+                    Ok(more) => read += more,
+                }
+                self.open.borrow_mut().input.bytes().clear();
+            }
+            Poll::Ready(())
+        });
+        let _ = within(LONGEST_UNWANTED, lingering).await;
+    }
+
+    fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut open = self.open.borrow_mut();
+        // Whether it closes well or not, it is over.
+        Pin::new(&mut open.io).poll_shutdown(cx).map(|_| ())
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Line<IO> {
+    /// Reads once.
+    pub(super) fn poll_read(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let Open { io, input, .. } = &mut *self.open.borrow_mut();
+        input.poll_read(io, cx)
+    }
+
+    /// Takes the next piece of a body.
+    pub(super) fn take(&self, content: &mut Content) -> Result<Piece, Malformed> {
+        content.take(self.open.borrow_mut().input.bytes())
+    }
+
+    /// Whether nothing of a body is left.
+    pub(super) fn is_done(&self, content: &Content) -> bool {
+        content.is_done(&self.open.borrow().input)
+    }
+
+    /// Asks the caller for the body, if it waits for that.
+    pub(super) fn poll_continue(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Open { io, asks, .. } = &mut *self.open.borrow_mut();
+        while let Some(left) = asks {
+            if left.is_empty() {
+                ready!(Pin::new(&mut *io).poll_flush(cx))?;
+                *asks = None;
+                break;
+            }
+            let written = ready!(Pin::new(&mut *io).poll_write(cx, left))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            *left = left.get(written..).unwrap_or_default();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
