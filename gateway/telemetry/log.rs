@@ -4,12 +4,12 @@
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::decision::DecisionLog;
 use super::format;
-use super::metrics::Metrics;
+use super::metrics::{Counted, Metrics};
 use super::record::Record;
 
 /// How records are written.
@@ -44,10 +44,11 @@ const PERIOD: Duration = Duration::from_millis(20);
 /// How long the last records may take to be written when the gateway ends.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
-/// A worker's queue.
+/// A worker's queue, or its own counts where records are not written.
 #[derive(Debug)]
 pub struct Sink {
     queue: Mutex<Vec<Record>>,
+    counted: Mutex<Counted>,
     lost: AtomicU64,
     is_written: bool,
 }
@@ -57,6 +58,7 @@ impl Sink {
     pub fn new(is_written: bool) -> Self {
         Self {
             queue: Mutex::default(),
+            counted: Mutex::default(),
             lost: AtomicU64::new(0),
             is_written,
         }
@@ -68,13 +70,21 @@ impl Sink {
     }
 
     /// Hands a record over.
-    pub fn push(&self, record: Record) {
+    pub fn push(&self, record: Box<Record>) {
+        if !self.is_written {
+            self.counted().count(&record);
+            return;
+        }
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         if queue.len() < LONGEST_QUEUE {
-            queue.push(record);
+            queue.push(*record);
         } else {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    fn counted(&self) -> MutexGuard<'_, Counted> {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn drain(&self, into: &mut Vec<Record>) -> u64 {
@@ -152,6 +162,9 @@ impl Writer {
         let mut lost = 0;
         for sink in &self.sinks {
             lost += sink.drain(&mut records);
+            if !sink.is_written {
+                self.metrics.add(std::mem::take(&mut *sink.counted()));
+            }
         }
         if records.is_empty() && lost == 0 {
             return;

@@ -1,9 +1,9 @@
-//! Counters, in Prometheus' text form. They are counted where records are written, so that a request
-//! pays nothing for them. Labels are bounded: routes and reasons are, and nothing else is a label.
+//! Counters, in Prometheus' text form. Records that are written are counted where they are written, so that a
+//! request pays nothing for it; others by their worker, which then need not hand them over. Labels are bounded: routes and reasons are, and nothing else is a label.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::record::{Disagreement, Record, UNOPENED};
 use super::sightings::Sightings;
@@ -13,8 +13,11 @@ use crate::policy::{Rehearsed, RuleId};
 #[derive(Debug, Default)]
 pub struct Metrics(Mutex<Counted>);
 
+/// Counts, of a worker or of all.
 #[derive(Debug, Default)]
-struct Counted {
+pub(super) struct Counted {
+    /// What was counted last and is not yet among the others.
+    latest: Option<(Labels, u64)>,
     decisions: BTreeMap<Labels, u64>,
     report_only: BTreeMap<Labels, u64>,
     candidate: BTreeMap<Disagreed, u64>,
@@ -61,62 +64,120 @@ impl Disagreed {
     }
 }
 
+impl Counted {
+    /// Counts a record.
+    pub(super) fn count(&mut self, record: &Record) {
+        self.decision(record);
+        if let Some(rehearsed) = &record.rehearsed {
+            let (decision, reason, rule) = match rehearsed {
+                Rehearsed::Denial(reason, rule) => ("deny", reason.code(), *rule),
+                Rehearsed::Allow(rule) => ("allow", "", Some(*rule)),
+            };
+            let labels = Labels {
+                route: record.route.clone(),
+                decision,
+                reason,
+                rule,
+            };
+            *self.report_only.entry(labels).or_default() += 1;
+        }
+        if let Some(other) = &record.candidate {
+            let labels = Disagreed::of(record, other);
+            *self.candidate.entry(labels).or_default() += 1;
+        }
+        self.candidate_undecided += u64::from(record.candidate_undecided);
+        for key in record.keys() {
+            *self.stripped.entry(key).or_default() += 1;
+        }
+        self.sas.count(record);
+        for (outcome, count) in [
+            ("sealed", record.caught.sealed),
+            ("withheld", record.caught.withheld),
+        ] {
+            if count > 0 {
+                let labels = (record.route.clone(), outcome);
+                *self.sealed.entry(labels).or_default() += u64::from(count);
+            }
+        }
+        if record.followed.is_some() || record.path.as_ref() == UNOPENED {
+            let labels = (record.route.clone(), record.outcome.reason());
+            *self.followed.entry(labels).or_default() += 1;
+        }
+    }
+
+    /// Most requests end as the one before.
+    fn decision(&mut self, record: &Record) {
+        if let Some((labels, count)) = &mut self.latest
+            && labels.are_of(record)
+        {
+            *count += 1;
+            return;
+        }
+        self.settle();
+        let labels = Labels {
+            route: record.route.clone(),
+            decision: record.outcome.decision(),
+            reason: record.outcome.reason(),
+            rule: None,
+        };
+        self.latest = Some((labels, 1));
+    }
+
+    fn settle(&mut self) {
+        if let Some((labels, count)) = self.latest.take() {
+            *self.decisions.entry(labels).or_default() += count;
+        }
+    }
+
+    /// Adds what another has counted.
+    fn add(&mut self, mut other: Self) {
+        self.settle();
+        other.settle();
+        merge(&mut self.decisions, other.decisions);
+        merge(&mut self.report_only, other.report_only);
+        merge(&mut self.candidate, other.candidate);
+        self.candidate_undecided += other.candidate_undecided;
+        merge(&mut self.stripped, other.stripped);
+        self.sas.add(other.sas);
+        merge(&mut self.sealed, other.sealed);
+        merge(&mut self.followed, other.followed);
+        self.lost += other.lost;
+        self.decisions_lost += other.decisions_lost;
+    }
+}
+
+/// Adds counts to counts.
+pub(super) fn merge<K: Ord>(into: &mut BTreeMap<K, u64>, from: BTreeMap<K, u64>) {
+    for (labels, count) in from {
+        *into.entry(labels).or_default() += count;
+    }
+}
+
 impl Metrics {
+    /// Adds what was counted elsewhere.
+    pub(super) fn add(&self, counted: Counted) {
+        self.counted().add(counted);
+    }
+
     /// Counts records, and how many were lost because the queue was full or the decision log could not
     /// be written.
     pub(super) fn count(&self, records: &[Record], lost: u64, decisions_lost: u64) {
-        let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counted = self.counted();
         counted.lost += lost;
         counted.decisions_lost += decisions_lost;
         for record in records {
-            let labels = Labels {
-                route: record.route.clone(),
-                decision: record.outcome.decision(),
-                reason: record.outcome.reason(),
-                rule: None,
-            };
-            *counted.decisions.entry(labels).or_default() += 1;
-            if let Some(rehearsed) = &record.rehearsed {
-                let (decision, reason, rule) = match rehearsed {
-                    Rehearsed::Denial(reason, rule) => ("deny", reason.code(), *rule),
-                    Rehearsed::Allow(rule) => ("allow", "", Some(*rule)),
-                };
-                let labels = Labels {
-                    route: record.route.clone(),
-                    decision,
-                    reason,
-                    rule,
-                };
-                *counted.report_only.entry(labels).or_default() += 1;
-            }
-            if let Some(other) = &record.candidate {
-                let labels = Disagreed::of(record, other);
-                *counted.candidate.entry(labels).or_default() += 1;
-            }
-            counted.candidate_undecided += u64::from(record.candidate_undecided);
-            for key in record.keys() {
-                *counted.stripped.entry(key).or_default() += 1;
-            }
-            counted.sas.count(record);
-            for (outcome, count) in [
-                ("sealed", record.caught.sealed),
-                ("withheld", record.caught.withheld),
-            ] {
-                if count > 0 {
-                    let labels = (record.route.clone(), outcome);
-                    *counted.sealed.entry(labels).or_default() += u64::from(count);
-                }
-            }
-            if record.followed.is_some() || record.path.as_ref() == UNOPENED {
-                let labels = (record.route.clone(), record.outcome.reason());
-                *counted.followed.entry(labels).or_default() += 1;
-            }
+            counted.count(record);
         }
+        counted.settle();
+    }
+
+    fn counted(&self) -> MutexGuard<'_, Counted> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Everything, as `/metrics` answers it.
     pub fn text(&self) -> String {
-        let counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let counted = self.counted();
         let mut text = String::from(
             "# HELP portcullis_decisions_total Requests by route, decision and reason.\n\
              # TYPE portcullis_decisions_total counter\n",
@@ -214,6 +275,13 @@ fn rule_label(rule: Option<RuleId>) -> String {
 }
 
 impl Labels {
+    /// Whether they are those of a record's decision.
+    fn are_of(&self, record: &Record) -> bool {
+        self.route == record.route
+            && self.decision == record.outcome.decision()
+            && self.reason == record.outcome.reason()
+    }
+
     fn text(&self) -> String {
         // Route names are words of letters, digits, dots and hyphens: nothing to escape.
         let route = self.route.as_deref().unwrap_or("none");

@@ -77,7 +77,7 @@ impl Ride {
         if let Some(mut record) = self.record.take() {
             let elapsed = self.clock.instant();
             record.duration = elapsed.saturating_duration_since(record.arrived.instant);
-            self.sink.push(*record);
+            self.sink.push(record);
         }
     }
 }

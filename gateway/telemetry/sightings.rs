@@ -8,6 +8,8 @@ use super::record::Record;
 
 /// So many user agents have a label of their own; callers choose these names, and could choose any number.
 const MOST_AGENTS: usize = 64;
+/// The label of who names none.
+const NO_AGENT: &str = "none";
 /// The longest name of a user agent in a label.
 const LONGEST_AGENT: usize = 40;
 
@@ -49,11 +51,26 @@ impl Sightings {
         }
     }
 
+    /// Adds what another has counted.
+    pub(super) fn add(&mut self, other: Self) {
+        for (mut labels, count) in other.counts {
+            // There may be too many agents by now, though there were not there.
+            if &*labels.agent != NO_AGENT {
+                labels.agent = self.label(&labels.agent);
+            }
+            *self.counts.entry(labels).or_default() += count;
+        }
+    }
+
     /// The label of a user agent: its product, as long as there are not too many.
     fn agent(&mut self, agent: Option<&str>) -> Box<str> {
-        let Some(product) = agent.map(product) else {
-            return "none".into();
-        };
+        match agent.map(product) {
+            None => NO_AGENT.into(),
+            Some(product) => self.label(product),
+        }
+    }
+
+    fn label(&mut self, product: &str) -> Box<str> {
         if !self.agents.contains(product) {
             if self.agents.len() >= MOST_AGENTS {
                 return "other".into();
@@ -103,6 +120,35 @@ fn product(agent: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn agents_stay_bounded_when_counts_are_added() {
+        let labels = |agent: &str| Labels {
+            route: None,
+            app: None,
+            is_known: false,
+            agent: agent.into(),
+            key: "sig",
+            refused: false,
+        };
+        let mut all = Sightings::default();
+        for at in 0..MOST_AGENTS {
+            all.agent(Some(&format!("agent-{at}")));
+        }
+        for _ in 0..2 {
+            let mut one = Sightings::default();
+            for agent in ["agent-1", "late", NO_AGENT] {
+                one.counts.insert(labels(agent), 3);
+            }
+            all.add(one);
+        }
+        let counts: Vec<_> = all
+            .counts
+            .iter()
+            .map(|(one, count)| (&*one.agent, *count))
+            .collect();
+        assert_eq!(counts, [("agent-1", 6), (NO_AGENT, 6), ("other", 6)]);
+    }
 
     #[test]
     fn agents_are_named_by_their_product_and_bounded_in_number() {

@@ -250,12 +250,22 @@ fn a_log_that_is_off_says_nothing_and_counts_all_the_same() {
     let (_raw, mut scene) = open(fine());
     scene.more = "telemetry: { requestLog: off }".to_owned();
     let stage = scene.start();
-    stage.call("GET", "/a").portal().send();
-    let counted =
-        "portcullis_decisions_total{route=\"all\",decision=\"allow\",reason=\"rule\"} 1\n";
-    stage.until("the count", |stage| {
-        stage.admin("/metrics").contains(counted)
-    });
+    let wanted = BTreeMap::from([("rule".to_owned(), 3), ("token-missing".to_owned(), 1)]);
+    for round in 1..=2 {
+        stage.call("GET", "/a").portal().send();
+        stage.call("GET", "/a").send();
+        stage.call("GET", "/a?sig=planted").portal().send();
+        stage.call("GET", "/a").portal().send();
+        let wanted: BTreeMap<_, _> = wanted
+            .iter()
+            .map(|(key, n)| (key.clone(), n * round))
+            .collect();
+        stage.until("the counts", |stage| counts(stage) == wanted);
+        let stripped = format!("portcullis_keys_stripped_total{{key=\"sig\"}} {round}\n");
+        stage.until("the key", |stage| {
+            stage.admin("/metrics").contains(&stripped)
+        });
+    }
     assert_eq!(stage.log.lines(), Vec::<String>::new());
 }
 
