@@ -232,7 +232,7 @@ fn nominated(headers: &HeaderMap) -> Option<Vec<HeaderName>> {
 /// Removes all fields whose name is unwanted. A `HeaderMap` cannot be changed while it is read, so
 /// names are gathered a batch at a time, in place.
 fn remove_where(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
-    const BATCH: usize = 16;
+    const BATCH: usize = 4;
     loop {
         let mut batch = [const { None::<HeaderName> }; BATCH];
         let names = headers.keys().filter(|name| unwanted(name));

@@ -62,7 +62,7 @@ impl Input {
                 ready!(pin!(io.read_buf(&mut self.bytes)).poll(cx))?
             }
             false => {
-                let mut scratch = self.scratch.0.borrow_mut();
+                let mut scratch = self.scratch.0.read.borrow_mut();
                 let mut buf = ReadBuf::new(&mut scratch);
                 ready!(Pin::new(io).poll_read(cx, &mut buf))?;
                 self.bytes.extend_from_slice(buf.filled());
@@ -74,17 +74,48 @@ impl Input {
     }
 }
 
-/// Where a worker's connections read what they do not know the size of, so that none holds a buffer while it
-/// waits: what came is copied into a buffer of its size.
-#[derive(Clone)]
-pub struct Scratch(Rc<RefCell<Box<[u8]>>>);
+/// What a worker's connections read into and write from, so that none holds memory while it waits: what came is
+/// copied into a buffer of its size, and what is written whole needs none of its own.
+#[derive(Clone, Default)]
+pub struct Scratch(Rc<Shared>);
+
+struct Shared {
+    read: RefCell<Box<[u8]>>,
+    spare: RefCell<Vec<Vec<u8>>>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            read: RefCell::new(vec![0; Scratch::SIZE].into()),
+            spare: RefCell::default(),
+        }
+    }
+}
 
 impl Scratch {
     const SIZE: usize = 64 * 1024;
-}
 
-impl Default for Scratch {
-    fn default() -> Self {
-        Self(Rc::new(RefCell::new(vec![0; Self::SIZE].into())))
+    /// So many buffers are kept to be written from, and none that has grown larger.
+    const MOST_SPARE: usize = 16;
+    const LARGEST_SPARE: usize = 32 * 1024;
+
+    /// Room for a message's head, and a little body behind it.
+    const USUAL_MESSAGE: usize = 4 * 1024;
+
+    /// An empty buffer to write from.
+    pub fn take(&self) -> Vec<u8> {
+        let spare = self.0.spare.borrow_mut().pop();
+        spare.unwrap_or_else(|| Vec::with_capacity(Self::USUAL_MESSAGE))
+    }
+
+    /// Takes a buffer back that was written from.
+    pub(super) fn give_back(&self, mut buffer: Vec<u8>) {
+        let mut spare = self.0.spare.borrow_mut();
+        let is_usual = (Self::USUAL_MESSAGE..=Self::LARGEST_SPARE).contains(&buffer.capacity());
+        if is_usual && spare.len() < Self::MOST_SPARE {
+            buffer.clear();
+            spare.push(buffer);
+        }
     }
 }

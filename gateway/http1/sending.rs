@@ -10,7 +10,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body, Frame};
 use tokio::io::AsyncWrite;
 
-use super::{lists, write_field};
+use super::{Scratch, lists, write_field};
 
 /// Pieces of a body up to this many bytes are copied behind the head, so that both are written at once.
 const SMALL_PIECE: usize = 16 * 1024;
@@ -46,6 +46,7 @@ pub struct Sending<B> {
     announced: Vec<HeaderValue>,
     begun: bool,
     flushed: bool,
+    scratch: Scratch,
 }
 
 /// How the body is framed, and what of it is to come.
@@ -71,9 +72,15 @@ pub enum Unsent {
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
-    /// Sends `head`, which ends with its empty line, and `body` behind it. `announced` are the values of the
-    /// `Trailer` fields, if trailers may be sent.
-    pub fn new(head: Vec<u8>, body: B, coding: Coding, announced: Vec<HeaderValue>) -> Self {
+    /// Sends `head`, which ends with its empty line and stands in a buffer of `scratch`, and `body` behind it.
+    /// `announced` are the values of the `Trailer` fields, if trailers may be sent.
+    pub fn new(
+        head: Vec<u8>,
+        body: B,
+        coding: Coding,
+        announced: Vec<HeaderValue>,
+        scratch: Scratch,
+    ) -> Self {
         Self {
             out: head,
             written: 0,
@@ -83,6 +90,7 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
             announced,
             begun: false,
             flushed: false,
+            scratch,
         }
     }
 
@@ -258,7 +266,7 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
             return;
         }
         // What waits for an answer, or for more, holds no memory.
-        self.out = Vec::new();
+        self.scratch.give_back(std::mem::take(&mut self.out));
         self.written = 0;
         if had_piece {
             self.close_chunk();

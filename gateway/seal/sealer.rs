@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
-use memchr::memmem;
 
 use super::body::BodySealer;
 use super::link::{Issued, Link, Methods, Signed, is_below};
@@ -339,9 +338,19 @@ pub fn may_hold_urls(headers: &HeaderMap) -> bool {
 fn may_hold_url(name: &HeaderName, value: &HeaderValue) -> bool {
     let value = value.as_bytes();
     URL_FIELDS.contains(name)
-        || memmem::find(value, b"://").is_some()
         || memchr::memchr3(b'?', b'%', b'\\', value).is_some()
-        || memmem::find(value, b"&#").is_some()
+        || holds(value, b'/', |at| {
+            value.get(..at).is_some_and(|front| front.ends_with(b":/"))
+        })
+        || holds(value, b'#', |at| {
+            value.get(..at).is_some_and(|front| front.ends_with(b"&"))
+        })
+}
+
+/// Whether some `byte` of `value` stands behind what is asked for: for values that are short, and in which the
+/// byte is rare, less than a search of the whole.
+fn holds(value: &[u8], byte: u8, behind: impl Fn(usize) -> bool) -> bool {
+    memchr::memchr_iter(byte, value).any(behind)
 }
 
 /// Removes the fields that carry a key, from what stands behind a body: nobody follows a link there. How

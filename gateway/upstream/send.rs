@@ -174,7 +174,7 @@ impl Exchange<'_> {
     ) -> Result<Response<Stream>, Denial> {
         let (pools, endpoint) = (self.way.pools, self.backend.endpoint.id);
         let method = head.method().clone();
-        let mut upload = upload(&head, body);
+        let mut upload = upload(&head, body, pools.scratch());
         loop {
             // An idle connection may be closed under us just now. As long as nothing was sent, the next one
             // is tried.

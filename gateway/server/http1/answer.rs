@@ -12,11 +12,7 @@ use httpdate::HttpDate;
 
 use super::head::{Head, Wishes};
 use crate::canonical::is_length;
-use crate::http1::{Coding, Sending, write_field};
-
-/// Room for a head, in bytes, and for a body that is as small as most.
-const USUAL_HEAD: usize = 1024;
-const MOST_RESERVED: u64 = 16 * 1024;
+use crate::http1::{Coding, Scratch, Sending, write_field};
 
 /// What of a request an answer depends on.
 #[derive(Clone, Copy, Debug)]
@@ -94,14 +90,14 @@ impl<B: Body<Data = Bytes> + Unpin> Answer<B> {
         response: Response<B>,
         keeps_alive: bool,
         date: &HeaderValue,
+        scratch: Scratch,
     ) -> Self {
         let (parts, body) = response.into_parts();
         let (status, headers) = (parts.status, parts.headers);
         let said = said_length(&headers);
         let coding = asked.coding(status, said, &body);
         let keeps_alive = keeps_alive && coding != Coding::UntilClose;
-        let of_body = body.size_hint().exact().unwrap_or(0).min(MOST_RESERVED);
-        let mut out = Vec::with_capacity(USUAL_HEAD + of_body as usize);
+        let mut out = scratch.take();
         status_line(status, &mut out);
         fields(&headers, said.is_some(), date, &mut out);
         if said.is_none() {
@@ -118,7 +114,7 @@ impl<B: Body<Data = Bytes> + Unpin> Answer<B> {
             false => Vec::new(),
         };
         Self {
-            sending: Sending::new(out, body, coding, announced).once(),
+            sending: Sending::new(out, body, coding, announced, scratch).once(),
             keeps_alive,
         }
     }

@@ -199,7 +199,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
         keeps_alive: bool,
         body: &Unread<IO>,
     ) -> Option<bool> {
-        let mut answer = Answer::new(asked, response, keeps_alive, &served.date());
+        let mut answer = Answer::new(
+            asked,
+            response,
+            keeps_alive,
+            &served.date(),
+            served.scratch(),
+        );
         let sent = poll_fn(|cx| {
             let sent = answer.sending.poll(&mut self.open.borrow_mut().io, cx);
             match sent {

@@ -4,27 +4,24 @@ use http::header;
 use http_body::Body as _;
 
 use super::head;
-use crate::http1::{Coding, Sending};
+use crate::http1::{Coding, Scratch, Sending};
 use crate::upstream::body::RequestBody;
 use crate::upstream::outgoing::Outgoing;
 
 /// A request that is being sent.
 pub(in crate::upstream) type Upload = Sending<RequestBody>;
 
-/// Room for a head with a gateway's token, in bytes.
-const USUAL_HEAD: usize = 4 * 1024;
-
 /// The request that is to be sent.
-pub(in crate::upstream) fn upload(head: &Outgoing, body: RequestBody) -> Upload {
+pub(in crate::upstream) fn upload(head: &Outgoing, body: RequestBody, scratch: Scratch) -> Upload {
     let coding = coding(head, &body);
     let is_chunked = coding == Coding::Chunked;
-    let mut out = Vec::with_capacity(USUAL_HEAD);
+    let mut out = scratch.take();
     head::write(head, is_chunked, &mut out);
     let announced = match is_chunked {
         true => head.all(&header::TRAILER).cloned().collect(),
         false => Vec::new(),
     };
-    Sending::new(out, body, coding, announced)
+    Sending::new(out, body, coding, announced, scratch)
 }
 
 /// A body of unknown length is framed by chunks.
