@@ -333,7 +333,7 @@ pub(crate) fn lasting(
             )))?,
         ),
     };
-    let azure = Arc::new(azure_source(gateway, options, &config)?);
+    let azure = Arc::new(azure_source(gateway, options, &client)?);
     let clock = &options.clock;
     let handle = control.handle();
     Ok(Lasting {
@@ -356,19 +356,22 @@ pub(crate) fn lasting(
 fn azure_source(
     gateway: &GatewayDocument,
     options: &Options,
-    authority: &rustls::ClientConfig,
+    authority: &Client,
 ) -> Result<AzureSource, StartError> {
-    let platform = tls::client_config(&Roots::Platform, &[b"http/1.1"])
-        .map_err(machine("reading the platform's CA certificates"))?;
-    let vault = roots(gateway.key_vault.ca.as_ref(), "keyVault.ca")?;
-    let vault =
-        tls::client_config(&vault, &[b"http/1.1"]).map_err(machine("reading keyVault.ca"))?;
+    let platform = Client::of_platform(Arc::clone(&options.resolver));
+    let vault = match roots(gateway.key_vault.ca.as_ref(), "keyVault.ca")? {
+        Roots::Platform => platform.clone(),
+        own => {
+            let config = tls::client_config(&own, &[b"http/1.1"]);
+            let config = config.map_err(machine("reading keyVault.ca"))?;
+            Client::new(&config, Arc::clone(&options.resolver))
+        }
+    };
     let settings = azure::Settings {
         platform: &platform,
         authority,
         vault: &vault,
         authority_url: gateway.entra.authority.value.to_string(),
-        resolver: Arc::clone(&options.resolver),
         clock: Arc::clone(&options.clock),
     };
     let source = AzureSource::new(&settings);

@@ -18,12 +18,11 @@ use azure_identity::{
 };
 use futures_util::future::BoxFuture;
 use http::StatusCode;
-use rustls::ClientConfig;
 
 use super::source::{FetchFailure, Fetched, Needed, Refusal, Source};
 use super::wanted::{Identity, Proof, Wanted, WantedToken};
 use crate::clock::Clock;
-use crate::net::address::{Resolver, is_loopback};
+use crate::net::address::is_loopback;
 use crate::net::client::Client;
 use crate::secret::Secret;
 
@@ -43,15 +42,13 @@ pub use platform::Platform;
 /// How Azure is reached.
 pub struct Settings<'s> {
     /// For an identity endpoint on https, which is rare: they are on loopback or link-local addresses.
-    pub platform: &'s ClientConfig,
+    pub platform: &'s Client,
     /// For the authority.
-    pub authority: &'s ClientConfig,
+    pub authority: &'s Client,
     /// For Key Vault.
-    pub vault: &'s ClientConfig,
+    pub vault: &'s Client,
     /// The authority's base URL, where `AZURE_AUTHORITY_HOST` names none.
     pub authority_url: String,
-    /// Finds addresses.
-    pub resolver: Arc<dyn Resolver>,
     /// When a token that lives so and so long ends.
     pub clock: Arc<dyn Clock>,
 }
@@ -74,10 +71,9 @@ impl AzureSource {
             authority,
             vault,
             authority_url,
-            resolver,
             clock,
         } = settings;
-        let door = |kind, client| {
+        let door = |kind, client: Client| {
             Arc::new(Door {
                 kind,
                 client,
@@ -85,12 +81,12 @@ impl AzureSource {
                 clock: Arc::clone(clock),
             })
         };
-        let client = |tls| Client::new(tls, Arc::clone(resolver));
+        let metadata = Client::clone(platform).allow_plain_link_local();
         Self {
             platform: Platform::detect(),
-            metadata: door(Kind::Metadata, client(platform).allow_plain_link_local()),
-            entra: door(Kind::Entra, client(authority)),
-            vault: door(Kind::Vault, client(vault)),
+            metadata: door(Kind::Metadata, metadata),
+            entra: door(Kind::Entra, Client::clone(authority)),
+            vault: door(Kind::Vault, Client::clone(vault)),
             authority_url: authority_url.clone(),
         }
     }
@@ -104,7 +100,7 @@ impl AzureSource {
         }
         self.metadata = Arc::new(Door {
             kind: Kind::Metadata,
-            client: Client::new(settings.platform, Arc::clone(&settings.resolver)),
+            client: settings.platform.clone(),
             imds: Some(imds),
             clock: Arc::clone(&settings.clock),
         });

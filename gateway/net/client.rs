@@ -5,7 +5,7 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -23,6 +23,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::address::{self, Resolver};
+use super::tls::{self, Roots, TlsError};
 use crate::clock::within;
 
 /// More addresses than this are not tried.
@@ -41,10 +42,34 @@ pub struct Bounds {
 
 /// The client. Plain http goes to loopback addresses alone, https never to those that
 /// [`address::refused`] names.
+#[derive(Clone)]
 pub struct Client {
-    tls: TlsConnector,
+    trust: Trust,
     resolver: Arc<dyn Resolver>,
     plain: Plain,
+}
+
+/// Whom TLS believes.
+#[derive(Clone)]
+enum Trust {
+    Given(TlsConnector),
+    /// Those that the platform believes. Empty until TLS is first spoken.
+    Platform(Arc<OnceLock<TlsConnector>>),
+}
+
+impl Trust {
+    fn connector(&self) -> Result<TlsConnector, TlsError> {
+        let slot = match self {
+            Self::Given(connector) => return Ok(connector.clone()),
+            Self::Platform(slot) => slot,
+        };
+        if let Some(connector) = slot.get() {
+            return Ok(connector.clone());
+        }
+        // Of two who come at once, the later takes what the earlier made.
+        let made = tls::client_config(&Roots::Platform, &[b"http/1.1"])?;
+        Ok(slot.get_or_init(|| TlsConnector::from(made)).clone())
+    }
 }
 
 /// Where plain http may go.
@@ -60,8 +85,18 @@ impl Client {
     pub fn new(tls: &ClientConfig, resolver: Arc<dyn Resolver>) -> Self {
         let mut tls = tls.clone();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Self::with(Trust::Given(TlsConnector::from(Arc::new(tls))), resolver)
+    }
+
+    /// A client that trusts as the platform does. The platform's certificates are read when TLS is first
+    /// spoken: that takes 10 ms, and many a gateway has no use for them.
+    pub fn of_platform(resolver: Arc<dyn Resolver>) -> Self {
+        Self::with(Trust::Platform(Arc::default()), resolver)
+    }
+
+    fn with(trust: Trust, resolver: Arc<dyn Resolver>) -> Self {
         Self {
-            tls: TlsConnector::from(Arc::new(tls)),
+            trust,
             resolver,
             plain: Plain::Loopback,
         }
@@ -133,10 +168,10 @@ impl Client {
     ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, FetchError> {
         let name = ServerName::try_from(target.bare_host().to_owned())
             .map_err(|_| FetchError::BadRequest("the host is not a DNS name or an address"))?;
-        self.tls
-            .connect(name, tcp)
-            .await
-            .map_err(|cause| FetchError::Tls(target.host.clone(), cause))
+        let failed = |cause| FetchError::Tls(target.host.clone(), cause);
+        let connector = self.trust.connector();
+        let connector = connector.map_err(|cause| failed(io::Error::other(cause)))?;
+        connector.connect(name, tcp).await.map_err(failed)
     }
 }
 

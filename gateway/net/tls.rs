@@ -1,13 +1,13 @@
 //! TLS as a client: rustls on aws-lc, TLS 1.2 and 1.3, and whom to trust.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
-use rustls_platform_verifier::BuilderVerifierExt;
+use rustls_platform_verifier::Verifier;
 
 /// Whose certificates are believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,12 +65,26 @@ pub fn install_provider() {
 /// (such as `b"http/1.1"`) in this order.
 pub fn client_config(roots: &Roots, alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, TlsError> {
     let trusting = match roots {
-        Roots::Platform => builder()?.with_platform_verifier()?,
+        // What the crate's own `with_platform_verifier` does, but for reading everything each time.
+        Roots::Platform => builder()?
+            .dangerous()
+            .with_custom_certificate_verifier(platform_verifier()?),
         Roots::Pem(pem) => builder()?.with_root_certificates(root_store(pem)?),
     };
     let mut config = trusting.with_no_client_auth();
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(Arc::new(config))
+}
+
+/// The platform's verifier, one for all: it reads hundreds of certificates, which takes 10 ms, and there may be
+/// as many clients as backends.
+fn platform_verifier() -> Result<Arc<Verifier>, rustls::Error> {
+    static SHARED: OnceLock<Arc<Verifier>> = OnceLock::new();
+    if let Some(verifier) = SHARED.get() {
+        return Ok(Arc::clone(verifier));
+    }
+    let made = Arc::new(Verifier::new(provider())?);
+    Ok(Arc::clone(SHARED.get_or_init(|| made)))
 }
 
 fn builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, rustls::Error> {
@@ -128,6 +142,12 @@ mod tests {
             client_config(&Roots::Pem(unclosed), &[]),
             Err(TlsError::NotPem(_))
         ));
+    }
+
+    #[test]
+    fn the_platforms_certificates_are_read_once_for_all() {
+        let one = platform_verifier().expect("a verifier");
+        assert!(Arc::ptr_eq(&one, &platform_verifier().expect("a verifier")));
     }
 
     #[test]

@@ -9,9 +9,9 @@ use crate::credentials::Credentials;
 use crate::credentials::azure::{AzureSource, Settings};
 use crate::entra::{Authority, Entra};
 use crate::limits::LimitStore;
-use crate::net::address::{Resolver, SystemResolver};
+use crate::net::address::SystemResolver;
 use crate::net::client::Client;
-use crate::net::tls::{self, Roots};
+use crate::net::tls;
 use crate::upstream::Endpoints;
 
 /// A folder with a gateway.yaml and policies, and what watches them.
@@ -40,20 +40,17 @@ fn route(path: &str) -> String {
 
 fn lasting(clock: &ManualClock) -> Lasting {
     tls::install_provider();
-    let config = tls::client_config(&Roots::Platform, &[b"http/1.1"]).expect("TLS");
-    let resolver: Arc<dyn Resolver> = Arc::new(SystemResolver);
-    let client = Client::new(&config, Arc::clone(&resolver));
+    let client = Client::of_platform(Arc::new(SystemResolver));
     let clock: Arc<dyn Clock> = Arc::new(clock.clone());
     let handle = tokio::runtime::Handle::current();
-    let authority = Authority::new(&http::Uri::from_static("https://127.0.0.1:9"), client);
     let azure = AzureSource::new(&Settings {
-        platform: &config,
-        authority: &config,
-        vault: &config,
+        platform: &client,
+        authority: &client,
+        vault: &client,
         authority_url: "https://127.0.0.1:9".to_owned(),
-        resolver,
         clock: Arc::clone(&clock),
     });
+    let authority = Authority::new(&http::Uri::from_static("https://127.0.0.1:9"), client);
     Lasting {
         entra: Entra::new(Arc::clone(&clock), authority, None, handle.clone(), 8),
         credentials: Credentials::new(Arc::clone(&clock), Arc::new(azure), handle),

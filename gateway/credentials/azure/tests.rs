@@ -45,12 +45,12 @@ fn source(imds: Option<SocketAddr>) -> Option<AzureSource> {
     let made = rcgen::generate_simple_self_signed(["unused.test".to_owned()]).expect("made");
     let roots = Roots::Pem(made.cert.pem().into_bytes());
     let tls = client_config(&roots, &[]).expect("settings");
+    let client = Client::new(&tls, Arc::new(SystemResolver));
     let settings = Settings {
-        platform: &tls,
-        authority: &tls,
-        vault: &tls,
+        platform: &client,
+        authority: &client,
+        vault: &client,
         authority_url: "https://localhost:9".to_owned(),
-        resolver: Arc::new(SystemResolver),
         clock: Arc::new(crate::clock::SystemClock),
     };
     let source = AzureSource::new(&settings);

@@ -309,6 +309,25 @@ async fn https_with_a_stranger_or_under_another_name_is_a_tls_error() {
 }
 
 #[tokio::test]
+async fn the_platforms_certificates_are_read_when_tls_is_spoken_and_strangers_refused() {
+    let platform = Client::of_platform(Arc::new(SystemResolver));
+    let has_read = || matches!(&platform.trust, Trust::Platform(slot) if slot.get().is_some());
+    let (address, _) = answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+    let plain = platform.send(get(&format!("http://{address}/")), BOUNDS);
+    plain.await.expect("an answer");
+    assert!(!has_read());
+
+    let address = answering_tls(&identity()).await;
+    let stranger = Client {
+        resolver: Arc::new(Fixed(vec![address])),
+        ..platform.clone()
+    };
+    let outcome = stranger.send(get("https://gate.test/"), BOUNDS).await;
+    assert!(matches!(outcome, Err(FetchError::Tls(..))), "{outcome:?}");
+    assert!(has_read());
+}
+
+#[tokio::test]
 async fn urls_that_cannot_be_called_are_refused_before_anything_is_sent() {
     for url in [
         "/relative",
