@@ -28,6 +28,7 @@ use portcullis::credentials::{
     Credential, Credentials, FetchFailure, Fetched, Identity, Presented, Source, Wanted,
     WantedToken,
 };
+use portcullis::demo::mint::damaged;
 use portcullis::denial::{Denial, Reason};
 use portcullis::entra::Principal;
 use portcullis::files::{self, PolicyDocument};
@@ -165,6 +166,50 @@ fn token((authority, token): (Authority, String)) -> (Vec<Arc<Principal>>, Autho
     (principals, authority, token)
 }
 
+type Strangers = (Authority, Vec<String>);
+
+/// Tokens that were never seen.
+fn strangers() -> Strangers {
+    let authority = Authority::new(10_000);
+    authority.authenticate(&authority.token(TIMES));
+    let tokens = (0..TIMES).map(|number| authority.token(number)).collect();
+    (authority, tokens)
+}
+
+/// The same with other signatures.
+fn forgeries() -> Strangers {
+    let (authority, tokens) = strangers();
+    let forged = tokens.iter().map(|token| damaged(token)).collect();
+    (authority, forged)
+}
+
+#[library_benchmark]
+#[bench::good(setup = strangers)]
+#[bench::forged(setup = forgeries)]
+fn new_token((authority, tokens): Strangers) -> (Vec<Result<Arc<Principal>, Denial>>, Strangers) {
+    let mut came = Vec::with_capacity(TIMES);
+    for token in &tokens {
+        came.push(authority.judge(black_box(token)));
+    }
+    (came, (authority, tokens))
+}
+
+/// Principals of whom no backend was told yet.
+fn newcomers() -> Vec<Arc<Principal>> {
+    let (authority, tokens) = strangers();
+    let principals = tokens.iter().map(|token| authority.authenticate(token));
+    principals.collect()
+}
+
+#[library_benchmark]
+#[bench::of_a_new_token(setup = newcomers)]
+fn identity(principals: Vec<Arc<Principal>>) -> Vec<Arc<Principal>> {
+    all(principals, |principal| {
+        black_box(principal.identity_headers().len());
+        principal
+    })
+}
+
 // Stages 6 and 7: the decision and the limit.
 
 /// What a request meets behind its token.
@@ -231,6 +276,33 @@ impl Deciding {
 #[bench::allowed(setup = deciding)]
 fn decide(deciding: Vec<Deciding>) -> Vec<Authorized<'static>> {
     all(deciding, Deciding::decide)
+}
+
+/// The same for a caller whose role is not the one that the rule asks for.
+fn deciding_against() -> Vec<Deciding> {
+    let authority = Authority::new(10);
+    let principal = authority.authenticate(&authority.token_of("Guests.Watch", 0));
+    let deciding = |deciding| Deciding {
+        principal: Arc::clone(&principal),
+        ..deciding
+    };
+    deciding().into_iter().map(deciding).collect()
+}
+
+fn refuse(deciding: Deciding) -> Denial {
+    let Deciding {
+        matched,
+        principal,
+        circumstances,
+    } = deciding;
+    let decision = matched.decide(Ok(principal), circumstances);
+    decision.enforce().err().expect("refused")
+}
+
+#[library_benchmark]
+#[bench::for_a_role(setup = deciding_against)]
+fn decide_against(deciding: Vec<Deciding>) -> Vec<Denial> {
+    all(deciding, refuse)
 }
 
 fn limited() -> (Limits, Authorized<'static>) {
@@ -476,7 +548,10 @@ library_benchmark_group!(
         canonical_form,
         find,
         token,
+        new_token,
+        identity,
         decide,
+        decide_against,
         limit,
         credential,
         send,

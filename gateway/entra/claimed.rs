@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::claims::Claims;
+use super::json::{self, Object};
 use super::principal::{self, Principal};
 use super::rules::ClaimRules;
 use super::token::printable;
@@ -22,7 +24,7 @@ pub(super) struct Claimed<'c> {
 
 impl<'c> Claimed<'c> {
     pub(super) fn read(
-        claims: &'c Map<String, Value>,
+        claims: &'c Object<'_>,
         trusted: impl Fn(TenantId) -> bool,
         rules: &ClaimRules,
     ) -> Result<Self, Denial> {
@@ -84,13 +86,14 @@ pub(super) struct Established {
 }
 
 impl Established {
-    /// Reads the claims of a token of this tenant and version.
+    /// Reads the claims of a token of this tenant and version; `kept` are the same, to be asked for later.
     pub(super) fn read(
-        claims: &Map<String, Value>,
+        claims: &Object<'_>,
+        kept: Claims,
         tenant: TenantId,
         version: Version,
     ) -> Result<Self, Denial> {
-        if claims.contains_key("cnf") {
+        if claims.contains("cnf") {
             return Err(
                 Denial::from(Reason::TokenBound).expected("a bearer token", "a token with `cnf`")
             );
@@ -98,13 +101,13 @@ impl Established {
         // Members of an ID token alone (OpenID Connect Core section 3.1.3.6 and 2).
         if ["nonce", "at_hash", "c_hash"]
             .iter()
-            .any(|name| claims.contains_key(*name))
+            .any(|name| claims.contains(*name))
         {
             return Err(Denial::from(Reason::IdToken).expected("an access token", "an ID token"));
         }
         let expires = seconds(claims, "exp")?;
         Ok(Self {
-            principal: Arc::new(Principal::read(claims, tenant, version)?),
+            principal: Arc::new(Principal::read(claims, kept, tenant, version)?),
             expires: expires.ok_or_else(|| malformed("`exp`", "none"))?,
             not_before: seconds(claims, "nbf")?,
         })
@@ -147,7 +150,9 @@ pub fn simulate(
     rules: &ClaimRules,
     now: u64,
 ) -> Result<Arc<Principal>, Denial> {
-    let claimed = Claimed::read(claims, trusted, rules)?;
+    let text = serde_json::to_string(claims).map_err(|_| Reason::ClaimsMalformed)?;
+    let read = json::object(&text).ok_or(Reason::ClaimsMalformed)?;
+    let claimed = Claimed::read(&read, trusted, rules)?;
     let own = claimed.version.issuers(claimed.tenant);
     let other = claimed.version.other().issuers(claimed.tenant);
     let named = |issuers: &[String]| issuers.iter().any(|issuer| *issuer == claimed.issuer);
@@ -156,7 +161,12 @@ pub fn simulate(
         let other = named(&other).then_some(claimed.issuer);
         claimed.is_of(first, other)?;
     }
-    let established = Established::read(claims, claimed.tenant, claimed.version)?;
+    let established = Established::read(
+        &read,
+        Claims::read(claims.clone()),
+        claimed.tenant,
+        claimed.version,
+    )?;
     established.admit(rules, now)?;
     Ok(established.principal)
 }
@@ -166,7 +176,7 @@ fn malformed(expected: &str, got: &str) -> Denial {
 }
 
 /// A NumericDate (RFC 7519 section 2) in whole seconds. Fractions and negatives are no form of Entra's.
-fn seconds(claims: &Map<String, Value>, name: &str) -> Result<Option<u64>, Denial> {
+fn seconds(claims: &Object<'_>, name: &str) -> Result<Option<u64>, Denial> {
     match claims.get(name) {
         None => Ok(None),
         Some(value) => match value.as_u64() {

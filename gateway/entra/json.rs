@@ -1,103 +1,200 @@
 //! JSON as a token may hold it: objects in which no name stands twice. A parser that takes the first
 //! and one that takes the last would see two tokens in one (RFC 7519 section 4 allows refusing).
+//!
+//! What is read borrows from its text wherever no escape stands in the way: a token that was never seen is
+//! read once, and little of it is kept.
 
+use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
+
+/// A value.
+#[derive(PartialEq)]
+pub(super) enum Json<'t> {
+    Null,
+    Bool(bool),
+    Number(Number),
+    Text(Cow<'t, str>),
+    List(Vec<Self>),
+    Object(Object<'t>),
+}
+
+/// An object: its members, in the order of their names.
+#[derive(PartialEq)]
+pub(super) struct Object<'t>(Vec<(Cow<'t, str>, Json<'t>)>);
 
 /// Parses one JSON object. At its top no two names may be equal even when letter case is ignored:
 /// `tid` beside `TID` is an attack on readers that fold case, never a token of Entra's.
-pub(crate) fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
-    let Strict(Value::Object(object)) = serde_json::from_slice(bytes).ok()? else {
+pub(super) fn object(text: &str) -> Option<Object<'_>> {
+    let Json::Object(object) = serde_json::from_str(text).ok()? else {
         return None;
     };
     // No two names are the same, and in lower case they are what they fold to.
-    let is_lower = |name: &String| {
+    let is_lower = |name: &str| {
         name.bytes()
             .all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase())
     };
-    if object.keys().all(is_lower) {
+    if object.iter().all(|(name, _)| is_lower(name)) {
         return Some(object);
     }
-    let mut folded: Vec<String> = object.keys().map(|name| name.to_lowercase()).collect();
+    let mut folded: Vec<String> = object.iter().map(|(name, _)| name.to_lowercase()).collect();
     folded.sort_unstable();
     let unique = folded.windows(2).all(|pair| pair.first() != pair.get(1));
     unique.then_some(object)
 }
 
-struct Strict(Value);
+impl<'t> Object<'t> {
+    /// `None` when a name stands twice.
+    fn new(mut members: Vec<(Cow<'t, str>, Json<'t>)>) -> Option<Self> {
+        members.sort_unstable_by(|(name, _), (other, _)| name.cmp(other));
+        let mut pairs = members.iter().zip(members.iter().skip(1));
+        let unique = pairs.all(|((name, _), (next, _))| name != next);
+        unique.then_some(Self(members))
+    }
 
-impl<'de> Deserialize<'de> for Strict {
+    pub(super) fn get(&self, name: &str) -> Option<&Json<'t>> {
+        let at = self.0.binary_search_by(|(other, _)| (**other).cmp(name));
+        self.0.get(at.ok()?).map(|(_, value)| value)
+    }
+
+    pub(super) fn contains(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Json<'t>)> {
+        self.0.iter().map(|(name, value)| (&**name, value))
+    }
+
+    /// The same, borrowing nothing.
+    pub(super) fn to_map(&self) -> Map<String, Value> {
+        let members = self.iter();
+        members
+            .map(|(name, value)| (name.to_owned(), value.to_value()))
+            .collect()
+    }
+}
+
+impl Json<'_> {
+    pub(super) fn as_str(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub(super) fn as_u64(&self) -> Option<u64> {
+        match self {
+            Self::Number(number) => number.as_u64(),
+            _ => None,
+        }
+    }
+
+    /// The same, borrowing nothing.
+    pub(super) fn to_value(&self) -> Value {
+        match self {
+            Self::Null => Value::Null,
+            Self::Bool(truth) => Value::Bool(*truth),
+            Self::Number(number) => Value::Number(number.clone()),
+            Self::Text(text) => Value::from(&**text),
+            Self::List(items) => items.iter().map(Self::to_value).collect(),
+            Self::Object(object) => Value::Object(object.to_map()),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Json<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(StrictVisitor).map(Strict)
+        deserializer.deserialize_any(Strict)
     }
 }
 
-struct StrictVisitor;
+struct Strict;
 
-impl<'de> DeserializeSeed<'de> for StrictVisitor {
-    type Value = Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for StrictVisitor {
-    type Value = Value;
+impl<'de> Visitor<'de> for Strict {
+    type Value = Json<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("JSON without duplicate names")
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Bool(value))
+    fn visit_bool<E>(self, value: bool) -> Result<Json<'de>, E> {
+        Ok(Json::Bool(value))
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(Value::from(value))
+    fn visit_i64<E>(self, value: i64) -> Result<Json<'de>, E> {
+        Ok(Json::Number(value.into()))
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(Value::from(value))
+    fn visit_u64<E>(self, value: u64) -> Result<Json<'de>, E> {
+        Ok(Json::Number(value.into()))
     }
 
-    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Json<'de>, E> {
         Number::from_f64(value)
-            .map(Value::Number)
+            .map(Json::Number)
             .ok_or_else(|| E::custom("not a number"))
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::from(value))
+    fn visit_borrowed_str<E>(self, value: &'de str) -> Result<Json<'de>, E> {
+        Ok(Json::Text(Cow::Borrowed(value)))
     }
 
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
-        Ok(Value::String(value))
+    fn visit_str<E>(self, value: &str) -> Result<Json<'de>, E> {
+        Ok(Json::Text(Cow::Owned(value.to_owned())))
     }
 
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
+    fn visit_unit<E>(self) -> Result<Json<'de>, E> {
+        Ok(Json::Null)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Json<'de>, A::Error> {
         let mut items = Vec::new();
-        while let Some(item) = seq.next_element_seed(StrictVisitor)? {
+        while let Some(item) = seq.next_element()? {
             items.push(item);
         }
-        Ok(Value::Array(items))
+        Ok(Json::List(items))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-        let mut object = Map::new();
-        while let Some(name) = map.next_key::<String>()? {
-            let value = map.next_value_seed(StrictVisitor)?;
-            if object.insert(name, value).is_some() {
-                return Err(serde::de::Error::custom("a name stands twice"));
-            }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json<'de>, A::Error> {
+        let mut members = Vec::new();
+        while let Some((Name(name), value)) = map.next_entry()? {
+            members.push((name, value));
         }
-        Ok(Value::Object(object))
+        let object = Object::new(members).ok_or_else(|| A::Error::custom("a name stands twice"))?;
+        Ok(Json::Object(object))
+    }
+}
+
+/// A member's name: serde would make a `String` of every `Cow`.
+struct Name<'t>(Cow<'t, str>);
+
+impl<'de> Deserialize<'de> for Name<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(NameVisitor)
+    }
+}
+
+struct NameVisitor;
+
+impl<'de> Visitor<'de> for NameVisitor {
+    type Value = Name<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_borrowed_str<E>(self, value: &'de str) -> Result<Name<'de>, E> {
+        Ok(Name(Cow::Borrowed(value)))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Name<'de>, E> {
+        Ok(Name(Cow::Owned(value.to_owned())))
     }
 }
 
@@ -118,13 +215,23 @@ mod tests {
             ("more after it", r#"{"a":1} {"a":2}"#, false),
             ("not JSON", "{a:1}", false),
         ] {
-            assert_eq!(object(text.as_bytes()).is_some(), accepted, "{name}");
+            assert_eq!(object(text).is_some(), accepted, "{name}");
         }
     }
 
     #[test]
     fn nesting_without_end_is_refused_not_followed() {
         let deep = format!("{{\"a\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
-        assert!(object(deep.as_bytes()).is_none());
+        assert!(object(&deep).is_none());
+    }
+
+    #[test]
+    fn what_is_read_is_what_serde_json_reads() {
+        let text = r#"{"z":"a\"b","a":[1,-2,1.5,true,null,{"y":"\u00e9","b":[]}],"b":{"c":18446744073709551615}}"#;
+        let read = object(text).expect("an object");
+        let expected: Value = serde_json::from_str(text).expect("JSON");
+        assert_eq!(Value::Object(read.to_map()), expected);
+        assert_eq!(read.get("z").and_then(Json::as_str), Some("a\"b"));
+        assert!(read.get("y").is_none());
     }
 }

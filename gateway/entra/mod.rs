@@ -4,7 +4,9 @@
 mod algorithm;
 mod cache;
 mod claimed;
+mod claims;
 mod disk;
+mod identity;
 mod issuer;
 mod json;
 mod keys;

@@ -2,11 +2,12 @@
 
 use std::fmt;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use http::header::{HeaderName, HeaderValue};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
+use super::claims::Claims;
+use super::identity;
+use super::json::{Json, Object};
 use super::version::Version;
 use crate::denial::{Denial, Reason};
 use crate::ids::{AppId, ObjectId, TenantId};
@@ -26,8 +27,8 @@ pub struct Principal {
     groups: Groups,
     /// Those groups that are named by their object IDs, in order.
     group_ids: Vec<ObjectId>,
-    claims: Map<String, Value>,
-    identity_headers: Vec<(HeaderName, HeaderValue)>,
+    claims: Claims,
+    identity_headers: Box<[(HeaderName, HeaderValue)]>,
 }
 
 /// The groups of a principal.
@@ -88,7 +89,7 @@ impl Principal {
 
     /// Every claim, as the token holds it.
     pub fn claims(&self) -> &Map<String, Value> {
-        &self.claims
+        self.claims.all()
     }
 
     /// v1 or v2.
@@ -119,7 +120,7 @@ impl Principal {
     /// A claim as the value of a header field: items of a list with commas between, numbers and words as
     /// they are, and what is not printable ASCII, `%` and the comma within an item in percent codes of UTF-8.
     pub fn claim_text(&self, name: &str) -> Option<String> {
-        claim_text(self.claims.get(name)?)
+        claim_text(self.claims().get(name)?)
     }
 
     /// The `x-ms-client-principal` family, as App Service's built-in authentication would set it.
@@ -128,9 +129,11 @@ impl Principal {
         &self.identity_headers
     }
 
-    /// Reads the claims of a token whose signature has been verified.
+    /// Reads the claims of a token whose signature has been verified; `kept` are the same, to be asked for
+    /// later.
     pub(super) fn read(
-        claims: &Map<String, Value>,
+        claims: &Object<'_>,
+        kept: Claims,
         tenant: TenantId,
         version: Version,
     ) -> Result<Self, Denial> {
@@ -158,8 +161,8 @@ impl Principal {
             scopes,
             group_ids: ids(&groups),
             groups,
-            claims: claims.clone(),
-            identity_headers: identity_headers(claims, app, object)?,
+            claims: kept,
+            identity_headers: identity::headers(claims, app, object)?,
         })
     }
 }
@@ -201,16 +204,16 @@ fn strength(written: Option<&str>) -> AuthStrength {
 
 /// `groups`, unless the token says that they are too many: `_claim_names` in most flows, `hasgroups` in
 /// the implicit one.
-fn groups(claims: &Map<String, Value>) -> Result<Groups, Denial> {
+fn groups(claims: &Object<'_>) -> Result<Groups, Denial> {
     let elsewhere = match claims.get("_claim_names") {
         None => false,
-        Some(Value::Object(names)) => names.contains_key("groups"),
+        Some(Json::Object(names)) => names.contains("groups"),
         // Whatever it says, it may say it of groups.
         Some(_) => true,
     };
     let has_more = claims
         .get("hasgroups")
-        .is_some_and(|has| !matches!(has, Value::Bool(false)));
+        .is_some_and(|has| !matches!(has, Json::Bool(false)));
     match elsewhere || has_more {
         true => Ok(Groups::Overage),
         false => Ok(Groups::Listed(list(claims, "groups")?)),
@@ -228,7 +231,7 @@ fn ids(groups: &Groups) -> Vec<ObjectId> {
 
 /// The app, from the claim that this version uses; the other version's claim alone, or beside it with
 /// another value, is a mistake that must not be guessed away.
-fn app(claims: &Map<String, Value>, version: Version) -> Result<AppId, Denial> {
+fn app(claims: &Object<'_>, version: Version) -> Result<AppId, Denial> {
     let wanted = version.app_claim();
     let other = version.other().app_claim();
     let (app, stray) = (claims.get(wanted), claims.get(other));
@@ -246,28 +249,25 @@ fn app(claims: &Map<String, Value>, version: Version) -> Result<AppId, Denial> {
     }
 }
 
-fn guid<T: std::str::FromStr>(claim: &Value) -> Result<T, Denial> {
+fn guid<T: std::str::FromStr>(claim: &Json<'_>) -> Result<T, Denial> {
     let text = claim.as_str().ok_or(Reason::ClaimsMalformed)?;
     text.parse().map_err(|_| Reason::ClaimsMalformed.into())
 }
 
-pub(super) fn text<'c>(
-    claims: &'c Map<String, Value>,
-    name: &str,
-) -> Result<Option<&'c str>, Denial> {
+pub(super) fn text<'c>(claims: &'c Object<'_>, name: &str) -> Result<Option<&'c str>, Denial> {
     match claims.get(name) {
         None => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text)),
+        Some(Json::Text(text)) => Ok(Some(text)),
         Some(_) => Err(Denial::from(Reason::ClaimsMalformed)
             .expected(format!("`{name}` as text"), "another form")),
     }
 }
 
 /// `scp`: names with spaces between them.
-fn words(claim: Option<&Value>) -> Result<Vec<Box<str>>, Denial> {
+fn words(claim: Option<&Json<'_>>) -> Result<Vec<Box<str>>, Denial> {
     match claim {
         None => Ok(Vec::new()),
-        Some(Value::String(text)) => Ok(text
+        Some(Json::Text(text)) => Ok(text
             .split(' ')
             .filter(|w| !w.is_empty())
             .map(Into::into)
@@ -279,62 +279,19 @@ fn words(claim: Option<&Value>) -> Result<Vec<Box<str>>, Denial> {
 }
 
 /// `roles`, `groups`: a list of names.
-fn list(claims: &Map<String, Value>, name: &str) -> Result<Vec<Box<str>>, Denial> {
+fn list(claims: &Object<'_>, name: &str) -> Result<Vec<Box<str>>, Denial> {
     let malformed = || {
         Denial::from(Reason::ClaimsMalformed)
             .expected(format!("`{name}` as a list of text"), "another form")
     };
     match claims.get(name) {
         None => Ok(Vec::new()),
-        Some(Value::Array(names)) => names
+        Some(Json::List(names)) => names
             .iter()
             .map(|name| name.as_str().map(Into::into).ok_or_else(malformed))
             .collect(),
         Some(_) => Err(malformed()),
     }
-}
-
-const NAME_TYPE: &str = "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/emailaddress";
-const ROLE_TYPE: &str = "http://schemas.microsoft.com/ws/2008/06/identity/claims/role";
-
-/// The headers of App Service's built-in authentication.
-/// <https://learn.microsoft.com/azure/app-service/configure-authentication-user-identities>
-fn identity_headers(
-    claims: &Map<String, Value>,
-    app: AppId,
-    object: Option<ObjectId>,
-) -> Result<Vec<(HeaderName, HeaderValue)>, Denial> {
-    let mut entries = Vec::new();
-    for (name, value) in claims {
-        push_claim(&mut entries, claim_type(name), value);
-    }
-    let principal = json!({
-        "auth_typ": "aad",
-        "claims": entries,
-        "name_typ": NAME_TYPE,
-        "role_typ": ROLE_TYPE,
-    });
-    let id = object.map_or_else(|| app.to_string(), |object| object.to_string());
-    // People have names, apps have IDs. Only for display: no one may decide by it.
-    let shown = ["upn", "preferred_username", "unique_name", "email"];
-    let shown = shown.iter().find_map(|name| claims.get(*name)?.as_str());
-    let name = shown.map_or_else(|| app.to_string(), str::to_owned);
-    [
-        (
-            "x-ms-client-principal",
-            STANDARD.encode(principal.to_string()),
-        ),
-        ("x-ms-client-principal-id", id),
-        ("x-ms-client-principal-name", name),
-        ("x-ms-client-principal-idp", "aad".to_owned()),
-    ]
-    .into_iter()
-    .map(|(name, value)| {
-        let value = HeaderValue::from_bytes(value.as_bytes());
-        let value = value.map_err(|_| Denial::from(Reason::ClaimsMalformed))?;
-        Ok((HeaderName::from_static(name), value))
-    })
-    .collect()
 }
 
 fn claim_text(claim: &Value) -> Option<String> {
@@ -361,37 +318,4 @@ fn encoded(text: &str) -> String {
         }
     }
     out
-}
-
-/// A claim as `{typ, val}`; a list becomes one entry an item, numbers become text.
-fn push_claim(entries: &mut Vec<Value>, kind: &str, value: &Value) {
-    match value {
-        Value::Array(items) => items
-            .iter()
-            .for_each(|item| push_claim(entries, kind, item)),
-        Value::String(text) => entries.push(json!({ "typ": kind, "val": text })),
-        Value::Null => {}
-        other => entries.push(json!({ "typ": kind, "val": other.to_string() })),
-    }
-}
-
-/// The claim types that built-in authentication renames; all others keep their names.
-fn claim_type(name: &str) -> &str {
-    match name {
-        "oid" => "http://schemas.microsoft.com/identity/claims/objectidentifier",
-        "tid" => "http://schemas.microsoft.com/identity/claims/tenantid",
-        "sub" => "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/nameidentifier",
-        "email" => "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/emailaddress",
-        "auth_time" => {
-            "http://schemas.microsoft.com/ws/2008/06/identity/claims/authenticationinstant"
-        }
-        "scp" => "http://schemas.microsoft.com/identity/claims/scope",
-        "idp" => "http://schemas.microsoft.com/identity/claims/identityprovider",
-        "upn" => "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/upn",
-        "given_name" => "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/givenname",
-        "family_name" => "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/surname",
-        "acr" => "http://schemas.microsoft.com/claims/authnclassreference",
-        "amr" => "http://schemas.microsoft.com/claims/authnmethodsreferences",
-        other => other,
-    }
 }

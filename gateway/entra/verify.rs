@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::algorithm::Algorithm;
 use super::claimed::{Claimed, Established};
+use super::claims::Claims;
 use super::issuer::{IssuerKeys, Loaded, Refreshed};
 use super::keys::SigningKey;
 use super::principal::Principal;
@@ -33,7 +34,8 @@ impl Verified {
         rules: &TokenRules,
         now: &Now,
     ) -> Result<Self, Denial> {
-        let token = Token::parse(text, &rules.algorithms)?;
+        let mut room = String::new();
+        let token = Token::parse(text, &rules.algorithms, &mut room)?;
         let trusted = |tenant| rules.tenants.contains_key(&tenant);
         let claimed = Claimed::read(&token.claims, trusted, &rules.claims)?;
         let keys = rules.tenants.get(&claimed.tenant);
@@ -43,8 +45,9 @@ impl Verified {
         if !key.verifies(token.header.algorithm, token.signed, &token.signature) {
             return Err(Reason::SignatureInvalid.into());
         }
+        let kept = Claims::written(token.claims_text);
         Ok(Self {
-            claimed: Established::read(&token.claims, claimed.tenant, claimed.version)?,
+            claimed: Established::read(&token.claims, kept, claimed.tenant, claimed.version)?,
             algorithm: token.header.algorithm,
             key,
         })
