@@ -130,7 +130,11 @@ impl Snapshot {
     /// Lets a candidate decide beside it, or says why there is none.
     pub fn with_candidate(mut self, candidate: Result<(Rules, Origin), Diagnostics>) -> Self {
         match candidate {
-            Ok((candidate, origin)) => {
+            Ok((mut candidate, origin)) => {
+                // Both ask the same cache, and one asks for the other.
+                let kept = both(&self.rules.tokens.kept, candidate.policy.claims_kept());
+                self.rules.tokens.kept = kept.into();
+                candidate.tokens.kept = Arc::clone(&self.rules.tokens.kept);
                 if let Some(recorded) = &self.recorded {
                     self.recorded = Some(Arc::new(Recorded {
                         fields: both(&recorded.fields, candidate.policy.fields_read()),
@@ -261,6 +265,7 @@ impl Lasting {
             },
             algorithms: entra.algorithms.clone(),
             longest_token: entra.max_token_bytes,
+            kept: policy.claims_kept().into(),
         }
     }
 }

@@ -106,6 +106,7 @@ impl Authority {
             },
             algorithms: vec![Algorithm::Rs256],
             longest_token: 16 * 1024,
+            kept: Arc::new([]),
         };
         Self {
             runtime,
@@ -130,9 +131,7 @@ impl Authority {
             AUDIENCE,
             self.now.unix_seconds(),
         );
-        let token = token
-            .roles(&[role])
-            .claim("uti", format!("{number}"));
+        let token = token.roles(&[role]).claim("uti", format!("{number}"));
         token.signed_by(&self.key.0).expect("signed")
     }
 

@@ -1,40 +1,53 @@
-//! The claims of a principal beyond those that have fields of their own. Most policies ask for none of
-//! them, so they are kept as the token writes them, and read when somebody asks.
+//! The claims of a principal beyond those that have fields of their own. Of a token that was verified, only
+//! those are kept that the policy asks for: there are many tokens, and most policies ask for nothing more.
 
-use std::sync::OnceLock;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::json;
+use super::json::Object;
 
-/// Every claim of a token.
+/// The names of claims, in order.
+pub type ClaimNames = Arc<[Box<str>]>;
+
+/// Claims by name.
 pub(super) struct Claims {
-    written: Box<str>,
-    read: OnceLock<Map<String, Value>>,
+    /// Those that were kept if the token has them; `None` for all.
+    of: Option<ClaimNames>,
+    values: Map<String, Value>,
 }
 
 impl Claims {
-    /// Claims that were found to be good, as JSON.
-    pub(super) fn written(text: &str) -> Self {
+    /// Those of these names.
+    pub(super) fn some(claims: &Object<'_>, names: &ClaimNames) -> Self {
+        let value = |name: &str| Some((name.to_owned(), claims.get(name)?.to_value()));
         Self {
-            written: text.into(),
-            read: OnceLock::new(),
+            of: Some(Arc::clone(names)),
+            values: names.iter().filter_map(|name| value(name)).collect(),
         }
     }
 
-    /// Claims that are read already.
-    pub(super) fn read(claims: Map<String, Value>) -> Self {
+    /// All of them.
+    pub(super) fn every(claims: &Object<'_>) -> Self {
         Self {
-            written: Box::default(),
-            read: claims.into(),
+            of: None,
+            values: claims.to_map(),
         }
     }
 
-    pub(super) fn all(&self) -> &Map<String, Value> {
-        self.read.get_or_init(|| {
-            // INVARIANT: the text was parsed before, by the same function.
-            let claims = json::object(&self.written);
-            claims.map(|claims| claims.to_map()).unwrap_or_default()
-        })
+    /// Whether it would hold a claim of this name.
+    pub(super) fn knows(&self, name: &str) -> bool {
+        let of = self.of.as_deref();
+        of.is_none_or(|of| of.binary_search_by(|own| (**own).cmp(name)).is_ok())
+    }
+
+    /// The same of all these names.
+    pub(super) fn knows_all(&self, names: &ClaimNames) -> bool {
+        let same = self.of.as_ref().is_some_and(|of| Arc::ptr_eq(of, names));
+        same || names.iter().all(|name| self.knows(name))
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&Value> {
+        self.values.get(name)
     }
 }

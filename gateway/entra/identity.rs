@@ -13,46 +13,61 @@ use super::json::{Json, Object};
 use crate::denial::{Denial, Reason};
 use crate::ids::{AppId, ObjectId};
 
-/// The `x-ms-client-principal` family.
-pub(super) fn headers(
-    claims: &Object<'_>,
-    app: AppId,
-    object: Option<ObjectId>,
-) -> Result<Box<[(HeaderName, HeaderValue)]>, Denial> {
-    let principal = principal(claims).map_err(|_| Reason::ClaimsMalformed)?;
-    let id = object.map_or_else(|| app.to_string(), |object| object.to_string());
-    // People have names, apps have IDs. Only for display: no one may decide by it.
-    let shown = ["upn", "preferred_username", "unique_name", "email"];
-    let shown = shown.iter().find_map(|name| claims.get(name)?.as_str());
-    let name = shown.map_or_else(|| app.to_string(), str::to_owned);
-    values(&principal, &id, &name).map_err(|_| Reason::ClaimsMalformed.into())
+static PRINCIPAL: HeaderName = HeaderName::from_static("x-ms-client-principal");
+static ID: HeaderName = HeaderName::from_static("x-ms-client-principal-id");
+static NAME: HeaderName = HeaderName::from_static("x-ms-client-principal-name");
+static PROVIDER: HeaderName = HeaderName::from_static("x-ms-client-principal-idp");
+static ENTRA: HeaderValue = HeaderValue::from_static("aad");
+
+/// The values of the `x-ms-client-principal` family.
+pub(super) struct Identity {
+    principal: HeaderValue,
+    id: HeaderValue,
+    name: HeaderValue,
 }
 
-/// The headers' values in one piece of memory: there are as many of these as tokens are remembered.
-fn values(
-    principal: &[u8],
-    id: &str,
-    name: &str,
-) -> Result<Box<[(HeaderName, HeaderValue)]>, InvalidHeaderValue> {
-    let encoded = principal.len().div_ceil(3) * 4;
-    let mut text = String::with_capacity(encoded + id.len() + name.len());
-    STANDARD.encode_string(principal, &mut text);
-    let end_of_principal = text.len();
-    text.push_str(id);
-    let end_of_id = text.len();
-    text.push_str(name);
-    let text = Bytes::from(text);
-    let value = |range: Range<usize>| HeaderValue::from_maybe_shared(text.slice(range));
-    let header = |name, value| (HeaderName::from_static(name), value);
-    Ok(Box::new([
-        header("x-ms-client-principal", value(0..end_of_principal)?),
-        header(
-            "x-ms-client-principal-id",
-            value(end_of_principal..end_of_id)?,
-        ),
-        header("x-ms-client-principal-name", value(end_of_id..text.len())?),
-        header("x-ms-client-principal-idp", HeaderValue::from_static("aad")),
-    ]))
+impl Identity {
+    pub(super) fn of(
+        claims: &Object<'_>,
+        app: AppId,
+        object: Option<ObjectId>,
+    ) -> Result<Self, Denial> {
+        let principal = principal(claims).map_err(|_| Reason::ClaimsMalformed)?;
+        let id = object.map_or_else(|| app.to_string(), |object| object.to_string());
+        // People have names, apps have IDs. Only for display: no one may decide by it.
+        let shown = ["upn", "preferred_username", "unique_name", "email"];
+        let shown = shown.iter().find_map(|name| claims.get(name)?.as_str());
+        let name = shown.map_or_else(|| app.to_string(), str::to_owned);
+        Self::new(&principal, &id, &name).map_err(|_| Reason::ClaimsMalformed.into())
+    }
+
+    /// The values in one piece of memory: there are as many of them as tokens are remembered.
+    fn new(principal: &[u8], id: &str, name: &str) -> Result<Self, InvalidHeaderValue> {
+        let encoded = principal.len().div_ceil(3) * 4;
+        let mut text = String::with_capacity(encoded + id.len() + name.len());
+        STANDARD.encode_string(principal, &mut text);
+        let id_from = text.len();
+        text.push_str(id);
+        let name_from = text.len();
+        text.push_str(name);
+        let text = Bytes::from(text);
+        let value = |range: Range<usize>| HeaderValue::from_maybe_shared(text.slice(range));
+        Ok(Self {
+            principal: value(0..id_from)?,
+            id: value(id_from..name_from)?,
+            name: value(name_from..text.len())?,
+        })
+    }
+
+    pub(super) fn headers(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+        let headers = [
+            (&PRINCIPAL, &self.principal),
+            (&ID, &self.id),
+            (&NAME, &self.name),
+            (&PROVIDER, &ENTRA),
+        ];
+        headers.into_iter()
+    }
 }
 
 /// The claims as JSON, one `{typ, val}` for each.

@@ -26,6 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 pub use algorithm::Algorithm;
 pub use claimed::simulate;
+pub use claims::ClaimNames;
 pub use disk::KeyFolder;
 pub use issuer::{IssuerKeys, KeyStatus, Rhythm};
 pub use principal::{Groups, Principal};
@@ -122,6 +123,7 @@ impl Entra {
         let digest = self.cache.digest(token);
         if let Some(digest) = &digest
             && let Some(known) = self.cache.find(digest)
+            && known.suffices(rules)
         {
             match known.admit(rules, now) {
                 Ok(principal) => return Ok(Arc::clone(principal)),

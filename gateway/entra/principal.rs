@@ -3,10 +3,10 @@
 use std::fmt;
 
 use http::header::{HeaderName, HeaderValue};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::claims::Claims;
-use super::identity;
+use super::claims::{ClaimNames, Claims};
+use super::identity::Identity;
 use super::json::{Json, Object};
 use super::version::Version;
 use crate::denial::{Denial, Reason};
@@ -28,7 +28,7 @@ pub struct Principal {
     /// Those groups that are named by their object IDs, in order.
     group_ids: Vec<ObjectId>,
     claims: Claims,
-    identity_headers: Box<[(HeaderName, HeaderValue)]>,
+    identity: Identity,
 }
 
 /// The groups of a principal.
@@ -87,9 +87,18 @@ impl Principal {
         &self.groups
     }
 
-    /// Every claim, as the token holds it.
-    pub fn claims(&self) -> &Map<String, Value> {
-        self.claims.all()
+    /// A claim as the token holds it, if it is one that was to be kept.
+    pub fn claim(&self, name: &str) -> Option<&Value> {
+        self.claims.get(name)
+    }
+
+    /// Whether the claim was to be kept, so that its absence says that the token has it not.
+    pub fn knows_claim(&self, name: &str) -> bool {
+        self.claims.knows(name)
+    }
+
+    pub(super) fn knows_claims(&self, names: &ClaimNames) -> bool {
+        self.claims.knows_all(names)
     }
 
     /// v1 or v2.
@@ -120,17 +129,17 @@ impl Principal {
     /// A claim as the value of a header field: items of a list with commas between, numbers and words as
     /// they are, and what is not printable ASCII, `%` and the comma within an item in percent codes of UTF-8.
     pub fn claim_text(&self, name: &str) -> Option<String> {
-        claim_text(self.claims().get(name)?)
+        claim_text(self.claim(name)?)
     }
 
     /// The `x-ms-client-principal` family, as App Service's built-in authentication would set it.
     /// Made once when the token is verified, and cheap to clone.
-    pub fn identity_headers(&self) -> &[(HeaderName, HeaderValue)] {
-        &self.identity_headers
+    pub fn identity_headers(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+        self.identity.headers()
     }
 
-    /// Reads the claims of a token whose signature has been verified; `kept` are the same, to be asked for
-    /// later.
+    /// Reads the claims of a token whose signature has been verified; `kept` are those that may be
+    /// asked for later.
     pub(super) fn read(
         claims: &Object<'_>,
         kept: Claims,
@@ -162,7 +171,7 @@ impl Principal {
             group_ids: ids(&groups),
             groups,
             claims: kept,
-            identity_headers: identity::headers(claims, app, object)?,
+            identity: Identity::of(claims, app, object)?,
         })
     }
 }

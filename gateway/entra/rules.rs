@@ -7,6 +7,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::algorithm::Algorithm;
+use super::claims::ClaimNames;
 use super::issuer::IssuerKeys;
 use super::version::Version;
 use crate::denial::{Denial, Reason};
@@ -40,6 +41,8 @@ pub struct TokenRules {
     pub algorithms: Vec<Algorithm>,
     /// The longest token, in bytes.
     pub longest_token: usize,
+    /// The claims that principals keep for what is asked behind verification.
+    pub kept: ClaimNames,
 }
 
 /// What claims are held to, whosever they are and whoever signed them.

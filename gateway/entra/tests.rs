@@ -161,6 +161,7 @@ impl World {
             },
             algorithms: vec![Algorithm::Rs256],
             longest_token: 16 * 1024,
+            kept: Arc::new([]),
         };
         Self {
             entra,
@@ -535,6 +536,26 @@ async fn a_cached_token_is_held_to_the_policy_of_now() {
 }
 
 #[tokio::test]
+async fn a_cached_token_tells_what_the_policy_of_now_asks_for() {
+    let mut world = World::usual();
+    let mut claims = claims(Version::V1, &world.clock.now());
+    claims["upn"] = json!("ada@contoso.example");
+    let token = sign(&header("one"), &claims.to_string(), 0);
+    let before = world.ask(&token).await.expect("a principal");
+    assert_eq!(
+        (before.knows_claim("upn"), before.claim("upn")),
+        (false, None)
+    );
+    world.rules.kept = Arc::new(["email".into(), "upn".into()]);
+    let after = world.ask(&token).await.expect("a principal");
+    assert_eq!(after.claim("upn"), Some(&json!("ada@contoso.example")));
+    assert!(after.knows_claim("email") && after.claim("email").is_none());
+    world.rules.kept = Arc::new(["upn".into()]);
+    let still = world.ask(&token).await.expect("a principal");
+    assert!(Arc::ptr_eq(&after, &still), "verified again for nothing");
+}
+
+#[tokio::test]
 async fn an_unknown_key_asks_once_however_many_wait_and_finds_the_new_key() {
     let world = World::usual();
     assert!(world.ask(&world.token(Version::V2)).await.is_ok());
@@ -805,7 +826,6 @@ async fn the_backend_learns_the_caller_as_built_in_authentication_tells_it() {
     assert!(principal.has_scope("Guests.Write"));
     let headers: HashMap<&str, &str> = principal
         .identity_headers()
-        .iter()
         .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
         .collect();
     assert_eq!(headers["x-ms-client-principal-idp"], "aad");

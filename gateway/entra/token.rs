@@ -14,8 +14,6 @@ use crate::denial::{Denial, Reason};
 pub(super) struct Token<'t> {
     pub(super) header: Header,
     pub(super) claims: Object<'t>,
-    /// The claims as the token writes them.
-    pub(super) claims_text: &'t str,
     /// The bytes that the signature covers.
     pub(super) signed: &'t [u8],
     pub(super) signature: Vec<u8>,
@@ -78,7 +76,6 @@ impl<'t> Token<'t> {
         Ok(Self {
             header,
             claims,
-            claims_text: room,
             signed: signed.as_bytes(),
             signature: URL_SAFE_NO_PAD.decode(signature).map_err(|_| malformed())?,
         })

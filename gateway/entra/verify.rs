@@ -45,7 +45,7 @@ impl Verified {
         if !key.verifies(token.header.algorithm, token.signed, &token.signature) {
             return Err(Reason::SignatureInvalid.into());
         }
-        let kept = Claims::written(token.claims_text);
+        let kept = Claims::some(&token.claims, &rules.kept);
         Ok(Self {
             claimed: Established::read(&token.claims, kept, claimed.tenant, claimed.version)?,
             algorithm: token.header.algorithm,
@@ -67,6 +67,11 @@ impl Verified {
         }
         self.claimed.admit(&rules.claims, now.unix_seconds())?;
         Ok(&self.claimed.principal)
+    }
+
+    /// Whether all is known of the token that these rules ask for.
+    pub(super) fn suffices(&self, rules: &TokenRules) -> bool {
+        self.claimed.principal.knows_claims(&rules.kept)
     }
 
     /// When the token ends, in seconds since the Unix epoch, for the cache to free its memory.

@@ -168,10 +168,11 @@ impl RequestFacts<'_> {
             },
             Field::Claim(name) => {
                 let known = self.circumstances.known;
-                if known.is_some_and(|known| !known.claims.contains(name)) {
+                let recorded = known.is_none_or(|known| known.claims.contains(name));
+                if !recorded || !principal.knows_claim(name) {
                     return Fact::Unknown;
                 }
-                match principal.claims().get(&**name) {
+                match principal.claim(name) {
                     Some(value) => Fact::Is(Value::Json(value)),
                     None => Fact::Absent,
                 }

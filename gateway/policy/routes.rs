@@ -489,6 +489,20 @@ impl Policy {
         claims
     }
 
+    /// The claims that it asks for beside those that every record holds, in order: those that its conditions
+    /// read, and those that backends are told.
+    pub fn claims_kept(&self) -> Vec<Box<str>> {
+        let told = self
+            .routes
+            .iter()
+            .flat_map(|route| route.claim_headers().iter());
+        let mut claims = self.claims_read();
+        claims.extend(told.map(|(_, claim)| claim.clone()));
+        claims.sort_unstable();
+        claims.dedup();
+        claims
+    }
+
     fn conditions(&self) -> impl Iterator<Item = &Condition> {
         let rules = self.routes.iter().flat_map(Route::rules);
         rules.filter_map(Rule::condition)

@@ -140,7 +140,7 @@ impl<'r> Token<'r> {
             },
             group_overage: principal.groups_unknown(),
             claims: claims
-                .map(|name| (&**name, principal.claims().get(&**name)))
+                .map(|name| (&**name, principal.claim(name)))
                 .collect(),
         }
     }
