@@ -194,22 +194,6 @@ fn new_token((authority, tokens): Strangers) -> (Vec<Result<Arc<Principal>, Deni
     (came, (authority, tokens))
 }
 
-/// Principals of whom no backend was told yet.
-fn newcomers() -> Vec<Arc<Principal>> {
-    let (authority, tokens) = strangers();
-    let principals = tokens.iter().map(|token| authority.authenticate(token));
-    principals.collect()
-}
-
-#[library_benchmark]
-#[bench::of_a_new_token(setup = newcomers)]
-fn identity(principals: Vec<Arc<Principal>>) -> Vec<Arc<Principal>> {
-    all(principals, |principal| {
-        black_box(principal.identity_headers().count());
-        principal
-    })
-}
-
 // Stages 6 and 7: the decision and the limit.
 
 /// What a request meets behind its token.
@@ -549,7 +533,6 @@ library_benchmark_group!(
         find,
         token,
         new_token,
-        identity,
         decide,
         decide_against,
         limit,
