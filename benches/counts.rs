@@ -280,7 +280,7 @@ fn refuse(deciding: Deciding) -> Denial {
         circumstances,
     } = deciding;
     let decision = matched.decide(Ok(principal), circumstances);
-    decision.enforce().err().expect("refused")
+    decision.enforce().expect_err("refused")
 }
 
 #[library_benchmark]

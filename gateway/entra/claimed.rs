@@ -101,7 +101,7 @@ impl Established {
         // Members of an ID token alone (OpenID Connect Core section 3.1.3.6 and 2).
         if ["nonce", "at_hash", "c_hash"]
             .iter()
-            .any(|name| claims.contains(*name))
+            .any(|name| claims.contains(name))
         {
             return Err(Denial::from(Reason::IdToken).expected("an access token", "an ID token"));
         }
