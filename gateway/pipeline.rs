@@ -15,7 +15,7 @@ use crate::body::{CallerBody, Reply};
 use crate::canonical::{self, KeptParameters};
 use crate::clock::{Clock, Now};
 use crate::denial::{Denial, Reason};
-use crate::entra::{Entra, Principal, TokenRules};
+use crate::entra::{Entra, LastToken, Principal, TokenRules};
 use crate::net::address::Resolver;
 use crate::policy::{Circumstances, Decision, Matched, Policy, Unmatched, Unrouted};
 use crate::seal::{Issued, Signed};
@@ -51,6 +51,8 @@ pub struct Arrival<'c> {
     pub client: SocketAddr,
     /// What the gateway says of it to backends.
     pub caller: &'c Caller,
+    /// The token that came on the connection before.
+    pub last_token: &'c LastToken,
     /// What was wrong with the message on the wire, if anything was.
     pub framing: Option<Reason>,
 }
@@ -113,6 +115,7 @@ async fn forward(
     let opened = snapshot.sealing.open(&request, now);
     let asked = Asked {
         request: &request,
+        last: arrival.last_token,
         opened: opened.as_ref(),
     };
     if let Some(issued) = asked.issued() {
@@ -180,6 +183,7 @@ async fn forward(
 #[derive(Clone, Copy)]
 struct Asked<'r> {
     request: &'r canonical::Request,
+    last: &'r LastToken,
     opened: Option<&'r Result<Opened, Denial>>,
 }
 
@@ -260,7 +264,7 @@ async fn decide<'s>(
     let caller = match (&matched, known) {
         (Ok(matched), _) if matched.is_public() => Err(Reason::TokenMissing.into()),
         (_, Some(known)) => known,
-        (_, None) => authenticate(worker, &rules.tokens, asked.request, now).await,
+        (_, None) => authenticate(worker, &rules.tokens, asked, now).await,
     };
     match matched {
         Ok(matched) => Ok(matched.decide(caller, &asked.circumstances(now.unix))),
@@ -281,9 +285,19 @@ fn caller(decision: &Result<Decision<'_>, Unrouted>) -> Option<Authenticated> {
 async fn authenticate(
     worker: &Worker,
     rules: &TokenRules,
-    request: &canonical::Request,
+    asked: &Asked<'_>,
     now: &Now,
 ) -> Authenticated {
+    let (request, last) = (asked.request, asked.last);
+    let authorization = request.authorization();
+    let known = authorization.and_then(|authorization| last.known(authorization));
+    if let Some(outcome) = known.and_then(|known| known.admit(rules, now)) {
+        return outcome;
+    }
     let token = request.bearer()?;
-    worker.entra.authenticate(token, rules, now).await
+    let (principal, known) = worker.entra.authenticate(token, rules, now).await?;
+    if let Some(authorization) = authorization {
+        last.keep(authorization, known);
+    }
+    Ok(principal)
 }

@@ -138,7 +138,7 @@ impl Authority {
     /// Who calls with this token.
     pub(crate) fn authenticate(&self, token: &str) -> Arc<Principal> {
         let asked = self.entra.authenticate(token, &self.rules, &self.now);
-        self.runtime.block_on(asked).expect("a principal")
+        self.runtime.block_on(asked).expect("a principal").0
     }
 
     /// The same with a token that was verified before: there is nothing to wait for.
@@ -149,7 +149,8 @@ impl Authority {
     /// What comes of a token when there are keys, so that there is nothing to wait for.
     pub(crate) fn judge(&self, token: &str) -> Result<Arc<Principal>, Denial> {
         let asked = self.entra.authenticate(token, &self.rules, &self.now);
-        asked.now_or_never().expect("keys in memory")
+        let asked = asked.now_or_never().expect("keys in memory");
+        asked.map(|(principal, _)| principal)
     }
 }
 

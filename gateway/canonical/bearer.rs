@@ -24,6 +24,14 @@ impl Authorization {
         }
     }
 
+    /// The only one.
+    pub(super) fn only(&self) -> Option<&Secret<HeaderValue>> {
+        match self {
+            Self::One(value) => Some(value),
+            Self::Missing | Self::Several => None,
+        }
+    }
+
     /// The bearer token (RFC 6750 section 2.1): what stands behind `Bearer` and spaces.
     pub(super) fn bearer(&self) -> Result<&str, Reason> {
         match self {

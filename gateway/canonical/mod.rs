@@ -20,7 +20,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use http::request::Parts;
-use http::{HeaderMap, Method, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 
 pub use self::headers::{remove_spellings, strip_response, strip_trailers};
 pub use self::keys::{KeptParameters, KeyHeaders, KeyParameters};
@@ -33,6 +33,7 @@ pub(crate) use self::urls::{URL_FIELDS, text_carries_key};
 
 use self::host::Host;
 use crate::denial::{Denial, Reason};
+use crate::secret::Secret;
 
 /// The canonical form of a path that somebody wrote into a policy.
 ///
@@ -146,6 +147,11 @@ impl Request {
     /// `TokenMissing`, `AuthorizationAmbiguous`, `SchemeNotSupported` or `TokenMalformed`.
     pub fn bearer(&self) -> Result<&str, Denial> {
         Ok(self.findings.headers.authorization.bearer()?)
+    }
+
+    /// The only `Authorization`, as it was sent.
+    pub fn authorization(&self) -> Option<&Secret<HeaderValue>> {
+        self.findings.headers.authorization.only()
     }
 
     /// The query as it was sent, for who follows a sealed URL: what it holds was named by the gateway.

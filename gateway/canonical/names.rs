@@ -112,7 +112,7 @@ impl Entry {
         }
     }
 
-    /// A folded spelling means to hyper nothing, and to a backend perhaps everything: it goes.
+    /// A folded spelling means nothing to us, and to a backend perhaps everything: it goes.
     fn fate_of(&self, name: &[u8]) -> Fate {
         match self.fate {
             Fate::Asserted(keys) => Fate::Asserted(keys),
@@ -158,7 +158,7 @@ fn entries(first: u8) -> &'static [Entry] {
     ];
     // The Functions host lets it overwrite Host (`AppServiceHeaderFixupMiddleware`).
     const D: &[Entry] = &[asserted("disguised-host")];
-    // hyper answers `100-continue` itself.
+    // The connection answers `100-continue` itself.
     const E: &[Entry] = &[one("expect", Fate::Hop)];
     const F: &[Entry] = &[asserted("forwarded"), asserted("front-end-https")];
     const H: &[Entry] = &[one("host", Fate::Host), one("http2-settings", Fate::Hop)];

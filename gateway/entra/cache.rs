@@ -65,7 +65,7 @@ impl TokenCache {
         Some(self.tokens.get(digest)?.verified)
     }
 
-    pub(super) fn remember(&self, digest: Digest, verified: Verified, now: &Now) {
+    pub(super) fn remember(&self, digest: Digest, verified: Arc<Verified>, now: &Now) {
         // Longer than any skew that can be configured, so that memory is not freed before the end.
         const GRACE: u64 = 300;
         let seconds = verified
@@ -74,7 +74,7 @@ impl TokenCache {
             .saturating_sub(now.unix_seconds());
         let remembered = Remembered {
             lifetime: Duration::from_secs(seconds.min(A_WEEK)),
-            verified: Arc::new(verified),
+            verified,
         };
         self.tokens.insert(digest, remembered);
     }

@@ -1,73 +1,41 @@
 //! The principal as a backend is told of it: the headers of App Service's built-in authentication.
 //! <https://learn.microsoft.com/azure/app-service/configure-authentication-user-identities>
 
-use std::ops::Range;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
-use http::header::{HeaderName, HeaderValue, InvalidHeaderValue};
+use http::header::HeaderName;
 use serde_json::Error;
 
 use super::json::{Json, Object};
 use crate::denial::{Denial, Reason};
+use crate::http1::Block;
 use crate::ids::{AppId, ObjectId};
 
-static PRINCIPAL: HeaderName = HeaderName::from_static("x-ms-client-principal");
-static ID: HeaderName = HeaderName::from_static("x-ms-client-principal-id");
-static NAME: HeaderName = HeaderName::from_static("x-ms-client-principal-name");
-static PROVIDER: HeaderName = HeaderName::from_static("x-ms-client-principal-idp");
-static ENTRA: HeaderValue = HeaderValue::from_static("aad");
+const PRINCIPAL: HeaderName = HeaderName::from_static("x-ms-client-principal");
+const ID: HeaderName = HeaderName::from_static("x-ms-client-principal-id");
+const NAME: HeaderName = HeaderName::from_static("x-ms-client-principal-name");
+const PROVIDER: HeaderName = HeaderName::from_static("x-ms-client-principal-idp");
 
-/// The values of the `x-ms-client-principal` family.
-pub(super) struct Identity {
-    principal: HeaderValue,
-    id: HeaderValue,
-    name: HeaderValue,
-}
-
-impl Identity {
-    pub(super) fn of(
-        claims: &Object<'_>,
-        app: AppId,
-        object: Option<ObjectId>,
-    ) -> Result<Self, Denial> {
-        let principal = principal(claims).map_err(|_| Reason::ClaimsMalformed)?;
-        let id = object.map_or_else(|| app.to_string(), |object| object.to_string());
-        // People have names, apps have IDs. Only for display: no one may decide by it.
-        let shown = ["upn", "preferred_username", "unique_name", "email"];
-        let shown = shown.iter().find_map(|name| claims.get(name)?.as_str());
-        let name = shown.map_or_else(|| app.to_string(), str::to_owned);
-        Self::new(&principal, &id, &name).map_err(|_| Reason::ClaimsMalformed.into())
-    }
-
-    /// The values in one piece of memory: there are as many of them as tokens are remembered.
-    fn new(principal: &[u8], id: &str, name: &str) -> Result<Self, InvalidHeaderValue> {
-        let encoded = principal.len().div_ceil(3) * 4;
-        let mut text = String::with_capacity(encoded + id.len() + name.len());
-        STANDARD.encode_string(principal, &mut text);
-        let id_from = text.len();
-        text.push_str(id);
-        let name_from = text.len();
-        text.push_str(name);
-        let text = Bytes::from(text);
-        let value = |range: Range<usize>| HeaderValue::from_maybe_shared(text.slice(range));
-        Ok(Self {
-            principal: value(0..id_from)?,
-            id: value(id_from..name_from)?,
-            name: value(name_from..text.len())?,
-        })
-    }
-
-    pub(super) fn headers(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
-        let headers = [
-            (&PRINCIPAL, &self.principal),
-            (&ID, &self.id),
-            (&NAME, &self.name),
-            (&PROVIDER, &ENTRA),
-        ];
-        headers.into_iter()
-    }
+/// The `x-ms-client-principal` family.
+pub(super) fn of(
+    claims: &Object<'_>,
+    app: AppId,
+    object: Option<ObjectId>,
+) -> Result<Block, Denial> {
+    let principal = principal(claims).map_err(|_| Reason::ClaimsMalformed)?;
+    let principal = STANDARD.encode(principal);
+    let id = object.map_or_else(|| app.to_string(), |object| object.to_string());
+    // People have names, apps have IDs. Only for display: no one may decide by it.
+    let shown = ["upn", "preferred_username", "unique_name", "email"];
+    let shown = shown.iter().find_map(|name| claims.get(name)?.as_str());
+    let name = shown.map_or_else(|| app.to_string(), str::to_owned);
+    let fields = [
+        (PRINCIPAL, principal.as_bytes()),
+        (ID, id.as_bytes()),
+        (NAME, name.as_bytes()),
+        (PROVIDER, b"aad"),
+    ];
+    Block::new(fields).map_err(|_| Reason::ClaimsMalformed.into())
 }
 
 /// The claims as JSON, one `{typ, val}` for each.

@@ -10,6 +10,7 @@ mod identity;
 mod issuer;
 mod json;
 mod keys;
+mod last;
 mod metadata;
 mod principal;
 mod rules;
@@ -29,6 +30,7 @@ pub use claimed::simulate;
 pub use claims::ClaimNames;
 pub use disk::KeyFolder;
 pub use issuer::{IssuerKeys, KeyStatus, Rhythm};
+pub use last::{Known, LastToken};
 pub use principal::{Groups, Principal};
 pub use rules::{ClaimRules, TenantKeys, TokenRules};
 pub use source::{Authority, FetchFailure, Fetched, Fetching, KeySource};
@@ -104,7 +106,8 @@ impl Entra {
     }
 
     /// Turns a bearer token into the principal that it proves. A token that was verified before costs
-    /// a hash and a look-up; what may have changed since is asked again.
+    /// a hash and a look-up; what may have changed since is asked again. With it comes what is known of the
+    /// token, for a connection that brings it once more.
     ///
     /// # Errors
     /// The denial that says what is wrong with the token, or that its keys are not to be had.
@@ -113,7 +116,7 @@ impl Entra {
         token: &str,
         rules: &TokenRules,
         now: &Now,
-    ) -> Result<Arc<Principal>, Denial> {
+    ) -> Result<(Arc<Principal>, Known), Denial> {
         if token.len() > rules.longest_token {
             return Err(Denial::from(Reason::TokenTooLarge).expected(
                 format!("at most {} bytes", rules.longest_token),
@@ -126,7 +129,10 @@ impl Entra {
             && known.suffices(rules)
         {
             match known.admit(rules, now) {
-                Ok(principal) => return Ok(Arc::clone(principal)),
+                Ok(principal) => {
+                    let principal = Arc::clone(principal);
+                    return Ok((principal, Known::new(known, token.len())));
+                }
                 // Its key is listed no more. The token is looked at as if for the first time: the key
                 // may have come back, and if not, the reason comes out as it would for a stranger.
                 Err(denial) if denial.reason() == Reason::KeyUnknown => self.cache.forget(digest),
@@ -134,11 +140,11 @@ impl Entra {
             }
         }
         // Boxed, for it is rare and large, and every request would carry the room for it.
-        let verified = Box::pin(Verified::establish(token, rules, now)).await?;
+        let verified = Arc::new(Box::pin(Verified::establish(token, rules, now)).await?);
         let principal = verified.admit(rules, now).cloned()?;
         if let Some(digest) = digest {
-            self.cache.remember(digest, verified, now);
+            self.cache.remember(digest, Arc::clone(&verified), now);
         }
-        Ok(principal)
+        Ok((principal, Known::new(verified, token.len())))
     }
 }

@@ -2,14 +2,14 @@
 
 use std::fmt;
 
-use http::header::{HeaderName, HeaderValue};
 use serde_json::Value;
 
 use super::claims::{ClaimNames, Claims};
-use super::identity::Identity;
+use super::identity;
 use super::json::{Json, Object};
 use super::version::Version;
 use crate::denial::{Denial, Reason};
+use crate::http1::Block;
 use crate::ids::{AppId, ObjectId, TenantId};
 use crate::token::{AuthStrength, TokenKind};
 
@@ -28,7 +28,7 @@ pub struct Principal {
     /// Those groups that are named by their object IDs, in order.
     group_ids: Vec<ObjectId>,
     claims: Claims,
-    identity: Identity,
+    identity: Block,
 }
 
 /// The groups of a principal.
@@ -133,9 +133,9 @@ impl Principal {
     }
 
     /// The `x-ms-client-principal` family, as App Service's built-in authentication would set it.
-    /// Made once when the token is verified, and cheap to clone.
-    pub fn identity_headers(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
-        self.identity.headers()
+    /// Made once when the token is verified.
+    pub fn identity_headers(&self) -> &Block {
+        &self.identity
     }
 
     /// Reads the claims of a token whose signature has been verified; `kept` are those that may be
@@ -171,7 +171,7 @@ impl Principal {
             group_ids: ids(&groups),
             groups,
             claims: kept,
-            identity: Identity::of(claims, app, object)?,
+            identity: identity::of(claims, app, object)?,
         })
     }
 }

@@ -11,11 +11,13 @@ use aws_lc_rs::signature::{self, KeyPair as _, RsaKeyPair};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
+use http::HeaderValue;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::*;
 use crate::clock::{ManualClock, SystemClock};
+use crate::secret::Secret;
 use crate::token::TokenKind;
 
 const TENANT: &str = "11111111-1111-1111-1111-111111111111";
@@ -184,7 +186,9 @@ impl World {
     async fn ask(&self, token: &str) -> Result<Arc<Principal>, Reason> {
         let now = self.clock.now();
         let asked = self.entra.authenticate(token, &self.rules, &now).await;
-        asked.map_err(|denial| denial.reason())
+        asked
+            .map(|(principal, _)| principal)
+            .map_err(|denial| denial.reason())
     }
 
     fn token(&self, version: Version) -> String {
@@ -497,6 +501,7 @@ async fn a_version_that_is_not_accepted_is_named() {
         .entra
         .authenticate(&token, &world.rules, &now)
         .await
+        .map(|_| ())
         .unwrap_err();
     assert_eq!(denial.reason(), Reason::TokenVersionNotAccepted);
     let note = denial.note().expect("expected and got");
@@ -533,6 +538,39 @@ async fn a_cached_token_is_held_to_the_policy_of_now() {
         world.ask(&token).await.err(),
         Some(Reason::IssuerNotTrusted)
     );
+}
+
+#[tokio::test]
+async fn what_a_connection_remembers_of_a_token_is_asked_anew_each_time() {
+    let mut world = World::usual();
+    let token = world.token(Version::V1);
+    let now = world.clock.now();
+    let asked = world.entra.authenticate(&token, &world.rules, &now).await;
+    let (principal, known) = asked.unwrap();
+    let field = |text: &str| Secret::new(HeaderValue::try_from(text.to_owned()).unwrap());
+    let last = LastToken::default();
+    let brought = field(&format!("Bearer {token}"));
+    assert!(last.known(&brought).is_none());
+    last.keep(&brought, known);
+    assert!(last.known(&field("Bearer other")).is_none());
+    assert!(last.known(&field(&format!("bearer {token}"))).is_none());
+    let known = last.known(&brought).unwrap();
+    let same = known.admit(&world.rules, &now).unwrap().unwrap();
+    assert!(Arc::ptr_eq(&same, &principal));
+
+    let late = now.later(Duration::from_secs(2 * 3600));
+    let reason = known.admit(&world.rules, &late).unwrap().unwrap_err();
+    assert_eq!(reason.reason(), Reason::TokenExpired);
+    world.rules.longest_token = token.len() - 1;
+    assert!(known.admit(&world.rules, &now).is_none(), "too long by now");
+    world.rules.longest_token = token.len();
+    world.rules.claims.versions = vec![Version::V2];
+    let reason = known.admit(&world.rules, &now).unwrap().unwrap_err();
+    assert_eq!(reason.reason(), Reason::TokenVersionNotAccepted);
+    world.rules.claims.versions = vec![Version::V1];
+    world.rules.tenants.clear();
+    let reason = known.admit(&world.rules, &now).unwrap().unwrap_err();
+    assert_eq!(reason.reason(), Reason::IssuerNotTrusted);
 }
 
 #[tokio::test]
@@ -826,6 +864,7 @@ async fn the_backend_learns_the_caller_as_built_in_authentication_tells_it() {
     assert!(principal.has_scope("Guests.Write"));
     let headers: HashMap<&str, &str> = principal
         .identity_headers()
+        .fields()
         .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
         .collect();
     assert_eq!(headers["x-ms-client-principal-idp"], "aad");

@@ -1,6 +1,7 @@
 //! What HTTP/1.1 is made of on both sides of the gateway (RFC 9112): what was read and not yet taken, where a
 //! body ends, and how a message goes out.
 
+mod block;
 mod chunked;
 mod content;
 mod input;
@@ -11,6 +12,7 @@ use std::ops::Range;
 
 use http::{HeaderName, HeaderValue};
 
+pub use block::Block;
 pub use chunked::{Chunked, Reader};
 pub use content::{Content, Piece};
 pub use input::{Input, Scratch};

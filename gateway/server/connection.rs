@@ -29,6 +29,7 @@ use super::worker::ListenSettings;
 use crate::body::CallerBody;
 use crate::clock::{pause, within};
 use crate::denial::Reason;
+use crate::entra::LastToken;
 use crate::http1::Scratch;
 use crate::pipeline::{self, Arrival, Worker};
 use crate::upstream::Caller;
@@ -121,6 +122,7 @@ pub(super) struct Served {
     caller: Caller,
     trust: Trust,
     movement: Rc<Movement>,
+    last_token: LastToken,
 }
 
 impl Served {
@@ -131,6 +133,7 @@ impl Served {
             peer,
             trust,
             movement: Rc::default(),
+            last_token: LastToken::default(),
         })
     }
 
@@ -149,6 +152,7 @@ impl Served {
         let arrival = Arrival {
             client: platform.unwrap_or(self.peer),
             caller: elsewhere.as_ref().unwrap_or(&self.caller),
+            last_token: &self.last_token,
             framing,
         };
         let response = pipeline::handle(&self.shared.worker, arrival, request).await;

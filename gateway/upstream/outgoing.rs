@@ -12,6 +12,7 @@ use crate::canonical::{self, KeyParameters};
 use crate::credentials::{Carried, FUNCTIONS_KEY, Presented};
 use crate::denial::{Denial, Reason};
 use crate::files::{self, BackendKind, Credential, Protocol};
+use crate::http1::Block;
 use crate::ids::RequestId;
 use crate::policy::{Authorized, SealsBody};
 use crate::trace::Trace;
@@ -19,10 +20,7 @@ use crate::trace::Trace;
 /// What the gateway says of the caller's connection, which is TLS: to the gateway, or to the platform in
 /// front of it. Made once a connection.
 #[derive(Clone, Debug)]
-pub struct Caller {
-    address: HeaderValue,
-    forwarded: HeaderValue,
-}
+pub struct Caller(Block);
 
 impl Caller {
     /// A caller at this address.
@@ -33,13 +31,14 @@ impl Caller {
             IpAddr::V4(address) => address.to_string(),
             IpAddr::V6(address) => format!("\"[{address}]\""),
         };
-        let text = |text: String| {
-            HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("unknown"))
-        };
-        Self {
-            address: text(address.to_string()),
-            forwarded: text(format!("for={node};proto=https")),
-        }
+        let (address, forwarded) = (address.to_string(), format!("for={node};proto=https"));
+        let fields = [
+            (FORWARDED_FOR, address.as_bytes()),
+            (FORWARDED_PROTO, b"https"),
+            (header::FORWARDED, forwarded.as_bytes()),
+        ];
+        // INVARIANT: the text of an address may stand in a field.
+        Self(Block::new(fields).unwrap_or_default())
     }
 }
 
@@ -50,18 +49,20 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const ARR_LOG_ID: HeaderName = HeaderName::from_static("x-arr-log-id");
 
 /// The head of a request on its way out: what the caller sent and may send, and what the gateway says.
-pub(super) struct Outgoing {
+pub(super) struct Outgoing<'r> {
     method: Method,
     target: PathAndQuery,
     /// What the caller sent. Nothing of it bears a name that the gateway says something under.
     callers: HeaderMap,
     /// What the gateway says. Kept apart, for it is only ever written out.
     said: Vec<(HeaderName, HeaderValue)>,
+    /// What it says besides, in lines that were written before.
+    blocks: [Option<&'r Block>; 2],
 }
 
-impl Outgoing {
+impl<'r> Outgoing<'r> {
     /// So many fields are said of nearly every request.
-    const USUAL: usize = 16;
+    const USUAL: usize = 10;
 
     fn new(method: Method, target: PathAndQuery, callers: HeaderMap) -> Self {
         Self {
@@ -69,6 +70,7 @@ impl Outgoing {
             target,
             callers,
             said: Vec::with_capacity(Self::USUAL),
+            blocks: [None; 2],
         }
     }
 
@@ -77,6 +79,46 @@ impl Outgoing {
     fn say(&mut self, name: HeaderName, value: HeaderValue) {
         debug_assert!(!self.callers.contains_key(&name), "a caller's {name}");
         self.said.push((name, value));
+    }
+
+    /// Says these, of which the same holds.
+    fn say_together(&mut self, block: &'r Block) {
+        debug_assert!(
+            !block
+                .fields()
+                .any(|(name, _)| self.callers.contains_key(name)),
+            "a caller's"
+        );
+        match self.blocks.iter_mut().find(|place| place.is_none()) {
+            Some(place) => *place = Some(block),
+            None => self.say_apart(block),
+        }
+    }
+
+    fn say_apart(&mut self, block: &Block) {
+        let fields = block.fields();
+        self.said
+            .extend(fields.map(|(name, value)| (name.clone(), value.clone())));
+    }
+
+    /// Says this alone under a name and whatever is read as that name.
+    fn say_alone(&mut self, name: HeaderName, value: HeaderValue) {
+        for at in 0..self.blocks.len() {
+            let place = self.blocks.get_mut(at);
+            let holds = |block: &&mut &Block| {
+                let mut names = block.fields().map(|(name, _)| name);
+                names.any(|other| canonical::folds_alike(other, &name))
+            };
+            if let Some(place) = place
+                && place.as_mut().filter(holds).is_some()
+                && let Some(block) = place.take()
+            {
+                self.say_apart(block);
+            }
+        }
+        let said = &mut self.said;
+        said.retain(|(other, _)| !canonical::folds_alike(other, &name));
+        self.say(name, value);
     }
 
     /// Says this under a name, in place of what the caller sent.
@@ -105,10 +147,15 @@ impl Outgoing {
         self.callers.get_all(name).iter()
     }
 
-    /// All fields, in the order in which they are sent.
+    /// The fields that stand alone.
     pub(super) fn fields(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
         let said = self.said.iter().map(|(name, value)| (name, value));
         self.callers.iter().chain(said)
+    }
+
+    /// Those that are said together, and sent behind the others.
+    pub(super) fn blocks(&self) -> impl Iterator<Item = &'r Block> {
+        self.blocks.iter().copied().flatten()
     }
 
     /// As a request that its protocol's library, or a tool for people, can read.
@@ -120,6 +167,14 @@ impl Outgoing {
         let mut headers = self.callers;
         for (name, value) in self.said {
             headers.append(name, value);
+        }
+        for (name, value) in self
+            .blocks
+            .iter()
+            .flatten()
+            .flat_map(|block| block.fields())
+        {
+            headers.append(name, value.clone());
         }
         *request.method_mut() = self.method;
         match target.protocol {
@@ -153,13 +208,13 @@ pub(super) struct Parts<'r> {
     pub(super) id: &'r HeaderValue,
 }
 
-impl Parts<'_> {
+impl<'r> Parts<'r> {
     /// Makes the head of the request, with what the backend wants to see.
     pub(super) fn head(
         self,
         request: canonical::Request,
         credential: Presented,
-    ) -> Result<Outgoing, Denial> {
+    ) -> Result<Outgoing<'r>, Denial> {
         self.with(request, credential.into_carried())
     }
 
@@ -167,7 +222,7 @@ impl Parts<'_> {
         self,
         mut request: canonical::Request,
         credential: Carried,
-    ) -> Result<Outgoing, Denial> {
+    ) -> Result<Outgoing<'r>, Denial> {
         let signature = match &credential {
             Carried::Query(query) => query.expose(),
             Carried::Nothing | Carried::InTheUrl(_) | Carried::Field(..) => "",
@@ -196,9 +251,7 @@ impl Parts<'_> {
             head.say(header::AUTHORIZATION, token);
         }
         if let Carried::Field(name, value) = credential {
-            head.said
-                .retain(|(other, _)| !canonical::folds_alike(other, &name));
-            head.say(name, value);
+            head.say_alone(name, value);
         }
         if trailers {
             head.say(header::TE, HeaderValue::from_static("trailers"));
@@ -287,7 +340,7 @@ impl Parts<'_> {
     }
 
     /// Says the claims that the route has told.
-    fn tell_claims(&self, head: &mut Outgoing) {
+    fn tell_claims(&self, head: &mut Outgoing<'_>) {
         for (name, claim) in self.authorized.matched().route().claim_headers().iter() {
             let principal = self.authorized.principal();
             let value = principal.and_then(|principal| principal.claim_text(claim));
@@ -298,11 +351,8 @@ impl Parts<'_> {
     }
 
     /// Says what the gateway asserts. Everything of these names that the caller sent is gone.
-    fn assert(&self, head: &mut Outgoing, host: Option<HeaderValue>) {
-        let Caller { address, forwarded } = self.caller;
-        head.say(FORWARDED_FOR, address.clone());
-        head.say(FORWARDED_PROTO, HeaderValue::from_static("https"));
-        head.say(header::FORWARDED, forwarded.clone());
+    fn assert(&self, head: &mut Outgoing<'r>, host: Option<HeaderValue>) {
+        head.say_together(&self.caller.0);
         if let Some(host) = host {
             head.say(FORWARDED_HOST, host);
         }
@@ -318,15 +368,13 @@ impl Parts<'_> {
         let (parent, value) = self.trace.parent();
         head.say(parent, value);
         if let Some(principal) = self.authorized.principal() {
-            for (name, value) in principal.identity_headers() {
-                head.say(name.clone(), value.clone());
-            }
+            head.say_together(principal.identity_headers());
         }
     }
 }
 
 /// What is to be searched has to come whole, and as it is.
-fn ask_for_plain(head: &mut Outgoing) {
+fn ask_for_plain(head: &mut Outgoing<'_>) {
     head.say_instead(
         header::ACCEPT_ENCODING,
         HeaderValue::from_static("identity"),

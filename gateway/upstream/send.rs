@@ -139,7 +139,7 @@ enum Sent {
 impl Exchange<'_> {
     async fn deliver(
         &self,
-        head: Outgoing,
+        head: Outgoing<'_>,
         body: RequestBody,
         progress: Progress,
     ) -> Result<Response<ResponseBody>, Denial> {
@@ -168,7 +168,7 @@ impl Exchange<'_> {
 
     async fn by_http1(
         &self,
-        head: Outgoing,
+        head: Outgoing<'_>,
         body: RequestBody,
         progress: &Progress,
     ) -> Result<Response<Stream>, Denial> {

@@ -278,22 +278,11 @@ impl Scan {
     ) -> Result<HeaderMap, Reason> {
         let mut headers = HeaderMap::with_capacity(self.fields.len());
         for (name, place) in self.fields {
-            let range = place.range();
-            let value = match authorization {
-                Some(known)
-                    if name == header::AUTHORIZATION
-                        && text.get(range.clone()) == Some(known.as_bytes()) =>
-                {
-                    known.clone()
-                }
-                _ => {
-                    let value = HeaderValue::from_maybe_shared(text.slice(range));
-                    value.map_err(|_| Reason::AmbiguousHeader)?
-                }
+            let value = match name == header::AUTHORIZATION {
+                true => keep(authorization, text, place)?,
+                false => HeaderValue::from_maybe_shared(text.slice(place.range()))
+                    .map_err(|_| Reason::AmbiguousHeader)?,
             };
-            if name == header::AUTHORIZATION {
-                keep(authorization, &value);
-            }
             headers.append(name, value);
         }
         Ok(headers)
@@ -308,11 +297,23 @@ fn authorization<'l>(line: &'l [u8], known: &[u8]) -> Option<&'l [u8]> {
     (name.eq_ignore_ascii_case(NAME) && value == known).then_some(value)
 }
 
-/// Keeps a copy of its own, for the value would keep the whole head.
-fn keep(authorization: &mut Option<HeaderValue>, value: &HeaderValue) {
-    if authorization.as_ref() != Some(value) {
-        *authorization = HeaderValue::from_bytes(value.as_bytes()).ok();
+/// The value as it is kept, in a copy of its own: what lies in the head would keep all of it.
+fn keep(
+    authorization: &mut Option<HeaderValue>,
+    text: &Bytes,
+    place: Place,
+) -> Result<HeaderValue, Reason> {
+    let value = text.get(place.range()).unwrap_or_default();
+    if let Some(known) = authorization
+        && known.as_bytes() == value
+    {
+        return Ok(known.clone());
     }
+    let mut value = HeaderValue::from_bytes(value).map_err(|_| Reason::AmbiguousHeader)?;
+    // So that nobody prints it.
+    value.set_sensitive(true);
+    *authorization = Some(value.clone());
+    Ok(value)
 }
 
 impl Options {

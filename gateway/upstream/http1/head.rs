@@ -26,13 +26,16 @@ pub(in crate::upstream) struct Head {
 }
 
 /// Writes the head of a request. A body of unknown length is framed by chunks.
-pub(super) fn write(head: &Outgoing, is_chunked: bool, out: &mut Vec<u8>) {
+pub(super) fn write(head: &Outgoing<'_>, is_chunked: bool, out: &mut Vec<u8>) {
     out.extend_from_slice(head.method().as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(head.target().as_str().as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
     for (name, value) in head.fields() {
         write_field(name, value, out);
+    }
+    for block in head.blocks() {
+        out.extend_from_slice(block.lines());
     }
     if is_chunked {
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");

@@ -12,7 +12,11 @@ use crate::upstream::outgoing::Outgoing;
 pub(in crate::upstream) type Upload = Sending<RequestBody>;
 
 /// The request that is to be sent.
-pub(in crate::upstream) fn upload(head: &Outgoing, body: RequestBody, scratch: Scratch) -> Upload {
+pub(in crate::upstream) fn upload(
+    head: &Outgoing<'_>,
+    body: RequestBody,
+    scratch: Scratch,
+) -> Upload {
     let coding = coding(head, &body);
     let is_chunked = coding == Coding::Chunked;
     let mut out = scratch.take();
@@ -25,7 +29,7 @@ pub(in crate::upstream) fn upload(head: &Outgoing, body: RequestBody, scratch: S
 }
 
 /// A body of unknown length is framed by chunks.
-fn coding(head: &Outgoing, body: &RequestBody) -> Coding {
+fn coding(head: &Outgoing<'_>, body: &RequestBody) -> Coding {
     match head.callers(&header::CONTENT_LENGTH) {
         None if body.is_end_stream() => Coding::Done,
         None => Coding::Chunked,
