@@ -10,8 +10,8 @@ use crate::measure::{Measured, Outcome};
 #[derive(Clone, Copy)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
-    low: f64,
-    high: f64,
+    pub(crate) low: f64,
+    pub(crate) high: f64,
 }
 
 impl Spread {
@@ -39,6 +39,9 @@ pub(crate) fn median(rounds: &[Round], of: impl Fn(&Round) -> f64) -> f64 {
     Spread::of(rounds.iter().map(of)).map_or(0.0, |spread| spread.median)
 }
 
+/// Where something was measured.
+pub(crate) type Place<'p> = (&'p str, Program, Job);
+
 /// All that was measured, by case and proxy.
 pub(crate) struct Figures<'all>(pub(crate) &'all [Measured]);
 
@@ -50,12 +53,15 @@ impl Figures<'_> {
         found.map(|one| &one.outcome)
     }
 
-    /// Microseconds per request.
-    pub(crate) fn cpu(&self, case: &str, program: Program, job: Job) -> Option<f64> {
-        match self.find(case, program, job)? {
-            Outcome::Rounds(rounds) => Some(median(rounds, Round::cpu_per_request)),
+    /// CPU per request of one by another's, round by round: a machine whose speed changes from one minute to the
+    /// next is as fast for both in a round that they share, and cases that are compared share theirs.
+    pub(crate) fn cpu_ratio(&self, one: Place<'_>, other: Place<'_>) -> Option<Spread> {
+        let rounds = |(case, program, job)| match self.find(case, program, job)? {
+            Outcome::Rounds(rounds) => Some(rounds),
             Outcome::Start(_) | Outcome::Memory { .. } => None,
-        }
+        };
+        let pairs = rounds(one)?.iter().zip(rounds(other)?);
+        Spread::of(pairs.map(|(one, other)| one.cpu_per_request() / other.cpu_per_request()))
     }
 
     /// Milliseconds.

@@ -36,11 +36,15 @@ mod targets;
 mod tokens;
 
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::time::Duration;
 
 use case::Case;
 use measure::{Effort, Measured};
 use stage::Stage;
+
+/// A round, where the setting is none.
+const SHORTEST: Duration = Duration::from_millis(100);
 
 /// Rounds, without which a report is not worth keeping.
 const WORTH_KEEPING: usize = 3;
@@ -61,8 +65,8 @@ fn main() -> ExitCode {
         .filter(|case| case.is_asked_for(&arguments))
         .collect();
     let effort = Effort {
-        round: Duration::from_secs(setting("LOAD_SECONDS", 3)),
-        rounds: usize::try_from(setting("LOAD_ROUNDS", 5)).unwrap_or(5),
+        round: Duration::try_from_secs_f64(setting("LOAD_SECONDS", 3.0)).unwrap_or(SHORTEST),
+        rounds: setting("LOAD_ROUNDS", 5),
     };
     let (measured, faults) = run(&cases, effort);
     let report = report::text(&measured, effort, &faults);
@@ -76,10 +80,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn setting(name: &str, default: u64) -> u64 {
+fn setting<N: FromStr + Default + PartialOrd>(name: &str, default: N) -> N {
     let set = std::env::var(name).ok();
     let number = set.and_then(|text| text.parse().ok());
-    number.filter(|number| *number > 0).unwrap_or(default)
+    number
+        .filter(|number| *number > N::default())
+        .unwrap_or(default)
 }
 
 fn list() {

@@ -27,7 +27,7 @@ pub(crate) fn text(measured: &[Measured], effort: Effort, faults: &[String]) -> 
     let targets = targets::table(&Figures(measured));
     let _ = write!(
         text,
-        "\n### Targets\nRatios of this run's medians.\n\n{targets}"
+        "\n### Targets\nRatios of CPU are medians of the rounds' own, with the lowest and highest in parentheses: what is compared shares its rounds, and the speed of the machine in them.\n\n{targets}"
     );
     text
 }

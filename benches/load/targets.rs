@@ -1,4 +1,4 @@
-//! The targets of the issue that asked for speed, each as a ratio of two medians of this run.
+//! The targets of the issue that asked for speed, each as a ratio within this run.
 
 use std::fmt::Write as _;
 
@@ -12,6 +12,8 @@ struct Target {
     against: String,
     /// `None` where a case was not run.
     measured: Option<f64>,
+    /// The lowest and highest round.
+    range: Option<(f64, f64)>,
     /// At most; `None` where the ratio is told for comparison alone.
     goal: Option<f64>,
     unit: &'static str,
@@ -135,12 +137,12 @@ pub(crate) fn table(figures: &Figures) -> String {
 
 fn ratios(figures: &Figures) -> Vec<Target> {
     let target = |(what, (case, job), (peer_case, peer, peer_job), goal): Row| {
-        let own = figures.cpu(case, Portcullis, job);
-        let other = figures.cpu(peer_case, peer, peer_job);
+        let ratio = figures.cpu_ratio((case, Portcullis, job), (peer_case, peer, peer_job));
         Target {
             what: what.to_owned(),
             against: format!("{peer} {peer_job}"),
-            measured: own.zip(other).map(|(own, other)| own / other),
+            measured: ratio.map(|ratio| ratio.median),
+            range: ratio.map(|ratio| (ratio.low, ratio.high)),
             goal,
             unit: "",
         }
@@ -158,6 +160,7 @@ fn others(figures: &Figures) -> Vec<Target> {
         what: "p99 at 2,000 requests a second".to_owned(),
         against: format!("{Haproxy} {Full}"),
         measured: own.zip(latency(Full)).map(|(own, other)| own / other),
+        range: None,
         goal: Some(0.7),
         unit: "",
     });
@@ -166,6 +169,7 @@ fn others(figures: &Figures) -> Vec<Target> {
         what: "start to first served request".to_owned(),
         against: nginx.map_or_else(String::new, |ms| format!("{Nginx} {Plain}: {ms:.0} ms")),
         measured: figures.start(Portcullis, Full),
+        range: None,
         goal: Some(50.0),
         unit: " ms",
     });
@@ -180,6 +184,7 @@ fn memory(figures: &Figures, peer: Job, goals: Option<(f64, f64)>) -> Vec<Target
         what: what.to_owned(),
         against: format!("{Haproxy} {peer}"),
         measured,
+        range: None,
         goal,
         unit: "",
     };
@@ -203,6 +208,10 @@ impl Target {
         let measured = self
             .measured
             .map_or_else(|| "not run".to_owned(), |value| format!("{value:.2}{unit}"));
+        let range = self
+            .range
+            .map(|(low, high)| format!(" ({low:.2}–{high:.2})"));
+        let range = range.unwrap_or_default();
         let goal = self
             .goal
             .map_or_else(|| "–".to_owned(), |goal| format!("≤ {goal}{unit}"));
@@ -212,7 +221,7 @@ impl Target {
             (None, _) | (_, None) => "",
         };
         format!(
-            "| {} | {} | {measured} | {goal} | {verdict} |",
+            "| {} | {} | {measured}{range} | {goal} | {verdict} |",
             self.what, self.against
         )
     }
