@@ -45,12 +45,16 @@ pub fn caller_may_send(name: &HeaderName) -> bool {
 /// allocated: this runs for every field of every request.
 pub(super) fn fate(name: &HeaderName) -> Fate {
     let name = name.as_str().as_bytes();
-    let entries = match name {
-        [b'x', _, third, ..] => x_entries(*third),
-        [first, ..] => entries(*first),
-        [] => &[],
+    let bucket = match name {
+        [b'x', _, third, ..] => x_bucket(*third),
+        [first, ..] => bucket(*first),
+        [] => &Bucket::NONE,
     };
-    entries
+    if !bucket.has(name.len()) {
+        return Fate::Pass;
+    }
+    bucket
+        .entries
         .iter()
         .find(|entry| entry.names(name))
         .map_or(Fate::Pass, |entry| entry.fate_of(name))
@@ -94,6 +98,40 @@ fn begins_with(name: &[u8], text: &str) -> bool {
                 b'-' => !byte.is_ascii_alphanumeric(),
                 _ => byte.to_ascii_lowercase() == wanted,
             })
+}
+
+/// The entries whose names begin alike.
+struct Bucket {
+    /// A bit for each length that a name of them has; the last stands for all that are as long or longer.
+    lengths: u64,
+    entries: &'static [Entry],
+}
+
+impl Bucket {
+    const NONE: Self = Self::of(&[]);
+
+    const fn of(entries: &'static [Entry]) -> Self {
+        let (mut lengths, mut rest) = (0, entries);
+        while let [entry, more @ ..] = rest {
+            let at = Self::bit(entry.text.len());
+            // Names of a family may be longer.
+            lengths |= if entry.family {
+                u64::MAX << at
+            } else {
+                1 << at
+            };
+            rest = more;
+        }
+        Self { lengths, entries }
+    }
+
+    const fn bit(length: usize) -> usize {
+        if length < 63 { length } else { 63 }
+    }
+
+    fn has(&self, length: usize) -> bool {
+        (self.lengths >> Self::bit(length)) & 1 == 1
+    }
 }
 
 struct Entry {
@@ -146,39 +184,39 @@ const fn family(text: &'static str, key: KeyHeaders) -> Entry {
     }
 }
 
-fn entries(first: u8) -> &'static [Entry] {
-    const A: &[Entry] = &[one("authorization", Fate::Authorization)];
+fn bucket(first: u8) -> &'static Bucket {
+    const A: &Bucket = &Bucket::of(&[one("authorization", Fate::Authorization)]);
     // Baggage crosses no trust boundary: it carries what another party's code believes.
-    const B: &[Entry] = &[asserted("baggage")];
-    const C: &[Entry] = &[
+    const B: &Bucket = &Bucket::of(&[asserted("baggage")]);
+    const C: &Bucket = &Bucket::of(&[
         one("connection", Fate::Connection),
         one("content-length", Fate::ContentLength),
         asserted("client-ip"),
         asserted("cf-connecting-ip"),
-    ];
+    ]);
     // The Functions host lets it overwrite Host (`AppServiceHeaderFixupMiddleware`).
-    const D: &[Entry] = &[asserted("disguised-host")];
+    const D: &Bucket = &Bucket::of(&[asserted("disguised-host")]);
     // The connection answers `100-continue` itself.
-    const E: &[Entry] = &[one("expect", Fate::Hop)];
-    const F: &[Entry] = &[asserted("forwarded"), asserted("front-end-https")];
-    const H: &[Entry] = &[one("host", Fate::Host), one("http2-settings", Fate::Hop)];
-    const K: &[Entry] = &[one("keep-alive", Fate::ConnectionSpecific)];
+    const E: &Bucket = &Bucket::of(&[one("expect", Fate::Hop)]);
+    const F: &Bucket = &Bucket::of(&[asserted("forwarded"), asserted("front-end-https")]);
+    const H: &Bucket = &Bucket::of(&[one("host", Fate::Host), one("http2-settings", Fate::Hop)]);
+    const K: &Bucket = &Bucket::of(&[one("keep-alive", Fate::ConnectionSpecific)]);
     // IIS's own word to the .NET process behind it, a paired token and client certificates among it.
-    const M: &[Entry] = &[family("ms-aspnetcore-", KeyHeaders::NONE)];
-    const P: &[Entry] = &[
+    const M: &Bucket = &Bucket::of(&[family("ms-aspnetcore-", KeyHeaders::NONE)]);
+    const P: &Bucket = &Bucket::of(&[
         // CGI programs read it as the proxy of their own calls (httpoxy).
         asserted("proxy"),
         one("proxy-connection", Fate::ConnectionSpecific),
         one("proxy-authenticate", Fate::Hop),
         one("proxy-authorization", Fate::Hop),
-    ];
-    const T: &[Entry] = &[
+    ]);
+    const T: &Bucket = &Bucket::of(&[
         one("te", Fate::Te),
         one("transfer-encoding", Fate::TransferEncoding),
         asserted("true-client-ip"),
-    ];
-    const U: &[Entry] = &[one("upgrade", Fate::Upgrade)];
-    const W: &[Entry] = &[asserted("was-default-hostname")];
+    ]);
+    const U: &Bucket = &Bucket::of(&[one("upgrade", Fate::Upgrade)]);
+    const W: &Bucket = &Bucket::of(&[asserted("was-default-hostname")]);
     match first {
         b'a' => A,
         b'b' => B,
@@ -193,38 +231,38 @@ fn entries(first: u8) -> &'static [Entry] {
         b't' => T,
         b'u' => U,
         b'w' => W,
-        _ => &[],
+        _ => &Bucket::NONE,
     }
 }
 
 /// The names in `x-`, by the letter behind it.
-fn x_entries(third: u8) -> &'static [Entry] {
-    const A: &[Entry] = &[
+fn x_bucket(third: u8) -> &'static Bucket {
+    const A: &Bucket = &Bucket::of(&[
         asserted("x-arr-clientcert"),
         asserted("x-arr-ssl"),
         asserted("x-appservice-proto"),
         asserted("x-azure-clientip"),
         asserted("x-azure-socketip"),
         asserted("x-azure-fdid"),
-    ];
-    const C: &[Entry] = &[
+    ]);
+    const C: &Bucket = &Bucket::of(&[
         asserted("x-client-ip"),
         asserted("x-client-port"),
         asserted("x-cluster-client-ip"),
-    ];
-    const F: &[Entry] = &[
+    ]);
+    const F: &Bucket = &Bucket::of(&[
         family("x-forwarded", KeyHeaders::NONE),
         key("x-functions-key", KeyHeaders::X_FUNCTIONS_KEY),
         key("x-functions-clientid", KeyHeaders::X_FUNCTIONS_CLIENTID),
-    ];
+    ]);
     // They change the method that was matched into another.
-    const H: &[Entry] = &[
+    const H: &Bucket = &Bucket::of(&[
         asserted("x-http-method"),
         asserted("x-http-method-override"),
         asserted("x-host"),
-    ];
-    const I: &[Entry] = &[asserted("x-identity-header")];
-    const M: &[Entry] = &[
+    ]);
+    const I: &Bucket = &Bucket::of(&[asserted("x-identity-header")]);
+    const M: &Bucket = &Bucket::of(&[
         family("x-ms-client-principal", KeyHeaders::X_MS_CLIENT_PRINCIPAL),
         family("x-ms-token-", KeyHeaders::X_MS_TOKEN),
         key("x-ms-site-token", KeyHeaders::X_MS_SITE_TOKEN),
@@ -237,13 +275,13 @@ fn x_entries(third: u8) -> &'static [Entry] {
         asserted("x-ms-client-authorization-source"),
         asserted("x-ms-original-url"),
         asserted("x-method-override"),
-    ];
-    const O: &[Entry] = &[family("x-original-", KeyHeaders::NONE)];
-    const R: &[Entry] = &[asserted("x-real-ip"), asserted("x-rewrite-url")];
-    const S: &[Entry] = &[asserted("x-site-deployment-id")];
-    const U: &[Entry] = &[asserted("x-url-scheme")];
-    const W: &[Entry] = &[asserted("x-waws-unencoded-url")];
-    const Z: &[Entry] = &[key("x-zumo-auth", KeyHeaders::X_ZUMO_AUTH)];
+    ]);
+    const O: &Bucket = &Bucket::of(&[family("x-original-", KeyHeaders::NONE)]);
+    const R: &Bucket = &Bucket::of(&[asserted("x-real-ip"), asserted("x-rewrite-url")]);
+    const S: &Bucket = &Bucket::of(&[asserted("x-site-deployment-id")]);
+    const U: &Bucket = &Bucket::of(&[asserted("x-url-scheme")]);
+    const W: &Bucket = &Bucket::of(&[asserted("x-waws-unencoded-url")]);
+    const Z: &Bucket = &Bucket::of(&[key("x-zumo-auth", KeyHeaders::X_ZUMO_AUTH)]);
     match third {
         b'a' => A,
         b'c' => C,
@@ -257,7 +295,7 @@ fn x_entries(third: u8) -> &'static [Entry] {
         b'u' => U,
         b'w' => W,
         b'z' => Z,
-        _ => &[],
+        _ => &Bucket::NONE,
     }
 }
 

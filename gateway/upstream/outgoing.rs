@@ -51,7 +51,8 @@ const ARR_LOG_ID: HeaderName = HeaderName::from_static("x-arr-log-id");
 /// The head of a request on its way out: what the caller sent and may send, and what the gateway says.
 pub(super) struct Outgoing<'r> {
     method: Method,
-    target: PathAndQuery,
+    /// Path and query.
+    target: String,
     /// What the caller sent. Nothing of it bears a name that the gateway says something under.
     callers: HeaderMap,
     /// What the gateway says. Kept apart, for it is only ever written out.
@@ -64,7 +65,7 @@ impl<'r> Outgoing<'r> {
     /// So many fields are said of nearly every request.
     const USUAL: usize = 10;
 
-    fn new(method: Method, target: PathAndQuery, callers: HeaderMap) -> Self {
+    fn new(method: Method, target: String, callers: HeaderMap) -> Self {
         Self {
             method,
             target,
@@ -133,7 +134,7 @@ impl<'r> Outgoing<'r> {
     }
 
     /// Path and query.
-    pub(super) fn target(&self) -> &PathAndQuery {
+    pub(super) fn target(&self) -> &str {
         &self.target
     }
 
@@ -177,14 +178,15 @@ impl<'r> Outgoing<'r> {
             headers.append(name, value.clone());
         }
         *request.method_mut() = self.method;
+        let path_and_query = PathAndQuery::try_from(self.target).map_err(|_| Reason::Internal)?;
         match target.protocol {
-            Protocol::Http1 => *request.uri_mut() = Uri::from(self.target),
+            Protocol::Http1 => *request.uri_mut() = Uri::from(path_and_query),
             Protocol::Http2 => {
                 let scheme = if target.secure { "https" } else { "http" };
                 let uri = Uri::builder()
                     .scheme(scheme)
                     .authority(target.host.as_bytes())
-                    .path_and_query(self.target)
+                    .path_and_query(path_and_query)
                     .build();
                 *request.uri_mut() = uri.map_err(|_| Denial::from(Reason::Internal))?;
                 *request.version_mut() = Version::HTTP_2;
@@ -265,9 +267,12 @@ impl<'r> Parts<'r> {
         &self,
         request: &canonical::Request,
         signature: &str,
-    ) -> Result<PathAndQuery, Denial> {
+    ) -> Result<String, Denial> {
         if let Some(followed) = self.followed {
-            return PathAndQuery::try_from(followed).map_err(|_| Reason::SealedUrlInvalid.into());
+            let is_good = may_be_sent(followed);
+            return is_good
+                .then(|| followed.to_owned())
+                .ok_or(Reason::SealedUrlInvalid.into());
         }
         let matched = self.authorized.matched();
         let path = match (matched.rewritten(), self.target.kind) {
@@ -304,7 +309,9 @@ impl<'r> Parts<'r> {
             target.push(if target.contains('?') { '&' } else { '?' });
             target.push_str(part);
         }
-        PathAndQuery::try_from(target).map_err(|_| Reason::Internal.into())
+        may_be_sent(&target)
+            .then_some(target)
+            .ok_or(Reason::Internal.into())
     }
 
     /// Whether the answer's body will be searched for keys. That of a plain GET is not kept from being
@@ -371,6 +378,15 @@ impl<'r> Parts<'r> {
             head.say_together(principal.identity_headers());
         }
     }
+}
+
+/// Whether a target can be written into a request line: it holds nothing that ends it, or that a reader might end
+/// it at. It was made of what was checked before; this is the last look, and without a branch for each byte.
+fn may_be_sent(target: &str) -> bool {
+    let found = target.bytes().fold(0, |found, byte| {
+        found | u8::from((byte <= b' ') | (byte == 0x7F) | (byte == b'#'))
+    });
+    target.starts_with('/') && found == 0
 }
 
 /// What is to be searched has to come whole, and as it is.

@@ -29,7 +29,7 @@ pub(in crate::upstream) struct Head {
 pub(super) fn write(head: &Outgoing<'_>, is_chunked: bool, out: &mut Vec<u8>) {
     out.extend_from_slice(head.method().as_str().as_bytes());
     out.push(b' ');
-    out.extend_from_slice(head.target().as_str().as_bytes());
+    out.extend_from_slice(head.target().as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
     for (name, value) in head.fields() {
         write_field(name, value, out);
