@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,21 +61,28 @@ pub(super) async fn serve_tls(
     stream: TcpStream,
     peer: SocketAddr,
 ) {
-    // Boxed, as are the requests below: what they need is given back when they are over, and a connection that
-    // waits holds little.
-    let handshake = Box::pin(TlsAcceptor::from(config).accept(Socket::new(stream)));
-    let Some(Ok(stream)) = within(shared.settings.handshake_timeout, handshake).await else {
-        return;
-    };
+    // Boxed, as are the requests below: what a part of a connection's life needs is given back when it is over, and
+    // a connection that waits holds little.
+    if let Some(conversation) = Box::pin(greet(shared, config, stream, peer)).await {
+        conversation.await;
+    }
+}
+
+/// What follows on a handshake.
+type Conversation = Pin<Box<dyn Future<Output = ()>>>;
+
+async fn greet(
+    shared: Rc<Shared>,
+    config: Arc<ServerConfig>,
+    stream: TcpStream,
+    peer: SocketAddr,
+) -> Option<Conversation> {
+    let handshake = TlsAcceptor::from(config).accept(Socket::new(stream));
+    let stream = within(shared.settings.handshake_timeout, handshake).await?;
+    let stream = stream.ok()?;
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let served = Served::new(shared, peer, Trust::Peer);
-    match is_http2 {
-        true => Box::pin(served.http2(stream)).await,
-        false => {
-            let line = served.line(stream);
-            served.http1(line).await;
-        }
-    }
+    Some(served.conversation(is_http2, stream))
 }
 
 /// Serves a connection behind a platform that has ended TLS in front of us.
@@ -98,13 +105,7 @@ pub(super) async fn serve_plain(shared: Rc<Shared>, stream: TcpStream, peer: Soc
         return;
     };
     let served = Served::new(shared, peer, Trust::Platform);
-    match is_http2 {
-        true => Box::pin(served.http2(stream)).await,
-        false => {
-            let line = served.line(stream);
-            served.http1(line).await;
-        }
-    }
+    served.conversation(is_http2, stream).await;
 }
 
 /// Whose word on the caller's address counts.
@@ -161,11 +162,18 @@ impl Served {
         response.map(|body| WatchedBody::new(body, movement))
     }
 
-    fn line<IO: AsyncRead + AsyncWrite + Unpin + 'static>(
-        &self,
-        io: IO,
-    ) -> Rc<Line<WatchedIo<IO>>> {
-        Line::new(WatchedIo::new(io, Rc::clone(&self.movement)), self)
+    fn conversation<IO>(self: Rc<Self>, is_http2: bool, io: IO) -> Conversation
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let io = WatchedIo::new(io, Rc::clone(&self.movement));
+        match is_http2 {
+            true => Box::pin(self.http2(io)),
+            false => {
+                let line = Line::new(io, &self);
+                Box::pin(self.http1(line))
+            }
+        }
     }
 
     /// Where the connection reads.
@@ -224,9 +232,8 @@ impl Served {
         }
     }
 
-    async fn http2<IO: AsyncRead + AsyncWrite + Unpin + 'static>(self: Rc<Self>, stream: IO) {
+    async fn http2<IO: AsyncRead + AsyncWrite + Unpin + 'static>(self: Rc<Self>, io: IO) {
         let settings = &self.shared.settings;
-        let watched = WatchedIo::new(stream, Rc::clone(&self.movement));
         let service = service_fn(|request: Request<Incoming>| {
             let served = Rc::clone(&self);
             let request = request.map(CallerBody::http2);
@@ -239,7 +246,7 @@ impl Served {
             .max_header_list_size(settings.max_head_bytes.try_into().unwrap_or(u32::MAX))
             .keep_alive_interval(settings.idle_timeout)
             .keep_alive_timeout(settings.header_timeout);
-        let mut connection = pin!(builder.serve_connection(TokioIo::new(watched), service));
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
         let served = Rc::clone(&self);
         let minded = Minder::begin(async move {
             let settings = &served.shared.settings;

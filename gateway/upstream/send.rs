@@ -5,14 +5,15 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use http::{HeaderValue, Request, Response, StatusCode, Version, header};
+use http::header::{self, HeaderName, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Version};
 use hyper::client::conn::TrySendError;
 
 use super::backend::Backend;
 use super::body::{Progress, RequestBody, ResponseBody, Stream, Withheld};
 use super::connect::{connect, speak_http2};
 use super::http1::{AnswerBody, Fault, Head, Http1, Upload, Wire, upload};
-use super::outgoing::{Caller, Outgoing, Parts};
+use super::outgoing::{Caller, Parts};
 use super::pool::{Lease, Pools};
 use super::unsealed::Unsealed;
 use crate::body::CallerBody;
@@ -23,7 +24,7 @@ use crate::denial::{Denial, Reason};
 use crate::files::Protocol;
 use crate::limits::Slot;
 use crate::net::address::Resolver;
-use crate::policy::Authorized;
+use crate::policy::{Authorized, SealsBody};
 use crate::trace::Trace;
 
 /// What a request must have before it may go: that it was let in, is within its limits, and has a
@@ -53,63 +54,145 @@ pub struct Way<'r> {
 
 /// Sends a request and returns the head of the answer, its body still streaming.
 ///
+/// The request is put together before the first wait: nothing that it is made from takes room while it is on its
+/// way.
+///
 /// # Errors
 /// 502 when the backend cannot be reached, is not who it should be, breaks off or refuses the
 /// gateway's credential; 504 when it is late.
-pub async fn send(
-    proofs: Proofs<'_>,
-    way: Way<'_>,
-    caller: &Caller,
+pub fn send<'r>(
+    proofs: Proofs<'r>,
+    way: Way<'r>,
+    caller: &'r Caller,
     trace: Trace,
-    id: &HeaderValue,
+    id: &'r HeaderValue,
     request: canonical::Request,
     body: CallerBody,
-) -> Result<Unsealed, Denial> {
-    let Proofs {
-        authorized,
-        slot: Slot { .. },
-        backend,
-        credential,
-        followed,
-    } = proofs;
-    let (presented, is_own) = (credential.carries(), credential.is_own());
-    let route = authorized.matched().route();
-    let echo = credential.name().cloned();
-    let withheld = Withheld {
-        credential: echo.clone(),
-        claims: Arc::clone(route.claim_headers()),
-    };
-    let parts = Parts {
-        authorized,
-        target: &backend.target,
-        followed,
-        caller,
-        trace,
-        id,
-    };
-    let (body, progress) = RequestBody::new(body, withheld);
-    let head = parts.head(request, credential)?;
-    let exchange = Exchange { way, backend };
-    let mut response = exchange.deliver(head, body, progress).await?;
-    // The backend refused the gateway, not the caller: its challenge would mislead the caller, and
-    // tell a stranger how the backend is called.
-    if response.status() == StatusCode::UNAUTHORIZED && presented {
-        if is_own {
-            backend.credential().refused();
-        }
-        return Err(Reason::BackendRefusedCredential.into());
-    }
-    if presented {
-        // An echo of what the gateway presented, or of how.
-        let headers = response.headers_mut();
-        headers.remove(header::WWW_AUTHENTICATE);
-        if let Some(name) = &echo {
-            headers.remove(name);
+) -> impl Future<Output = Result<Unsealed, Denial>> + use<'r> {
+    let mut going = Going::new(proofs, way, caller, trace, id, request, body);
+    async move {
+        match &mut going {
+            Ok(going) => going.send().await,
+            Err(denial) => Err(denial.clone()),
         }
     }
-    reframe(&mut response);
-    strip_response(response.headers_mut());
-    Ok(Unsealed::new(response, route.seals_body()))
+}
+
+/// A request on its way.
+struct Going<'r> {
+    exchange: Exchange<'r>,
+    request: Outbound,
+    progress: Progress,
+    /// Whether something is presented to the backend, and whether that is the gateway's own.
+    presented: bool,
+    is_own: bool,
+    /// The field that carries it.
+    echo: Option<HeaderName>,
+    bodies: SealsBody,
+}
+
+enum Outbound {
+    /// Nothing of it is left where the answer's body has taken it along.
+    Http1(Method, Option<Upload>),
+    Http2(Option<Request<RequestBody>>),
+}
+
+impl<'r> Going<'r> {
+    fn new(
+        proofs: Proofs<'r>,
+        way: Way<'r>,
+        caller: &'r Caller,
+        trace: Trace,
+        id: &'r HeaderValue,
+        request: canonical::Request,
+        body: CallerBody,
+    ) -> Result<Self, Denial> {
+        let Proofs {
+            authorized,
+            slot: Slot { .. },
+            backend,
+            credential,
+            followed,
+        } = proofs;
+        let (presented, is_own) = (credential.carries(), credential.is_own());
+        let route = authorized.matched().route();
+        let echo = credential.name().cloned();
+        let withheld = Withheld {
+            credential: echo.clone(),
+            claims: Arc::clone(route.claim_headers()),
+        };
+        let parts = Parts {
+            authorized,
+            target: &backend.target,
+            followed,
+            caller,
+            trace,
+            id,
+        };
+        let (body, progress) = RequestBody::new(body, withheld);
+        let head = parts.head(request, credential)?;
+        let request = match backend.endpoint.protocol {
+            Protocol::Http1 => {
+                let upload = upload(&head, body, way.pools.scratch());
+                Outbound::Http1(head.method().clone(), Some(upload))
+            }
+            Protocol::Http2 => {
+                let request = head.into_request(&backend.target)?.map(|()| body);
+                Outbound::Http2(Some(request))
+            }
+        };
+        Ok(Self {
+            exchange: Exchange { way, backend },
+            request,
+            progress,
+            presented,
+            is_own,
+            echo,
+            bodies: route.seals_body(),
+        })
+    }
+
+    async fn send(&mut self) -> Result<Unsealed, Denial> {
+        let mut response = self.deliver().await?;
+        // The backend refused the gateway, not the caller: its challenge would mislead the caller, and
+        // tell a stranger how the backend is called.
+        if response.status() == StatusCode::UNAUTHORIZED && self.presented {
+            if self.is_own {
+                self.exchange.backend.credential().refused();
+            }
+            return Err(Reason::BackendRefusedCredential.into());
+        }
+        if self.presented {
+            // An echo of what the gateway presented, or of how.
+            let headers = response.headers_mut();
+            headers.remove(header::WWW_AUTHENTICATE);
+            if let Some(name) = &self.echo {
+                headers.remove(name);
+            }
+        }
+        reframe(&mut response);
+        strip_response(response.headers_mut());
+        Ok(Unsealed::new(response, self.bodies))
+    }
+
+    async fn deliver(&mut self) -> Result<Response<ResponseBody>, Denial> {
+        let (exchange, progress) = (&self.exchange, &self.progress);
+        let response = match &mut self.request {
+            Outbound::Http1(method, upload) => exchange.by_http1(method, upload, progress).await?,
+            Outbound::Http2(request) => {
+                let request = request.take().ok_or(Reason::Internal)?;
+                // Boxed, for the room that it takes would be in every request.
+                Box::pin(exchange.by_http2(request, progress)).await?
+            }
+        };
+        // Nobody asked for another protocol, so what follows is nothing that anybody could read.
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Denial::from(Reason::BackendBroken)
+                .expected("an answer", "101 Switching Protocols"));
+        }
+        let idle = exchange.backend.timeouts.idle;
+        Ok(response.map(|stream| ResponseBody::new(stream, idle)))
+    }
 }
 
 /// The answer's framing is the gateway's own: a length beside a coding, or where there is no body, is a
@@ -137,29 +220,6 @@ enum Sent {
 }
 
 impl Exchange<'_> {
-    async fn deliver(
-        &self,
-        head: Outgoing<'_>,
-        body: RequestBody,
-        progress: Progress,
-    ) -> Result<Response<ResponseBody>, Denial> {
-        let response = match self.backend.endpoint.protocol {
-            Protocol::Http1 => self.by_http1(head, body, &progress).await?,
-            // Boxed, for the room that it takes would be in every request.
-            Protocol::Http2 => {
-                let request = head.into_request(&self.backend.target)?.map(|()| body);
-                Box::pin(self.by_http2(request, &progress)).await?
-            }
-        };
-        // Nobody asked for another protocol, so what follows is nothing that anybody could read.
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(Denial::from(Reason::BackendBroken)
-                .expected("an answer", "101 Switching Protocols"));
-        }
-        let idle = self.backend.timeouts.idle;
-        Ok(response.map(|stream| ResponseBody::new(stream, idle)))
-    }
-
     async fn connect(&self) -> Result<Wire, Denial> {
         let connecting = connect(&self.backend.endpoint, self.way.resolver);
         let connected = within(self.backend.timeouts.connect, connecting).await;
@@ -168,14 +228,13 @@ impl Exchange<'_> {
 
     async fn by_http1(
         &self,
-        head: Outgoing<'_>,
-        body: RequestBody,
+        method: &Method,
+        upload: &mut Option<Upload>,
         progress: &Progress,
     ) -> Result<Response<Stream>, Denial> {
         let (pools, endpoint) = (self.way.pools, self.backend.endpoint.id);
-        let method = head.method().clone();
-        let mut upload = upload(&head, body, pools.scratch());
         loop {
+            let sending = upload.as_mut().ok_or(Reason::Internal)?;
             // An idle connection may be closed under us just now. As long as nothing was sent, the next one
             // is tried.
             let pooled = pools.take(endpoint, self.way.now.instant);
@@ -184,16 +243,13 @@ impl Exchange<'_> {
                 Some(connection) => connection,
                 None => Http1::new(Box::pin(self.connect()).await?, pools.scratch()),
             };
-            match self
-                .exchange(connection, &mut upload, &method, progress)
-                .await
-            {
+            match self.exchange(connection, sending, method, progress).await {
                 Sent::Answered(connection, head) => {
                     let lease = Lease {
                         pools: pools.clone(),
                         endpoint,
                     };
-                    let (response, body) = AnswerBody::behind(head, connection, upload);
+                    let (response, body) = AnswerBody::behind(head, connection, upload.take());
                     return Ok(response.map(|()| Stream::Http1(Some((body, lease)))));
                 }
                 Sent::Not if !is_fresh => {}
@@ -210,7 +266,7 @@ impl Exchange<'_> {
         &self,
         mut connection: Http1,
         upload: &mut Upload,
-        method: &http::Method,
+        method: &Method,
         progress: &Progress,
     ) -> Sent {
         let limit = self.backend.timeouts.first_byte;

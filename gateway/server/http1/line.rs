@@ -125,15 +125,25 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
             None => CallerBody::nothing(),
             Some(body) => CallerBody::http1(Rc::clone(body) as Rc<_>),
         });
-        let mut answering = pin!(served.answer(None, request));
-        let answered = poll_fn(|cx| match answering.as_mut().poll(cx) {
-            Poll::Ready(response) => Poll::Ready(Some(response)),
-            Poll::Pending => self.poll_left(&body, cx).map(|()| None),
-        });
-        match answered.await {
+        match self.response(served, request, &body).await {
             None => ControlFlow::Break(()),
             Some(response) => self.send(served, asked, response, body).await,
         }
+    }
+
+    /// The response, unless the caller leaves before it begins.
+    async fn response(
+        &self,
+        served: &Served,
+        request: Request<CallerBody>,
+        body: &Unread<IO>,
+    ) -> Option<Response<WatchedBody>> {
+        let mut answering = pin!(served.answer(None, request));
+        let answered = poll_fn(|cx| match answering.as_mut().poll(cx) {
+            Poll::Ready(response) => Poll::Ready(Some(response)),
+            Poll::Pending => self.poll_left(body, cx).map(|()| None),
+        });
+        answered.await
     }
 
     /// Answers a head that can be read in two ways, so that nothing behind it can be read at all.

@@ -56,9 +56,10 @@ impl AnswerBody {
     pub(in crate::upstream) fn behind(
         head: Head,
         connection: Http1,
-        upload: Upload,
+        upload: Option<Upload>,
     ) -> (Response<()>, Self) {
-        let rest = (!upload.is_done()).then(|| Rest::send(&connection, upload));
+        let rest = upload.filter(|upload| !upload.is_done());
+        let rest = rest.map(|upload| Rest::send(&connection, upload));
         let body = Self {
             connection,
             keeps_alive: head.keeps_alive,
