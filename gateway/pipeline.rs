@@ -82,7 +82,7 @@ pub async fn handle(
                 unread.read_on();
             }
             let answer = denial.answer(id);
-            // RFC 9110 section 9.3.2. hyper sees to it for HTTP/1 alone.
+            // RFC 9110 section 9.3.2.
             let answer = answer.map(|body| if is_head { Reply::empty() } else { body });
             answer.map(AnswerBody::Own)
         }

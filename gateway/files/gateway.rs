@@ -232,7 +232,7 @@ fn listen(node: &Node, d: &mut Diagnostics) -> Option<Listen> {
     let header_timeout = table.optional("headerTimeout", d, |n, d| duration(n, time.clone(), d));
     let idle_timeout = table.optional("idleTimeout", d, |n, d| duration(n, time.clone(), d));
     let max_connections = table.optional("maxConnections", d, |n, d| count(n, 1..=1_000_000, d));
-    // The floor is hyper's: it refuses a smaller buffer.
+    // A head with a usual token has to fit.
     let max_head_bytes = table.optional("maxHeadBytes", d, |n, d| size(n, 8 << 10..=1 << 20, d));
     let max_streams = table.optional("maxStreams", d, |n, d| count(n, 1..=10_000, d));
     table.finish(d);

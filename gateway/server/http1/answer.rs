@@ -55,6 +55,12 @@ impl Asked {
         !self.is_head && !bodiless && !status.is_informational()
     }
 
+    /// RFC 9110 section 8.6.
+    fn may_say_length(self, status: StatusCode) -> bool {
+        status == StatusCode::NOT_MODIFIED
+            || (self.is_head && status != StatusCode::NO_CONTENT && !status.is_informational())
+    }
+
     /// How the body of the answer is framed; `said` is the length that its head says.
     fn coding<B: Body>(self, status: StatusCode, said: Option<u64>, body: &B) -> Coding {
         if !self.may_have_body(status) {
@@ -69,12 +75,15 @@ impl Asked {
     }
 }
 
-/// The length that a head says.
+/// The length that a head says, however often.
 fn said_length(headers: &HeaderMap) -> Option<u64> {
-    let length = headers.get(header::CONTENT_LENGTH)?.to_str().ok()?;
-    is_length(length.as_bytes())
-        .then(|| length.parse().ok())
-        .flatten()
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter().map(|value| {
+        let digits = value.to_str().ok()?;
+        let length = is_length(digits.as_bytes()).then(|| digits.parse().ok());
+        length.flatten()
+    });
+    let first = lengths.next()?;
+    lengths.all(|other| other == first).then_some(first)?
 }
 
 /// An answer that is to be sent.
@@ -99,9 +108,10 @@ impl<B: Body<Data = Bytes> + Unpin> Answer<B> {
         let keeps_alive = keeps_alive && coding != Coding::UntilClose;
         let mut out = scratch.take();
         status_line(status, &mut out);
-        fields(&headers, said.is_some(), date, &mut out);
-        if said.is_none() {
-            frame(coding, asked.may_have_body(status), &mut out);
+        fields(&headers, date, &mut out);
+        match asked.may_have_body(status) {
+            true => frame(coding, &mut out),
+            false => tell_length(asked, status, said, &mut out),
         }
         match keeps_alive {
             false => out.extend_from_slice(b"connection: close\r\n"),
@@ -128,15 +138,14 @@ fn status_line(status: StatusCode, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// All but those that say how the message is framed, which the connection says itself, except for a length that
-/// is one.
-fn fields(headers: &HeaderMap, has_length: bool, date: &HeaderValue, out: &mut Vec<u8>) {
+/// All but those that say how the message is framed, which the connection says itself.
+fn fields(headers: &HeaderMap, date: &HeaderValue, out: &mut Vec<u8>) {
     let mut is_dated = false;
     for (name, value) in headers {
         is_dated |= *name == header::DATE;
-        let frames = *name == header::CONNECTION
-            || *name == header::TRANSFER_ENCODING
-            || (*name == header::CONTENT_LENGTH && !has_length);
+        let frames = *name == header::CONTENT_LENGTH
+            || *name == header::CONNECTION
+            || *name == header::TRANSFER_ENCODING;
         if !frames {
             write_field(name, value, out);
         }
@@ -146,17 +155,26 @@ fn fields(headers: &HeaderMap, has_length: bool, date: &HeaderValue, out: &mut V
     }
 }
 
-/// The framing of an answer whose head does not say it yet.
-fn frame(coding: Coding, may_have_body: bool, out: &mut Vec<u8>) {
+fn frame(coding: Coding, out: &mut Vec<u8>) {
     match coding {
+        Coding::Length(length) => content_length(length, out),
+        Coding::Done => content_length(0, out),
         Coding::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
-        Coding::Done if may_have_body => out.extend_from_slice(b"content-length: 0\r\n"),
-        Coding::Length(length) => {
-            // Writing to memory cannot fail.
-            let _ = write!(out, "content-length: {length}\r\n");
-        }
-        Coding::Done | Coding::UntilClose => {}
+        Coding::UntilClose => {}
     }
+}
+
+/// How long the body would be that does not come: of an answer to HEAD, and of 304 (RFC 9110 section 8.6).
+fn tell_length(asked: Asked, status: StatusCode, said: Option<u64>, out: &mut Vec<u8>) {
+    let may_say = asked.may_say_length(status);
+    if let Some(length) = said.filter(|_| may_say) {
+        content_length(length, out);
+    }
+}
+
+fn content_length(length: u64, out: &mut Vec<u8>) {
+    // Writing to memory cannot fail.
+    let _ = write!(out, "content-length: {length}\r\n");
 }
 
 /// The `Date` field (RFC 9110 section 6.6.1), made once a second.

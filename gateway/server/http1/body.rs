@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
@@ -12,12 +12,16 @@ use super::line::Line;
 use crate::body::{Broken, Source};
 use crate::http1::{Content, Piece};
 
-/// The body of one request, and the connection that it comes on. Whoever still holds it when the next request
-/// is read gets nothing of that.
+/// The body of one request, and the connection that it comes on. Two may hold it: who sends it on to a backend,
+/// which may go on when the answer has been sent already, and the connection.
 pub(super) struct RequestBody<IO> {
     line: Rc<Line<IO>>,
     content: RefCell<Content>,
     broken: Cell<bool>,
+    /// Whether the connection alone may read it.
+    given_up: Cell<bool>,
+    /// Who waits for more of it.
+    waits: Cell<Option<Waker>>,
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> RequestBody<IO> {
@@ -26,6 +30,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> RequestBody<IO> {
             line,
             content: RefCell::new(content),
             broken: Cell::new(false),
+            given_up: Cell::new(false),
+            waits: Cell::new(None),
         })
     }
 
@@ -34,7 +40,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> RequestBody<IO> {
         !self.broken.get() && self.content.borrow().size_hint().lower() <= bytes
     }
 
-    fn poll_piece(&self, cx: &mut Context<'_>) -> Poll<Result<Piece, Broken>> {
+    /// From here on the connection alone reads it. Whoever else holds it is told that it broke off, and so lets
+    /// go of it: what it did not get must not seem to be the end.
+    pub(super) fn give_up(&self) {
+        self.given_up.set(true);
+        if let Some(waits) = self.waits.take() {
+            waits.wake();
+        }
+    }
+
+    /// The next piece of it, for the connection.
+    pub(super) fn poll_piece(&self, cx: &mut Context<'_>) -> Poll<Result<Piece, Broken>> {
         let mut content = self.content.borrow_mut();
         loop {
             match self.line.take(&mut content) {
@@ -56,7 +72,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> RequestBody<IO> {
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Source for RequestBody<IO> {
     fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        Poll::Ready(match ready!(self.poll_piece(cx)) {
+        if self.given_up.get() && !self.is_end_stream() {
+            let broken = Broken("the request was given up".to_owned());
+            return Poll::Ready(Some(Err(broken)));
+        }
+        let Poll::Ready(piece) = self.poll_piece(cx) else {
+            self.waits.set(Some(cx.waker().clone()));
+            return Poll::Pending;
+        };
+        self.waits.set(None);
+        Poll::Ready(match piece {
             Ok(Piece::Data(data)) => Some(Ok(Frame::data(data))),
             Ok(Piece::Trailers(fields)) => Some(Ok(Frame::trailers(fields))),
             Ok(Piece::End | Piece::More) => None,

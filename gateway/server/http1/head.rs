@@ -1,6 +1,8 @@
 //! The head of an HTTP/1 request, checked line by line against RFC 9112 as it is written: what a
 //! server may repair is refused, because the next server may repair it otherwise.
 
+use std::fmt;
+
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Uri, Version};
@@ -19,8 +21,11 @@ const MAX_FIELDS: usize = 100;
 /// So many fields are in nearly every head.
 const USUAL_FIELDS: usize = 16;
 
+/// An `Authorization` of up to this many bytes is remembered. Usual tokens are shorter; what is longer would let
+/// strangers fill the memory of connections that they leave idle.
+const LONGEST_KEPT: usize = 4 * 1024;
+
 /// A request's head.
-#[derive(Debug)]
 pub struct Head {
     /// The request, without its body.
     pub request: Request<()>,
@@ -28,6 +33,17 @@ pub struct Head {
     pub content: Content,
     /// What it says beside.
     pub wishes: Wishes,
+}
+
+/// Says nothing of what a request brings.
+impl fmt::Debug for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Head")
+            .field("method", self.request.method())
+            .field("content", &self.content)
+            .field("wishes", &self.wishes)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a request says of the connection.
@@ -59,6 +75,11 @@ impl Heads {
             scan: Scan::default(),
             authorization: None,
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn keeps_token(&self) -> bool {
+        self.authorization.is_some()
     }
 
     /// Takes the next head off `input`, if it is whole.
@@ -312,7 +333,7 @@ fn keep(
     let mut value = HeaderValue::from_bytes(value).map_err(|_| Reason::AmbiguousHeader)?;
     // So that nobody prints it.
     value.set_sensitive(true);
-    *authorization = Some(value.clone());
+    *authorization = (value.len() <= LONGEST_KEPT).then(|| value.clone());
     Ok(value)
 }
 

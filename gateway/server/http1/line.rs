@@ -45,6 +45,18 @@ struct Open<IO> {
 /// The body of a request that its answer was sent before.
 type Unread<IO> = Option<Rc<RequestBody<IO>>>;
 
+/// Takes a body from whoever else holds it, however its request ends: what sends it on may be a task of its own,
+/// and would keep the connection open.
+struct GivesUp<IO: AsyncRead + AsyncWrite + Unpin>(Unread<IO>);
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Drop for GivesUp<IO> {
+    fn drop(&mut self) {
+        if let Some(body) = &self.0 {
+            body.give_up();
+        }
+    }
+}
+
 impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
     /// A connection that is open.
     pub(in crate::server) fn new(io: IO, served: &Served) -> Rc<Self> {
@@ -118,6 +130,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
             true => None,
             false => Some(RequestBody::new(Rc::clone(self), content)),
         };
+        let _gives_up = GivesUp(body.clone());
         if wishes.expects_continue && body.is_some() {
             self.open.borrow_mut().asks = Some(CONTINUE);
         }
@@ -168,9 +181,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
         response: Response<WatchedBody>,
         body: Unread<IO>,
     ) -> ControlFlow<()> {
-        // Who was not told to send the body may or may not do so now.
-        let untold = match self.open.borrow_mut().asks.take() {
-            Some(left) if left.len() == CONTINUE.len() => true,
+        let asks = self.open.borrow_mut().asks.take();
+        // Who was not told to send the body may or may not do so now, unless it has done so.
+        let untold = match asks {
+            Some(left) if left.len() == CONTINUE.len() => {
+                body.as_ref().is_some_and(|body| !body.is_end_stream())
+            }
             Some([_, ..]) => return ControlFlow::Break(()),
             Some([]) | None => false,
         };
@@ -188,14 +204,18 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
         };
         let is_read = match &body {
             None => true,
-            Some(body) => body.is_end_stream() || (keeps_alive && self.read_rest(body).await),
+            Some(body) => {
+                body.give_up();
+                body.is_end_stream() || (keeps_alive && self.read_rest(body).await)
+            }
         };
-        match (keeps_alive, is_read) {
-            (true, true) => return ControlFlow::Continue(()),
+        let is_quiet = is_read && self.open.borrow().input.is_empty();
+        match (keeps_alive && is_read, is_quiet) {
+            (true, _) => return ControlFlow::Continue(()),
             (false, true) => {
                 let _ = within(LONGEST_UNWANTED, poll_fn(|cx| self.poll_shutdown(cx))).await;
             }
-            (_, false) => self.linger().await,
+            (false, false) => self.linger().await,
         }
         ControlFlow::Break(())
     }
@@ -226,8 +246,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
         sent.await.then_some(answer.keeps_alive)
     }
 
-    /// Ready when the caller has closed its side behind a request that is whole, so that nobody waits for the
-    /// answer. A request that follows is read already, but no more than one piece of it.
+    /// Ready when the caller has closed its side behind a request that is whole: nobody waits for the answer. A
+    /// request that follows is read already, but no more than one piece of it, so that a caller who leaves behind
+    /// one is noticed when the answer is written.
     fn poll_left(&self, body: &Unread<IO>, cx: &mut Context<'_>) -> Poll<()> {
         let is_whole = body.as_ref().is_none_or(|body| body.is_end_stream());
         if !is_whole || !self.open.borrow().input.is_empty() {
@@ -243,14 +264,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
     async fn read_rest(&self, body: &Rc<RequestBody<IO>>) -> bool {
         let mut read = 0;
         let reading = async {
-            while let Some(frame) = poll_fn(|cx| body.poll_frame(cx)).await {
-                let Ok(frame) = frame else { return false };
-                read += frame.data_ref().map_or(0, bytes::Bytes::len);
+            loop {
+                match poll_fn(|cx| body.poll_piece(cx)).await {
+                    Ok(Piece::Data(data)) => read += data.len(),
+                    Ok(Piece::Trailers(_)) => {}
+                    Ok(Piece::End | Piece::More) => return true,
+                    Err(_) => return false,
+                }
                 if read > MOST_UNWANTED {
                     return false;
                 }
             }
-            true
         };
         within(LONGEST_UNWANTED, reading).await.unwrap_or(false)
     }

@@ -194,6 +194,21 @@ fn a_connection_remembers_a_token_and_never_takes_another_for_it() {
 }
 
 #[test]
+fn a_connection_keeps_no_token_that_is_longer_than_any() {
+    let mut heads = Heads::new(64 * 1024);
+    for (length, is_kept) in [(3000, true), (30_000, false)] {
+        let token = "x".repeat(length);
+        let text = format!("GET / HTTP/1.1\r\nhost: a\r\nauthorization: {token}\r\n\r\n");
+        for _ in 0..2 {
+            let head = heads.take(&mut BytesMut::from(text.as_str()));
+            let head = head.expect("a head").expect("whole");
+            assert_eq!(head.request.headers()["authorization"], token);
+        }
+        assert_eq!(heads.keeps_token(), is_kept, "{length}");
+    }
+}
+
+#[test]
 fn what_a_request_says_of_the_connection_is_understood() {
     let nothing = Wishes {
         keeps_alive: false,

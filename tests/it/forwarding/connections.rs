@@ -1,8 +1,19 @@
 //! HTTP/1 connections of callers: one request after the other, where each answer ends, and what becomes of a
 //! body that nobody wants.
 
+use std::convert::Infallible;
+
+use http::{Request, Response};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
 use super::behind;
-use crate::support::{RawBackend, Scene, Stage, Step};
+use crate::support::{RawBackend, Scene, Stage, Step, patiently};
 
 /// A head with a token that is let in.
 fn head(stage: &Stage, line: &str, fields: &str) -> String {
@@ -215,4 +226,104 @@ fn a_body_that_turns_out_to_be_none_ends_the_connection() {
     assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
     let requests = raw.seen().requests;
     assert!(!requests.concat().contains("smuggled"), "{requests:?}");
+}
+
+/// A gateway in front of a backend that speaks HTTP/2, answers before it has read anything, and keeps the bodies
+/// open: here they are.
+fn hasty() -> (mpsc::UnboundedReceiver<Incoming>, Stage) {
+    let scene = Scene::new();
+    let listener = TcpListener::bind("127.0.0.1:0");
+    let listener = scene.runtime.block_on(listener).expect("bound");
+    let address = listener.local_addr().expect("an address");
+    let (kept, bodies) = mpsc::unbounded_channel();
+    scene.runtime.spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let kept = kept.clone();
+            let service = service_fn(move |request: Request<Incoming>| {
+                let _ = kept.send(request.into_body());
+                async { Ok::<_, Infallible>(Response::new("early".to_owned())) }
+            });
+            let io = TokioIo::new(stream);
+            let mut builder = http2::Builder::new(TokioExecutor::new());
+            builder.initial_stream_window_size(1024);
+            tokio::spawn(builder.serve_connection(io, service));
+        }
+    });
+    let backend = format!("http: 'http://{address}', credential: none, protocol: http2");
+    let stage = scene.backend("hasty", &backend).all("hasty").start();
+    (bodies, stage)
+}
+
+/// Whether the backend took what came for the whole body.
+fn seemed_whole(stage: &Stage, bodies: &mut mpsc::UnboundedReceiver<Incoming>) -> bool {
+    stage.runtime.block_on(async {
+        let body = patiently(bodies.recv()).await.expect("a request");
+        patiently(body.collect()).await.is_ok()
+    })
+}
+
+#[test]
+fn an_upload_that_was_answered_early_ends_at_an_http_2_backend_without_seeming_whole() {
+    let (mut bodies, stage) = hasty();
+    let mut wire = stage.wire();
+    wire.send(head(
+        &stage,
+        "POST /a HTTP/1.1",
+        "Content-Length: 60000\r\n",
+    ));
+    wire.send("begun");
+    wire.until("\r\n\r\nearly");
+    // Nothing holds the connection open behind its limits.
+    assert_eq!(wire.rest(), "");
+    assert!(!seemed_whole(&stage, &mut bodies));
+}
+
+#[test]
+fn what_the_connection_reads_on_of_a_body_is_not_cut_out_of_it() {
+    let (mut bodies, stage) = hasty();
+    let mut wire = stage.wire();
+    let piece = "x".repeat(4096);
+    wire.send(head(
+        &stage,
+        "POST /a HTTP/1.1",
+        "Transfer-Encoding: chunked\r\n",
+    ));
+    wire.send(format!("1000\r\n{piece}\r\n"));
+    wire.until("\r\n\r\nearly");
+    wire.send(format!("1000\r\n{piece}\r\n0\r\n\r\n"));
+    wire.send(head(&stage, "GET /b HTTP/1.1", ""));
+    wire.until("\r\n\r\nearly");
+    assert!(!seemed_whole(&stage, &mut bodies));
+}
+
+#[test]
+fn a_length_that_a_backend_says_twice_is_passed_on_once() {
+    for (method, answer) in [
+        (
+            "GET",
+            "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nContent-Length: 4\r\n\r\nfine",
+        ),
+        (
+            "HEAD",
+            "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nContent-Length: 4\r\n\r\n",
+        ),
+    ] {
+        let (_raw, stage) = behind(vec![Step::text(answer)]);
+        let mut wire = stage.wire();
+        wire.send(head(&stage, &format!("{method} /a HTTP/1.1"), ""));
+        let head = wire.until("\r\n\r\n");
+        assert_eq!(head.matches("content-length: 4\r\n").count(), 1, "{head}");
+    }
+}
+
+#[test]
+fn who_asks_whether_to_send_and_sends_at_once_keeps_the_connection() {
+    let (_raw, stage) = echo();
+    let mut wire = stage.wire();
+    let fields = "Expect: 100-continue\r\nContent-Length: 5\r\n";
+    wire.send(head(&stage, "POST /a HTTP/1.1", fields) + "hello");
+    let answer = wire.until("\r\n\r\n/a");
+    assert!(!answer.contains("connection: close"), "{answer}");
+    wire.send(head(&stage, "GET /b HTTP/1.1", ""));
+    wire.until("\r\n\r\n/b");
 }
