@@ -42,7 +42,7 @@ struct Open<IO> {
     asks: Option<&'static [u8]>,
 }
 
-/// The body of a request that its answer was sent before.
+/// The body of a request, if it has one; some of it may be unread.
 type Unread<IO> = Option<Rc<RequestBody<IO>>>;
 
 /// Takes a body from whoever else holds it, however its request ends: what sends it on may be a task of its own,
