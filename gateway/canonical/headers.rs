@@ -8,6 +8,7 @@ use super::bearer::Authorization;
 use super::keys::KeyHeaders;
 use super::names::{Fate, fate, folds_alike, must_arrive};
 use crate::denial::Reason;
+use crate::http1::length;
 
 /// What was learned while a request's fields were cleaned.
 pub(super) struct Findings {
@@ -136,7 +137,7 @@ impl Survey {
     fn note(&mut self, fate: Fate, value: &HeaderValue) {
         match fate {
             Fate::Pass | Fate::Authorization | Fate::Host | Fate::Hop => {}
-            Fate::ContentLength => self.content_length.add(is_length(value.as_bytes())),
+            Fate::ContentLength => self.content_length.add(length(value.as_bytes()).is_some()),
             Fate::TransferEncoding => self
                 .transfer_encoding
                 .add(value.as_bytes().eq_ignore_ascii_case(b"chunked")),
@@ -187,11 +188,6 @@ impl Survey {
             _ => Err(Reason::AmbiguousFraming),
         }
     }
-}
-
-/// Digits alone, and no more of them than surely fit 64 bits.
-pub(crate) fn is_length(value: &[u8]) -> bool {
-    matches!(value.len(), 1..=19) && value.iter().all(u8::is_ascii_digit)
 }
 
 /// Removes what `Connection` names (RFC 9110 section 7.6.1), unless that would change where the

@@ -27,7 +27,6 @@ pub use self::keys::{KeptParameters, KeyHeaders, KeyParameters};
 pub use self::names::{caller_may_send, folds_alike, gateway_writes, must_arrive};
 
 pub(crate) use self::bearer::is_token68;
-pub(crate) use self::headers::is_length;
 pub(crate) use self::percent::escape;
 pub(crate) use self::urls::{URL_FIELDS, text_carries_key};
 

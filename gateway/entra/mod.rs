@@ -125,18 +125,14 @@ impl Entra {
         }
         let digest = self.cache.digest(token);
         if let Some(digest) = &digest
-            && let Some(known) = self.cache.find(digest)
-            && known.suffices(rules)
+            && let Some(verified) = self.cache.find(digest)
         {
+            let known = Known::new(verified, token.len());
             match known.admit(rules, now) {
-                Ok(principal) => {
-                    let principal = Arc::clone(principal);
-                    return Ok((principal, Known::new(known, token.len())));
-                }
-                // Its key is listed no more. The token is looked at as if for the first time: the key
-                // may have come back, and if not, the reason comes out as it would for a stranger.
-                Err(denial) if denial.reason() == Reason::KeyUnknown => self.cache.forget(digest),
-                Err(denial) => return Err(denial),
+                Some(outcome) => return outcome.map(|principal| (principal, known)),
+                // The token is looked at as if for the first time: a key that was withdrawn may have come
+                // back, and if not, the reason comes out as it would for a stranger.
+                None => self.cache.forget(digest),
             }
         }
         // Boxed, for it is rare and large, and every request would carry the room for it.

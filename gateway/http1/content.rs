@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::SizeHint;
 
-use super::{Chunked, Input, Malformed, Reader};
+use super::{Chunked, Input, Malformed, Reader, take_off};
 
 /// What is left of a message's body.
 #[derive(Debug)]
@@ -94,11 +94,7 @@ impl Content {
 pub(super) fn up_to(left: &mut u64, input: &mut BytesMut) -> Bytes {
     let there = usize::try_from(*left).map_or(input.len(), |left| left.min(input.len()));
     *left -= there as u64;
-    match there == input.len() {
-        // Splitting would leave two halves that share a counter.
-        true => std::mem::take(input).freeze(),
-        false => input.split_to(there).freeze(),
-    }
+    take_off(there, input)
 }
 
 #[cfg(test)]

@@ -10,7 +10,8 @@ mod sending;
 use std::fmt;
 use std::ops::Range;
 
-use http::{HeaderName, HeaderValue};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderName, HeaderValue, StatusCode};
 
 pub use block::Block;
 pub use chunked::{Chunked, Reader};
@@ -71,6 +72,32 @@ pub fn write_field(name: &HeaderName, value: &HeaderValue, out: &mut Vec<u8>) {
     out.extend_from_slice(b": ");
     out.extend_from_slice(value.as_bytes());
     out.extend_from_slice(b"\r\n");
+}
+
+/// A length of a body (RFC 9110 section 8.6): digits alone, and no more of them than surely fit 64 bits.
+pub fn length(value: &[u8]) -> Option<u64> {
+    if !matches!(value.len(), 1..=19) {
+        return None;
+    }
+    value.iter().try_fold(0u64, |number, byte| match byte {
+        b'0'..=b'9' => Some(number * 10 + u64::from(byte - b'0')),
+        _ => None,
+    })
+}
+
+/// Takes the first `length` bytes off `input`, or all that there are.
+pub fn take_off(length: usize, input: &mut BytesMut) -> Bytes {
+    match length >= input.len() {
+        // Splitting would leave two halves that share a counter.
+        true => std::mem::take(input).freeze(),
+        false => input.split_to(length).freeze(),
+    }
+}
+
+/// Whether an answer may have a body, by its status and by what was asked (RFC 9112 section 6.3).
+pub fn may_have_body(is_head: bool, status: StatusCode) -> bool {
+    let bodiless = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    !is_head && !bodiless && !status.is_informational()
 }
 
 /// Whether a comma-separated field names an option.

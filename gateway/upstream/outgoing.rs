@@ -104,17 +104,11 @@ impl<'r> Outgoing<'r> {
 
     /// Says this alone under a name and whatever is read as that name.
     fn say_alone(&mut self, name: HeaderName, value: HeaderValue) {
-        for at in 0..self.blocks.len() {
-            let place = self.blocks.get_mut(at);
-            let holds = |block: &&mut &Block| {
-                let mut names = block.fields().map(|(name, _)| name);
-                names.any(|other| canonical::folds_alike(other, &name))
-            };
-            if let Some(place) = place
-                && place.as_mut().filter(holds).is_some()
-                && let Some(block) = place.take()
-            {
-                self.say_apart(block);
+        for block in std::mem::take(&mut self.blocks).into_iter().flatten() {
+            let mut names = block.fields().map(|(name, _)| name);
+            match names.any(|other| canonical::folds_alike(other, &name)) {
+                true => self.say_apart(block),
+                false => self.say_together(block),
             }
         }
         let said = &mut self.said;

@@ -11,11 +11,10 @@ use http_body::Body;
 use httpdate::HttpDate;
 
 use super::head::{Head, Wishes};
-use crate::canonical::is_length;
-use crate::http1::{Coding, Scratch, Sending, write_field};
+use crate::http1::{Coding, Scratch, Sending, length, may_have_body, write_field};
 
-/// What of a request an answer depends on.
-#[derive(Clone, Copy, Debug)]
+/// What of a request an answer depends on. Of one whose head was refused, nothing.
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Asked {
     is_head: bool,
     is_old: bool,
@@ -31,28 +30,9 @@ impl Asked {
         }
     }
 
-    /// Of a head that was refused.
-    pub(super) fn unread() -> Self {
-        Self {
-            is_head: false,
-            is_old: false,
-            wishes: Wishes {
-                keeps_alive: false,
-                expects_continue: false,
-                takes_trailers: false,
-            },
-        }
-    }
-
     /// Whether the caller wants to go on with the connection.
     pub(super) fn keeps_alive(self) -> bool {
         self.wishes.keeps_alive
-    }
-
-    /// RFC 9110 section 6.4.1.
-    fn may_have_body(self, status: StatusCode) -> bool {
-        let bodiless = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        !self.is_head && !bodiless && !status.is_informational()
     }
 
     /// RFC 9110 section 8.6.
@@ -63,7 +43,7 @@ impl Asked {
 
     /// How the body of the answer is framed; `said` is the length that its head says.
     fn coding<B: Body>(self, status: StatusCode, said: Option<u64>, body: &B) -> Coding {
-        if !self.may_have_body(status) {
+        if !may_have_body(self.is_head, status) {
             return Coding::Done;
         }
         match said.or_else(|| body.size_hint().exact()) {
@@ -77,11 +57,10 @@ impl Asked {
 
 /// The length that a head says, however often.
 fn said_length(headers: &HeaderMap) -> Option<u64> {
-    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter().map(|value| {
-        let digits = value.to_str().ok()?;
-        let length = is_length(digits.as_bytes()).then(|| digits.parse().ok());
-        length.flatten()
-    });
+    let mut lengths = headers
+        .get_all(header::CONTENT_LENGTH)
+        .iter()
+        .map(|value| length(value.as_bytes()));
     let first = lengths.next()?;
     lengths.all(|other| other == first).then_some(first)?
 }
@@ -109,7 +88,7 @@ impl<B: Body<Data = Bytes> + Unpin> Answer<B> {
         let mut out = scratch.take();
         status_line(status, &mut out);
         fields(&headers, date, &mut out);
-        match asked.may_have_body(status) {
+        match may_have_body(asked.is_head, status) {
             true => frame(coding, &mut out),
             false => tell_length(asked, status, said, &mut out),
         }

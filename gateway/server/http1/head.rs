@@ -9,7 +9,7 @@ use http::{Method, Request, Uri, Version};
 use memchr::memchr;
 
 use crate::denial::Reason;
-use crate::http1::{Content, Place, Reader, is_token, lists};
+use crate::http1::{Content, Place, Reader, is_token, length, lists, take_off};
 
 /// The longest request line, with its line end: the shortest that a server should take (RFC 9112
 /// section 3), and twice what the Functions host takes.
@@ -47,7 +47,7 @@ impl fmt::Debug for Head {
 }
 
 /// What a request says of the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wishes {
     /// Whether another request may follow on the connection (RFC 9112 section 9.3).
     pub keeps_alive: bool,
@@ -91,14 +91,9 @@ impl Heads {
         let Some(length) = self.scan.read(input, self.max_head, known)? else {
             return Ok(None);
         };
-        let text = match length == input.len() {
-            // Splitting would leave two halves that share a counter.
-            true => std::mem::take(input),
-            false => input.split_to(length),
-        };
+        let text = take_off(length, input);
         let scan = std::mem::take(&mut self.scan);
-        scan.into_head(&text.freeze(), &mut self.authorization)
-            .map(Some)
+        scan.into_head(&text, &mut self.authorization).map(Some)
     }
 }
 
@@ -240,7 +235,7 @@ impl Scan {
     }
 
     fn content_length(&mut self, value: &[u8]) -> Result<(), Reason> {
-        let length = digits(value).ok_or(Reason::AmbiguousFraming)?;
+        let length = length(value).ok_or(Reason::AmbiguousFraming)?;
         match self.length.replace(length) {
             None => Ok(()),
             Some(_) => Err(Reason::AmbiguousFraming),
@@ -444,17 +439,6 @@ fn split_field(line: &[u8]) -> Result<(HeaderName, &[u8]), Reason> {
     let name = HeaderName::from_bytes(name).map_err(|_| Reason::AmbiguousHeader)?;
     // Optional whitespace (RFC 9110 section 5.6.3) is space and tab; other controls were refused.
     Ok((name, value.trim_ascii()))
-}
-
-/// Digits alone, and no more of them than surely fit 64 bits.
-fn digits(value: &[u8]) -> Option<u64> {
-    if !matches!(value.len(), 1..=19) {
-        return None;
-    }
-    value.iter().try_fold(0u64, |number, byte| match byte {
-        b'0'..=b'9' => Some(number * 10 + u64::from(byte - b'0')),
-        _ => None,
-    })
 }
 
 #[cfg(test)]

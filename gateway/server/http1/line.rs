@@ -90,7 +90,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
             }
             self.open.borrow_mut().input.rest();
         }
-        let _ = within(LONGEST_UNWANTED, poll_fn(|cx| self.poll_shutdown(cx))).await;
+        self.close().await;
     }
 
     /// The next head, or why it is refused. None when no request follows.
@@ -164,7 +164,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
         let request = Request::new(CallerBody::nothing());
         let response = served.answer(Some(reason), request).await;
         if self
-            .write(served, Asked::unread(), response, false, &None)
+            .write(served, Asked::default(), response, false, &None)
             .await
             .is_some()
         {
@@ -212,9 +212,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
         let is_quiet = is_read && self.open.borrow().input.is_empty();
         match (keeps_alive && is_read, is_quiet) {
             (true, _) => return ControlFlow::Continue(()),
-            (false, true) => {
-                let _ = within(LONGEST_UNWANTED, poll_fn(|cx| self.poll_shutdown(cx))).await;
-            }
+            (false, true) => self.close().await,
             (false, false) => self.linger().await,
         }
         ControlFlow::Break(())
@@ -277,6 +275,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
             }
         };
         within(LONGEST_UNWANTED, reading).await.unwrap_or(false)
+    }
+
+    /// Closes the connection, on which nothing more is to come.
+    async fn close(&self) {
+        let _ = within(LONGEST_UNWANTED, poll_fn(|cx| self.poll_shutdown(cx))).await;
     }
 
     /// Closes our side, and reads on a little: what comes on a closed connection is answered by a reset, which

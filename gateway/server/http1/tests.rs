@@ -210,11 +210,7 @@ fn a_connection_keeps_no_token_that_is_longer_than_any() {
 
 #[test]
 fn what_a_request_says_of_the_connection_is_understood() {
-    let nothing = Wishes {
-        keeps_alive: false,
-        expects_continue: false,
-        takes_trailers: false,
-    };
+    let nothing = Wishes::default();
     let stays = Wishes {
         keeps_alive: true,
         ..nothing

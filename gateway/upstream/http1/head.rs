@@ -7,8 +7,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
 use super::Fault;
-use crate::canonical::is_length;
-use crate::http1::{Content, Place, Reader, lists, write_field};
+use crate::http1::{Content, Place, Reader, length, lists, may_have_body, take_off, write_field};
 use crate::upstream::outgoing::Outgoing;
 
 /// The most fields of an answer.
@@ -109,7 +108,7 @@ fn take_any(input: &mut BytesMut) -> Result<Option<Raw>, Fault> {
     for (at, field) in places.iter_mut().zip(parsed.headers.iter()) {
         *at = (place(field.name.as_bytes()), place(field.value));
     }
-    let head = input.split_to(length).freeze();
+    let head = take_off(length, input);
     let headers = gather(&head, places.get(..count).unwrap_or_default())?;
     Ok(Some((status, version, headers)))
 }
@@ -132,10 +131,7 @@ fn content(
     version: u8,
     headers: &HeaderMap,
 ) -> Result<Content, Fault> {
-    let bodiless = *method == Method::HEAD
-        || status.is_informational()
-        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    if bodiless {
+    if !may_have_body(*method == Method::HEAD, status) {
         return Ok(Content::Length(0));
     }
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
@@ -157,10 +153,7 @@ fn content(
     if lengths.any(|other| other != first) {
         return Err(Fault::Malformed("two lengths"));
     }
-    let length = first.to_str().ok();
-    let length = length.filter(|digits| is_length(digits.as_bytes()));
-    let length = length.and_then(|digits| digits.parse().ok());
-    length
+    length(first.as_bytes())
         .map(Content::Length)
         .ok_or(Fault::Malformed("a length that is none"))
 }

@@ -4,7 +4,7 @@ use http::header;
 use http_body::Body as _;
 
 use super::head;
-use crate::http1::{Coding, Scratch, Sending};
+use crate::http1::{Coding, Scratch, Sending, length};
 use crate::upstream::body::RequestBody;
 use crate::upstream::outgoing::Outgoing;
 
@@ -33,9 +33,9 @@ fn coding(head: &Outgoing<'_>, body: &RequestBody) -> Coding {
     match head.callers(&header::CONTENT_LENGTH) {
         None if body.is_end_stream() => Coding::Done,
         None => Coding::Chunked,
-        Some(length) => {
-            let length = length.to_str().ok().and_then(|digits| digits.parse().ok());
-            match length.unwrap_or_default() {
+        Some(said) => {
+            // The canonical form lets no other through.
+            match length(said.as_bytes()).unwrap_or_default() {
                 0 if body.is_end_stream() => Coding::Done,
                 length => Coding::Length(length),
             }
