@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::header::{HeaderName, HeaderValue};
 use http::{Method, Request, Response, header};
@@ -19,6 +20,7 @@ use crate::entra::{Entra, LastToken, Principal, TokenRules};
 use crate::net::address::Resolver;
 use crate::policy::{Circumstances, Decision, Matched, Policy, Unmatched, Unrouted};
 use crate::seal::{Issued, Signed};
+use crate::secret::Secret;
 use crate::snapshot::{Candidate, Rules, Snapshot};
 use crate::telemetry::{AnswerBody, Record, RecordedBody, Ride, Sink};
 use crate::trace::Trace;
@@ -55,12 +57,14 @@ pub struct Arrival<'c> {
     pub last_token: &'c LastToken,
     /// What was wrong with the message on the wire, if anything was.
     pub framing: Option<Reason>,
+    /// The only `Authorization`, where it was taken out of the fields as they were read.
+    pub authorization: Option<Secret<Bytes>>,
 }
 
 /// Answers a request; cannot fail.
 pub async fn handle(
     worker: &Worker,
-    arrival: Arrival<'_>,
+    mut arrival: Arrival<'_>,
     request: Request<CallerBody>,
 ) -> Response<RecordedBody> {
     let now = worker.clock.now();
@@ -71,7 +75,13 @@ pub async fn handle(
     let (parts, body) = request.into_parts();
     let mut body = Some(body);
     let forwarded = forward(
-        worker, &arrival, parts, &mut body, &now, &id_field, &mut ride,
+        worker,
+        &mut arrival,
+        parts,
+        &mut body,
+        &now,
+        &id_field,
+        &mut ride,
     )
     .await;
     let mut response = match forwarded {
@@ -93,7 +103,7 @@ pub async fn handle(
 
 async fn forward(
     worker: &Worker,
-    arrival: &Arrival<'_>,
+    arrival: &mut Arrival<'_>,
     parts: http::request::Parts,
     body: &mut Option<CallerBody>,
     now: &Now,
@@ -103,7 +113,8 @@ async fn forward(
     if let Some(framing) = arrival.framing {
         return Err(framing.into());
     }
-    let request = canonical::Request::new(parts, arrival.client);
+    let authorization = arrival.authorization.take();
+    let request = canonical::Request::of(parts, authorization, arrival.client);
     let mut request = request.map_err(|refused| {
         ride.note(|record| record.refused(&refused));
         refused.into_denial()

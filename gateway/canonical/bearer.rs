@@ -1,6 +1,7 @@
 //! `Authorization`, taken out of the header fields before anything can pass it on or print it.
 
-use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, HeaderMap};
 
 use crate::denial::Reason;
 use crate::secret::Secret;
@@ -9,23 +10,24 @@ use crate::secret::Secret;
 #[derive(Clone, Debug)]
 pub(super) enum Authorization {
     Missing,
-    One(Secret<HeaderValue>),
+    One(Secret<Bytes>),
     Several,
 }
 
 impl Authorization {
-    /// Takes every `Authorization` out of the fields.
-    pub(super) fn take(headers: &mut HeaderMap) -> Self {
+    /// Takes every `Authorization` out of the fields; `apart` is one that was taken out before.
+    pub(super) fn take(headers: &mut HeaderMap, apart: Option<Secret<Bytes>>) -> Self {
         let several = headers.get_all(AUTHORIZATION).iter().nth(1).is_some();
-        match headers.remove(AUTHORIZATION) {
-            None => Self::Missing,
-            Some(_) if several => Self::Several,
-            Some(value) => Self::One(Secret::new(value)),
+        match (headers.remove(AUTHORIZATION), apart) {
+            (None, None) => Self::Missing,
+            (None, Some(value)) => Self::One(value),
+            (Some(value), None) if !several => Self::One(Secret::new(Bytes::from_owner(value))),
+            (Some(_), _) => Self::Several,
         }
     }
 
     /// The only one.
-    pub(super) fn only(&self) -> Option<&Secret<HeaderValue>> {
+    pub(super) fn only(&self) -> Option<&Secret<Bytes>> {
         match self {
             Self::One(value) => Some(value),
             Self::Missing | Self::Several => None,
@@ -44,8 +46,8 @@ impl Authorization {
 
 /// The token is text, and its form is left to whoever verifies it: one that was verified before need not be
 /// looked through again.
-fn bearer(value: &HeaderValue) -> Result<&str, Reason> {
-    let value = std::str::from_utf8(value.as_bytes()).map_err(|_| Reason::TokenMalformed)?;
+fn bearer(value: &[u8]) -> Result<&str, Reason> {
+    let value = std::str::from_utf8(value).map_err(|_| Reason::TokenMalformed)?;
     if value.is_empty() {
         return Err(Reason::TokenMissing);
     }
@@ -70,6 +72,8 @@ pub(crate) fn is_token68(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     fn read(values: &[&str]) -> Result<String, Reason> {
@@ -77,13 +81,25 @@ mod tests {
         for value in values {
             headers.append(AUTHORIZATION, value.parse().expect("a field value"));
         }
-        let authorization = Authorization::take(&mut headers);
+        let authorization = Authorization::take(&mut headers, None);
         assert!(headers.is_empty(), "Authorization stays behind");
         assert!(
             !format!("{authorization:?}").contains("abc"),
             "it can be printed"
         );
         authorization.bearer().map(str::to_owned)
+    }
+
+    #[test]
+    fn one_that_was_taken_out_before_counts_as_one_that_stands_among_the_fields() {
+        let apart = || Some(Secret::new(Bytes::from_static(b"Bearer abc")));
+        let mut headers = HeaderMap::new();
+        let alone = Authorization::take(&mut headers, apart());
+        assert_eq!(alone.bearer(), Ok("abc"));
+        headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer abc"));
+        let with_another = Authorization::take(&mut headers, apart());
+        assert_eq!(with_another.bearer(), Err(Reason::AuthorizationAmbiguous));
+        assert!(headers.is_empty());
     }
 
     #[test]

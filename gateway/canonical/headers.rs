@@ -1,6 +1,7 @@
 //! Header hygiene: what is for one hop goes, what only the gateway may say goes, and what two
 //! readers may read in two ways is refused. The fields that stay are never copied.
 
+use bytes::Bytes;
 use http::Version;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
@@ -9,6 +10,7 @@ use super::keys::KeyHeaders;
 use super::names::{Fate, fate, folds_alike, must_arrive};
 use crate::denial::Reason;
 use crate::http1::length;
+use crate::secret::Secret;
 
 /// What was learned while a request's fields were cleaned.
 pub(super) struct Findings {
@@ -17,11 +19,16 @@ pub(super) struct Findings {
     pub(super) te_trailers: bool,
 }
 
-/// Cleans a request's fields in place. `Host` is not read here: it is only removed.
+/// Cleans a request's fields in place. `Host` is not read here: it is only removed. `authorization` is one that
+/// stood among them.
 ///
 /// # Errors
 /// `AmbiguousFraming`, `AmbiguousHeader` or `UpgradeNotSupported`.
-pub(super) fn clean(version: Version, headers: &mut HeaderMap) -> Result<Findings, Reason> {
+pub(super) fn clean(
+    version: Version,
+    headers: &mut HeaderMap,
+    authorization: Option<Secret<Bytes>>,
+) -> Result<Findings, Reason> {
     let survey = Survey::of(headers);
     if version >= Version::HTTP_2 {
         survey.check_http2()?;
@@ -31,7 +38,7 @@ pub(super) fn clean(version: Version, headers: &mut HeaderMap) -> Result<Finding
     if survey.connection {
         remove_nominated(headers)?;
     }
-    let authorization = Authorization::take(headers);
+    let authorization = Authorization::take(headers, authorization);
     if survey.unwanted {
         remove_where(headers, |name| !passes(fate(name)));
     }
@@ -292,7 +299,7 @@ mod tests {
             ("traceparent", "00-1-2-01"),
             ("baggage", "a=b"),
         ]);
-        let findings = clean(Version::HTTP_11, &mut headers).expect("clean");
+        let findings = clean(Version::HTTP_11, &mut headers, None).expect("clean");
         assert!(findings.te_trailers);
         assert_eq!(
             left(&headers),
@@ -318,7 +325,7 @@ mod tests {
             ("x-forwarded-for", "1.2.3.4"),
             ("x-other", "1"),
         ]);
-        let findings = clean(Version::HTTP_11, &mut headers).expect("clean");
+        let findings = clean(Version::HTTP_11, &mut headers, None).expect("clean");
         let names: Vec<_> = findings.key_headers.names().collect();
         assert_eq!(names, ["x-functions-key", "x-ms-client-principal"]);
         assert_eq!(left(&headers), [("x-other", "1")]);
@@ -331,7 +338,7 @@ mod tests {
             let name: HeaderName = format!("x-forwarded-{at}").parse().expect("a field name");
             headers.append(name, HeaderValue::from_static("1"));
         }
-        clean(Version::HTTP_11, &mut headers).expect("clean");
+        clean(Version::HTTP_11, &mut headers, None).expect("clean");
         assert_eq!(left(&headers), [("accept", "*/*")]);
     }
 
@@ -496,7 +503,7 @@ mod tests {
             ),
         ];
         for (why, version, fields, reason) in rows {
-            let refused = clean(*version, &mut map(fields)).err();
+            let refused = clean(*version, &mut map(fields), None).err();
             assert_eq!(refused, Some(*reason), "{why}");
         }
     }
@@ -517,7 +524,10 @@ mod tests {
             ),
         ];
         for (version, fields) in rows {
-            assert!(clean(*version, &mut map(fields)).is_ok(), "{fields:?}");
+            assert!(
+                clean(*version, &mut map(fields), None).is_ok(),
+                "{fields:?}"
+            );
         }
     }
 

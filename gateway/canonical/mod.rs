@@ -19,8 +19,9 @@ use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
 
+use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Uri, Version};
+use http::{HeaderMap, Method, Uri, Version};
 
 pub use self::headers::{remove_spellings, strip_response, strip_trailers};
 pub use self::keys::{KeptParameters, KeyHeaders, KeyParameters};
@@ -79,8 +80,20 @@ impl Request {
     /// `MethodNotSupported` (TRACE, CONNECT, unknown methods), `AmbiguousFraming`, `AmbiguousHeader`,
     /// `UpgradeNotSupported`, `AmbiguousHost`, `AmbiguousPath` (`OPTIONS *` among them: it names no
     /// route), `AmbiguousQuery`; in this order.
-    pub fn new(mut parts: Parts, client: SocketAddr) -> Result<Self, Refused> {
-        match examine(&mut parts) {
+    pub fn new(parts: Parts, client: SocketAddr) -> Result<Self, Refused> {
+        Self::of(parts, None, client)
+    }
+
+    /// The same, where an `Authorization` may have been taken out of the fields before: see [`Request::new`].
+    ///
+    /// # Errors
+    /// As for `new`.
+    pub fn of(
+        mut parts: Parts,
+        authorization: Option<Secret<Bytes>>,
+        client: SocketAddr,
+    ) -> Result<Self, Refused> {
+        match examine(&mut parts, authorization) {
             Ok(mut findings) => Ok(Self {
                 method: parts.method,
                 version: parts.version,
@@ -149,7 +162,7 @@ impl Request {
     }
 
     /// The only `Authorization`, as it was sent.
-    pub fn authorization(&self) -> Option<&Secret<HeaderValue>> {
+    pub fn authorization(&self) -> Option<&Secret<Bytes>> {
         self.findings.headers.authorization.only()
     }
 
@@ -258,13 +271,13 @@ impl fmt::Debug for Refused {
     }
 }
 
-fn examine(parts: &mut Parts) -> Result<Findings, Reason> {
+fn examine(parts: &mut Parts, authorization: Option<Secret<Bytes>>) -> Result<Findings, Reason> {
     if !is_supported(&parts.method) {
         return Err(Reason::MethodNotSupported);
     }
     // The host is read after the framing was checked and before `Host` is removed.
     let host = Host::read(parts.version, &parts.uri, &parts.headers);
-    let headers = headers::clean(parts.version, &mut parts.headers)?;
+    let headers = headers::clean(parts.version, &mut parts.headers, authorization)?;
     Ok(Findings {
         host: host?,
         path: path::canonical(parts.uri.path())?,

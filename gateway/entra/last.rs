@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use http::HeaderValue;
+use bytes::Bytes;
 
 use super::principal::Principal;
 use super::rules::TokenRules;
@@ -41,18 +41,18 @@ impl Known {
 
 /// The token of a connection's last request, by the `Authorization` that brought it.
 #[derive(Default)]
-pub struct LastToken(RefCell<Option<(Secret<HeaderValue>, Known)>>);
+pub struct LastToken(RefCell<Option<(Secret<Bytes>, Known)>>);
 
 impl LastToken {
     /// What is known of this `Authorization`, if it is the last one, byte for byte.
-    pub fn known(&self, authorization: &Secret<HeaderValue>) -> Option<Known> {
+    pub fn known(&self, authorization: &Secret<Bytes>) -> Option<Known> {
         let last = self.0.borrow();
         let (brought, known) = last.as_ref()?;
         (brought == authorization).then(|| known.clone())
     }
 
     /// Keeps what was found out, in place of what was kept before.
-    pub fn keep(&self, authorization: &Secret<HeaderValue>, known: Known) {
+    pub fn keep(&self, authorization: &Secret<Bytes>, known: Known) {
         *self.0.borrow_mut() = Some((authorization.clone(), known));
     }
 }

@@ -11,7 +11,6 @@ use aws_lc_rs::signature::{self, KeyPair as _, RsaKeyPair};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use http::HeaderValue;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -547,7 +546,7 @@ async fn what_a_connection_remembers_of_a_token_is_asked_anew_each_time() {
     let now = world.clock.now();
     let asked = world.entra.authenticate(&token, &world.rules, &now).await;
     let (principal, known) = asked.unwrap();
-    let field = |text: &str| Secret::new(HeaderValue::try_from(text.to_owned()).unwrap());
+    let field = |text: &str| Secret::new(Bytes::from(text.to_owned()));
     let last = LastToken::default();
     let brought = field(&format!("Bearer {token}"));
     assert!(last.known(&brought).is_none());

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::rt::Executor;
@@ -32,6 +33,7 @@ use crate::denial::Reason;
 use crate::entra::LastToken;
 use crate::http1::Scratch;
 use crate::pipeline::{self, Arrival, Worker};
+use crate::secret::Secret;
 use crate::upstream::Caller;
 
 /// What the connections of a worker share.
@@ -138,11 +140,13 @@ impl Served {
         })
     }
 
-    /// What the connection's requests are answered by.
+    /// What the connection's requests are answered by. `authorization` is the only one, where it does not stand
+    /// among the fields.
     pub(super) async fn answer(
         &self,
-        framing: Option<Reason>,
         request: Request<CallerBody>,
+        authorization: Option<Secret<Bytes>>,
+        framing: Option<Reason>,
     ) -> Response<WatchedBody> {
         let asking = Asking::begin(&self.movement);
         let platform = match self.trust {
@@ -155,6 +159,7 @@ impl Served {
             caller: elsewhere.as_ref().unwrap_or(&self.caller),
             last_token: &self.last_token,
             framing,
+            authorization,
         };
         let response = pipeline::handle(&self.shared.worker, arrival, request).await;
         drop(asking);
@@ -237,7 +242,7 @@ impl Served {
         let service = service_fn(|request: Request<Incoming>| {
             let served = Rc::clone(&self);
             let request = request.map(CallerBody::http2);
-            Box::pin(async move { Ok::<_, Infallible>(served.answer(None, request).await) })
+            Box::pin(async move { Ok::<_, Infallible>(served.answer(request, None, None).await) })
         });
         let mut builder = http2::Builder::new(Local);
         builder

@@ -10,6 +10,7 @@ use memchr::memchr;
 
 use crate::denial::Reason;
 use crate::http1::{Content, Place, Reader, is_token, length, lists, take_off};
+use crate::secret::Secret;
 
 /// The longest request line, with its line end: the shortest that a server should take (RFC 9112
 /// section 3), and twice what the Functions host takes.
@@ -29,6 +30,8 @@ const LONGEST_KEPT: usize = 4 * 1024;
 pub struct Head {
     /// The request, without its body.
     pub request: Request<()>,
+    /// Its `Authorization`, if it has one alone. Of several, each stands among the fields.
+    pub authorization: Option<Secret<Bytes>>,
     /// What is to come behind it.
     pub content: Content,
     /// What it says beside.
@@ -64,7 +67,7 @@ pub struct Heads {
     scan: Scan,
     /// The `Authorization` of the request before. Most callers send the same again: it need not be checked and
     /// kept a second time.
-    authorization: Option<HeaderValue>,
+    authorization: Option<Secret<Bytes>>,
 }
 
 impl Heads {
@@ -87,7 +90,7 @@ impl Heads {
     /// # Errors
     /// Why it is refused, as soon as that shows. Nothing behind it can be read.
     pub fn take(&mut self, input: &mut BytesMut) -> Result<Option<Head>, Reason> {
-        let known = self.authorization.as_ref().map(HeaderValue::as_bytes);
+        let known = self.authorization.as_ref().map(|known| &**known.expose());
         let Some(length) = self.scan.read(input, self.max_head, known)? else {
             return Ok(None);
         };
@@ -264,11 +267,7 @@ impl Scan {
     }
 
     /// The head whose text this is.
-    fn into_head(
-        mut self,
-        text: &Bytes,
-        authorization: &mut Option<HeaderValue>,
-    ) -> Result<Head, Reason> {
+    fn into_head(mut self, text: &Bytes, last: &mut Option<Secret<Bytes>>) -> Result<Head, Reason> {
         let Some(line) = self.request_line.take() else {
             return Err(Reason::AmbiguousFraming);
         };
@@ -279,27 +278,36 @@ impl Scan {
         *request.method_mut() = line.method;
         *request.uri_mut() = uri.map_err(|_| Reason::AmbiguousPath)?;
         *request.version_mut() = line.version;
-        *request.headers_mut() = self.gather(text, authorization)?;
+        let authorization = self.take_authorization(text, last);
+        *request.headers_mut() = self.gather(text)?;
         Ok(Head {
             request,
+            authorization,
             content,
             wishes,
         })
     }
 
-    fn gather(
-        self,
+    /// Takes `Authorization` out of the fields, if it is the only one. It is in order, for its line was.
+    fn take_authorization(
+        &mut self,
         text: &Bytes,
-        authorization: &mut Option<HeaderValue>,
-    ) -> Result<HeaderMap, Reason> {
+        last: &mut Option<Secret<Bytes>>,
+    ) -> Option<Secret<Bytes>> {
+        let is_one = |(name, _): &(HeaderName, Place)| *name == header::AUTHORIZATION;
+        let at = self.fields.iter().position(is_one)?;
+        if self.fields.iter().skip(at + 1).any(is_one) {
+            return None;
+        }
+        let (_, place) = self.fields.remove(at);
+        Some(keep(last, text, place))
+    }
+
+    fn gather(self, text: &Bytes) -> Result<HeaderMap, Reason> {
         let mut headers = HeaderMap::with_capacity(self.fields.len());
         for (name, place) in self.fields {
-            let value = match name == header::AUTHORIZATION {
-                true => keep(authorization, text, place)?,
-                false => HeaderValue::from_maybe_shared(text.slice(place.range()))
-                    .map_err(|_| Reason::AmbiguousHeader)?,
-            };
-            headers.append(name, value);
+            let value = HeaderValue::from_maybe_shared(text.slice(place.range()));
+            headers.append(name, value.map_err(|_| Reason::AmbiguousHeader)?);
         }
         Ok(headers)
     }
@@ -314,22 +322,16 @@ fn authorization<'l>(line: &'l [u8], known: &[u8]) -> Option<&'l [u8]> {
 }
 
 /// The value as it is kept, in a copy of its own: what lies in the head would keep all of it.
-fn keep(
-    authorization: &mut Option<HeaderValue>,
-    text: &Bytes,
-    place: Place,
-) -> Result<HeaderValue, Reason> {
+fn keep(last: &mut Option<Secret<Bytes>>, text: &Bytes, place: Place) -> Secret<Bytes> {
     let value = text.get(place.range()).unwrap_or_default();
-    if let Some(known) = authorization
-        && known.as_bytes() == value
+    if let Some(known) = last
+        && **known.expose() == *value
     {
-        return Ok(known.clone());
+        return known.clone();
     }
-    let mut value = HeaderValue::from_bytes(value).map_err(|_| Reason::AmbiguousHeader)?;
-    // So that nobody prints it.
-    value.set_sensitive(true);
-    *authorization = (value.len() <= LONGEST_KEPT).then(|| value.clone());
-    Ok(value)
+    let kept = Secret::new(Bytes::copy_from_slice(value));
+    *last = (value.len() <= LONGEST_KEPT).then(|| kept.clone());
+    kept
 }
 
 impl Options {

@@ -123,6 +123,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
         let asked = Asked::of(&head);
         let Head {
             request,
+            authorization,
             content,
             wishes,
         } = head;
@@ -138,7 +139,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
             None => CallerBody::nothing(),
             Some(body) => CallerBody::http1(Rc::clone(body) as Rc<_>),
         });
-        match self.response(served, request, &body).await {
+        let answering = served.answer(request, authorization, None);
+        match self.response(answering, &body).await {
             None => ControlFlow::Break(()),
             Some(response) => self.send(served, asked, response, body).await,
         }
@@ -147,11 +149,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
     /// The response, unless the caller leaves before it begins.
     async fn response(
         &self,
-        served: &Served,
-        request: Request<CallerBody>,
+        answering: impl Future<Output = Response<WatchedBody>>,
         body: &Unread<IO>,
     ) -> Option<Response<WatchedBody>> {
-        let mut answering = pin!(served.answer(None, request));
+        let mut answering = pin!(answering);
         let answered = poll_fn(|cx| match answering.as_mut().poll(cx) {
             Poll::Ready(response) => Poll::Ready(Some(response)),
             Poll::Pending => self.poll_left(body, cx).map(|()| None),
@@ -162,7 +163,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
     /// Answers a head that can be read in two ways, so that nothing behind it can be read at all.
     async fn refuse(&self, served: &Rc<Served>, reason: Reason) -> ControlFlow<()> {
         let request = Request::new(CallerBody::nothing());
-        let response = served.answer(Some(reason), request).await;
+        let response = served.answer(request, None, Some(reason)).await;
         if self
             .write(served, Asked::default(), response, false, &None)
             .await
