@@ -40,9 +40,14 @@ impl Place {
     /// Where `part` of `whole` stands in it.
     pub fn of(part: &[u8], whole: &[u8]) -> Self {
         let from = part.as_ptr().addr().saturating_sub(whole.as_ptr().addr());
+        Self::at(from, part.len())
+    }
+
+    /// From here, so long.
+    pub fn at(from: usize, length: usize) -> Self {
         Self {
             from: from as u32,
-            length: part.len() as u32,
+            length: length as u32,
         }
     }
 
@@ -64,6 +69,15 @@ impl Place {
 /// `tchar` (RFC 9110 section 5.6.2).
 pub fn is_token(byte: u8) -> bool {
     TOKEN.get(usize::from(byte)).copied().unwrap_or(false)
+}
+
+/// Whether a control character stands in `text`, the tab aside: no field holds one (RFC 9110 section 5.5). Without
+/// a branch for each byte, so that the compiler can look at many at once.
+pub fn has_controls(text: &[u8]) -> bool {
+    let found = text.iter().fold(0, |found, byte| {
+        found | u8::from(((*byte < 0x20) & (*byte != b'\t')) | (*byte == 0x7F))
+    });
+    found != 0
 }
 
 /// Writes a field.

@@ -85,9 +85,7 @@ impl<'r> Outgoing<'r> {
     /// Says these, of which the same holds.
     fn say_together(&mut self, block: &'r Block) {
         debug_assert!(
-            !block
-                .fields()
-                .any(|(name, _)| self.callers.contains_key(name)),
+            !block.names().any(|name| self.callers.contains_key(name)),
             "a caller's"
         );
         match self.blocks.iter_mut().find(|place| place.is_none()) {
@@ -105,8 +103,10 @@ impl<'r> Outgoing<'r> {
     /// Says this alone under a name and whatever is read as that name.
     fn say_alone(&mut self, name: HeaderName, value: HeaderValue) {
         for block in std::mem::take(&mut self.blocks).into_iter().flatten() {
-            let mut names = block.fields().map(|(name, _)| name);
-            match names.any(|other| canonical::folds_alike(other, &name)) {
+            match block
+                .names()
+                .any(|other| canonical::folds_alike(other, &name))
+            {
                 true => self.say_apart(block),
                 false => self.say_together(block),
             }

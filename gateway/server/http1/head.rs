@@ -9,7 +9,7 @@ use http::{Method, Request, Uri, Version};
 use memchr::memchr;
 
 use crate::denial::Reason;
-use crate::http1::{Content, Place, Reader, is_token, length, lists, take_off};
+use crate::http1::{Content, Place, Reader, has_controls, is_token, length, lists, take_off};
 use crate::secret::Secret;
 
 /// The longest request line, with its line end: the shortest that a server should take (RFC 9112
@@ -345,23 +345,14 @@ impl Options {
     }
 }
 
-/// No control characters but the tab. Without a branch for each byte, so that the compiler can look
-/// at many at once.
 fn check_controls(line: &[u8]) -> Result<(), Reason> {
-    let found = line.iter().fold(0, |found, byte| {
-        found | u8::from(is_control(*byte) & (*byte != b'\t'))
-    });
-    if found == 0 {
+    if !has_controls(line) {
         return Ok(());
     }
     match memchr(b'\r', line) {
         Some(_) => Err(Reason::AmbiguousFraming),
         None => Err(Reason::AmbiguousHeader),
     }
-}
-
-const fn is_control(byte: u8) -> bool {
-    (byte < 0x20) | (byte == 0x7F)
 }
 
 /// `METHOD SP target SP HTTP/1.x`, with these two spaces and no other. The line begins at `from`.
