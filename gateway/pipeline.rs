@@ -3,6 +3,7 @@
 //! `Presented`.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,7 +53,7 @@ pub struct Arrival<'c> {
     /// The caller's address.
     pub client: SocketAddr,
     /// What the gateway says of it to backends.
-    pub caller: &'c Caller,
+    pub caller: Rc<Caller>,
     /// The token that came on the connection before.
     pub last_token: &'c LastToken,
     /// What was wrong with the message on the wire, if anything was.
@@ -62,11 +63,13 @@ pub struct Arrival<'c> {
 }
 
 /// Answers a request; cannot fail.
-pub async fn handle(
-    worker: &Worker,
-    mut arrival: Arrival<'_>,
+///
+/// What need not wait is done at once: a future keeps room for what it is made from besides what it works with.
+pub fn handle<'w>(
+    worker: &'w Worker,
+    mut arrival: Arrival<'w>,
     request: Request<CallerBody>,
-) -> Response<RecordedBody> {
+) -> impl Future<Output = Response<RecordedBody>> + use<'w> {
     let now = worker.clock.now();
     let record = Record::open(now, &arrival.client, &request);
     let (id, is_head) = (record.id, record.method == Method::HEAD);
@@ -74,42 +77,46 @@ pub async fn handle(
     let mut ride = Ride::new(record, Arc::clone(&worker.sink), Arc::clone(&worker.clock));
     let (parts, body) = request.into_parts();
     let mut body = Some(body);
-    let forwarded = forward(
-        worker,
-        &mut arrival,
-        parts,
-        &mut body,
-        &now,
-        &id_field,
-        &mut ride,
-    )
-    .await;
-    let mut response = match forwarded {
-        Ok(response) => response.map(AnswerBody::Backend),
-        Err(denial) => {
-            ride.note(|record| record.denied(&denial));
-            if let Some(unread) = body {
-                unread.read_on();
+    let mut read = read(&mut arrival, parts, &mut ride);
+    async move {
+        let forwarded = match &mut read {
+            Ok(read) => {
+                forward(
+                    worker, &arrival, read, &mut body, &now, &id_field, &mut ride,
+                )
+                .await
             }
-            let answer = denial.answer(id);
-            // RFC 9110 section 9.3.2.
-            let answer = answer.map(|body| if is_head { Reply::empty() } else { body });
-            answer.map(AnswerBody::Own)
-        }
-    };
-    response.headers_mut().insert(REQUEST_ID, id_field);
-    ride.onto(response)
+            Err(denial) => Err(denial.clone()),
+        };
+        let mut response = match forwarded {
+            Ok(response) => response.map(AnswerBody::Backend),
+            Err(denial) => {
+                ride.note(|record| record.denied(&denial));
+                if let Some(unread) = body {
+                    unread.read_on();
+                }
+                let answer = denial.answer(id);
+                // RFC 9110 section 9.3.2.
+                let answer = answer.map(|body| if is_head { Reply::empty() } else { body });
+                answer.map(AnswerBody::Own)
+            }
+        };
+        response.headers_mut().insert(REQUEST_ID, id_field);
+        ride.onto(response)
+    }
 }
 
-async fn forward(
-    worker: &Worker,
+/// A request that can be read in one way alone.
+struct Read {
+    request: canonical::Request,
+    trace: Trace,
+}
+
+fn read(
     arrival: &mut Arrival<'_>,
     parts: http::request::Parts,
-    body: &mut Option<CallerBody>,
-    now: &Now,
-    id: &HeaderValue,
     ride: &mut Ride,
-) -> Result<Response<upstream::ResponseBody>, Denial> {
+) -> Result<Read, Denial> {
     if let Some(framing) = arrival.framing {
         return Err(framing.into());
     }
@@ -121,11 +128,23 @@ async fn forward(
     })?;
     let trace = Trace::take(request.headers_mut());
     ride.note(|record| record.request(&request, trace));
+    Ok(Read { request, trace })
+}
 
+async fn forward(
+    worker: &Worker,
+    arrival: &Arrival<'_>,
+    read: &mut Read,
+    body: &mut Option<CallerBody>,
+    now: &Now,
+    id: &HeaderValue,
+    ride: &mut Ride,
+) -> Result<Response<upstream::ResponseBody>, Denial> {
+    let Read { request, trace } = read;
     let snapshot = worker.snapshot.load_full();
-    let opened = snapshot.sealing.open(&request, now);
+    let opened = snapshot.sealing.open(request, now);
     let asked = Asked {
-        request: &request,
+        request,
         last: arrival.last_token,
         opened: opened.as_ref(),
     };
@@ -144,9 +163,9 @@ async fn forward(
         ride.note(|record| record.rehearsed(&decision, other.as_ref(), rules.policy.names()));
     }
     if let Some(recorded) = &snapshot.recorded {
-        ride.note(|record| record.keep(&request, recorded));
+        ride.note(|record| record.keep(request, recorded));
     }
-    see_keys(&request, &decision, &snapshot, now, ride);
+    see_keys(request, &decision, &snapshot, now, ride);
     let decision = decision.map_err(|unrouted| unrouted.denial)?;
     let opened = opened.transpose()?;
     let authorized = decision.enforce()?;
@@ -172,7 +191,8 @@ async fn forward(
     };
     let body = body.take().ok_or(Reason::Internal)?;
     let method = request.method().clone();
-    let answer = upstream::send(proofs, way, arrival.caller, trace, id, request, body).await;
+    let caller = &arrival.caller;
+    let answer = upstream::send(proofs, way, caller, *trace, id, request, body).await;
     ride.note(|record| record.answered(worker.clock.instant()));
     let matched = authorized.matched();
     let policy = &snapshot.rules.policy;

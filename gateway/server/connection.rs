@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::rt::Executor;
@@ -122,7 +123,7 @@ enum Trust {
 pub(super) struct Served {
     shared: Rc<Shared>,
     peer: SocketAddr,
-    caller: Caller,
+    caller: Rc<Caller>,
     trust: Trust,
     movement: Rc<Movement>,
     last_token: LastToken,
@@ -131,7 +132,7 @@ pub(super) struct Served {
 impl Served {
     fn new(shared: Rc<Shared>, peer: SocketAddr, trust: Trust) -> Rc<Self> {
         Rc::new(Self {
-            caller: Caller::new(peer.ip()),
+            caller: Rc::new(Caller::new(peer.ip())),
             shared,
             peer,
             trust,
@@ -142,29 +143,32 @@ impl Served {
 
     /// What the connection's requests are answered by. `authorization` is the only one, where it does not stand
     /// among the fields.
-    pub(super) async fn answer(
+    pub(super) fn answer(
         &self,
         request: Request<CallerBody>,
         authorization: Option<Secret<Bytes>>,
         framing: Option<Reason>,
-    ) -> Response<WatchedBody> {
+    ) -> impl Future<Output = Response<WatchedBody>> {
         let asking = Asking::begin(&self.movement);
-        let platform = match self.trust {
-            Trust::Peer => None,
-            Trust::Platform => Some(forwarded_for(request.headers(), self.peer)),
+        let (client, caller) = match self.trust {
+            Trust::Peer => (self.peer, Rc::clone(&self.caller)),
+            Trust::Platform => {
+                let client = forwarded_for(request.headers(), self.peer);
+                (client, Rc::new(Caller::new(client.ip())))
+            }
         };
-        let elsewhere = platform.map(|client| Caller::new(client.ip()));
         let arrival = Arrival {
-            client: platform.unwrap_or(self.peer),
-            caller: elsewhere.as_ref().unwrap_or(&self.caller),
+            client,
+            caller,
             last_token: &self.last_token,
             framing,
             authorization,
         };
-        let response = pipeline::handle(&self.shared.worker, arrival, request).await;
-        drop(asking);
         let movement = Rc::clone(&self.movement);
-        response.map(|body| WatchedBody::new(body, movement))
+        pipeline::handle(&self.shared.worker, arrival, request).map(move |response| {
+            drop(asking);
+            response.map(|body| WatchedBody::new(body, movement))
+        })
     }
 
     fn conversation<IO>(self: Rc<Self>, is_http2: bool, io: IO) -> Conversation

@@ -205,10 +205,10 @@ pub(super) struct Parts<'r> {
 }
 
 impl<'r> Parts<'r> {
-    /// Makes the head of the request, with what the backend wants to see.
+    /// Makes the head of the request, with what the backend wants to see. The caller's fields are moved out of it.
     pub(super) fn head(
         self,
-        request: canonical::Request,
+        request: &mut canonical::Request,
         credential: Presented,
     ) -> Result<Outgoing<'r>, Denial> {
         self.with(request, credential.into_carried())
@@ -216,15 +216,15 @@ impl<'r> Parts<'r> {
 
     fn with(
         self,
-        mut request: canonical::Request,
+        request: &mut canonical::Request,
         credential: Carried,
     ) -> Result<Outgoing<'r>, Denial> {
         let signature = match &credential {
             Carried::Query(query) => query.expose(),
             Carried::Nothing | Carried::InTheUrl(_) | Carried::Field(..) => "",
         };
-        let target = self.path_and_query(&request, signature)?;
-        let callers_token = self.callers_token(&request);
+        let target = self.path_and_query(request, signature)?;
+        let callers_token = self.callers_token(request);
         let method = request.method().clone();
         let host = HeaderValue::from_str(request.host());
         let trailers = request.te_trailers();
@@ -402,7 +402,7 @@ fn ask_for_plain(head: &mut Outgoing<'_>) {
 pub fn preview(
     backend: &files::Backend,
     authorized: &Authorized<'_>,
-    request: canonical::Request,
+    mut request: canonical::Request,
 ) -> Result<Request<()>, Denial> {
     let target = Target::of(backend).ok_or(Reason::Internal)?;
     let caller = Caller::new(request.client().ip());
@@ -425,5 +425,5 @@ pub fn preview(
         Credential::Sas { .. } => None,
     };
     let carried = credential.map_or(Carried::Nothing, |name| Carried::Field(name, placeholder));
-    parts.with(request, carried)?.into_request(&target)
+    parts.with(&mut request, carried)?.into_request(&target)
 }

@@ -66,7 +66,7 @@ pub fn send<'r>(
     caller: &'r Caller,
     trace: Trace,
     id: &'r HeaderValue,
-    request: canonical::Request,
+    request: &mut canonical::Request,
     body: CallerBody,
 ) -> impl Future<Output = Result<Unsealed, Denial>> + use<'r> {
     let mut going = Going::new(proofs, way, caller, trace, id, request, body);
@@ -104,7 +104,7 @@ impl<'r> Going<'r> {
         caller: &'r Caller,
         trace: Trace,
         id: &'r HeaderValue,
-        request: canonical::Request,
+        request: &mut canonical::Request,
         body: CallerBody,
     ) -> Result<Self, Denial> {
         let Proofs {

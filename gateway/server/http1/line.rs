@@ -45,6 +45,9 @@ struct Open<IO> {
 /// The body of a request, if it has one; some of it may be unread.
 type Unread<IO> = Option<Rc<RequestBody<IO>>>;
 
+/// A request that is being answered; whether another may follow it.
+type Answering<'l> = Pin<Box<dyn Future<Output = ControlFlow<()>> + 'l>>;
+
 /// Takes a body from whoever else holds it, however its request ends: what sends it on may be a task of its own,
 /// and would keep the connection open.
 struct GivesUp<IO: AsyncRead + AsyncWrite + Unpin>(Unread<IO>);
@@ -79,18 +82,27 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
 
     /// Answers requests, until no other can follow or the caller leaves.
     pub(in crate::server) async fn serve(self: Rc<Self>, served: Rc<Served>) {
-        while let Some(head) = poll_fn(|cx| self.poll_head(cx)).await {
-            // Boxed: what a request needs is given back when it is over, and a connection that waits holds little.
-            let answered = match head {
-                Ok(head) => Box::pin(self.answer(&served, head)).await,
-                Err(reason) => Box::pin(self.refuse(&served, reason)).await,
-            };
-            if answered.is_break() {
+        while let Some(answering) = poll_fn(|cx| self.poll_request(&served, cx)).await {
+            if answering.await.is_break() {
                 return;
             }
             self.open.borrow_mut().input.rest();
         }
         self.close().await;
+    }
+
+    /// How the next request is answered. None when no request follows.
+    fn poll_request<'l>(
+        self: &'l Rc<Self>,
+        served: &'l Rc<Served>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Answering<'l>>> {
+        let head = ready!(self.poll_head(cx));
+        // Boxed: what a request needs is given back when it is over, and a connection that waits holds little.
+        Poll::Ready(head.map(|head| match head {
+            Ok(head) => Box::pin(self.answer(served, head)) as _,
+            Err(reason) => Box::pin(self.refuse(served, reason)) as _,
+        }))
     }
 
     /// The next head, or why it is refused. None when no request follows.
@@ -139,25 +151,19 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
             None => CallerBody::nothing(),
             Some(body) => CallerBody::http1(Rc::clone(body) as Rc<_>),
         });
-        let answering = served.answer(request, authorization, None);
-        match self.response(answering, &body).await {
+        // Unless the caller leaves before it begins.
+        let response = {
+            let mut answering = pin!(served.answer(request, authorization, None));
+            let answered = poll_fn(|cx| match answering.as_mut().poll(cx) {
+                Poll::Ready(response) => Poll::Ready(Some(response)),
+                Poll::Pending => self.poll_left(&body, cx).map(|()| None),
+            });
+            answered.await
+        };
+        match response {
             None => ControlFlow::Break(()),
             Some(response) => self.send(served, asked, response, body).await,
         }
-    }
-
-    /// The response, unless the caller leaves before it begins.
-    async fn response(
-        &self,
-        answering: impl Future<Output = Response<WatchedBody>>,
-        body: &Unread<IO>,
-    ) -> Option<Response<WatchedBody>> {
-        let mut answering = pin!(answering);
-        let answered = poll_fn(|cx| match answering.as_mut().poll(cx) {
-            Poll::Ready(response) => Poll::Ready(Some(response)),
-            Poll::Pending => self.poll_left(body, cx).map(|()| None),
-        });
-        answered.await
     }
 
     /// Answers a head that can be read in two ways, so that nothing behind it can be read at all.
