@@ -45,6 +45,22 @@ struct Open<IO> {
 /// The body of a request, if it has one; some of it may be unread.
 type Unread<IO> = Option<Rc<RequestBody<IO>>>;
 
+/// An answer as it is sent now.
+fn framed(
+    served: &Served,
+    asked: Asked,
+    response: Response<WatchedBody>,
+    keeps_alive: bool,
+) -> Answer<WatchedBody> {
+    Answer::new(
+        asked,
+        response,
+        keeps_alive,
+        &served.date(),
+        served.scratch(),
+    )
+}
+
 /// A request that is being answered; whether another may follow it.
 type Answering<'l> = Pin<Box<dyn Future<Output = ControlFlow<()>> + 'l>>;
 
@@ -131,7 +147,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
         }
     }
 
-    async fn answer(self: &Rc<Self>, served: &Rc<Served>, head: Head) -> ControlFlow<()> {
+    fn answer<'l>(
+        self: &'l Rc<Self>,
+        served: &'l Rc<Served>,
+        head: Head,
+    ) -> impl Future<Output = ControlFlow<()>> + use<'l, IO> {
         let asked = Asked::of(&head);
         let Head {
             request,
@@ -143,7 +163,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
             true => None,
             false => Some(RequestBody::new(Rc::clone(self), content)),
         };
-        let _gives_up = GivesUp(body.clone());
+        let gives_up = GivesUp(body.clone());
         if wishes.expects_continue && body.is_some() {
             self.open.borrow_mut().asks = Some(CONTINUE);
         }
@@ -151,18 +171,22 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
             None => CallerBody::nothing(),
             Some(body) => CallerBody::http1(Rc::clone(body) as Rc<_>),
         });
-        // Unless the caller leaves before it begins.
-        let response = {
-            let mut answering = pin!(served.answer(request, authorization, None));
-            let answered = poll_fn(|cx| match answering.as_mut().poll(cx) {
-                Poll::Ready(response) => Poll::Ready(Some(response)),
-                Poll::Pending => self.poll_left(&body, cx).map(|()| None),
-            });
-            answered.await
-        };
-        match response {
-            None => ControlFlow::Break(()),
-            Some(response) => self.send(served, asked, response, body).await,
+        async move {
+            let _gives_up = gives_up;
+            // Unless the caller leaves before it begins.
+            let begun = {
+                let mut answering = pin!(served.answer(request, authorization, None));
+                let answered = poll_fn(|cx| match answering.as_mut().poll(cx) {
+                    Poll::Ready(response) => Poll::Ready(Some(response)),
+                    Poll::Pending => self.poll_left(&body, cx).map(|()| None),
+                });
+                let response = answered.await;
+                response.and_then(|response| self.begin(served, asked, response, &body))
+            };
+            match begun {
+                None => ControlFlow::Break(()),
+                Some(mut answer) => self.send(&mut answer, &body).await,
+            }
         }
     }
 
@@ -170,31 +194,28 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
     async fn refuse(&self, served: &Rc<Served>, reason: Reason) -> ControlFlow<()> {
         let request = Request::new(CallerBody::nothing());
         let response = served.answer(request, None, Some(reason)).await;
-        if self
-            .write(served, Asked::default(), response, false, &None)
-            .await
-            .is_some()
-        {
+        let mut answer = framed(served, Asked::default(), response, false);
+        if self.write(&mut answer, &None).await {
             self.linger().await;
         }
         ControlFlow::Break(())
     }
 
-    /// Sends the answer, and reads what of the request is still to come.
-    async fn send(
+    /// The answer as it is to be sent. None if it cannot be, for an interim one was cut off.
+    fn begin(
         &self,
-        served: &Rc<Served>,
+        served: &Served,
         asked: Asked,
         response: Response<WatchedBody>,
-        body: Unread<IO>,
-    ) -> ControlFlow<()> {
+        body: &Unread<IO>,
+    ) -> Option<Answer<WatchedBody>> {
         let asks = self.open.borrow_mut().asks.take();
         // Who was not told to send the body may or may not do so now, unless it has done so.
         let untold = match asks {
             Some(left) if left.len() == CONTINUE.len() => {
                 body.as_ref().is_some_and(|body| !body.is_end_stream())
             }
-            Some([_, ..]) => return ControlFlow::Break(()),
+            Some([_, ..]) => return None,
             Some([]) | None => false,
         };
         let readable = |body: &Rc<RequestBody<IO>>| body.ends_within(MOST_UNWANTED as u64);
@@ -203,13 +224,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
             && !served.is_draining()
             && !untold
             && body.as_ref().is_none_or(readable);
-        let sent = self
-            .write(served, asked, response, keeps_alive, &body)
-            .await;
-        let Some(keeps_alive) = sent else {
+        Some(framed(served, asked, response, keeps_alive))
+    }
+
+    /// Sends the answer, and reads what of the request is still to come.
+    async fn send(&self, answer: &mut Answer<WatchedBody>, body: &Unread<IO>) -> ControlFlow<()> {
+        if !self.write(answer, body).await {
             return ControlFlow::Break(());
-        };
-        let is_read = match &body {
+        }
+        let keeps_alive = answer.keeps_alive;
+        let is_read = match body {
             None => true,
             Some(body) => {
                 body.give_up();
@@ -225,22 +249,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
         ControlFlow::Break(())
     }
 
-    /// Writes the answer. Whether another request may follow, or none when the answer cannot be whole.
-    async fn write(
-        &self,
-        served: &Rc<Served>,
-        asked: Asked,
-        response: Response<WatchedBody>,
-        keeps_alive: bool,
-        body: &Unread<IO>,
-    ) -> Option<bool> {
-        let mut answer = Answer::new(
-            asked,
-            response,
-            keeps_alive,
-            &served.date(),
-            served.scratch(),
-        );
+    /// Writes the answer. Whether it is whole.
+    async fn write(&self, answer: &mut Answer<WatchedBody>, body: &Unread<IO>) -> bool {
         let sent = poll_fn(|cx| {
             let sent = answer.sending.poll(&mut self.open.borrow_mut().io, cx);
             match sent {
@@ -248,7 +258,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
                 Poll::Pending => self.poll_left(body, cx).map(|()| false),
             }
         });
-        sent.await.then_some(answer.keeps_alive)
+        sent.await
     }
 
     /// Ready when the caller has closed its side behind a request that is whole: nobody waits for the answer. A
