@@ -77,7 +77,7 @@ pub fn handle<'w>(
     let mut ride = Ride::new(record, Arc::clone(&worker.sink), Arc::clone(&worker.clock));
     let (parts, body) = request.into_parts();
     let mut body = Some(body);
-    let mut read = read(&mut arrival, parts, &mut ride);
+    let mut read = read(&mut arrival, parts, &mut ride).map(Some);
     async move {
         let forwarded = match &mut read {
             Ok(read) => {
@@ -134,13 +134,13 @@ fn read(
 async fn forward(
     worker: &Worker,
     arrival: &Arrival<'_>,
-    read: &mut Read,
+    read: &mut Option<Read>,
     body: &mut Option<CallerBody>,
     now: &Now,
     id: &HeaderValue,
     ride: &mut Ride,
 ) -> Result<Response<upstream::ResponseBody>, Denial> {
-    let Read { request, trace } = read;
+    let Read { request, trace } = read.as_mut().ok_or(Reason::Internal)?;
     let snapshot = worker.snapshot.load_full();
     let opened = snapshot.sealing.open(request, now);
     let asked = Asked {
@@ -192,7 +192,10 @@ async fn forward(
     let body = body.take().ok_or(Reason::Internal)?;
     let method = request.method().clone();
     let caller = &arrival.caller;
-    let answer = upstream::send(proofs, way, caller, *trace, id, request, body).await;
+    let sending = upstream::send(proofs, way, caller, *trace, id, request, body);
+    // It takes no room while the answer is waited for.
+    *read = None;
+    let answer = sending.await;
     ride.note(|record| record.answered(worker.clock.instant()));
     let matched = authorized.matched();
     let policy = &snapshot.rules.policy;

@@ -131,6 +131,13 @@ impl Case {
         self
     }
 
+    /// The same without peers, if there is something left to do.
+    pub(crate) fn alone(mut self) -> Option<Self> {
+        let is_own = |contender: &Contender| contender.program == Program::Portcullis;
+        self.contenders.retain(is_own);
+        (!self.contenders.is_empty()).then_some(self)
+    }
+
     /// Is it one of those that are asked for? All are when none is named. A word with a dash at its end means
     /// all whose names begin so.
     pub(crate) fn is_asked_for(&self, words: &[String]) -> bool {

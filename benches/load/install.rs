@@ -64,17 +64,36 @@ fn envoy() -> PathBuf {
 /// What is started.
 pub(crate) fn binary(program: Program) -> PathBuf {
     match program {
-        Program::Portcullis => env!("CARGO_BIN_EXE_portcullis").into(),
+        Program::Portcullis => match elsewhere() {
+            Some(path) => path,
+            None => env!("CARGO_BIN_EXE_portcullis").into(),
+        },
         Program::Haproxy => "haproxy".into(),
         Program::Nginx => "nginx".into(),
         Program::Envoy => envoy(),
     }
 }
 
+/// The gateway that is to be measured in place of the one that was built with the benchmark.
+fn elsewhere() -> Option<PathBuf> {
+    let path = std::fs::canonicalize(std::env::var_os("LOAD_GATEWAY")?);
+    Some(path.expect("LOAD_GATEWAY names a file"))
+}
+
+fn own_version() -> String {
+    let version = concat!("Portcullis ", env!("CARGO_PKG_VERSION"));
+    let Some(path) = elsewhere() else {
+        return version.to_owned();
+    };
+    let here = std::env::current_dir().unwrap_or_default();
+    let path = path.strip_prefix(here).unwrap_or(&path);
+    format!("{version} ({})", path.display())
+}
+
 /// As the program tells it, in one line.
 pub(crate) fn version(program: Program) -> String {
     let flag = match program {
-        Program::Portcullis => return concat!("Portcullis ", env!("CARGO_PKG_VERSION")).to_owned(),
+        Program::Portcullis => return own_version(),
         Program::Haproxy | Program::Nginx => "-v",
         Program::Envoy => "--version",
     };

@@ -7,6 +7,10 @@
 //! `-- full refused-` runs the case of that name and those whose names begin so, `-- --list` lists them. LOAD_SECONDS
 //! and LOAD_ROUNDS set the effort. When all cases were run with three rounds or more, docs/benchmarks.md
 //! and its chart are written.
+//!
+//! LOAD_GATEWAY names the gateway that is measured, where it is not the one that was built with the benchmark; its path
+//! stands in the report. `-- --alone` puts the gateway under load and no peer, and installs none: benches/pgo
+//! learns from that what the gateway does.
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,
@@ -60,20 +64,34 @@ fn main() -> ExitCode {
         list();
         return ExitCode::SUCCESS;
     }
-    let cases: Vec<Case> = case::all()
-        .into_iter()
-        .filter(|case| case.is_asked_for(&arguments))
-        .collect();
+    let alone = arguments.iter().any(|argument| argument == "--alone");
+    arguments.retain(|argument| argument != "--alone");
+    let cases = case::all().into_iter();
+    let cases = cases.filter(|case| case.is_asked_for(&arguments));
+    let cases: Vec<Case> = match alone {
+        true => cases.filter_map(Case::alone).collect(),
+        false => cases.collect(),
+    };
+    if !alone {
+        install::install();
+    }
     let effort = Effort {
         round: Duration::try_from_secs_f64(setting("LOAD_SECONDS", 3.0)).unwrap_or(SHORTEST),
         rounds: setting("LOAD_ROUNDS", 5),
     };
     let (measured, faults) = run(&cases, effort);
+    if alone {
+        return exit(&faults);
+    }
     let report = report::text(&measured, effort, &faults);
     println!("{report}");
     if arguments.is_empty() && effort.rounds >= WORTH_KEEPING {
         report::publish(&report, &chart::svg(&measured));
     }
+    exit(&faults)
+}
+
+fn exit(faults: &[String]) -> ExitCode {
     match faults.is_empty() {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,

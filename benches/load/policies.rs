@@ -65,6 +65,7 @@ fn main() {
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
+    install::install();
     let (stage, load) = Stage::start();
     load.block_on(async {
         let small = Gateway::start(&stage, "10 routes", 10).await;

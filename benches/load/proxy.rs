@@ -108,9 +108,10 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        if matches!(self.contender.program, Program::Nginx | Program::Portcullis) {
-            // nginx's master ends its worker when it is told to; killing it would leave one behind. The gateway
-            // writes down what it was measured for by the compiler, if it was built so, when it ends by itself.
+        // nginx's master ends its worker when it is told to; killing it would leave one behind. And a program that
+        // was built with counters writes them down when it ends by itself.
+        let counts = std::env::var_os("LLVM_PROFILE_FILE").is_some();
+        if counts || self.contender.program == Program::Nginx {
             let id = self.child.id().to_string();
             let _ = Command::new("kill").args(["-TERM", &id]).status();
         } else {

@@ -11,8 +11,6 @@ use portcullis::demo::identity::IdentityEndpoint;
 use portcullis::net::tls;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::install;
-
 pub(crate) struct Stage {
     pub(crate) ca: Ca,
     pub(crate) entra: Entra,
@@ -22,11 +20,10 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Installs the peers and takes core 1. The runtime is for callers and backends: one thread, so that
+    /// Takes core 1. The runtime is for callers and backends: one thread, so that
     /// what they pass each other costs no switch.
     pub(crate) fn start() -> (Self, Runtime) {
         tls::install_provider();
-        install::install();
         // A caller and a backend for each of a thousand connections. The proxies inherit it.
         let _ = rlimit::increase_nofile_limit(1 << 16);
         pin(1);
