@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::record::{Disagreement, Record, UNOPENED};
 use super::sightings::Sightings;
+use crate::canonical::{KeyHeaders, KeyParameters};
 use crate::policy::{Rehearsed, RuleId};
 
 /// What has been counted since the start.
@@ -22,7 +23,8 @@ pub(super) struct Counted {
     report_only: BTreeMap<Labels, u64>,
     candidate: BTreeMap<Disagreed, u64>,
     candidate_undecided: u64,
-    stripped: BTreeMap<&'static str, u64>,
+    /// By the sets of keys that came together.
+    stripped: BTreeMap<(KeyParameters, KeyHeaders), u64>,
     sas: Sightings,
     sealed: BTreeMap<(Option<Arc<str>>, &'static str), u64>,
     followed: BTreeMap<(Option<Arc<str>>, &'static str), u64>,
@@ -86,8 +88,9 @@ impl Counted {
             *self.candidate.entry(labels).or_default() += 1;
         }
         self.candidate_undecided += u64::from(record.candidate_undecided);
-        for key in record.keys() {
-            *self.stripped.entry(key).or_default() += 1;
+        let keys = (record.key_parameters, record.key_headers);
+        if keys != (KeyParameters::NONE, KeyHeaders::NONE) {
+            *self.stripped.entry(keys).or_default() += 1;
         }
         self.sas.count(record);
         for (outcome, count) in [
@@ -113,7 +116,7 @@ impl Counted {
             *count += 1;
             return;
         }
-        self.settle();
+        self.settle_decision();
         let labels = Labels {
             route: record.route.clone(),
             decision: record.outcome.decision(),
@@ -123,10 +126,27 @@ impl Counted {
         self.latest = Some((labels, 1));
     }
 
+    /// Puts what was counted last among the others.
     fn settle(&mut self) {
+        self.settle_decision();
+        self.sas.settle();
+    }
+
+    fn settle_decision(&mut self) {
         if let Some((labels, count)) = self.latest.take() {
             *self.decisions.entry(labels).or_default() += count;
         }
+    }
+
+    /// How often each key was stripped, by its name.
+    fn stripped(&self) -> BTreeMap<&'static str, u64> {
+        let mut counts = BTreeMap::new();
+        for ((parameters, headers), count) in &self.stripped {
+            for key in parameters.names().chain(headers.names()) {
+                *counts.entry(key).or_default() += count;
+            }
+        }
+        counts
     }
 
     /// Adds what another has counted.
@@ -227,7 +247,7 @@ impl Metrics {
             "# HELP portcullis_keys_stripped_total Keys that callers sent, by name.\n\
              # TYPE portcullis_keys_stripped_total counter\n",
         );
-        for (key, count) in &counted.stripped {
+        for (key, count) in counted.stripped() {
             let _ = writeln!(
                 text,
                 "portcullis_keys_stripped_total{{key=\"{key}\"}} {count}"

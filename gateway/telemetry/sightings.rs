@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use super::record::Record;
+use super::record::{Record, Sighting};
+use crate::canonical::KeyParameters;
 
 /// So many user agents have a label of their own; callers choose these names, and could choose any number.
 const MOST_AGENTS: usize = 64;
@@ -16,6 +17,8 @@ const LONGEST_AGENT: usize = 40;
 /// Requests with a signature or key in their URLs.
 #[derive(Debug, Default)]
 pub(super) struct Sightings {
+    /// What was counted last and is not yet among the others.
+    latest: Option<(Seen, u64)>,
     counts: BTreeMap<Labels, u64>,
     agents: BTreeSet<Box<str>>,
 }
@@ -31,27 +34,76 @@ struct Labels {
     refused: bool,
 }
 
+/// What a record says of the keys in its URL.
+#[derive(Debug)]
+struct Seen {
+    route: Option<Arc<str>>,
+    app: Option<Arc<str>>,
+    is_known: bool,
+    /// As it was sent.
+    agent: Option<Box<str>>,
+    keys: KeyParameters,
+    refused: bool,
+}
+
+impl Seen {
+    fn of(record: &Record, sighting: &Sighting) -> Self {
+        Self {
+            route: record.route.clone(),
+            app: record.app_name.clone(),
+            is_known: record.principal.is_some(),
+            agent: sighting.agent.clone(),
+            keys: sighting.keys,
+            refused: record.refused_for_key(),
+        }
+    }
+
+    fn is_of(&self, record: &Record, sighting: &Sighting) -> bool {
+        self.keys == sighting.keys
+            && self.is_known == record.principal.is_some()
+            && self.refused == record.refused_for_key()
+            && self.route == record.route
+            && self.app == record.app_name
+            && self.agent == sighting.agent
+    }
+}
+
 impl Sightings {
-    /// Counts a record, if its request brought one.
+    /// Counts a record, if its request brought one. Most are like the one before.
     pub(super) fn count(&mut self, record: &Record) {
-        let Some(seen) = record.sighting.as_deref() else {
+        let Some(sighting) = record.sighting.as_deref() else {
+            return;
+        };
+        if let Some((seen, count)) = &mut self.latest
+            && seen.is_of(record, sighting)
+        {
+            *count += 1;
+            return;
+        }
+        self.settle();
+        self.latest = Some((Seen::of(record, sighting), 1));
+    }
+
+    /// Puts what was counted last among the others.
+    pub(super) fn settle(&mut self) {
+        let Some((seen, count)) = self.latest.take() else {
             return;
         };
         let agent = self.agent(seen.agent.as_deref());
         for key in seen.keys.names() {
             let labels = Labels {
-                route: record.route.clone(),
-                app: record.app_name.clone(),
-                is_known: record.principal.is_some(),
+                route: seen.route.clone(),
+                app: seen.app.clone(),
+                is_known: seen.is_known,
                 agent: agent.clone(),
                 key,
-                refused: record.refused_for_key(),
+                refused: seen.refused,
             };
-            *self.counts.entry(labels).or_default() += 1;
+            *self.counts.entry(labels).or_default() += count;
         }
     }
 
-    /// Adds what another has counted.
+    /// Adds what another has counted and settled.
     pub(super) fn add(&mut self, other: Self) {
         for (mut labels, count) in other.counts {
             // There may be too many agents by now, though there were not there.
