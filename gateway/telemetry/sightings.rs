@@ -171,7 +171,55 @@ fn product(agent: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use http::Request;
+
     use super::*;
+    use crate::body::CallerBody;
+    use crate::clock::{Clock as _, SystemClock};
+    use crate::denial::{Denial, Reason};
+
+    fn record(agent: &str, keys: KeyParameters) -> Record {
+        let client = "192.0.2.1:1".parse().expect("an address");
+        let now = SystemClock.now();
+        let mut record = Record::open(now, &client, &Request::new(CallerBody::nothing()));
+        record.saw(keys, None, Some(agent));
+        record
+    }
+
+    #[test]
+    fn nothing_is_lost_between_one_caller_and_the_next() {
+        let (sig, both) = (
+            KeyParameters::SIG,
+            KeyParameters::SIG.with(KeyParameters::CODE),
+        );
+        let mut sightings = Sightings::default();
+        for (agent, keys) in [
+            ("curl/8", sig),
+            ("curl/8", sig),
+            ("wget/1", sig),
+            ("curl/8", sig),
+            ("curl/9", both),
+            ("curl/9", both),
+        ] {
+            sightings.count(&record(agent, keys));
+        }
+        let mut refused = record("wget/1", sig);
+        refused.denied(&Denial::from(Reason::KeyInUrl));
+        sightings.count(&refused);
+        sightings.settle();
+        let counts: Vec<_> = sightings
+            .counts
+            .iter()
+            .map(|(one, count)| (&*one.agent, one.key, one.refused, *count))
+            .collect();
+        let expected = [
+            ("curl", "code", false, 2),
+            ("curl", "sig", false, 5),
+            ("wget", "sig", false, 1),
+            ("wget", "sig", true, 1),
+        ];
+        assert_eq!(counts, expected);
+    }
 
     #[test]
     fn agents_stay_bounded_when_counts_are_added() {
