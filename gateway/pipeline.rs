@@ -3,6 +3,7 @@
 //! `Presented`.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,7 +72,7 @@ pub fn handle<'w>(
     request: Request<CallerBody>,
 ) -> impl Future<Output = Response<RecordedBody>> + use<'w> {
     let now = worker.clock.now();
-    let record = Record::open(now, &arrival.client, &request);
+    let record = Box::new(Record::open(now, &arrival.client, &request));
     let (id, is_head) = (record.id, record.method == Method::HEAD);
     let id_field = id.header();
     let mut ride = Ride::new(record, Arc::clone(&worker.sink), Arc::clone(&worker.clock));
@@ -116,7 +117,7 @@ fn read(
     arrival: &mut Arrival<'_>,
     parts: http::request::Parts,
     ride: &mut Ride,
-) -> Result<Read, Denial> {
+) -> Result<Box<Read>, Denial> {
     if let Some(framing) = arrival.framing {
         return Err(framing.into());
     }
@@ -128,19 +129,19 @@ fn read(
     })?;
     let trace = Trace::take(request.headers_mut());
     ride.note(|record| record.request(&request, trace));
-    Ok(Read { request, trace })
+    Ok(Box::new(Read { request, trace }))
 }
 
 async fn forward(
     worker: &Worker,
     arrival: &Arrival<'_>,
-    read: &mut Option<Read>,
+    read: &mut Option<Box<Read>>,
     body: &mut Option<CallerBody>,
     now: &Now,
     id: &HeaderValue,
     ride: &mut Ride,
 ) -> Result<Response<upstream::ResponseBody>, Denial> {
-    let Read { request, trace } = read.as_mut().ok_or(Reason::Internal)?;
+    let Read { request, trace } = read.as_deref_mut().ok_or(Reason::Internal)?;
     let snapshot = worker.snapshot.load_full();
     let opened = snapshot.sealing.open(request, now);
     let asked = Asked {
@@ -192,10 +193,12 @@ async fn forward(
     let body = body.take().ok_or(Reason::Internal)?;
     let method = request.method().clone();
     let caller = &arrival.caller;
-    let sending = upstream::send(proofs, way, caller, *trace, id, request, body);
+    let mut sending = pin!(upstream::send(
+        proofs, way, caller, *trace, id, request, body
+    ));
     // It takes no room while the answer is waited for.
     *read = None;
-    let answer = sending.await;
+    let answer = sending.as_mut().await;
     ride.note(|record| record.answered(worker.clock.instant()));
     let matched = authorized.matched();
     let policy = &snapshot.rules.policy;

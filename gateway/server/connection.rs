@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::rt::Executor;
@@ -35,6 +34,7 @@ use crate::entra::LastToken;
 use crate::http1::Scratch;
 use crate::pipeline::{self, Arrival, Worker};
 use crate::secret::Secret;
+use crate::telemetry::RecordedBody;
 use crate::upstream::Caller;
 
 /// What the connections of a worker share.
@@ -148,8 +148,7 @@ impl Served {
         request: Request<CallerBody>,
         authorization: Option<Secret<Bytes>>,
         framing: Option<Reason>,
-    ) -> impl Future<Output = Response<WatchedBody>> {
-        let asking = Asking::begin(&self.movement);
+    ) -> impl Future<Output = Response<RecordedBody>> {
         let (client, caller) = match self.trust {
             Trust::Peer => (self.peer, Rc::clone(&self.caller)),
             Trust::Platform => {
@@ -164,11 +163,18 @@ impl Served {
             framing,
             authorization,
         };
+        pipeline::handle(&self.shared.worker, arrival, request)
+    }
+
+    /// An answer whose body is known to move.
+    pub(super) fn watched(&self, response: Response<RecordedBody>) -> Response<WatchedBody> {
         let movement = Rc::clone(&self.movement);
-        pipeline::handle(&self.shared.worker, arrival, request).map(move |response| {
-            drop(asking);
-            response.map(|body| WatchedBody::new(body, movement))
-        })
+        response.map(|body| WatchedBody::new(body, movement))
+    }
+
+    /// Says that a request is being answered, as long as it is held.
+    pub(super) fn asking(&self) -> Asking {
+        Asking::begin(&self.movement)
     }
 
     fn conversation<IO>(self: Rc<Self>, is_http2: bool, io: IO) -> Conversation
@@ -246,7 +252,13 @@ impl Served {
         let service = service_fn(|request: Request<Incoming>| {
             let served = Rc::clone(&self);
             let request = request.map(CallerBody::http2);
-            Box::pin(async move { Ok::<_, Infallible>(served.answer(request, None, None).await) })
+            Box::pin(async move {
+                let response = {
+                    let _asking = served.asking();
+                    served.answer(request, None, None).await
+                };
+                Ok::<_, Infallible>(served.watched(response))
+            })
         });
         let mut builder = http2::Builder::new(Local);
         builder

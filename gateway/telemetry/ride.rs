@@ -41,9 +41,9 @@ pub struct Ride {
 
 impl Ride {
     /// Takes a record along. If the request is given up before it is answered, the record says so.
-    pub fn new(record: Record, sink: Arc<Sink>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(record: Box<Record>, sink: Arc<Sink>, clock: Arc<dyn Clock>) -> Self {
         Self {
-            record: Some(Box::new(record)),
+            record: Some(record),
             sink,
             clock,
         }

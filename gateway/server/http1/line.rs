@@ -175,13 +175,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
             let _gives_up = gives_up;
             // Unless the caller leaves before it begins.
             let begun = {
+                let asking = served.asking();
                 let mut answering = pin!(served.answer(request, authorization, None));
                 let answered = poll_fn(|cx| match answering.as_mut().poll(cx) {
                     Poll::Ready(response) => Poll::Ready(Some(response)),
                     Poll::Pending => self.poll_left(&body, cx).map(|()| None),
                 });
                 let response = answered.await;
-                response.and_then(|response| self.begin(served, asked, response, &body))
+                drop(asking);
+                response
+                    .and_then(|response| self.begin(served, asked, served.watched(response), &body))
             };
             match begun {
                 None => ControlFlow::Break(()),
@@ -193,8 +196,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
     /// Answers a head that can be read in two ways, so that nothing behind it can be read at all.
     async fn refuse(&self, served: &Rc<Served>, reason: Reason) -> ControlFlow<()> {
         let request = Request::new(CallerBody::nothing());
-        let response = served.answer(request, None, Some(reason)).await;
-        let mut answer = framed(served, Asked::default(), response, false);
+        let response = {
+            let _asking = served.asking();
+            served.answer(request, None, Some(reason)).await
+        };
+        let mut answer = framed(served, Asked::default(), served.watched(response), false);
         if self.write(&mut answer, &None).await {
             self.linger().await;
         }
