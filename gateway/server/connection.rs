@@ -20,12 +20,12 @@ use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
-use tokio_rustls::TlsAcceptor;
 
 use super::drain::{Drain, Phase};
 use super::http1::{Dates, Line};
 use super::socket::Socket;
 use super::stall::{Asking, Movement, WatchedBody, WatchedIo};
+use super::tls::{self, TlsScratch};
 use super::worker::ListenSettings;
 use crate::body::CallerBody;
 use crate::clock::{pause, within};
@@ -43,6 +43,7 @@ pub(super) struct Shared {
     pub(super) settings: ListenSettings,
     pub(super) drain: Drain,
     pub(super) dates: Dates,
+    pub(super) tls: TlsScratch,
 }
 
 /// Runs on this worker what hyper hands over: the streams of HTTP/2.
@@ -80,10 +81,10 @@ async fn greet(
     stream: TcpStream,
     peer: SocketAddr,
 ) -> Option<Conversation> {
-    let handshake = TlsAcceptor::from(config).accept(Socket::new(stream));
+    let handshake = tls::accept(config, shared.tls.clone(), Socket::new(stream));
     let stream = within(shared.settings.handshake_timeout, handshake).await?;
     let stream = stream.ok()?;
-    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let is_http2 = stream.alpn_protocol() == Some(b"h2");
     let served = Served::new(shared, peer, Trust::Peer);
     Some(served.conversation(is_http2, stream))
 }

@@ -8,6 +8,7 @@ pub mod http1;
 mod listener;
 mod socket;
 mod stall;
+mod tls;
 mod worker;
 
 pub use certificates::Certificates;

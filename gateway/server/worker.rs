@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, watch};
 use super::connection::{Shared, serve_plain, serve_tls};
 use super::drain::Drain;
 use super::http1::Dates;
+use super::tls::TlsScratch;
 use crate::clock::{pause, within};
 use crate::pipeline::Worker;
 
@@ -95,6 +96,7 @@ impl Workers {
                     settings,
                     drain,
                     dates: Dates::default(),
+                    tls: TlsScratch::default(),
                 });
                 runtime.block_on(async {
                     tokio::select! {
