@@ -23,7 +23,6 @@ use tokio::task::JoinHandle;
 
 use super::drain::{Drain, Phase};
 use super::http1::{Dates, Line};
-use super::socket::Socket;
 use super::stall::{Asking, Movement, WatchedBody, WatchedIo};
 use super::tls::{self, TlsScratch};
 use super::worker::ListenSettings;
@@ -81,7 +80,7 @@ async fn greet(
     stream: TcpStream,
     peer: SocketAddr,
 ) -> Option<Conversation> {
-    let handshake = tls::accept(config, shared.tls.clone(), Socket::new(stream));
+    let handshake = tls::accept(config, shared.tls.clone(), stream);
     let stream = within(shared.settings.handshake_timeout, handshake).await?;
     let stream = stream.ok()?;
     let is_http2 = stream.alpn_protocol() == Some(b"h2");

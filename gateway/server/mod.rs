@@ -6,7 +6,6 @@ mod connection;
 mod drain;
 pub mod http1;
 mod listener;
-mod socket;
 mod stall;
 mod tls;
 mod worker;
