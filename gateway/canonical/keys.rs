@@ -6,7 +6,7 @@ use super::names::folds_to;
 macro_rules! name_set {
     ($(#[$doc:meta])* $set:ident: $bits:ty { $($(#[$name_doc:meta])* $name:ident $text:literal $bit:literal,)* }) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
         pub struct $set($bits);
 
         impl $set {

@@ -32,6 +32,9 @@ const LONGEST_MESSAGE: usize = 64 * 1024;
 /// So many bytes are taken to be written at once.
 const MOST_ACCEPTED: usize = 64 * 1024;
 
+/// So many bytes are taken from a caller to whom we have said that nothing more is to come, and passed over.
+const MOST_PASSED_OVER: usize = 1024 * 1024;
+
 /// The most that is read at once, in bytes.
 const MOST_READ: usize = 64 * 1024;
 
@@ -81,6 +84,8 @@ pub(super) struct TlsStream<IO> {
     reading: Reading,
     /// Whether nothing more can be written.
     is_closing: bool,
+    /// How many bytes came since.
+    passed_over: usize,
 }
 
 /// What is to come from the caller.
@@ -112,6 +117,7 @@ pub(super) async fn accept<IO: AsyncRead + AsyncWrite + Unpin>(
         unsent: BytesMut::new(),
         reading: Reading::More,
         is_closing: false,
+        passed_over: 0,
     };
     poll_fn(|cx| stream.poll_handshake(cx)).await?;
     Ok(stream)
@@ -159,9 +165,23 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> TlsStream<IO> {
         }
         front.copy_from_slice(&self.incoming);
         self.receive(came.get_mut(..kept + length).unwrap_or_default(), into);
-        if let Reading::Failed(_) = self.reading {
-            // The alert; a caller that takes no more cannot be told.
-            let _ = self.poll_send(cx);
+        // An alert; a caller that takes no more cannot be told.
+        let _ = self.poll_send(cx);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads on behind our close_notify, for what comes on a closed connection is answered by a reset, which may
+    /// overtake what was sent. Nobody wants it, so it is not decrypted.
+    fn poll_pass_over(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let scratch = self.scratch.clone();
+        let mut came = scratch.0.came.borrow_mut();
+        while self.passed_over < MOST_PASSED_OVER {
+            let mut read = ReadBuf::new(&mut came);
+            ready!(Pin::new(&mut self.io).poll_read(cx, &mut read))?;
+            if read.filled().is_empty() {
+                break;
+            }
+            self.passed_over += read.filled().len();
         }
         Poll::Ready(Ok(()))
     }
@@ -365,6 +385,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<IO> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.is_closing {
+            return this.poll_pass_over(cx);
+        }
         let before = buf.remaining();
         let (now, _) = split(&this.plain, before);
         buf.put_slice(now);

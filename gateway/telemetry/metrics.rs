@@ -23,8 +23,9 @@ pub(super) struct Counted {
     report_only: BTreeMap<Labels, u64>,
     candidate: BTreeMap<Disagreed, u64>,
     candidate_undecided: u64,
-    /// By the sets of keys that came together.
-    stripped: BTreeMap<(KeyParameters, KeyHeaders), u64>,
+    /// The keys that came together last, and how often they are not yet among the others.
+    latest_stripped: ((KeyParameters, KeyHeaders), u64),
+    stripped: BTreeMap<&'static str, u64>,
     sas: Sightings,
     sealed: BTreeMap<(Option<Arc<str>>, &'static str), u64>,
     followed: BTreeMap<(Option<Arc<str>>, &'static str), u64>,
@@ -89,9 +90,11 @@ impl Counted {
         }
         self.candidate_undecided += u64::from(record.candidate_undecided);
         let keys = (record.key_parameters, record.key_headers);
-        if keys != (KeyParameters::NONE, KeyHeaders::NONE) {
-            *self.stripped.entry(keys).or_default() += 1;
+        if keys != self.latest_stripped.0 {
+            self.settle_stripped();
+            self.latest_stripped.0 = keys;
         }
+        self.latest_stripped.1 += 1;
         self.sas.count(record);
         for (outcome, count) in [
             ("sealed", record.caught.sealed),
@@ -129,6 +132,7 @@ impl Counted {
     /// Puts what was counted last among the others.
     fn settle(&mut self) {
         self.settle_decision();
+        self.settle_stripped();
         self.sas.settle();
     }
 
@@ -138,15 +142,11 @@ impl Counted {
         }
     }
 
-    /// How often each key was stripped, by its name.
-    fn stripped(&self) -> BTreeMap<&'static str, u64> {
-        let mut counts = BTreeMap::new();
-        for ((parameters, headers), count) in &self.stripped {
-            for key in parameters.names().chain(headers.names()) {
-                *counts.entry(key).or_default() += count;
-            }
+    fn settle_stripped(&mut self) {
+        let ((parameters, headers), count) = std::mem::take(&mut self.latest_stripped);
+        for key in parameters.names().chain(headers.names()) {
+            *self.stripped.entry(key).or_default() += count;
         }
-        counts
     }
 
     /// Adds what another has counted.
@@ -247,7 +247,7 @@ impl Metrics {
             "# HELP portcullis_keys_stripped_total Keys that callers sent, by name.\n\
              # TYPE portcullis_keys_stripped_total counter\n",
         );
-        for (key, count) in counted.stripped() {
+        for (key, count) in &counted.stripped {
             let _ = writeln!(
                 text,
                 "portcullis_keys_stripped_total{{key=\"{key}\"}} {count}"

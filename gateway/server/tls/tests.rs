@@ -697,3 +697,30 @@ async fn goodbye_is_said_once_and_behind_all_else() {
     drop(server);
     assert_eq!(led.hear().await, 0);
 }
+
+#[tokio::test]
+async fn what_comes_behind_our_goodbye_is_passed_over_and_not_for_ever() {
+    // A record that nobody can read.
+    let mut record = vec![23, 3, 3, 0, 60];
+    record.extend([7; 60]);
+    let (mut led, mut server) = Settings::new(TLS13).led().await;
+    server.shutdown().await.expect("shut down");
+    led.pipe.write_all(&record).await.expect("sent");
+    led.pipe.shutdown().await.expect("closed");
+    assert_eq!(server.read(&mut [0; 64]).await.expect("an end"), 0);
+    assert_eq!(server.held(), 0);
+
+    let (mut led, mut server) = Settings::new(TLS13).led().await;
+    server.shutdown().await.expect("shut down");
+    let talking = async {
+        loop {
+            led.pipe.write_all(&record).await.expect("sent");
+        }
+    };
+    let read = tokio::select! {
+        read = async { server.read(&mut [0; 64]).await } => read.expect("an end"),
+        () = talking => unreachable!("it goes on"),
+    };
+    assert_eq!(read, 0);
+    assert!(server.passed_over >= MOST_PASSED_OVER);
+}
