@@ -164,9 +164,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> TlsStream<IO> {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::UnexpectedEof, cut)));
         }
         front.copy_from_slice(&self.incoming);
+        // While something is unsent, whoever writes waits to send it, and may be another task than this one.
+        let nobody_writes = self.unsent.is_empty();
         self.receive(came.get_mut(..kept + length).unwrap_or_default(), into);
-        // An alert; a caller that takes no more cannot be told.
-        let _ = self.poll_send(cx);
+        if nobody_writes || matches!(self.reading, Reading::Failed(_)) {
+            // An alert; a caller that takes no more cannot be told.
+            let _ = self.poll_send(cx);
+        }
         Poll::Ready(Ok(()))
     }
 
