@@ -166,6 +166,18 @@ impl Served {
         pipeline::handle(&self.shared.worker, arrival, request)
     }
 
+    /// The same for who only waits for it: the answer, whose body is known to move.
+    pub(super) async fn answered(
+        &self,
+        request: Request<CallerBody>,
+        framing: Option<Reason>,
+    ) -> Response<WatchedBody> {
+        let asking = self.asking();
+        let response = self.answer(request, None, framing).await;
+        drop(asking);
+        self.watched(response)
+    }
+
     /// An answer whose body is known to move.
     pub(super) fn watched(&self, response: Response<RecordedBody>) -> Response<WatchedBody> {
         let movement = Rc::clone(&self.movement);
@@ -252,13 +264,7 @@ impl Served {
         let service = service_fn(|request: Request<Incoming>| {
             let served = Rc::clone(&self);
             let request = request.map(CallerBody::http2);
-            Box::pin(async move {
-                let response = {
-                    let _asking = served.asking();
-                    served.answer(request, None, None).await
-                };
-                Ok::<_, Infallible>(served.watched(response))
-            })
+            Box::pin(async move { Ok::<_, Infallible>(served.answered(request, None).await) })
         });
         let mut builder = http2::Builder::new(Local);
         builder

@@ -196,11 +196,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
     /// Answers a head that can be read in two ways, so that nothing behind it can be read at all.
     async fn refuse(&self, served: &Rc<Served>, reason: Reason) -> ControlFlow<()> {
         let request = Request::new(CallerBody::nothing());
-        let response = {
-            let _asking = served.asking();
-            served.answer(request, None, Some(reason)).await
-        };
-        let mut answer = framed(served, Asked::default(), served.watched(response), false);
+        let response = served.answered(request, Some(reason)).await;
+        let mut answer = framed(served, Asked::default(), response, false);
         if self.write(&mut answer, &None).await {
             self.linger().await;
         }
