@@ -80,7 +80,7 @@ pub(crate) struct Authority {
 
 impl Authority {
     /// Remembers at most `cached_tokens` tokens.
-    pub(crate) fn new(cached_tokens: u64) -> Self {
+    pub(crate) fn new(cached_tokens: usize) -> Self {
         let runtime = Runtime::new().expect("a runtime");
         let key = Arc::new(OneKey(Key::new().expect("a key")));
         let source: Arc<dyn KeySource> = key.clone();

@@ -3,12 +3,11 @@
 
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::rand;
-use moka::Expiry;
-use moka::sync::Cache;
+use quick_cache::UnitWeighter;
+use quick_cache::sync::{Cache, DefaultLifecycle};
 
 use super::verify::Verified;
 use crate::clock::Now;
@@ -23,15 +22,11 @@ use crate::clock::Now;
 pub(super) type Digest = [u8; 16];
 
 pub(super) struct TokenCache {
-    tokens: Cache<Digest, Remembered, BuildHasherDefault<DigestHasher>>,
+    tokens: Tokens,
     key: LessSafeKey,
 }
 
-#[derive(Clone)]
-struct Remembered {
-    verified: Arc<Verified>,
-    lifetime: Duration,
-}
+type Tokens = Cache<Digest, Arc<Verified>, UnitWeighter, BuildHasherDefault<DigestHasher>>;
 
 impl TokenCache {
     /// A cache of at most `most` tokens.
@@ -39,14 +34,17 @@ impl TokenCache {
         clippy::expect_used,
         reason = "AWS-LC ends the process rather than go without randomness; a key of 32 bytes fits AES-256"
     )]
-    pub(super) fn new(most: u64) -> Self {
+    pub(super) fn new(most: usize) -> Self {
         let mut key = [0; 32];
         rand::fill(&mut key).expect("randomness");
         let key = UnboundKey::new(&AES_256_GCM, &key).expect("a key");
-        let tokens = Cache::builder()
-            .max_capacity(most)
-            .expire_after(WhenItExpires)
-            .build_with_hasher(BuildHasherDefault::default());
+        let tokens = Cache::with(
+            most,
+            most as u64,
+            UnitWeighter,
+            BuildHasherDefault::default(),
+            DefaultLifecycle::default(),
+        );
         Self {
             tokens,
             key: LessSafeKey::new(key),
@@ -62,38 +60,32 @@ impl TokenCache {
     }
 
     pub(super) fn find(&self, digest: &Digest) -> Option<Arc<Verified>> {
-        Some(self.tokens.get(digest)?.verified)
+        self.tokens.get(digest)
     }
 
-    pub(super) fn remember(&self, digest: Digest, verified: Arc<Verified>, now: &Now) {
-        // Longer than any skew that can be configured, so that memory is not freed before the end.
-        const GRACE: u64 = 300;
-        let seconds = verified
-            .expires()
-            .saturating_add(GRACE)
-            .saturating_sub(now.unix_seconds());
-        let remembered = Remembered {
-            lifetime: Duration::from_secs(seconds.min(A_WEEK)),
-            verified,
-        };
-        self.tokens.insert(digest, remembered);
+    pub(super) fn remember(&self, digest: Digest, verified: Arc<Verified>) {
+        self.tokens.insert(digest, verified);
     }
 
     pub(super) fn forget(&self, digest: &Digest) {
-        self.tokens.invalidate(digest);
+        self.tokens.remove(digest);
+    }
+
+    /// Forgets the tokens that cannot pass any more.
+    pub(super) fn sweep(&self, now: &Now) {
+        let past = now.unix_seconds().saturating_sub(GRACE);
+        self.tokens.retain(|_, verified| verified.expires() > past);
+    }
+
+    /// How many tokens are remembered.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.tokens.len()
     }
 }
 
-/// Seconds. No token of Entra's lives as long; a claim far in the future must not overflow the cache.
-const A_WEEK: u64 = 7 * 24 * 3600;
-
-struct WhenItExpires;
-
-impl Expiry<Digest, Remembered> for WhenItExpires {
-    fn expire_after_create(&self, _: &Digest, value: &Remembered, _: Instant) -> Option<Duration> {
-        Some(value.lifetime)
-    }
-}
+/// Seconds for which a token is remembered beyond its end: more than any skew that can be configured.
+const GRACE: u64 = 300;
 
 /// A digest is its own hash: its bytes are as good as random, and callers cannot choose them.
 #[derive(Default)]

@@ -4,8 +4,8 @@
 //! What is read borrows from its text wherever no escape stands in the way: a token that was never seen is
 //! read once, and little of it is kept.
 
-use std::borrow::Cow;
 use std::fmt;
+use std::ops::Deref;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
@@ -16,14 +16,22 @@ pub(super) enum Json<'t> {
     Null,
     Bool(bool),
     Number(Number),
-    Text(Cow<'t, str>),
+    Text(Text<'t>),
     List(Vec<Self>),
     Object(Object<'t>),
 }
 
 /// An object: its members, in the order of their names.
 #[derive(PartialEq)]
-pub(super) struct Object<'t>(Vec<(Cow<'t, str>, Json<'t>)>);
+pub(super) struct Object<'t>(Vec<(Text<'t>, Json<'t>)>);
+
+/// Text, without its quotes.
+pub(super) enum Text<'t> {
+    /// As it stands in JSON that was read: without an escape, and so without what needs one.
+    Plain(&'t str),
+    /// Whatever else it may hold.
+    Any(String),
+}
 
 /// Parses one JSON object. At its top no two names may be equal even when letter case is ignored:
 /// `tid` beside `TID` is an attack on readers that fold case, never a token of Entra's.
@@ -36,10 +44,13 @@ pub(super) fn object(text: &str) -> Option<Object<'_>> {
         name.bytes()
             .all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase())
     };
-    if object.iter().all(|(name, _)| is_lower(name)) {
+    if object.members().all(|(name, _)| is_lower(name)) {
         return Some(object);
     }
-    let mut folded: Vec<String> = object.iter().map(|(name, _)| name.to_lowercase()).collect();
+    let mut folded: Vec<String> = object
+        .members()
+        .map(|(name, _)| name.to_lowercase())
+        .collect();
     folded.sort_unstable();
     let unique = folded.windows(2).all(|pair| pair.first() != pair.get(1));
     unique.then_some(object)
@@ -47,10 +58,10 @@ pub(super) fn object(text: &str) -> Option<Object<'_>> {
 
 impl<'t> Object<'t> {
     /// `None` when a name stands twice.
-    fn new(mut members: Vec<(Cow<'t, str>, Json<'t>)>) -> Option<Self> {
-        members.sort_unstable_by(|(name, _), (other, _)| name.cmp(other));
+    fn new(mut members: Vec<(Text<'t>, Json<'t>)>) -> Option<Self> {
+        members.sort_unstable_by(|(name, _), (other, _)| str::cmp(name, other));
         let mut pairs = members.iter().zip(members.iter().skip(1));
-        let unique = pairs.all(|((name, _), (next, _))| name != next);
+        let unique = pairs.all(|((name, _), (next, _))| **name != **next);
         unique.then_some(Self(members))
     }
 
@@ -67,15 +78,15 @@ impl<'t> Object<'t> {
         self.0.len()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Json<'t>)> {
-        self.0.iter().map(|(name, value)| (&**name, value))
+    pub(super) fn members(&self) -> impl Iterator<Item = (&Text<'t>, &Json<'t>)> {
+        self.0.iter().map(|(name, value)| (name, value))
     }
 
     /// The same, borrowing nothing.
     pub(super) fn to_map(&self) -> Map<String, Value> {
-        let members = self.iter();
+        let members = self.members();
         members
-            .map(|(name, value)| (name.to_owned(), value.to_value()))
+            .map(|(name, value)| (name.to_string(), value.to_value()))
             .collect()
     }
 }
@@ -105,6 +116,37 @@ impl Json<'_> {
             Self::List(items) => items.iter().map(Self::to_value).collect(),
             Self::Object(object) => Value::Object(object.to_map()),
         }
+    }
+}
+
+impl Text<'_> {
+    /// Writes it as JSON, in quotes.
+    pub(super) fn write_to(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Plain(text) => {
+                out.push(b'"');
+                out.extend_from_slice(text.as_bytes());
+                out.push(b'"');
+            }
+            Self::Any(text) => out.extend_from_slice(Value::from(&**text).to_string().as_bytes()),
+        }
+    }
+}
+
+impl Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match self {
+            Self::Plain(text) => text,
+            Self::Any(text) => text,
+        }
+    }
+}
+
+impl PartialEq for Text<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
     }
 }
 
@@ -142,11 +184,11 @@ impl<'de> Visitor<'de> for Strict {
     }
 
     fn visit_borrowed_str<E>(self, value: &'de str) -> Result<Json<'de>, E> {
-        Ok(Json::Text(Cow::Borrowed(value)))
+        Ok(Json::Text(Text::Plain(value)))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Json<'de>, E> {
-        Ok(Json::Text(Cow::Owned(value.to_owned())))
+        Ok(Json::Text(Text::Any(value.to_owned())))
     }
 
     fn visit_unit<E>(self) -> Result<Json<'de>, E> {
@@ -162,7 +204,7 @@ impl<'de> Visitor<'de> for Strict {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json<'de>, A::Error> {
-        let mut members = Vec::new();
+        let mut members = Vec::with_capacity(USUAL_MEMBERS);
         while let Some((Name(name), value)) = map.next_entry()? {
             members.push((name, value));
         }
@@ -171,8 +213,11 @@ impl<'de> Visitor<'de> for Strict {
     }
 }
 
-/// A member's name: serde would make a `String` of every `Cow`.
-struct Name<'t>(Cow<'t, str>);
+/// Room for the claims of most tokens, taken at once.
+const USUAL_MEMBERS: usize = 24;
+
+/// A member's name, which must be text.
+struct Name<'t>(Text<'t>);
 
 impl<'de> Deserialize<'de> for Name<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -190,11 +235,11 @@ impl<'de> Visitor<'de> for NameVisitor {
     }
 
     fn visit_borrowed_str<E>(self, value: &'de str) -> Result<Name<'de>, E> {
-        Ok(Name(Cow::Borrowed(value)))
+        Ok(Name(Text::Plain(value)))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Name<'de>, E> {
-        Ok(Name(Cow::Owned(value.to_owned())))
+        Ok(Name(Text::Any(value.to_owned())))
     }
 }
 
@@ -223,6 +268,37 @@ mod tests {
     fn nesting_without_end_is_refused_not_followed() {
         let deep = format!("{{\"a\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
         assert!(object(&deep).is_none());
+    }
+
+    #[test]
+    fn text_is_written_as_serde_json_writes_it() {
+        let each = (0..=0x100).filter_map(char::from_u32);
+        let each = each.map(|character| format!("a{character}b"));
+        for value in each.chain([String::new(), "\u{1f600}".to_owned()]) {
+            let written = serde_json::to_string(&value).expect("written");
+            let inner = written.trim_matches('"');
+            let escaped: String = value
+                .encode_utf16()
+                .map(|unit| format!("\\u{unit:04x}"))
+                .collect();
+            for inside in [inner, &escaped] {
+                let text = format!("{{\"{inside}\":\"{inside}\"}}");
+                let read = object(&text).expect("an object");
+                let (name, _) = read.members().next().expect("a member");
+                for text in [Some(name), read.get(&value).and_then(text_of)] {
+                    let mut out = Vec::new();
+                    text.expect("text").write_to(&mut out);
+                    assert_eq!(out, written.as_bytes(), "{value:?}");
+                }
+            }
+        }
+    }
+
+    fn text_of<'t>(value: &'t Json<'_>) -> Option<&'t Text<'t>> {
+        match value {
+            Json::Text(text) => Some(text),
+            _ => None,
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
 use super::algorithm::Algorithm;
+use super::template::IssuerTemplate;
 use crate::ids::TenantId;
 
 /// One public key of an issuer.
@@ -20,8 +21,8 @@ pub(super) struct SigningKey {
     exponent: Vec<u8>,
     /// The `alg` member, where the issuer pins the key to one algorithm.
     algorithm: Option<Box<str>>,
-    /// The `issuer` member, with `{tenantid}` in place.
-    issuer: Option<Box<str>>,
+    /// The `issuer` member.
+    issuer: Option<IssuerTemplate>,
     /// The key made ready for the algorithm that Entra uses; others are made ready when asked for.
     rs256: ParsedPublicKey,
     withdrawn: AtomicBool,
@@ -45,11 +46,10 @@ impl SigningKey {
         tenant: TenantId,
         mut issuers: impl Iterator<Item = &'i str>,
     ) -> bool {
-        let Some(written) = &self.issuer else {
+        let Some(own) = &self.issuer else {
             return true;
         };
-        let own = with_tenant(written, tenant);
-        issuers.any(|issuer| issuer == own)
+        issuers.any(|issuer| own.is_for(tenant, issuer))
     }
 
     /// Verifies a signature over `signed`.
@@ -104,7 +104,7 @@ impl SigningKey {
             modulus,
             exponent,
             algorithm: text("alg").map(Into::into),
-            issuer: issuer.map(Into::into),
+            issuer: issuer.map(IssuerTemplate::parse),
             withdrawn: AtomicBool::new(false),
         })
     }
@@ -119,19 +119,6 @@ impl fmt::Debug for SigningKey {
             .field("id", &self.id)
             .field("issuer", &self.issuer)
             .finish_non_exhaustive()
-    }
-}
-
-/// Replaces `{tenantid}`, whatever its case, as Entra's documentation asks.
-pub(super) fn with_tenant(template: &str, tenant: TenantId) -> String {
-    const PLACE: &str = "{tenantid}";
-    match template.to_ascii_lowercase().find(PLACE) {
-        Some(at) => {
-            let (before, after) = template.split_at(at);
-            let after = after.get(PLACE.len()..).unwrap_or_default();
-            format!("{before}{tenant}{after}")
-        }
-        None => template.to_owned(),
     }
 }
 

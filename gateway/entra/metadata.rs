@@ -4,7 +4,7 @@
 use http::Uri;
 use serde_json::Value;
 
-use super::keys::with_tenant;
+use super::template::IssuerTemplate;
 use crate::ids::TenantId;
 
 /// What metadata says of one issuer.
@@ -24,7 +24,7 @@ impl Metadata {
             serde_json::from_slice(document).map_err(|_| "metadata is not JSON".to_owned())?;
         let text = |name: &str| document.get(name).and_then(Value::as_str);
         let issuer = text("issuer").ok_or("metadata names no issuer")?;
-        let issuer = with_tenant(issuer, tenant);
+        let issuer = IssuerTemplate::parse(issuer).of(tenant);
         if tenant_segment(&issuer) != Some(tenant.to_string().as_str()) {
             return Err("metadata names the issuer of another tenant".to_owned());
         }

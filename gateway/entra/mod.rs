@@ -15,6 +15,7 @@ mod metadata;
 mod principal;
 mod rules;
 mod source;
+mod template;
 mod token;
 mod verify;
 mod version;
@@ -24,6 +25,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 pub use algorithm::Algorithm;
 pub use claimed::simulate;
@@ -60,18 +62,20 @@ impl Entra {
         source: Arc<dyn KeySource>,
         folder: Option<KeyFolder>,
         control: tokio::runtime::Handle,
-        cached_tokens: u64,
+        cached_tokens: usize,
     ) -> Arc<Self> {
-        Arc::new(Self {
+        let entra = Arc::new(Self {
             upkeep: Upkeep {
-                clock,
+                clock: Arc::clone(&clock),
                 source,
                 folder: folder.map(Arc::new),
             },
             control,
             issuers: Mutex::default(),
             cache: TokenCache::new(cached_tokens),
-        })
+        });
+        entra.control.spawn(sweep(Arc::downgrade(&entra), clock));
+        entra
     }
 
     /// The keys of a tenant's issuers: those that are kept already, in this rhythm from now on.
@@ -139,8 +143,20 @@ impl Entra {
         let verified = Arc::new(Box::pin(Verified::establish(token, rules, now)).await?);
         let principal = verified.admit(rules, now).cloned()?;
         if let Some(digest) = digest {
-            self.cache.remember(digest, Arc::clone(&verified), now);
+            self.cache.remember(digest, Arc::clone(&verified));
         }
         Ok((principal, Known::new(verified, token.len())))
+    }
+}
+
+/// How often the memory of tokens that have expired is given back.
+const BETWEEN_SWEEPS: Duration = Duration::from_secs(60);
+
+/// Gives back the memory of tokens that have expired, for as long as anybody has use for the others.
+async fn sweep(entra: Weak<Entra>, clock: Arc<dyn Clock>) {
+    loop {
+        clock.sleep(BETWEEN_SWEEPS).await;
+        let Some(entra) = entra.upgrade() else { return };
+        entra.cache.sweep(&clock.now());
     }
 }

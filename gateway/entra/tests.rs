@@ -190,6 +190,12 @@ impl World {
             .map_err(|denial| denial.reason())
     }
 
+    /// Lets a minute pass, and the background see it.
+    async fn minute(&self) {
+        self.clock.advance(Duration::from_secs(60));
+        tokio::task::yield_now().await;
+    }
+
     fn token(&self, version: Version) -> String {
         sign(
             &header("one"),
@@ -519,6 +525,18 @@ async fn a_cached_token_stops_passing_when_its_time_is_over() {
     assert!(world.ask(&token).await.is_ok(), "within the skew");
     world.clock.advance(Duration::from_secs(1));
     assert_eq!(world.ask(&token).await.err(), Some(Reason::TokenExpired));
+}
+
+#[tokio::test]
+async fn a_token_that_has_expired_is_forgotten_once_no_skew_lets_it_pass() {
+    let world = World::usual();
+    assert!(world.ask(&world.token(Version::V2)).await.is_ok());
+    // For an hour, and for the longest skew that can be configured.
+    for minute in 0..(60 + 5) {
+        assert_eq!(world.entra.cache.len(), 1, "after {minute} minutes");
+        world.minute().await;
+    }
+    assert_eq!(world.entra.cache.len(), 0);
 }
 
 #[tokio::test]

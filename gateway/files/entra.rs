@@ -32,7 +32,7 @@ pub struct Entra {
     /// Longest token, in bytes: 1 KiB to 256 KiB. Default 16 KiB.
     pub max_token_bytes: usize,
     /// Most verified tokens to remember. Default 20,000.
-    pub cached_tokens: u64,
+    pub cached_tokens: usize,
     /// How often metadata and keys are fetched afresh: at least 1 min. Default 1 h.
     pub refresh_every: Duration,
     /// Least time between two fetches for keys that are not known: at least 1 s. Default 1 min.
