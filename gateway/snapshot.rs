@@ -1,7 +1,6 @@
 //! The snapshot: one immutable, compiled set of policy and configuration. A request loads it once and
 //! sees nothing else; a reload makes a whole new one or none.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::clock::{Clock, Now};
@@ -253,7 +252,7 @@ impl Lasting {
             key_wait: entra.key_wait,
         };
         let tenants = policy.tenants().iter();
-        let tenants: HashMap<_, _> = tenants
+        let tenants = tenants
             .map(|tenant| (*tenant, self.entra.tenant(*tenant, rhythm)))
             .collect();
         TokenRules {

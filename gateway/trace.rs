@@ -23,21 +23,37 @@ impl Trace {
     /// Continues the trace of the headers, or begins one. A `tracestate` without a usable
     /// `traceparent` means nothing and is removed (section 3.3.1.1).
     pub fn take(headers: &mut HeaderMap) -> Self {
+        // Most callers send neither, which is told without a look-up for each.
+        let is_traced = headers
+            .keys()
+            .any(|name| name.as_str().starts_with("trace"));
+        if !is_traced {
+            return Self::begin();
+        }
         let mut parents = headers.get_all(TRACEPARENT).iter();
         let parent = match (parents.next(), parents.next()) {
             (Some(parent), None) => parse(parent.as_bytes()),
             _ => None,
         };
-        let (id, flags) = parent.unwrap_or_else(|| {
-            headers.remove(TRACESTATE);
-            // Zero is not a valid ID; the odds are those of the generator.
-            (random_u128().max(1), 0)
-        });
         headers.remove(TRACEPARENT);
+        let Some((id, flags)) = parent else {
+            headers.remove(TRACESTATE);
+            return Self::begin();
+        };
         Self {
             id,
-            span: random_u64().max(1),
             flags,
+            ..Self::begin()
+        }
+    }
+
+    /// A trace of its own.
+    fn begin() -> Self {
+        Self {
+            // Zero is not a valid ID; the odds are those of the generator.
+            id: random_u128().max(1),
+            span: random_u64().max(1),
+            flags: 0,
         }
     }
 

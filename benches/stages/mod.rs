@@ -98,7 +98,9 @@ impl Authority {
             key_wait: Duration::from_secs(3),
         };
         let rules = TokenRules {
-            tenants: [(tenant, entra.tenant(tenant, rhythm))].into(),
+            tenants: [(tenant, entra.tenant(tenant, rhythm))]
+                .into_iter()
+                .collect(),
             claims: ClaimRules {
                 audiences: vec![AUDIENCE.into()],
                 versions: Version::ALL.to_vec(),

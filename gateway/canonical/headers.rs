@@ -50,8 +50,8 @@ pub(super) fn clean(
 }
 
 /// Cleans a response's fields in place: those of one hop, those that name the backend's software or
-/// its Application Insights resource, and echoes of keys, tokens and asserted identities.
-pub fn strip_response(headers: &mut HeaderMap) {
+/// its Application Insights resource, echoes of keys, tokens and asserted identities, and what else is `unwanted`.
+pub fn strip_response(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
     if headers.contains_key(header::CONNECTION) {
         // A backend that names a field of the message's own framing is not obeyed.
         for name in nominated(headers).into_iter().flatten() {
@@ -61,7 +61,7 @@ pub fn strip_response(headers: &mut HeaderMap) {
         }
     }
     remove_where(headers, |name| {
-        !passes(fate(name)) || tells_on_backend(name)
+        !passes(fate(name)) || tells_on_backend(name) || unwanted(name)
     });
 }
 
@@ -74,8 +74,7 @@ pub fn remove_spellings(headers: &mut HeaderMap, name: &HeaderName) {
 /// Cleans a response's trailer fields in place. Callers merge them into the header fields, so they say no
 /// more than those may; and a length has no business behind the body at all.
 pub fn strip_trailers(trailers: &mut HeaderMap) {
-    strip_response(trailers);
-    trailers.remove(header::CONTENT_LENGTH);
+    strip_response(trailers, |name| *name == header::CONTENT_LENGTH);
 }
 
 fn passes(fate: Fate) -> bool {
@@ -551,7 +550,7 @@ mod tests {
             ("set-cookie", "b=2"),
             ("location", "/status"),
         ]);
-        strip_response(&mut headers);
+        strip_response(&mut headers, |_| false);
         assert_eq!(
             left(&headers),
             [

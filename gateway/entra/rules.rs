@@ -1,6 +1,6 @@
 //! What a token must be, by the configuration and the policy in force.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 

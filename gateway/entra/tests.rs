@@ -154,7 +154,9 @@ impl World {
         let entra = Entra::new(Arc::new(clock.clone()), source, folder, handle, 1000);
         let tenant: TenantId = TENANT.parse().expect("a GUID");
         let rules = TokenRules {
-            tenants: HashMap::from([(tenant, entra.tenant(tenant, RHYTHM))]),
+            tenants: [(tenant, entra.tenant(tenant, RHYTHM))]
+                .into_iter()
+                .collect(),
             claims: ClaimRules {
                 audiences: vec![AUDIENCE.into()],
                 versions: Version::ALL.to_vec(),

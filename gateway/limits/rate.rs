@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -128,12 +129,33 @@ impl Spec {
 }
 
 /// Whom a request is counted for. Small and copied: counting allocates only for who is new.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Key {
     tenant: Option<TenantId>,
     app: Option<AppId>,
     principal: Option<ObjectId>,
     client: Option<IpAddr>,
+}
+
+/// Only what a limit counts by: the keys of one limit name the same parts, so that which they are says nothing.
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Self {
+            tenant,
+            app,
+            principal,
+            client,
+        } = self;
+        let tenant = tenant.map(TenantId::uuid);
+        let app = app.map(AppId::uuid);
+        let principal = principal.map(ObjectId::uuid);
+        for id in [tenant, app, principal].into_iter().flatten() {
+            state.write_u128(id.as_u128());
+        }
+        if let Some(client) = client {
+            client.hash(state);
+        }
+    }
 }
 
 struct Limit {

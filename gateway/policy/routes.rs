@@ -1,6 +1,6 @@
 //! The compiled policy: its routes, and the one that matches a request.
 
-use std::collections::{HashMap, HashSet};
+use foldhash::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 

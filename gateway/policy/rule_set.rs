@@ -1,6 +1,6 @@
 //! The rules of a route, found by app: a route with ten thousand apps costs what one with ten does.
 
-use std::collections::{HashMap, HashSet};
+use foldhash::{HashMap, HashSet};
 
 use super::rule::{Clause, Rule};
 use crate::entra::Principal;
@@ -87,9 +87,9 @@ fn in_order<'l>(one: &'l [usize], other: &'l [usize]) -> impl Iterator<Item = us
 impl Index {
     fn of(rules: &[Rule]) -> Self {
         let mut index = Self {
-            by_app: HashMap::new(),
+            by_app: HashMap::default(),
             any_app: Vec::new(),
-            tenants: HashSet::new(),
+            tenants: HashSet::default(),
         };
         for (at, rule) in rules.iter().enumerate() {
             let mut names_apps = false;

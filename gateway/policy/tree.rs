@@ -2,7 +2,7 @@
 //! it: from left to right, what is written out goes before a parameter, a parameter between longer texts
 //! before one between shorter ones, and what takes one segment before what takes all that follow.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use super::pattern::{self, Part};
 

@@ -162,16 +162,13 @@ impl<'r> Going<'r> {
             }
             return Err(Reason::BackendRefusedCredential.into());
         }
-        if self.presented {
-            // An echo of what the gateway presented, or of how.
-            let headers = response.headers_mut();
-            headers.remove(header::WWW_AUTHENTICATE);
-            if let Some(name) = &self.echo {
-                headers.remove(name);
-            }
-        }
         reframe(&mut response);
-        strip_response(response.headers_mut());
+        // An echo of what the gateway presented, or of how.
+        let echoes = |name: &HeaderName| {
+            self.presented
+                && (*name == header::WWW_AUTHENTICATE || Some(name) == self.echo.as_ref())
+        };
+        strip_response(response.headers_mut(), echoes);
         Ok(Unsealed::new(response, self.bodies))
     }
 

@@ -55,16 +55,6 @@ impl Asked {
     }
 }
 
-/// The length that a head says, however often.
-fn said_length(headers: &HeaderMap) -> Option<u64> {
-    let mut lengths = headers
-        .get_all(header::CONTENT_LENGTH)
-        .iter()
-        .map(|value| length(value.as_bytes()));
-    let first = lengths.next()?;
-    lengths.all(|other| other == first).then_some(first)?
-}
-
 /// An answer that is to be sent.
 pub(super) struct Answer<B> {
     pub(super) sending: Sending<B>,
@@ -77,17 +67,16 @@ impl<B: Body<Data = Bytes> + Unpin> Answer<B> {
         asked: Asked,
         response: Response<B>,
         keeps_alive: bool,
-        date: &HeaderValue,
+        date: impl FnOnce() -> HeaderValue,
         scratch: Scratch,
     ) -> Self {
         let (parts, body) = response.into_parts();
         let (status, headers) = (parts.status, parts.headers);
-        let said = said_length(&headers);
-        let coding = asked.coding(status, said, &body);
-        let keeps_alive = keeps_alive && coding != Coding::UntilClose;
         let mut out = scratch.take();
         status_line(status, &mut out);
-        fields(&headers, date, &mut out);
+        let said = fields(&headers, date, &mut out);
+        let coding = asked.coding(status, said, &body);
+        let keeps_alive = keeps_alive && coding != Coding::UntilClose;
         match may_have_body(asked.is_head, status) {
             true => frame(coding, &mut out),
             false => tell_length(asked, status, said, &mut out),
@@ -117,21 +106,29 @@ fn status_line(status: StatusCode, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// All but those that say how the message is framed, which the connection says itself.
-fn fields(headers: &HeaderMap, date: &HeaderValue, out: &mut Vec<u8>) {
+/// All but those that say how the message is framed, which the connection says itself. The length that they say,
+/// however often. The date is asked for where the answer has none.
+fn fields(
+    headers: &HeaderMap,
+    date: impl FnOnce() -> HeaderValue,
+    out: &mut Vec<u8>,
+) -> Option<u64> {
     let mut is_dated = false;
+    let mut said = None;
     for (name, value) in headers {
         is_dated |= *name == header::DATE;
-        let frames = *name == header::CONTENT_LENGTH
-            || *name == header::CONNECTION
-            || *name == header::TRANSFER_ENCODING;
-        if !frames {
+        if *name == header::CONTENT_LENGTH {
+            let length = length(value.as_bytes());
+            let first = *said.get_or_insert(length);
+            said = Some(first.filter(|_| length == first));
+        } else if *name != header::CONNECTION && *name != header::TRANSFER_ENCODING {
             write_field(name, value, out);
         }
     }
     if !is_dated {
-        write_field(&header::DATE, date, out);
+        write_field(&header::DATE, &date(), out);
     }
+    said.flatten()
 }
 
 fn frame(coding: Coding, out: &mut Vec<u8>) {

@@ -56,7 +56,7 @@ fn framed(
         asked,
         response,
         keeps_alive,
-        &served.date(),
+        || served.date(),
         served.scratch(),
     )
 }

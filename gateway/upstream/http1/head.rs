@@ -46,26 +46,23 @@ pub(super) fn write(head: &Outgoing<'_>, is_chunked: bool, out: &mut Vec<u8>) {
 /// (RFC 9110 section 15.2).
 pub(super) fn take(input: &mut BytesMut, method: &Method) -> Result<Option<Head>, Fault> {
     while !input.is_empty() {
-        let Some((status, version, mut headers)) = take_any(input)? else {
+        let Some((status, version, fields)) = take_any(input)? else {
             return Ok(None);
         };
+        let Fields { headers, framing } = fields;
         if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
             continue;
         }
-        let content = content(method, status, version, &headers)?;
-        say_once(&header::CONTENT_LENGTH, &mut headers);
+        let content = framing.content(method, status, version)?;
         // A length beside a coding may be somebody's attempt to split answers (RFC 9112 section 6.3).
         let is_chunked = matches!(content, Content::Chunked(_));
-        let is_odd = is_chunked && headers.contains_key(header::CONTENT_LENGTH);
+        let is_odd = is_chunked && framing.length != Length::Unsaid;
         // Behind 101, another protocol is spoken.
         let keeps_alive = version == 1
             && !status.is_informational()
             && !matches!(content, Content::UntilClose { .. })
             && !is_odd
-            && !headers
-                .get_all(header::CONNECTION)
-                .iter()
-                .any(|value| lists(value.as_bytes(), b"close"));
+            && !framing.closes;
         let mut response = Response::new(());
         *response.status_mut() = status;
         *response.headers_mut() = headers;
@@ -78,16 +75,40 @@ pub(super) fn take(input: &mut BytesMut, method: &Method) -> Result<Option<Head>
     Ok(None)
 }
 
-/// One of several fields that say the same.
-fn say_once(name: &HeaderName, headers: &mut HeaderMap) {
-    if headers.get_all(name).iter().nth(1).is_some()
-        && let Some(one) = headers.remove(name)
-    {
-        headers.insert(name, one);
-    }
+/// The fields of an answer, and what they say of the message that they stand in.
+struct Fields {
+    headers: HeaderMap,
+    framing: Framing,
 }
 
-type Raw = (StatusCode, u8, HeaderMap);
+/// What fields say of where the body ends, and the connection.
+#[derive(Default)]
+struct Framing {
+    length: Length,
+    coding: Coding,
+    closes: bool,
+}
+
+#[derive(Default, PartialEq)]
+enum Length {
+    #[default]
+    Unsaid,
+    /// However often, in the same words. None for one that is no number.
+    Said(Option<u64>),
+    /// Not the same each time.
+    Unclear,
+}
+
+#[derive(Default, PartialEq)]
+enum Coding {
+    #[default]
+    None,
+    Chunked,
+    /// One that only HTTP/1.0 or nobody knows, or more than one: it ends nowhere for sure.
+    Unknown,
+}
+
+type Raw = (StatusCode, u8, Fields);
 
 fn take_any(input: &mut BytesMut) -> Result<Option<Raw>, Fault> {
     let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
@@ -109,51 +130,63 @@ fn take_any(input: &mut BytesMut) -> Result<Option<Raw>, Fault> {
         *at = (place(field.name.as_bytes()), place(field.value));
     }
     let head = take_off(length, input);
-    let headers = gather(&head, places.get(..count).unwrap_or_default())?;
-    Ok(Some((status, version, headers)))
+    let fields = gather(&head, places.get(..count).unwrap_or_default())?;
+    Ok(Some((status, version, fields)))
 }
 
-fn gather(head: &Bytes, places: &[(Place, Place)]) -> Result<HeaderMap, Fault> {
+fn gather(head: &Bytes, places: &[(Place, Place)]) -> Result<Fields, Fault> {
     let wrong = || Fault::Malformed("a field of the answer cannot be read");
     let mut headers = HeaderMap::with_capacity(places.len() + ADDED_LATER);
+    let mut framing = Framing::default();
     for (name, value) in places {
         let name = HeaderName::from_bytes(head.get(name.range()).unwrap_or_default());
         let value = HeaderValue::from_maybe_shared(head.slice(value.range()));
-        headers.append(name.map_err(|_| wrong())?, value.map_err(|_| wrong())?);
+        let (name, value) = (name.map_err(|_| wrong())?, value.map_err(|_| wrong())?);
+        if name != header::CONTENT_LENGTH {
+            framing.note(&name, &value);
+        } else if let Some(first) = headers.get(&name) {
+            // What is said twice is passed on once.
+            if *first != value {
+                framing.length = Length::Unclear;
+            }
+            continue;
+        } else {
+            framing.length = Length::Said(length(value.as_bytes()));
+        }
+        headers.append(name, value);
     }
-    Ok(headers)
+    Ok(Fields { headers, framing })
 }
 
-/// RFC 9112 section 6.3. A length beside a coding is passed over, as there; the caller never sees it.
-fn content(
-    method: &Method,
-    status: StatusCode,
-    version: u8,
-    headers: &HeaderMap,
-) -> Result<Content, Fault> {
-    if !may_have_body(*method == Method::HEAD, status) {
-        return Ok(Content::Length(0));
+impl Framing {
+    fn note(&mut self, name: &HeaderName, value: &HeaderValue) {
+        if *name == header::TRANSFER_ENCODING {
+            let coding = value.as_bytes().trim_ascii();
+            let is_chunked = coding.eq_ignore_ascii_case(b"chunked");
+            self.coding = match self.coding {
+                Coding::None if is_chunked => Coding::Chunked,
+                _ => Coding::Unknown,
+            };
+        } else if *name == header::CONNECTION {
+            self.closes |= lists(value.as_bytes(), b"close");
+        }
     }
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    if let Some(coding) = codings.next() {
-        let is_chunked = coding
-            .as_bytes()
-            .trim_ascii()
-            .eq_ignore_ascii_case(b"chunked");
-        // Codings that only HTTP/1.0 or nobody knows end nowhere for sure.
-        return match is_chunked && codings.next().is_none() && version == 1 {
-            true => Ok(Content::chunked(Reader::OfAnswer)),
-            false => Err(Fault::Malformed("an unknown transfer coding")),
-        };
+
+    /// RFC 9112 section 6.3. A length beside a coding is passed over, as there; the caller never sees it.
+    fn content(&self, method: &Method, status: StatusCode, version: u8) -> Result<Content, Fault> {
+        if !may_have_body(*method == Method::HEAD, status) {
+            return Ok(Content::Length(0));
+        }
+        match self.coding {
+            Coding::None => {}
+            Coding::Chunked if version == 1 => return Ok(Content::chunked(Reader::OfAnswer)),
+            _ => return Err(Fault::Malformed("an unknown transfer coding")),
+        }
+        match self.length {
+            Length::Unsaid => Ok(Content::UntilClose { ended: false }),
+            Length::Said(Some(length)) => Ok(Content::Length(length)),
+            Length::Said(None) => Err(Fault::Malformed("a length that is none")),
+            Length::Unclear => Err(Fault::Malformed("two lengths")),
+        }
     }
-    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
-    let Some(first) = lengths.next() else {
-        return Ok(Content::UntilClose { ended: false });
-    };
-    if lengths.any(|other| other != first) {
-        return Err(Fault::Malformed("two lengths"));
-    }
-    length(first.as_bytes())
-        .map(Content::Length)
-        .ok_or(Fault::Malformed("a length that is none"))
 }
