@@ -40,7 +40,7 @@ use portcullis::limits::{LimitStore, Limits, Slot};
 use portcullis::policy::{Authorized, Circumstances, Decision, Matched, Policy, Unrouted};
 use portcullis::seal::{Signed, may_hold_urls};
 use portcullis::secret::Secret;
-use portcullis::server::http1::{Head, Heads};
+use portcullis::server::http1::{Authorizations, Head, Heads};
 use portcullis::telemetry::{Record, Recorded, RequestLog, decision_line};
 use portcullis::trace::Trace;
 use portcullis::upstream;
@@ -101,7 +101,7 @@ fn connection() -> (Heads, Vec<BytesMut>) {
         write_field(name, value, &mut sent);
     }
     sent.extend_from_slice(b"\r\n");
-    let mut heads = Heads::new(64 * 1024);
+    let mut heads = Heads::new(64 * 1024, Authorizations::default());
     let came = || BytesMut::from(sent.as_slice());
     heads.take(&mut came()).expect("a head").expect("whole");
     (heads, each(came))

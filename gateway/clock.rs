@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use futures_util::FutureExt as _;
 use tokio::sync::oneshot;
 
 /// One reading of the clocks: wall time for tokens, monotonic time for durations.
@@ -88,10 +89,15 @@ pub fn pause(duration: Duration) -> tokio::time::Sleep {
     tokio::time::sleep(duration)
 }
 
-/// Bounds a future by the machine's timer. `None` when the time ran out.
-pub async fn within<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
+/// Bounds a future by the machine's timer. `None` when the time ran out. To be called on a runtime.
+///
+/// No `async fn`: that would keep room for the future twice, as it is given and as it is awaited.
+pub fn within<F: Future>(
+    limit: Duration,
+    future: F,
+) -> impl Future<Output = Option<F::Output>> + use<F> {
     #[expect(clippy::disallowed_methods, reason = "this is the room of timeouts")]
-    tokio::time::timeout(limit, future).await.ok()
+    tokio::time::timeout(limit, future).map(Result::ok)
 }
 
 /// A timer, by the machine's clock, that is set anew for every request and hardly ever rings: setting it costs no

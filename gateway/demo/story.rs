@@ -273,11 +273,10 @@ impl<'w> Story<'w> {
         let other = Token::app(Version::V2, CONTOSO, NIGHTLY_BATCH, AUDIENCE, now);
         let other = self.world.entra.sign(&other)?;
         let bare = Request::get(&link).body(Bytes::new()).map_err(fault)?;
-        let changed = format!(
-            "{}A{}",
-            link.get(..link.len() / 2).unwrap_or_default(),
-            link.get(link.len() / 2 + 1..).unwrap_or_default()
-        );
+        let (before, behind) = link.split_at_checked(link.len() / 2).unwrap_or_default();
+        let mut behind = behind.chars();
+        let other_letter = if behind.next() == Some('A') { 'B' } else { 'A' };
+        let changed = format!("{before}{other_letter}{}", behind.as_str());
         let refused = Expect::Refused;
         for (sent, request, expect) in [
             (

@@ -22,8 +22,8 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use super::drain::{Drain, Phase};
-use super::http1::{Dates, Line};
-use super::stall::{Asking, Movement, WatchedBody, WatchedIo};
+use super::http1::{Authorizations, Dates, Line};
+use super::stall::{Asking, Movement, Stop, WatchedBody, WatchedIo};
 use super::tls::{self, TlsScratch};
 use super::worker::ListenSettings;
 use crate::body::CallerBody;
@@ -42,6 +42,7 @@ pub(super) struct Shared {
     pub(super) settings: ListenSettings,
     pub(super) drain: Drain,
     pub(super) dates: Dates,
+    pub(super) authorizations: Authorizations,
     pub(super) tls: TlsScratch,
 }
 
@@ -213,6 +214,11 @@ impl Served {
         self.shared.settings.max_head_bytes
     }
 
+    /// What the worker's connections hold on to of what callers bring.
+    pub(super) fn authorizations(&self) -> Authorizations {
+        self.shared.authorizations.clone()
+    }
+
     /// What moves on the connection.
     pub(super) fn movement(&self) -> &Rc<Movement> {
         &self.movement
@@ -233,29 +239,32 @@ impl Served {
         line: Rc<Line<IO>>,
     ) {
         let mut connection = pin!(Rc::clone(&line).serve(Rc::clone(&self)));
+        let ListenSettings {
+            header_timeout,
+            idle_timeout,
+            ..
+        } = self.shared.settings;
+        let slow = (Stop::SlowHead, header_timeout);
+        let stalled = (Stop::Stalled, idle_timeout);
+        let idle = (Stop::Idle, idle_timeout);
         let served = Rc::clone(&self);
-        let minded = Minder::begin(async move {
-            let (settings, movement) = (&served.shared.settings, &served.movement);
+        let mut minder = Minder::begin(async move {
             tokio::select! {
-                () = movement.slow_head(settings.header_timeout) => End::Now,
-                () = movement.stalled(settings.idle_timeout) => End::Now,
-                () = movement.idle(settings.idle_timeout) => End::Gracefully,
+                stop = served.movement.stops([slow, stalled, idle]) => stop.into(),
                 () = served.shared.drain.draining() => End::Gracefully,
             }
         });
-        tokio::select! {
-            () = connection.as_mut() => return,
-            end = minded.end() => match end {
-                // A request that comes this very moment is answered.
-                End::Gracefully => line.wind_up(),
-                End::Now => return,
+        loop {
+            tokio::select! {
+                () = connection.as_mut() => return,
+                end = minder.end() => match end {
+                    // A request that comes this very moment is answered.
+                    End::Gracefully => line.wind_up(),
+                    End::Now => return,
+                }
             }
-        }
-        let settings = &self.shared.settings;
-        tokio::select! {
-            () = connection.as_mut() => {}
-            () = self.movement.slow_head(settings.header_timeout) => {}
-            () = self.movement.stalled(settings.idle_timeout) => {}
+            let movement = Rc::clone(&self.movement);
+            minder = Minder::begin(async move { movement.stops([slow, stalled]).await.into() });
         }
     }
 
@@ -274,18 +283,18 @@ impl Served {
             .keep_alive_interval(settings.idle_timeout)
             .keep_alive_timeout(settings.header_timeout);
         let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
+        let limit = settings.idle_timeout;
+        let limits = [(Stop::Stalled, limit), (Stop::Idle, limit)];
         let served = Rc::clone(&self);
-        let minded = Minder::begin(async move {
-            let settings = &served.shared.settings;
+        let mut minder = Minder::begin(async move {
             tokio::select! {
+                stop = served.movement.stops(limits) => stop.into(),
                 () = served.shared.drain.draining() => End::Gracefully,
-                () = served.movement.idle(settings.idle_timeout) => End::Gracefully,
-                () = served.movement.stalled(settings.idle_timeout) => End::Now,
             }
         });
         tokio::select! {
             _ = connection.as_mut() => return,
-            end = minded.end() => match end {
+            end = minder.end() => match end {
                 End::Gracefully => {}
                 End::Now => return,
             }
@@ -294,8 +303,7 @@ impl Served {
         connection.as_mut().graceful_shutdown();
         tokio::select! {
             _ = connection => {}
-            () = self.movement.idle(settings.idle_timeout) => {}
-            () = self.movement.stalled(settings.idle_timeout) => {}
+            _ = self.movement.stops(limits) => {}
         }
     }
 }
@@ -308,6 +316,15 @@ enum End {
     Gracefully,
 }
 
+impl From<Stop> for End {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::SlowHead | Stop::Stalled => Self::Now,
+            Stop::Idle => Self::Gracefully,
+        }
+    }
+}
+
 /// What says when a connection is to end. A task of its own, so that its timers are not looked at whenever
 /// something moves on the connection.
 struct Minder(JoinHandle<End>);
@@ -317,7 +334,7 @@ impl Minder {
         Self(tokio::task::spawn_local(minding))
     }
 
-    async fn end(mut self) -> End {
+    async fn end(&mut self) -> End {
         // A minder that cannot go on minds nothing.
         (&mut self.0).await.unwrap_or(End::Now)
     }

@@ -76,38 +76,84 @@ impl Movement {
         self.heads.set(self.heads.get().wrapping_add(1));
     }
 
-    /// Completes when one head has been incomplete for as long as a head may take.
-    pub(super) async fn slow_head(&self, timeout: Duration) {
-        still(timeout, || self.head_begun.get().then(|| self.heads.get())).await;
+    /// Completes when one of these has been so for its time, or a quarter longer, and says which. Looking now and
+    /// then costs less than timers that are set whenever something moves, and one timer serves for all.
+    pub(super) async fn stops<const N: usize>(&self, limits: [(Stop, Duration); N]) -> Stop {
+        let mut watches = limits.map(|(stop, limit)| Watch::new(stop, limit));
+        loop {
+            let next = watches.iter().map(|watch| watch.left).min();
+            let next = next.unwrap_or(Duration::MAX);
+            pause(next).await;
+            for watch in &mut watches {
+                if watch.passes(next, self) {
+                    return watch.stop;
+                }
+            }
+        }
     }
 
-    /// Completes when the caller has taken nothing for `timeout` although something is due.
-    pub(super) async fn stalled(&self, timeout: Duration) {
-        let moved = || self.waits_for_caller().then(|| self.moved.get());
-        still(timeout, moved).await;
-    }
-
-    /// Completes when no request has been answered for `timeout`.
-    pub(super) async fn idle(&self, timeout: Duration) {
-        still(timeout, || self.is_idle().then(|| self.served.get())).await;
+    /// What stays the same as long as it is so. None while it is not.
+    fn look(&self, stop: Stop) -> Option<u64> {
+        match stop {
+            Stop::SlowHead => self.head_begun.get().then(|| self.heads.get()),
+            Stop::Stalled => self.waits_for_caller().then(|| self.moved.get()),
+            Stop::Idle => self.is_idle().then(|| self.served.get()),
+        }
     }
 }
 
-/// Completes when a look has found the same for `timeout`, or a quarter longer. Looking now and then costs less
-/// than a timer that is set whenever something moves.
-async fn still<T: PartialEq>(timeout: Duration, look: impl Fn() -> Option<T>) {
+/// What keeps a connection from going on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// One head has been incomplete for as long as a head may take.
+    SlowHead,
+    /// The caller has taken nothing although something is due.
+    Stalled,
+    /// No request has been answered.
+    Idle,
+}
+
+/// Looks for something now and then.
+struct Watch {
+    stop: Stop,
+    /// Between two looks.
+    every: Duration,
+    /// Until the next.
+    left: Duration,
+    before: Option<u64>,
+    /// So many looks have found what the one before them found.
+    same: u32,
+}
+
+impl Watch {
+    /// So many looks in its time.
     const LOOKS: u32 = 4;
-    let mut before = None;
-    let mut same = 0;
-    while same < LOOKS {
-        pause(timeout / LOOKS).await;
-        let now = look();
-        same = if now.is_some() && now == before {
-            same + 1
-        } else {
-            0
+
+    fn new(stop: Stop, limit: Duration) -> Self {
+        let every = limit / Self::LOOKS;
+        Self {
+            stop,
+            every,
+            left: every,
+            before: None,
+            same: 0,
+        }
+    }
+
+    /// Lets so much time pass. Whether its own time is over.
+    fn passes(&mut self, time: Duration, movement: &Movement) -> bool {
+        self.left = self.left.saturating_sub(time);
+        if !self.left.is_zero() {
+            return false;
+        }
+        self.left = self.every;
+        let now = movement.look(self.stop);
+        self.same = match now.is_some() && now == self.before {
+            true => self.same + 1,
+            false => 0,
         };
-        before = now;
+        self.before = now;
+        self.same >= Self::LOOKS
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::connection::{Shared, serve_plain, serve_tls};
 use super::drain::Drain;
-use super::http1::Dates;
+use super::http1::{Authorizations, Dates};
 use super::tls::TlsScratch;
 use crate::clock::{pause, within};
 use crate::pipeline::Worker;
@@ -96,6 +96,7 @@ impl Workers {
                     settings,
                     drain,
                     dates: Dates::default(),
+                    authorizations: Authorizations::default(),
                     tls: TlsScratch::default(),
                 });
                 runtime.block_on(async {
@@ -170,6 +171,7 @@ async fn tidy(shared: Rc<Shared>) {
     loop {
         pause(TIDY_EVERY).await;
         shared.worker.pools.tidy();
+        shared.authorizations.tidy();
     }
 }
 
@@ -192,7 +194,8 @@ fn begin(
         let _opened = opened;
         match security {
             Security::Tls(config) => serve_tls(shared, config, stream, peer).await,
-            Security::Platform => serve_plain(shared, stream, peer).await,
+            // Boxed, for the room that it takes would be in every connection.
+            Security::Platform => Box::pin(serve_plain(shared, stream, peer)).await,
         }
     });
 }

@@ -41,7 +41,8 @@ pub(super) async fn connect(
         return Ok(Wire::Plain(stream));
     };
     let connector = TlsConnector::from(Arc::clone(config));
-    let stream = connector.connect(name.clone(), stream).await;
+    // Boxed: who connects without it needs no room for it.
+    let stream = Box::pin(connector.connect(name.clone(), stream)).await;
     let stream = stream.map_err(|error| {
         Denial::from(Reason::BackendTls).expected("a certificate that verifies", error.to_string())
     })?;

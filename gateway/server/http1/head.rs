@@ -8,6 +8,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Uri, Version};
 use memchr::memchr;
 
+use super::authorizations::Authorizations;
 use crate::denial::Reason;
 use crate::http1::{Content, Place, Reader, has_controls, is_token, length, lists, take_off};
 use crate::secret::Secret;
@@ -68,15 +69,17 @@ pub struct Heads {
     /// The `Authorization` of the request before. Most callers send the same again: it need not be checked and
     /// kept a second time.
     authorization: Option<Secret<Bytes>>,
+    held: Authorizations,
 }
 
 impl Heads {
-    /// Heads of up to `max_head` bytes.
-    pub fn new(max_head: usize) -> Self {
+    /// Heads of up to `max_head` bytes, on a connection that shares `held` with others.
+    pub fn new(max_head: usize, held: Authorizations) -> Self {
         Self {
             max_head,
             scan: Scan::default(),
             authorization: None,
+            held,
         }
     }
 
@@ -96,7 +99,18 @@ impl Heads {
         };
         let text = take_off(length, input);
         let scan = std::mem::take(&mut self.scan);
-        scan.into_head(&text, &mut self.authorization).map(Some)
+        scan.into_head(&text, self).map(Some)
+    }
+
+    /// An `Authorization` as it is kept, in a copy of its own: what lies in the head would keep all of it.
+    fn keep(&mut self, value: &[u8]) -> Secret<Bytes> {
+        if value.len() > LONGEST_KEPT {
+            self.authorization = None;
+            return Secret::new(Bytes::copy_from_slice(value));
+        }
+        let kept = self.held.keep(value);
+        self.authorization = Some(kept.clone());
+        kept
     }
 }
 
@@ -112,6 +126,8 @@ struct Scan {
     blank: bool,
     request_line: Option<RequestLine>,
     fields: Vec<(HeaderName, Place)>,
+    /// There is an `Authorization` that is the one of the request before.
+    is_known: bool,
     hosts: u8,
     length: Option<u64>,
     chunked: bool,
@@ -189,6 +205,7 @@ impl Scan {
         if self.request_line.is_some()
             && let Some(value) = known.and_then(|known| authorization(line, known))
         {
+            self.is_known = true;
             return self.add(header::AUTHORIZATION, value, line).map(|()| false);
         }
         check_controls(line)?;
@@ -267,7 +284,7 @@ impl Scan {
     }
 
     /// The head whose text this is.
-    fn into_head(mut self, text: &Bytes, last: &mut Option<Secret<Bytes>>) -> Result<Head, Reason> {
+    fn into_head(mut self, text: &Bytes, heads: &mut Heads) -> Result<Head, Reason> {
         let Some(line) = self.request_line.take() else {
             return Err(Reason::AmbiguousFraming);
         };
@@ -278,7 +295,7 @@ impl Scan {
         *request.method_mut() = line.method;
         *request.uri_mut() = uri.map_err(|_| Reason::AmbiguousPath)?;
         *request.version_mut() = line.version;
-        let authorization = self.take_authorization(text, last);
+        let authorization = self.take_authorization(text, heads);
         *request.headers_mut() = self.gather(text)?;
         Ok(Head {
             request,
@@ -289,18 +306,18 @@ impl Scan {
     }
 
     /// Takes `Authorization` out of the fields, if it is the only one. It is in order, for its line was.
-    fn take_authorization(
-        &mut self,
-        text: &Bytes,
-        last: &mut Option<Secret<Bytes>>,
-    ) -> Option<Secret<Bytes>> {
+    fn take_authorization(&mut self, text: &Bytes, heads: &mut Heads) -> Option<Secret<Bytes>> {
         let is_one = |(name, _): &(HeaderName, Place)| *name == header::AUTHORIZATION;
         let at = self.fields.iter().position(is_one)?;
         if self.fields.iter().skip(at + 1).any(is_one) {
             return None;
         }
         let (_, place) = self.fields.remove(at);
-        Some(keep(last, text, place))
+        if self.is_known {
+            return heads.authorization.clone();
+        }
+        let value = text.get(place.range()).unwrap_or_default();
+        Some(heads.keep(value))
     }
 
     fn gather(self, text: &Bytes) -> Result<HeaderMap, Reason> {
@@ -319,19 +336,6 @@ fn authorization<'l>(line: &'l [u8], known: &[u8]) -> Option<&'l [u8]> {
     let name = line.len().checked_sub(known.len())?;
     let (name, value) = line.split_at(name);
     (name.eq_ignore_ascii_case(NAME) && value == known).then_some(value)
-}
-
-/// The value as it is kept, in a copy of its own: what lies in the head would keep all of it.
-fn keep(last: &mut Option<Secret<Bytes>>, text: &Bytes, place: Place) -> Secret<Bytes> {
-    let value = text.get(place.range()).unwrap_or_default();
-    if let Some(known) = last
-        && **known.expose() == *value
-    {
-        return known.clone();
-    }
-    let kept = Secret::new(Bytes::copy_from_slice(value));
-    *last = (value.len() <= LONGEST_KEPT).then(|| kept.clone());
-    kept
 }
 
 impl Options {
@@ -447,7 +451,7 @@ mod tests {
     /// How long a head is, and how its body is framed.
     fn read(head: &str) -> Result<Option<(usize, Framing)>, Reason> {
         let mut input = BytesMut::from(head);
-        let taken = Heads::new(32 * 1024).take(&mut input)?;
+        let taken = Heads::new(32 * 1024, Authorizations::default()).take(&mut input)?;
         Ok(taken.map(|taken| {
             let framing = match taken.content {
                 Content::Length(length) => Framing::Length(length),

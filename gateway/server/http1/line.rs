@@ -83,7 +83,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
             open: RefCell::new(Open {
                 io,
                 input: Input::new(served.scratch()),
-                heads: Heads::new(served.max_head()),
+                heads: Heads::new(served.max_head(), served.authorizations()),
                 asks: None,
             }),
             movement: Rc::clone(served.movement()),

@@ -3,6 +3,7 @@
 //! connection, and a request's body is read by whoever wants it.
 
 mod answer;
+mod authorizations;
 mod body;
 mod head;
 mod line;
@@ -10,6 +11,7 @@ mod line;
 #[cfg(test)]
 mod tests;
 
+pub use authorizations::Authorizations;
 pub use head::{Head, Heads, Wishes};
 
 pub(super) use answer::Dates;

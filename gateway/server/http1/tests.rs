@@ -4,6 +4,7 @@ use bytes::BytesMut;
 use http::Method;
 use proptest::prelude::*;
 
+use super::authorizations::Authorizations;
 use super::head::{Head, Heads, Wishes};
 use crate::denial::Reason;
 use crate::http1::{Content, Piece};
@@ -59,7 +60,7 @@ struct Reading {
 impl Default for Reading {
     fn default() -> Self {
         Self {
-            heads: Heads::new(MAX_HEAD),
+            heads: Heads::new(MAX_HEAD, Authorizations::default()),
             input: BytesMut::new(),
             body: None,
         }
@@ -178,7 +179,7 @@ fn brought(head: &Head) -> &str {
 
 #[test]
 fn a_connection_remembers_a_token_and_never_takes_another_for_it() {
-    let mut heads = Heads::new(MAX_HEAD);
+    let mut heads = Heads::new(MAX_HEAD, Authorizations::default());
     for token in [
         "Bearer a.b.c",
         "Bearer a.b.c",
@@ -203,7 +204,7 @@ fn a_connection_remembers_a_token_and_never_takes_another_for_it() {
 
 #[test]
 fn a_connection_keeps_no_token_that_is_longer_than_any() {
-    let mut heads = Heads::new(64 * 1024);
+    let mut heads = Heads::new(64 * 1024, Authorizations::default());
     for (length, is_kept) in [(3000, true), (30_000, false)] {
         let token = "x".repeat(length);
         let text = format!("GET / HTTP/1.1\r\nhost: a\r\nauthorization: {token}\r\n\r\n");
@@ -253,7 +254,8 @@ fn what_a_request_says_of_the_connection_is_understood() {
         ("1.1", "te: gzip\r\n", stays),
     ] {
         let text = format!("POST / HTTP/{version}\r\nhost: a\r\n{fields}\r\n");
-        let head = Heads::new(MAX_HEAD).take(&mut BytesMut::from(text.as_str()));
+        let head = Heads::new(MAX_HEAD, Authorizations::default())
+            .take(&mut BytesMut::from(text.as_str()));
         let head = head.expect("a head").expect("whole");
         assert_eq!(head.request.method(), Method::POST);
         assert_eq!(head.wishes, expected, "{text}");
