@@ -402,7 +402,7 @@ fn an_upload_may_take_longer_than_the_wait_for_an_answer_as_long_as_it_moves() {
     wire.send(head(&stage, "POST /a", "Content-Length: 10\r\n"));
     for _ in 0..10 {
         // A caller that is slow is what this is about.
-        let slow = within(STILL / 4, std::future::pending::<()>());
+        let slow = async { within(STILL / 4, std::future::pending::<()>()).await };
         assert_eq!(stage.runtime.block_on(slow), None);
         wire.send("x");
     }
