@@ -59,8 +59,26 @@ pub struct Arrival<'c> {
     pub last_token: &'c LastToken,
     /// What was wrong with the message on the wire, if anything was.
     pub framing: Option<Reason>,
+    /// How its token came.
+    pub brought: Brought,
+}
+
+/// How the token of a request came.
+pub struct Brought {
     /// The only `Authorization`, where it was taken out of the fields as they were read.
     pub authorization: Option<Secret<Bytes>>,
+    /// Whether the connection may hold on to it.
+    pub lasts: bool,
+}
+
+impl Brought {
+    /// It stands among the other fields, if there is one.
+    pub fn among_fields() -> Self {
+        Self {
+            authorization: None,
+            lasts: true,
+        }
+    }
 }
 
 /// Answers a request; cannot fail.
@@ -121,7 +139,7 @@ fn read(
     if let Some(framing) = arrival.framing {
         return Err(framing.into());
     }
-    let authorization = arrival.authorization.take();
+    let authorization = arrival.brought.authorization.take();
     let request = canonical::Request::of(parts, authorization, arrival.client);
     let mut request = request.map_err(|refused| {
         ride.note(|record| record.refused(&refused));
@@ -147,6 +165,7 @@ async fn forward(
     let asked = Asked {
         request,
         last: arrival.last_token,
+        lasts: arrival.brought.lasts,
         opened: opened.as_ref(),
     };
     if let Some(issued) = asked.issued() {
@@ -221,6 +240,8 @@ async fn forward(
 struct Asked<'r> {
     request: &'r canonical::Request,
     last: &'r LastToken,
+    /// Whether the connection may hold on to the token.
+    lasts: bool,
     opened: Option<&'r Result<Opened, Denial>>,
 }
 
@@ -333,7 +354,7 @@ async fn authenticate(
     }
     let token = request.bearer()?;
     let (principal, known) = worker.entra.authenticate(token, rules, now).await?;
-    if let Some(authorization) = authorization {
+    if let Some(authorization) = authorization.filter(|_| asked.lasts) {
         last.keep(authorization, known);
     }
     Ok(principal)

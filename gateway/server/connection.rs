@@ -9,7 +9,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::rt::Executor;
@@ -31,8 +30,7 @@ use crate::clock::{pause, within};
 use crate::denial::Reason;
 use crate::entra::LastToken;
 use crate::http1::Scratch;
-use crate::pipeline::{self, Arrival, Worker};
-use crate::secret::Secret;
+use crate::pipeline::{self, Arrival, Brought, Worker};
 use crate::telemetry::RecordedBody;
 use crate::upstream::Caller;
 
@@ -142,12 +140,11 @@ impl Served {
         })
     }
 
-    /// What the connection's requests are answered by. `authorization` is the only one, where it does not stand
-    /// among the fields.
+    /// What the connection's requests are answered by.
     pub(super) fn answer(
         &self,
         request: Request<CallerBody>,
-        authorization: Option<Secret<Bytes>>,
+        brought: Brought,
         framing: Option<Reason>,
     ) -> impl Future<Output = Response<RecordedBody>> {
         let (client, caller) = match self.trust {
@@ -162,7 +159,7 @@ impl Served {
             caller,
             last_token: &self.last_token,
             framing,
-            authorization,
+            brought,
         };
         pipeline::handle(&self.shared.worker, arrival, request)
     }
@@ -174,7 +171,7 @@ impl Served {
         framing: Option<Reason>,
     ) -> Response<WatchedBody> {
         let asking = self.asking();
-        let response = self.answer(request, None, framing).await;
+        let response = self.answer(request, Brought::among_fields(), framing).await;
         drop(asking);
         self.watched(response)
     }

@@ -36,24 +36,28 @@ impl Default for Shared {
 }
 
 impl Authorizations {
-    /// The value, in a copy that is shared with whoever brought the same.
-    pub(super) fn keep(&self, value: &[u8]) -> Secret<Bytes> {
-        let Shared { hasher, places } = &*self.0;
-        let end = end(value);
-        let place = hasher.hash_one(end) as usize % PLACES;
-        let mut places = places.borrow_mut();
-        let place = places.get_mut(place);
-        if let Some(Some(held)) = &place
-            && self::end(held.expose()) == end
-            && **held.expose() == *value
-        {
-            return held.clone();
-        }
-        let kept = Secret::new(Bytes::copy_from_slice(value));
-        if let Some(place) = place {
-            *place = Some(kept.clone());
-        }
-        kept
+    /// What tells a value from others: equal for equal values, and hardly ever for different ones.
+    pub(super) fn told(&self, value: &[u8]) -> u64 {
+        self.0.hasher.hash_one(end(value))
+    }
+
+    /// The value, told by `told`, if a connection holds it.
+    pub(super) fn find(&self, value: &[u8], told: u64) -> Option<Secret<Bytes>> {
+        let places = self.0.places.borrow();
+        let held = places.get(place(told))?.as_ref()?;
+        let is_it = end(held.expose()) == end(value) && **held.expose() == *value;
+        is_it.then(|| held.clone())
+    }
+
+    /// The value, told by `told`, in a copy that is shared with whoever brings the same.
+    pub(super) fn keep(&self, value: &[u8], told: u64) -> Secret<Bytes> {
+        self.find(value, told).unwrap_or_else(|| {
+            let kept = Secret::new(Bytes::copy_from_slice(value));
+            if let Some(place) = self.0.places.borrow_mut().get_mut(place(told)) {
+                *place = Some(kept.clone());
+            }
+            kept
+        })
     }
 
     /// Forgets those that no connection holds any more. To be called now and then.
@@ -62,6 +66,10 @@ impl Authorizations {
             *place = place.take().filter(|held| !held.expose().is_unique());
         }
     }
+}
+
+fn place(told: u64) -> usize {
+    told as usize % PLACES
 }
 
 fn end(value: &[u8]) -> &[u8] {
@@ -79,6 +87,10 @@ impl fmt::Debug for Authorizations {
 mod tests {
     use super::*;
 
+    fn keep(held: &Authorizations, value: &[u8]) -> Secret<Bytes> {
+        held.keep(value, held.told(value))
+    }
+
     fn is_one(one: &Secret<Bytes>, other: &Secret<Bytes>) -> bool {
         one.expose().as_ptr() == other.expose().as_ptr()
     }
@@ -88,7 +100,9 @@ mod tests {
         let held = Authorizations::default();
         let long = format!("Bearer {}", "a".repeat(2000));
         for value in [&long, "Bearer a", ""] {
-            let (one, other) = (held.keep(value.as_bytes()), held.keep(value.as_bytes()));
+            let told = held.told(value.as_bytes());
+            assert!(held.find(value.as_bytes(), told).is_none());
+            let (one, other) = (keep(&held, value.as_bytes()), keep(&held, value.as_bytes()));
             assert_eq!(one.expose(), value.as_bytes());
             assert!(is_one(&one, &other), "{} bytes", value.len());
         }
@@ -101,23 +115,23 @@ mod tests {
         for at in 0..value.len() {
             let mut other = value.clone().into_bytes();
             other[at] = b'b';
-            let (one, other_kept) = (held.keep(value.as_bytes()), held.keep(&other));
+            let (one, other_kept) = (keep(&held, value.as_bytes()), keep(&held, &other));
             assert_eq!(one.expose(), value.as_bytes(), "{at}");
             assert_eq!(*other_kept.expose(), other, "{at}");
         }
         let shorter = &value[1..];
-        assert_eq!(held.keep(shorter.as_bytes()).expose(), shorter.as_bytes());
+        assert_eq!(keep(&held, shorter.as_bytes()).expose(), shorter.as_bytes());
     }
 
     #[test]
     fn what_no_connection_holds_is_forgotten() {
         let held = Authorizations::default();
-        let (one, other) = (held.keep(b"one"), held.keep(b"other"));
+        let (one, other) = (keep(&held, b"one"), keep(&held, b"other"));
         drop(other);
         held.tidy();
         let left = || held.0.places.borrow().iter().flatten().count();
         assert_eq!(left(), 1);
-        assert!(is_one(&one, &held.keep(b"one")));
+        assert!(is_one(&one, &keep(&held, b"one")));
         drop(one);
         held.tidy();
         assert_eq!(left(), 0);

@@ -11,6 +11,7 @@ use memchr::memchr;
 use super::authorizations::Authorizations;
 use crate::denial::Reason;
 use crate::http1::{Content, Place, Reader, has_controls, is_token, length, lists, take_off};
+use crate::pipeline::Brought;
 use crate::secret::Secret;
 
 /// The longest request line, with its line end: the shortest that a server should take (RFC 9112
@@ -32,7 +33,7 @@ pub struct Head {
     /// The request, without its body.
     pub request: Request<()>,
     /// Its `Authorization`, if it has one alone. Of several, each stands among the fields.
-    pub authorization: Option<Secret<Bytes>>,
+    pub brought: Brought,
     /// What is to come behind it.
     pub content: Content,
     /// What it says beside.
@@ -66,9 +67,11 @@ pub struct Wishes {
 pub struct Heads {
     max_head: usize,
     scan: Scan,
-    /// The `Authorization` of the request before. Most callers send the same again: it need not be checked and
-    /// kept a second time.
+    /// The `Authorization` of the request before, once it has come twice. Most callers send the same again and
+    /// again: then it need not be checked and copied any more.
     authorization: Option<Secret<Bytes>>,
+    /// What tells the one of the request before from others.
+    before: Option<u64>,
     held: Authorizations,
 }
 
@@ -79,6 +82,7 @@ impl Heads {
             max_head,
             scan: Scan::default(),
             authorization: None,
+            before: None,
             held,
         }
     }
@@ -102,15 +106,19 @@ impl Heads {
         scan.into_head(&text, self).map(Some)
     }
 
-    /// An `Authorization` as it is kept, in a copy of its own: what lies in the head would keep all of it.
-    fn keep(&mut self, value: &[u8]) -> Secret<Bytes> {
-        if value.len() > LONGEST_KEPT {
-            self.authorization = None;
-            return Secret::new(Bytes::copy_from_slice(value));
-        }
-        let kept = self.held.keep(value);
-        self.authorization = Some(kept.clone());
-        kept
+    /// The `Authorization` that stands in this place of a head. It is copied once it comes again: what brings
+    /// another each time gains nothing by a copy.
+    fn authorization(&mut self, text: &Bytes, place: Place) -> Secret<Bytes> {
+        let value = text.get(place.range()).unwrap_or_default();
+        let told = (value.len() <= LONGEST_KEPT).then(|| self.held.told(value));
+        let comes_again = told.is_some() && told == self.before;
+        self.before = told;
+        self.authorization = told.and_then(|told| match comes_again {
+            true => Some(self.held.keep(value, told)),
+            false => self.held.find(value, told),
+        });
+        let kept = self.authorization.clone();
+        kept.unwrap_or_else(|| Secret::new(text.slice(place.range())))
     }
 }
 
@@ -299,7 +307,11 @@ impl Scan {
         *request.headers_mut() = self.gather(text)?;
         Ok(Head {
             request,
-            authorization,
+            brought: Brought {
+                // If it is not kept, it lies in the head, and whoever held on to it would hold on to all of that.
+                lasts: heads.authorization.is_some(),
+                authorization,
+            },
             content,
             wishes,
         })
@@ -316,8 +328,7 @@ impl Scan {
         if self.is_known {
             return heads.authorization.clone();
         }
-        let value = text.get(place.range()).unwrap_or_default();
-        Some(heads.keep(value))
+        Some(heads.authorization(text, place))
     }
 
     fn gather(self, text: &Bytes) -> Result<HeaderMap, Reason> {

@@ -155,7 +155,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
         let asked = Asked::of(&head);
         let Head {
             request,
-            authorization,
+            brought,
             content,
             wishes,
         } = head;
@@ -176,7 +176,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
             // Unless the caller leaves before it begins.
             let begun = {
                 let asking = served.asking();
-                let mut answering = pin!(served.answer(request, authorization, None));
+                let mut answering = pin!(served.answer(request, brought, None));
                 let answered = poll_fn(|cx| match answering.as_mut().poll(cx) {
                     Poll::Ready(response) => Poll::Ready(Some(response)),
                     Poll::Pending => self.poll_left(&body, cx).map(|()| None),

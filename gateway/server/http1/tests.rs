@@ -173,31 +173,40 @@ fn a_head_beyond_the_limit_is_refused_however_it_comes() {
 /// The `Authorization` that stands apart, and nowhere else.
 fn brought(head: &Head) -> &str {
     assert!(!head.request.headers().contains_key("authorization"));
-    let brought = head.authorization.as_ref().expect("an Authorization");
+    let brought = head
+        .brought
+        .authorization
+        .as_ref()
+        .expect("an Authorization");
     std::str::from_utf8(brought.expose()).expect("text")
 }
 
 #[test]
 fn a_connection_remembers_a_token_and_never_takes_another_for_it() {
     let mut heads = Heads::new(MAX_HEAD, Authorizations::default());
-    for token in [
-        "Bearer a.b.c",
-        "Bearer a.b.c",
-        "Bearer a.b.d",
-        "Bearer a",
-        "Bearer a.b.d",
+    for (token, lasts) in [
+        ("Bearer a.b.c", false),
+        ("Bearer a.b.c", true),
+        ("Bearer a.b.c", true),
+        ("Bearer a.b.d", false),
+        ("Bearer a", false),
+        ("Bearer a.b.d", false),
+        ("Bearer a.b.d", true),
+        // Another connection might hold it: it is held already.
+        ("Bearer a.b.c", true),
     ] {
         let head = format!("GET / HTTP/1.1\r\nhost: a\r\nauthorization: {token}\r\n\r\n");
         let head = heads.take(&mut BytesMut::from(head.as_str()));
         let head = head.expect("a head").expect("whole");
         assert_eq!(brought(&head), token);
+        assert_eq!(head.brought.lasts, lasts, "{token}");
         assert!(!format!("{heads:?} {head:?}").contains("a.b"));
     }
     let twice =
         "GET / HTTP/1.1\r\nhost: a\r\nauthorization: Bearer a\r\nauthorization: Bearer b\r\n\r\n";
     let head = heads.take(&mut BytesMut::from(twice));
     let head = head.expect("a head").expect("whole");
-    assert_eq!(head.authorization, None);
+    assert_eq!(head.brought.authorization, None);
     let values = head.request.headers().get_all("authorization");
     assert_eq!(values.iter().collect::<Vec<_>>(), ["Bearer a", "Bearer b"]);
 }
