@@ -40,21 +40,18 @@ impl Trace {
             headers.remove(TRACESTATE);
             return Self::begin();
         };
-        Self {
-            id,
-            flags,
-            ..Self::begin()
-        }
+        Self::go_on(id, flags)
     }
 
     /// A trace of its own.
     fn begin() -> Self {
-        Self {
-            // Zero is not a valid ID; the odds are those of the generator.
-            id: random_u128().max(1),
-            span: random_u64().max(1),
-            flags: 0,
-        }
+        // Zero is not a valid ID; the odds are those of the generator.
+        Self::go_on(random_u128().max(1), 0)
+    }
+
+    fn go_on(id: u128, flags: u8) -> Self {
+        let span = random_u64().max(1);
+        Self { id, span, flags }
     }
 
     /// The field that makes the gateway's span the parent of what the backend does.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::rand;
-use quick_cache::UnitWeighter;
 use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{OptionsBuilder, UnitWeighter};
 
 use super::verify::Verified;
 use crate::clock::Now;
@@ -29,18 +29,25 @@ pub(super) struct TokenCache {
 type Tokens = Cache<Digest, Arc<Verified>, UnitWeighter, BuildHasherDefault<DigestHasher>>;
 
 impl TokenCache {
-    /// A cache of at most `most` tokens.
+    /// A cache of at most `most` tokens, give or take one a shard.
     #[expect(
         clippy::expect_used,
-        reason = "AWS-LC ends the process rather than go without randomness; a key of 32 bytes fits AES-256"
+        reason = "AWS-LC ends the process rather than go without randomness; a key of 32 bytes fits AES-256; \
+            a capacity is all that the cache must be told"
     )]
     pub(super) fn new(most: usize) -> Self {
         let mut key = [0; 32];
         rand::fill(&mut key).expect("randomness");
         let key = UnboundKey::new(&AES_256_GCM, &key).expect("a key");
-        let tokens = Cache::with(
-            most,
-            most as u64,
+        let shards = most.div_ceil(MOST_IN_A_SHARD).max(FEWEST_SHARDS);
+        let options = OptionsBuilder::new()
+            .shards(shards)
+            .estimated_items_capacity(most)
+            .weight_capacity(most as u64)
+            .build()
+            .expect("a capacity");
+        let tokens = Cache::with_options(
+            options,
             UnitWeighter,
             BuildHasherDefault::default(),
             DefaultLifecycle::default(),
@@ -83,6 +90,12 @@ impl TokenCache {
         self.tokens.len()
     }
 }
+
+/// A sweep looks at all of a shard under its lock.
+const MOST_IN_A_SHARD: usize = 1024;
+
+/// So that workers seldom meet in one.
+const FEWEST_SHARDS: usize = 64;
 
 /// Seconds for which a token is remembered beyond its end: more than any skew that can be configured.
 const GRACE: u64 = 300;

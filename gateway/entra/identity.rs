@@ -10,10 +10,12 @@ use crate::denial::{Denial, Reason};
 use crate::http1::Block;
 use crate::ids::{AppId, ObjectId};
 
-const PRINCIPAL: HeaderName = HeaderName::from_static("x-ms-client-principal");
-const ID: HeaderName = HeaderName::from_static("x-ms-client-principal-id");
-const NAME: HeaderName = HeaderName::from_static("x-ms-client-principal-name");
-const PROVIDER: HeaderName = HeaderName::from_static("x-ms-client-principal-idp");
+static NAMES: [HeaderName; 4] = [
+    HeaderName::from_static("x-ms-client-principal"),
+    HeaderName::from_static("x-ms-client-principal-id"),
+    HeaderName::from_static("x-ms-client-principal-name"),
+    HeaderName::from_static("x-ms-client-principal-idp"),
+];
 
 /// The `x-ms-client-principal` family.
 pub(super) fn of(
@@ -27,13 +29,8 @@ pub(super) fn of(
     let shown = ["upn", "preferred_username", "unique_name", "email"];
     let shown = shown.iter().find_map(|name| claims.get(name)?.as_str());
     let name = shown.map_or_else(|| app.to_string(), str::to_owned);
-    let fields = [
-        (PRINCIPAL, principal.as_bytes()),
-        (ID, id.as_bytes()),
-        (NAME, name.as_bytes()),
-        (PROVIDER, b"aad"),
-    ];
-    Block::new(fields).ok_or(Reason::ClaimsMalformed.into())
+    let values = [principal.as_bytes(), id.as_bytes(), name.as_bytes(), b"aad"];
+    Block::new(&NAMES, values).ok_or(Reason::ClaimsMalformed.into())
 }
 
 /// The claims as JSON, one `{typ, val}` for each.
@@ -57,7 +54,7 @@ fn claim(out: &mut Vec<u8>, name: &Text<'_>, value: &Json<'_>) {
         Json::List(items) => items.iter().for_each(|item| claim(out, name, item)),
         Json::Text(text) => entry(out, name, text),
         Json::Null => {}
-        Json::Number(number) => entry(out, name, &Text::Any(number.to_string())),
+        Json::Number(number) => entry(out, name, &Text::Plain(&number.to_string())),
         Json::Bool(true) => entry(out, name, &Text::Plain("true")),
         Json::Bool(false) => entry(out, name, &Text::Plain("false")),
         Json::Object(_) => entry(out, name, &Text::Any(value.to_value().to_string())),

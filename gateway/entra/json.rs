@@ -27,7 +27,8 @@ pub(super) struct Object<'t>(Vec<(Text<'t>, Json<'t>)>);
 
 /// Text, without its quotes.
 pub(super) enum Text<'t> {
-    /// As it stands in JSON that was read: without an escape, and so without what needs one.
+    /// Without what needs an escape, for it stood in JSON without one. INVARIANT: [`object`], which reads text, is the
+    /// only way to a [`Json`]: values that serde_json has read already would lend out what they hold unescaped.
     Plain(&'t str),
     /// Whatever else it may hold.
     Any(String),
@@ -124,6 +125,7 @@ impl Text<'_> {
     pub(super) fn write_to(&self, out: &mut Vec<u8>) {
         match self {
             Self::Plain(text) => {
+                debug_assert!(!text.contains(['"', '\\']) && !text.contains(|c| c < ' '));
                 out.push(b'"');
                 out.extend_from_slice(text.as_bytes());
                 out.push(b'"');
@@ -204,7 +206,7 @@ impl<'de> Visitor<'de> for Strict {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json<'de>, A::Error> {
-        let mut members = Vec::with_capacity(USUAL_MEMBERS);
+        let mut members = Vec::new();
         while let Some((Name(name), value)) = map.next_entry()? {
             members.push((name, value));
         }
@@ -212,9 +214,6 @@ impl<'de> Visitor<'de> for Strict {
         Ok(Json::Object(object))
     }
 }
-
-/// Room for the claims of most tokens, taken at once.
-const USUAL_MEMBERS: usize = 24;
 
 /// A member's name, which must be text.
 struct Name<'t>(Text<'t>);
@@ -261,6 +260,22 @@ mod tests {
             ("not JSON", "{a:1}", false),
         ] {
             assert_eq!(object(text).is_some(), accepted, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_empty_takes_no_room() {
+        let read = object(r#"{"a":[{},{},[]]}"#).expect("an object");
+        let Some(Json::List(items)) = read.get("a") else {
+            panic!("a list");
+        };
+        for item in items {
+            let room = match item {
+                Json::Object(object) => object.0.capacity(),
+                Json::List(items) => items.capacity(),
+                _ => panic!("an object or a list"),
+            };
+            assert_eq!(room, 0);
         }
     }
 

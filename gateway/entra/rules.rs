@@ -1,8 +1,9 @@
 //! What a token must be, by the configuration and the policy in force.
 
-use foldhash::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+
+use foldhash::HashMap;
 
 use uuid::Uuid;
 

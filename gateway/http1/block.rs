@@ -4,48 +4,58 @@ use std::sync::OnceLock;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::header::{HeaderName, HeaderValue};
+use memchr::memchr;
 
-use super::{Place, has_controls};
+use super::has_controls;
 
 /// Fields, and their lines as HTTP/1 writes them. The values lie in the lines, so that nothing is kept twice.
 #[derive(Clone, Debug, Default)]
 pub struct Block {
+    names: &'static [HeaderName],
     lines: Bytes,
-    names: Box<[(HeaderName, Place)]>,
     /// Made when somebody asks for them one by one: HTTP/1 does not, and the `http` crate looks through them byte by
     /// byte.
     values: OnceLock<Box<[HeaderValue]>>,
 }
 
+/// Between a name and its value.
+const COLON: &[u8] = b": ";
+/// Behind a value.
+const END: &[u8] = b"\r\n";
+
 impl Block {
-    /// These fields, in this order. `None` when a value may not stand in a field (RFC 9110 section 5.5).
-    pub fn new<const N: usize>(fields: [(HeaderName, &[u8]); N]) -> Option<Self> {
-        let room = |(name, value): &(HeaderName, &[u8])| name.as_str().len() + value.len() + 4;
-        let mut lines = BytesMut::with_capacity(fields.iter().map(room).sum());
-        let mut is_good = true;
-        let names = fields.map(|(name, value)| {
-            is_good &= !has_controls(value);
+    /// The fields of these names, each with the value in its place. `None` when a value may not stand in a field
+    /// (RFC 9110 section 5.5).
+    pub fn new<const N: usize>(
+        names: &'static [HeaderName; N],
+        values: [&[u8]; N],
+    ) -> Option<Self> {
+        let fields = || names.iter().zip(values);
+        let room = |(name, value): (&HeaderName, &[u8])| name.as_str().len() + value.len() + 4;
+        let mut lines = BytesMut::with_capacity(fields().map(room).sum());
+        for (name, value) in fields() {
+            if has_controls(value) {
+                return None;
+            }
             lines.put_slice(name.as_str().as_bytes());
-            lines.put_slice(b": ");
-            let place = Place::at(lines.len(), value.len());
+            lines.put_slice(COLON);
             lines.put_slice(value);
-            lines.put_slice(b"\r\n");
-            (name, place)
-        });
-        is_good.then(|| Self {
+            lines.put_slice(END);
+        }
+        Some(Self {
+            names,
             lines: lines.freeze(),
-            names: Box::new(names),
             values: OnceLock::new(),
         })
     }
 
     /// The names of the fields.
-    pub fn names(&self) -> impl Iterator<Item = &HeaderName> {
-        self.names.iter().map(|(name, _)| name)
+    pub fn names(&self) -> impl Iterator<Item = &'static HeaderName> {
+        self.names.iter()
     }
 
     /// The fields one by one.
-    pub fn fields(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+    pub fn fields(&self) -> impl Iterator<Item = (&'static HeaderName, &HeaderValue)> {
         let values = self.values.get_or_init(|| self.values());
         self.names().zip(values)
     }
@@ -55,9 +65,14 @@ impl Block {
         reason = "what `new` lets pass is what the `http` crate takes"
     )]
     fn values(&self) -> Box<[HeaderValue]> {
-        let values = self.names.iter().map(|(_, place)| {
-            let value = self.lines.slice(place.range());
-            HeaderValue::from_maybe_shared(value).expect("a value without controls")
+        let mut at = 0;
+        let values = self.names().map(|name| {
+            at += name.as_str().len() + COLON.len();
+            let rest = self.lines.slice(at..);
+            // Nothing in a value looks like its end.
+            let length = memchr(b'\r', &rest).unwrap_or(rest.len());
+            at += length + END.len();
+            HeaderValue::from_maybe_shared(rest.slice(..length)).expect("a value without controls")
         });
         values.collect()
     }
@@ -72,23 +87,29 @@ impl Block {
 mod tests {
     use super::*;
 
+    static ONE: [HeaderName; 1] = [HeaderName::from_static("x-one")];
+    static THREE: [HeaderName; 3] = [
+        HeaderName::from_static("x-one"),
+        HeaderName::from_static("x-two"),
+        HeaderName::from_static("x-three"),
+    ];
+
     #[test]
     fn a_block_says_its_fields_in_both_ways() {
-        let name = HeaderName::from_static;
-        let block = Block::new([(name("x-one"), b"1".as_slice()), (name("x-two"), b"")]);
-        let block = block.expect("a block");
-        assert_eq!(block.lines(), b"x-one: 1\r\nx-two: \r\n");
-        let fields: Vec<_> = block.fields().collect();
-        let one = (&name("x-one"), &HeaderValue::from_static("1"));
-        let two = (&name("x-two"), &HeaderValue::from_static(""));
-        assert_eq!(fields, [one, two]);
+        let block = Block::new(&THREE, [b"1: 2", b"", b"a "]).expect("a block");
+        assert_eq!(block.lines(), b"x-one: 1: 2\r\nx-two: \r\nx-three: a \r\n");
+        let fields: Vec<_> = block
+            .fields()
+            .map(|(name, value)| (name.as_str(), value.as_bytes()))
+            .collect();
+        let expected: [(&str, &[u8]); 3] = [("x-one", b"1: 2"), ("x-two", b""), ("x-three", b"a ")];
+        assert_eq!(fields, expected);
     }
 
     #[test]
     fn what_would_be_two_lines_is_no_value() {
         for value in ["a\r\nx-three: 3", "a\n", "\r", "a\0"] {
-            let field = (HeaderName::from_static("x-one"), value.as_bytes());
-            assert!(Block::new([field]).is_none(), "{value:?}");
+            assert!(Block::new(&ONE, [value.as_bytes()]).is_none(), "{value:?}");
         }
     }
 
@@ -96,7 +117,7 @@ mod tests {
     fn a_block_takes_what_the_http_crate_takes() {
         for byte in 0..=u8::MAX {
             let value = [b'a', byte];
-            let block = Block::new([(HeaderName::from_static("x-one"), &value)]);
+            let block = Block::new(&ONE, [&value]);
             let expected = HeaderValue::from_bytes(&value).ok();
             let taken = block.as_ref().and_then(|block| block.fields().next());
             assert_eq!(taken.map(|(_, value)| value.clone()), expected, "{byte}");

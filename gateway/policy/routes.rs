@@ -1,8 +1,9 @@
 //! The compiled policy: its routes, and the one that matches a request.
 
-use foldhash::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
+
+use foldhash::{HashMap, HashSet};
 
 use super::back_door::{Guard, door, is_management};
 use super::circumstances::Circumstances;

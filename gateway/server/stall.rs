@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::clock::pause;
+use crate::clock::{Clock as _, SystemClock, pause};
 use crate::telemetry::RecordedBody;
 use crate::upstream::BodyError;
 
@@ -82,10 +82,12 @@ impl Movement {
         let mut watches = limits.map(|(stop, limit)| Watch::new(stop, limit));
         loop {
             let next = watches.iter().map(|watch| watch.left).min();
-            let next = next.unwrap_or(Duration::MAX);
-            pause(next).await;
+            let before = SystemClock.instant();
+            pause(next.unwrap_or(Duration::MAX)).await;
+            // More than that passes: timers are never early.
+            let passed = SystemClock.instant().saturating_duration_since(before);
             for watch in &mut watches {
-                if watch.passes(next, self) {
+                if watch.passes(passed, self) {
                     return watch.stop;
                 }
             }
@@ -297,5 +299,52 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for WatchedIo<IO> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How long a connection on which nothing moves lasts, when so much time passes from look to look.
+    fn lasts(stop: Stop, limit: Duration, step: Duration) -> Duration {
+        let movement = Movement::default();
+        movement.head_begun(true);
+        add(&movement.bodies);
+        if stop == Stop::Idle {
+            take(&movement.bodies);
+        }
+        let mut watch = Watch::new(stop, limit);
+        let mut lasted = step;
+        while !watch.passes(step, &movement) {
+            lasted += step;
+        }
+        lasted
+    }
+
+    #[test]
+    fn a_connection_lasts_as_long_as_its_limit_or_a_quarter_longer_however_often_it_is_looked_at() {
+        let limit = Duration::from_secs(2);
+        for stop in [Stop::SlowHead, Stop::Stalled, Stop::Idle] {
+            for step in [1, 7, 100, 500].map(Duration::from_millis) {
+                let lasted = lasts(stop, limit, step);
+                let longest = limit + limit / 4 + 5 * step;
+                assert!(lasted >= limit, "{stop:?} {step:?}: {lasted:?}");
+                assert!(lasted <= longest, "{stop:?} {step:?}: {lasted:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_moves_begins_anew() {
+        let movement = Movement::default();
+        add(&movement.bodies);
+        let mut watch = Watch::new(Stop::Stalled, Duration::from_secs(4));
+        for _ in 0..20 {
+            movement.note();
+            assert!(!watch.passes(Duration::from_secs(1), &movement));
+        }
+        let looks = (0..).take_while(|_| !watch.passes(Duration::from_secs(1), &movement));
+        assert_eq!(looks.count(), 3);
     }
 }

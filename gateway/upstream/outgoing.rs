@@ -32,18 +32,17 @@ impl Caller {
             IpAddr::V6(address) => format!("\"[{address}]\""),
         };
         let (address, forwarded) = (address.to_string(), format!("for={node};proto=https"));
-        let fields = [
-            (FORWARDED_FOR, address.as_bytes()),
-            (FORWARDED_PROTO, b"https"),
-            (header::FORWARDED, forwarded.as_bytes()),
-        ];
+        let values = [address.as_bytes(), b"https", forwarded.as_bytes()];
         // INVARIANT: the text of an address may stand in a field.
-        Self(Block::new(fields).unwrap_or_default())
+        Self(Block::new(&CALLER, values).unwrap_or_default())
     }
 }
 
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+static CALLER: [HeaderName; 3] = [
+    HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("x-forwarded-proto"),
+    header::FORWARDED,
+];
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const ARR_LOG_ID: HeaderName = HeaderName::from_static("x-arr-log-id");

@@ -31,6 +31,16 @@ fn the_demo_tells_its_story_and_every_row_is_as_expected() {
 }
 
 #[test]
+fn what_allocates_is_mimalloc() {
+    let output = Command::new(PORTCULLIS)
+        .arg("--version")
+        .env("MIMALLOC_VERBOSE", "1")
+        .output();
+    let said = text(&output.expect("it runs").stderr);
+    assert!(said.contains("mimalloc: process init"), "{said}");
+}
+
+#[test]
 fn check_tells_every_fault_of_both_files_in_one_go() {
     let folder = tempfile::tempdir().expect("a folder");
     let write =

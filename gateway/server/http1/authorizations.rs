@@ -13,9 +13,12 @@ use crate::secret::Secret;
 /// So many are found again; of further ones, each connection holds its own.
 const PLACES: usize = 64;
 
-/// By so many bytes at its end, where the signature of a token stands, one is told from another. Who could learn
-/// something from how long it takes to compare the rest knows all of these.
+/// By so many bytes at its end, where the signature of a token stands, one is told from another. What is shorter is
+/// no token.
 const TOLD_BY: usize = 32;
+
+/// What is longer is not held: usual tokens are shorter, and strangers could fill memory with it.
+const LONGEST: usize = 4 * 1024;
 
 /// What was brought last, by its end.
 #[derive(Clone, Default)]
@@ -23,7 +26,21 @@ pub struct Authorizations(Rc<Shared>);
 
 struct Shared {
     hasher: RandomState,
-    places: RefCell<[Option<Secret<Bytes>>; PLACES]>,
+    places: RefCell<[Place; PLACES]>,
+}
+
+type Place = Option<(Told, Secret<Bytes>)>;
+
+/// What tells a value from others: equal for equal values, and hardly ever for different ones. Nobody else can
+/// reckon it, so that nobody can have a value compared with one whose end they do not know, and learn something from
+/// how long that takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Told(u64);
+
+impl Told {
+    fn place(self) -> usize {
+        self.0 as usize % PLACES
+    }
 }
 
 impl Default for Shared {
@@ -36,25 +53,25 @@ impl Default for Shared {
 }
 
 impl Authorizations {
-    /// What tells a value from others: equal for equal values, and hardly ever for different ones.
-    pub(super) fn told(&self, value: &[u8]) -> u64 {
-        self.0.hasher.hash_one(end(value))
+    /// What tells a value from others. None for one that is not held.
+    pub(super) fn told(&self, value: &[u8]) -> Option<Told> {
+        let end = value.last_chunk::<TOLD_BY>()?;
+        (value.len() <= LONGEST).then(|| Told(self.0.hasher.hash_one(end)))
     }
 
-    /// The value, told by `told`, if a connection holds it.
-    pub(super) fn find(&self, value: &[u8], told: u64) -> Option<Secret<Bytes>> {
+    /// The value, if a connection holds it.
+    pub(super) fn find(&self, value: &[u8], told: Told) -> Option<Secret<Bytes>> {
         let places = self.0.places.borrow();
-        let held = places.get(place(told))?.as_ref()?;
-        let is_it = end(held.expose()) == end(value) && **held.expose() == *value;
-        is_it.then(|| held.clone())
+        let (held_told, held) = places.get(told.place())?.as_ref()?;
+        (*held_told == told && **held.expose() == *value).then(|| held.clone())
     }
 
-    /// The value, told by `told`, in a copy that is shared with whoever brings the same.
-    pub(super) fn keep(&self, value: &[u8], told: u64) -> Secret<Bytes> {
+    /// The value, in a copy that is shared with whoever brings the same.
+    pub(super) fn keep(&self, value: &[u8], told: Told) -> Secret<Bytes> {
         self.find(value, told).unwrap_or_else(|| {
             let kept = Secret::new(Bytes::copy_from_slice(value));
-            if let Some(place) = self.0.places.borrow_mut().get_mut(place(told)) {
-                *place = Some(kept.clone());
+            if let Some(place) = self.0.places.borrow_mut().get_mut(told.place()) {
+                *place = Some((told, kept.clone()));
             }
             kept
         })
@@ -63,17 +80,9 @@ impl Authorizations {
     /// Forgets those that no connection holds any more. To be called now and then.
     pub(in crate::server) fn tidy(&self) {
         for place in self.0.places.borrow_mut().iter_mut() {
-            *place = place.take().filter(|held| !held.expose().is_unique());
+            *place = place.take().filter(|(_, held)| !held.expose().is_unique());
         }
     }
-}
-
-fn place(told: u64) -> usize {
-    told as usize % PLACES
-}
-
-fn end(value: &[u8]) -> &[u8] {
-    value.last_chunk::<TOLD_BY>().map_or(value, |end| end)
 }
 
 /// Says nothing of what is held.
@@ -87,53 +96,68 @@ impl fmt::Debug for Authorizations {
 mod tests {
     use super::*;
 
-    fn keep(held: &Authorizations, value: &[u8]) -> Secret<Bytes> {
-        held.keep(value, held.told(value))
+    fn keep(held: &Authorizations, value: &str) -> Secret<Bytes> {
+        let told = held.told(value.as_bytes()).expect("a value to be held");
+        held.keep(value.as_bytes(), told)
     }
 
     fn is_one(one: &Secret<Bytes>, other: &Secret<Bytes>) -> bool {
         one.expose().as_ptr() == other.expose().as_ptr()
     }
 
+    fn token(letter: &str, length: usize) -> String {
+        format!("Bearer {}", letter.repeat(length))
+    }
+
     #[test]
     fn what_is_brought_again_is_held_once() {
         let held = Authorizations::default();
-        let long = format!("Bearer {}", "a".repeat(2000));
-        for value in [&long, "Bearer a", ""] {
-            let told = held.told(value.as_bytes());
+        for value in [token("a", 2000), token("a", TOLD_BY)] {
+            let told = held.told(value.as_bytes()).expect("a value to be held");
             assert!(held.find(value.as_bytes(), told).is_none());
-            let (one, other) = (keep(&held, value.as_bytes()), keep(&held, value.as_bytes()));
+            let (one, other) = (keep(&held, &value), keep(&held, &value));
             assert_eq!(one.expose(), value.as_bytes());
             assert!(is_one(&one, &other), "{} bytes", value.len());
         }
     }
 
     #[test]
+    fn what_is_no_token_and_what_is_longer_than_any_is_not_held() {
+        let held = Authorizations::default();
+        for value in ["", "Bearer a", &token("a", LONGEST)] {
+            assert_eq!(held.told(value.as_bytes()), None, "{} bytes", value.len());
+        }
+    }
+
+    #[test]
     fn what_differs_anywhere_is_another() {
         let held = Authorizations::default();
-        let value = format!("Bearer {}", "a".repeat(100));
+        let value = token("a", 100);
         for at in 0..value.len() {
-            let mut other = value.clone().into_bytes();
-            other[at] = b'b';
-            let (one, other_kept) = (keep(&held, value.as_bytes()), keep(&held, &other));
+            let mut other = value.clone();
+            other.replace_range(at..=at, "b");
+            let (one, other_kept) = (keep(&held, &value), keep(&held, &other));
             assert_eq!(one.expose(), value.as_bytes(), "{at}");
-            assert_eq!(*other_kept.expose(), other, "{at}");
+            assert_eq!(other_kept.expose(), other.as_bytes(), "{at}");
         }
         let shorter = &value[1..];
-        assert_eq!(keep(&held, shorter.as_bytes()).expose(), shorter.as_bytes());
+        assert_eq!(keep(&held, shorter).expose(), shorter.as_bytes());
     }
 
     #[test]
     fn what_no_connection_holds_is_forgotten() {
         let held = Authorizations::default();
-        let (one, other) = (keep(&held, b"one"), keep(&held, b"other"));
-        drop(other);
+        let (one, other) = (token("a", 100), token("b", 100));
+        let (kept, given_up) = (keep(&held, &one), keep(&held, &other));
+        drop(given_up);
         held.tidy();
-        let left = || held.0.places.borrow().iter().flatten().count();
-        assert_eq!(left(), 1);
-        assert!(is_one(&one, &keep(&held, b"one")));
-        drop(one);
+        let is_held = |value: &str| {
+            let told = held.told(value.as_bytes()).expect("a value to be held");
+            held.find(value.as_bytes(), told).is_some()
+        };
+        assert!(is_held(&one) && !is_held(&other));
+        drop(kept);
         held.tidy();
-        assert_eq!(left(), 0);
+        assert!(!is_held(&one));
     }
 }

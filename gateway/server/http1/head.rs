@@ -8,7 +8,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Uri, Version};
 use memchr::memchr;
 
-use super::authorizations::Authorizations;
+use super::authorizations::{Authorizations, Told};
 use crate::denial::Reason;
 use crate::http1::{Content, Place, Reader, has_controls, is_token, length, lists, take_off};
 use crate::pipeline::Brought;
@@ -24,15 +24,11 @@ const MAX_FIELDS: usize = 100;
 /// So many fields are in nearly every head.
 const USUAL_FIELDS: usize = 16;
 
-/// An `Authorization` of up to this many bytes is remembered. Usual tokens are shorter; what is longer would let
-/// strangers fill the memory of connections that they leave idle.
-const LONGEST_KEPT: usize = 4 * 1024;
-
 /// A request's head.
 pub struct Head {
     /// The request, without its body.
     pub request: Request<()>,
-    /// Its `Authorization`, if it has one alone. Of several, each stands among the fields.
+    /// How its token came. Of several `Authorization`s, each stands among the fields.
     pub brought: Brought,
     /// What is to come behind it.
     pub content: Content,
@@ -71,7 +67,7 @@ pub struct Heads {
     /// again: then it need not be checked and copied any more.
     authorization: Option<Secret<Bytes>>,
     /// What tells the one of the request before from others.
-    before: Option<u64>,
+    before: Option<Told>,
     held: Authorizations,
 }
 
@@ -110,7 +106,7 @@ impl Heads {
     /// another each time gains nothing by a copy.
     fn authorization(&mut self, text: &Bytes, place: Place) -> Secret<Bytes> {
         let value = text.get(place.range()).unwrap_or_default();
-        let told = (value.len() <= LONGEST_KEPT).then(|| self.held.told(value));
+        let told = self.held.told(value);
         let comes_again = told.is_some() && told == self.before;
         self.before = told;
         self.authorization = told.and_then(|told| match comes_again {
