@@ -86,8 +86,10 @@ fn own_version() -> String {
         return version.to_owned();
     };
     let here = std::env::current_dir().unwrap_or_default();
-    let path = path.strip_prefix(here).unwrap_or(&path);
-    format!("{version} ({})", path.display())
+    // Where it lies on one machine alone says nothing to others.
+    let name = || Path::new(path.file_name().unwrap_or_default());
+    let shown = path.strip_prefix(here).unwrap_or_else(|_| name());
+    format!("{version} ({})", shown.display())
 }
 
 /// As the program tells it, in one line.

@@ -9,8 +9,8 @@
 //! and its chart are written.
 //!
 //! LOAD_GATEWAY names the gateway that is measured, where it is not the one that was built with the benchmark; its path
-//! stands in the report. `-- --alone` puts the gateway under load and no peer, and installs none: benches/pgo
-//! learns from that what the gateway does.
+//! in the project, or its name, stands in the report. `-- --alone` puts the gateway under load and no peer, and
+//! installs none: benches/pgo learns from that what the gateway does.
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,

@@ -62,7 +62,7 @@ impl<'t> Object<'t> {
     fn new(mut members: Vec<(Text<'t>, Json<'t>)>) -> Option<Self> {
         members.sort_unstable_by(|(name, _), (other, _)| str::cmp(name, other));
         let mut pairs = members.iter().zip(members.iter().skip(1));
-        let unique = pairs.all(|((name, _), (next, _))| **name != **next);
+        let unique = pairs.all(|((name, _), (next, _))| name != next);
         unique.then_some(Self(members))
     }
 

@@ -31,7 +31,9 @@ impl Block {
         values: [&[u8]; N],
     ) -> Option<Self> {
         let fields = || names.iter().zip(values);
-        let room = |(name, value): (&HeaderName, &[u8])| name.as_str().len() + value.len() + 4;
+        let room = |(name, value): (&HeaderName, &[u8])| {
+            name.as_str().len() + COLON.len() + value.len() + END.len()
+        };
         let mut lines = BytesMut::with_capacity(fields().map(room).sum());
         for (name, value) in fields() {
             if has_controls(value) {

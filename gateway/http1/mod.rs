@@ -40,14 +40,9 @@ impl Place {
     /// Where `part` of `whole` stands in it.
     pub fn of(part: &[u8], whole: &[u8]) -> Self {
         let from = part.as_ptr().addr().saturating_sub(whole.as_ptr().addr());
-        Self::at(from, part.len())
-    }
-
-    /// From here, so long.
-    pub fn at(from: usize, length: usize) -> Self {
         Self {
             from: from as u32,
-            length: length as u32,
+            length: part.len() as u32,
         }
     }
 

@@ -310,9 +310,8 @@ mod tests {
     fn lasts(stop: Stop, limit: Duration, step: Duration) -> Duration {
         let movement = Movement::default();
         movement.head_begun(true);
-        add(&movement.bodies);
-        if stop == Stop::Idle {
-            take(&movement.bodies);
+        if stop == Stop::Stalled {
+            add(&movement.bodies);
         }
         let mut watch = Watch::new(stop, limit);
         let mut lasted = step;

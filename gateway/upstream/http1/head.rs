@@ -142,17 +142,16 @@ fn gather(head: &Bytes, places: &[(Place, Place)]) -> Result<Fields, Fault> {
         let name = HeaderName::from_bytes(head.get(name.range()).unwrap_or_default());
         let value = HeaderValue::from_maybe_shared(head.slice(value.range()));
         let (name, value) = (name.map_err(|_| wrong())?, value.map_err(|_| wrong())?);
-        if name != header::CONTENT_LENGTH {
-            framing.note(&name, &value);
-        } else if let Some(first) = headers.get(&name) {
+        if name == header::CONTENT_LENGTH
+            && let Some(first) = headers.get(&name)
+        {
             // What is said twice is passed on once.
             if *first != value {
                 framing.length = Length::Unclear;
             }
             continue;
-        } else {
-            framing.length = Length::Said(length(value.as_bytes()));
         }
+        framing.note(&name, &value);
         headers.append(name, value);
     }
     Ok(Fields { headers, framing })
@@ -160,7 +159,9 @@ fn gather(head: &Bytes, places: &[(Place, Place)]) -> Result<Fields, Fault> {
 
 impl Framing {
     fn note(&mut self, name: &HeaderName, value: &HeaderValue) {
-        if *name == header::TRANSFER_ENCODING {
+        if *name == header::CONTENT_LENGTH {
+            self.length = Length::Said(length(value.as_bytes()));
+        } else if *name == header::TRANSFER_ENCODING {
             let coding = value.as_bytes().trim_ascii();
             let is_chunked = coding.eq_ignore_ascii_case(b"chunked");
             self.coding = match self.coding {
