@@ -254,7 +254,7 @@ impl Start {
         let drain = Drain::default();
         let (sinks, workers, address) =
             workers(gateway, &options, &lasting, &snapshot, security, &drain)?;
-        let metrics = Arc::new(Metrics::default());
+        let metrics = Arc::new(Metrics::with(sinks.clone()));
         let clock = Arc::clone(&options.clock);
         let decisions = match &gateway.telemetry.decision_log {
             None => None,

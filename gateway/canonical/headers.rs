@@ -29,7 +29,7 @@ pub(super) fn clean(
     headers: &mut HeaderMap,
     authorization: Option<Secret<Bytes>>,
 ) -> Result<Findings, Reason> {
-    let survey = Survey::of(headers);
+    let mut survey = Survey::of(headers);
     if version >= Version::HTTP_2 {
         survey.check_http2()?;
     } else {
@@ -39,7 +39,7 @@ pub(super) fn clean(
         remove_nominated(headers)?;
     }
     let authorization = Authorization::take(headers, authorization);
-    if survey.unwanted {
+    if survey.unwanted.take_from(headers) {
         remove_where(headers, |name| !passes(fate(name)));
     }
     Ok(Findings {
@@ -104,8 +104,8 @@ struct Survey {
     connection_specific: bool,
     te_trailers: bool,
     te_other: bool,
-    /// Whether anything has to be removed.
-    unwanted: bool,
+    /// What has to be removed.
+    unwanted: Batch,
     keys: KeyHeaders,
 }
 
@@ -134,7 +134,9 @@ impl Survey {
         let mut survey = Self::default();
         for (name, value) in headers {
             let fate = fate(name);
-            survey.unwanted |= !passes(fate);
+            if !passes(fate) {
+                survey.unwanted.add(name);
+            }
             survey.note(fate, value);
         }
         survey
@@ -231,24 +233,40 @@ fn nominated(headers: &HeaderMap) -> Option<Vec<HeaderName>> {
     Some(names)
 }
 
-/// Removes all fields whose name is unwanted. A `HeaderMap` cannot be changed while it is read, so
-/// names are gathered a batch at a time, in place.
+/// Removes all fields whose name is unwanted.
 fn remove_where(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
-    const BATCH: usize = 4;
-    loop {
-        let mut batch = [const { None::<HeaderName> }; BATCH];
-        let names = headers.keys().filter(|name| unwanted(name));
-        let mut found = 0;
-        for (slot, name) in batch.iter_mut().zip(names) {
-            *slot = Some(name.clone());
-            found += 1;
+    let mut goes_on = true;
+    while goes_on {
+        let mut batch = Batch::default();
+        for name in headers.keys().filter(|name| unwanted(name)) {
+            batch.add(name);
         }
-        for name in batch.into_iter().flatten() {
+        goes_on = batch.take_from(headers);
+    }
+}
+
+/// Names of fields that are to be removed. A `HeaderMap` cannot be changed while it is read, so they are gathered
+/// first, as many as usually are there.
+#[derive(Default)]
+struct Batch {
+    names: [Option<HeaderName>; 4],
+    found: usize,
+}
+
+impl Batch {
+    fn add(&mut self, name: &HeaderName) {
+        if let Some(place) = self.names.get_mut(self.found) {
+            *place = Some(name.clone());
+        }
+        self.found += 1;
+    }
+
+    /// Removes them. Whether there were more than it holds, which are to be looked for again.
+    fn take_from(&mut self, headers: &mut HeaderMap) -> bool {
+        for name in self.names.iter_mut().filter_map(Option::take) {
             headers.remove(name);
         }
-        if found < BATCH {
-            return;
-        }
+        self.found > self.names.len()
     }
 }
 

@@ -334,23 +334,19 @@ pub fn may_hold_urls(headers: &HeaderMap) -> bool {
         .any(|(name, value)| may_hold_url(name, value))
 }
 
-/// A key stands behind `?`, as it is or in some code.
+/// A key stands behind `?`, as it is or in some code. Values are short, so that one look at each byte is less than
+/// a search for each of these.
 fn may_hold_url(name: &HeaderName, value: &HeaderValue) -> bool {
     let value = value.as_bytes();
+    let follows = |at: usize, front: &[u8]| value.get(..at).is_some_and(|all| all.ends_with(front));
+    let mut bytes = value.iter().enumerate();
     URL_FIELDS.contains(name)
-        || memchr::memchr3(b'?', b'%', b'\\', value).is_some()
-        || holds(value, b'/', |at| {
-            value.get(..at).is_some_and(|front| front.ends_with(b":/"))
+        || bytes.any(|(at, byte)| match byte {
+            b'?' | b'%' | b'\\' => true,
+            b'/' => follows(at, b":/"),
+            b'#' => follows(at, b"&"),
+            _ => false,
         })
-        || holds(value, b'#', |at| {
-            value.get(..at).is_some_and(|front| front.ends_with(b"&"))
-        })
-}
-
-/// Whether some `byte` of `value` stands behind what is asked for: for values that are short, and in which the
-/// byte is rare, less than a search of the whole.
-fn holds(value: &[u8], byte: u8, behind: impl Fn(usize) -> bool) -> bool {
-    memchr::memchr_iter(byte, value).any(behind)
 }
 
 /// Removes the fields that carry a key, from what stands behind a body: nobody follows a link there. How

@@ -87,6 +87,11 @@ impl Sink {
         self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What was counted here since it was asked for last.
+    pub(super) fn take_counts(&self) -> Counted {
+        std::mem::take(&mut *self.counted())
+    }
+
     fn drain(&self, into: &mut Vec<Record>) -> u64 {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         into.append(&mut queue);
@@ -102,19 +107,24 @@ pub struct Log {
 }
 
 impl Log {
-    /// Begins to write what the sinks hold to `out`, and decisions to their own file.
+    /// Begins to write what the sinks hold to `out`, and decisions to their own file. Where nothing of it is to be
+    /// written, nothing begins.
     ///
     /// # Errors
     /// When the thread cannot be started.
     pub fn start(
         form: RequestLog,
-        sinks: Vec<Arc<Sink>>,
+        mut sinks: Vec<Arc<Sink>>,
         metrics: Arc<Metrics>,
         out: Box<dyn Write + Send>,
         decisions: Option<DecisionLog>,
     ) -> std::io::Result<Self> {
         let (end, told) = mpsc::channel::<()>();
         let (over, ended) = mpsc::channel();
+        sinks.retain(|sink| sink.is_written);
+        if sinks.is_empty() {
+            return Ok(Self { end: None, ended });
+        }
         let mut writer = Writer {
             form,
             sinks,
@@ -162,9 +172,6 @@ impl Writer {
         let mut lost = 0;
         for sink in &self.sinks {
             lost += sink.drain(&mut records);
-            if !sink.is_written {
-                self.metrics.add(std::mem::take(&mut *sink.counted()));
-            }
         }
         if records.is_empty() && lost == 0 {
             return;

@@ -1,10 +1,12 @@
 //! Counters, in Prometheus' text form. Records that are written are counted where they are written, so that a
-//! request pays nothing for it; others by their worker, which then need not hand them over. Labels are bounded: routes and reasons are, and nothing else is a label.
+//! request pays nothing for it; others by their worker, which then need not hand them over, and whose counts are
+//! fetched when somebody asks for them. Labels are bounded: they are named in the files, or few.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::log::Sink;
 use super::record::{Disagreement, Record, UNOPENED};
 use super::sightings::Sightings;
 use crate::canonical::{KeyHeaders, KeyParameters};
@@ -12,7 +14,11 @@ use crate::policy::{Rehearsed, RuleId};
 
 /// What has been counted since the start.
 #[derive(Debug, Default)]
-pub struct Metrics(Mutex<Counted>);
+pub struct Metrics {
+    counted: Mutex<Counted>,
+    /// Those who may count by themselves.
+    workers: Vec<Arc<Sink>>,
+}
 
 /// Counts, of a worker or of all.
 #[derive(Debug, Default)]
@@ -167,16 +173,19 @@ impl Counted {
 }
 
 /// Adds counts to counts.
-pub(super) fn merge<K: Ord>(into: &mut BTreeMap<K, u64>, from: BTreeMap<K, u64>) {
+fn merge<K: Ord>(into: &mut BTreeMap<K, u64>, from: BTreeMap<K, u64>) {
     for (labels, count) in from {
         *into.entry(labels).or_default() += count;
     }
 }
 
 impl Metrics {
-    /// Adds what was counted elsewhere.
-    pub(super) fn add(&self, counted: Counted) {
-        self.counted().add(counted);
+    /// What is counted here and by these workers.
+    pub fn with(workers: Vec<Arc<Sink>>) -> Self {
+        Self {
+            counted: Mutex::default(),
+            workers,
+        }
     }
 
     /// Counts records, and how many were lost because the queue was full or the decision log could not
@@ -192,12 +201,15 @@ impl Metrics {
     }
 
     fn counted(&self) -> MutexGuard<'_, Counted> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Everything, as `/metrics` answers it.
     pub fn text(&self) -> String {
-        let counted = self.counted();
+        let mut counted = self.counted();
+        for worker in &self.workers {
+            counted.add(worker.take_counts());
+        }
         let mut text = String::from(
             "# HELP portcullis_decisions_total Requests by route, decision and reason.\n\
              # TYPE portcullis_decisions_total counter\n",

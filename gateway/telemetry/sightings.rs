@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use foldhash::HashMap;
+
 use super::record::{Record, Sighting};
 use crate::canonical::KeyParameters;
 
@@ -11,6 +13,8 @@ use crate::canonical::KeyParameters;
 const MOST_AGENTS: usize = 64;
 /// The label of who names none.
 const NO_AGENT: &str = "none";
+/// The label of all who have none of their own.
+const OTHER_AGENT: &str = "other";
 /// The longest name of a user agent in a label.
 const LONGEST_AGENT: usize = 40;
 
@@ -19,52 +23,33 @@ const LONGEST_AGENT: usize = 40;
 pub(super) struct Sightings {
     /// What was counted last and is not yet among the others.
     latest: Option<(Seen, u64)>,
-    counts: BTreeMap<Labels, u64>,
-    agents: BTreeSet<Box<str>>,
+    /// The user agent that was counted last, as it was sent, and its label.
+    agent: Option<(Option<Box<str>>, Arc<str>)>,
+    counts: HashMap<Seen, u64>,
+    agents: BTreeSet<Arc<str>>,
 }
 
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Labels {
+/// What a record says of the keys in its URL. Bounded, for routes and apps are named in the files, few agents have
+/// a label, and few parameters are keys.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Seen {
     route: Option<Arc<str>>,
     app: Option<Arc<str>>,
     /// Whether a token said who called, though the policy has no name for it.
     is_known: bool,
-    agent: Box<str>,
-    key: &'static str,
-    refused: bool,
-}
-
-/// What a record says of the keys in its URL.
-#[derive(Debug)]
-struct Seen {
-    route: Option<Arc<str>>,
-    app: Option<Arc<str>>,
-    is_known: bool,
-    /// As it was sent.
-    agent: Option<Box<str>>,
+    agent: Arc<str>,
     keys: KeyParameters,
     refused: bool,
 }
 
 impl Seen {
-    fn of(record: &Record, sighting: &Sighting) -> Self {
-        Self {
-            route: record.route.clone(),
-            app: record.app_name.clone(),
-            is_known: record.principal.is_some(),
-            agent: sighting.agent.clone(),
-            keys: sighting.keys,
-            refused: record.refused_for_key(),
-        }
-    }
-
-    fn is_of(&self, record: &Record, sighting: &Sighting) -> bool {
+    fn is_of(&self, record: &Record, sighting: &Sighting, agent: &str) -> bool {
         self.keys == sighting.keys
+            && *self.agent == *agent
             && self.is_known == record.principal.is_some()
             && self.refused == record.refused_for_key()
             && self.route == record.route
             && self.app == record.app_name
-            && self.agent == sighting.agent
     }
 }
 
@@ -74,83 +59,92 @@ impl Sightings {
         let Some(sighting) = record.sighting.as_deref() else {
             return;
         };
+        let agent = self.agent_of(sighting);
         if let Some((seen, count)) = &mut self.latest
-            && seen.is_of(record, sighting)
+            && seen.is_of(record, sighting, &agent)
         {
             *count += 1;
             return;
         }
         self.settle();
-        self.latest = Some((Seen::of(record, sighting), 1));
+        let seen = Seen {
+            route: record.route.clone(),
+            app: record.app_name.clone(),
+            is_known: record.principal.is_some(),
+            agent,
+            keys: sighting.keys,
+            refused: record.refused_for_key(),
+        };
+        self.latest = Some((seen, 1));
     }
 
     /// Puts what was counted last among the others.
     pub(super) fn settle(&mut self) {
-        let Some((seen, count)) = self.latest.take() else {
-            return;
-        };
-        let agent = self.agent(seen.agent.as_deref());
-        for key in seen.keys.names() {
-            let labels = Labels {
-                route: seen.route.clone(),
-                app: seen.app.clone(),
-                is_known: seen.is_known,
-                agent: agent.clone(),
-                key,
-                refused: seen.refused,
-            };
-            *self.counts.entry(labels).or_default() += count;
+        if let Some((seen, count)) = self.latest.take() {
+            *self.counts.entry(seen).or_default() += count;
         }
     }
 
     /// Adds what another has counted and settled.
     pub(super) fn add(&mut self, other: Self) {
-        for (mut labels, count) in other.counts {
+        for (mut seen, count) in other.counts {
             // There may be too many agents by now, though there were not there.
-            if &*labels.agent != NO_AGENT {
-                labels.agent = self.label(&labels.agent);
+            if &*seen.agent != NO_AGENT {
+                seen.agent = self.label(&seen.agent);
             }
-            *self.counts.entry(labels).or_default() += count;
+            *self.counts.entry(seen).or_default() += count;
         }
     }
 
+    /// The label of a sighting's user agent.
+    fn agent_of(&mut self, sighting: &Sighting) -> Arc<str> {
+        if let Some((sent, label)) = &self.agent
+            && *sent == sighting.agent
+        {
+            return Arc::clone(label);
+        }
+        let label = self.agent(sighting.agent.as_deref());
+        self.agent = Some((sighting.agent.clone(), Arc::clone(&label)));
+        label
+    }
+
     /// The label of a user agent: its product, as long as there are not too many.
-    fn agent(&mut self, agent: Option<&str>) -> Box<str> {
+    fn agent(&mut self, agent: Option<&str>) -> Arc<str> {
         match agent.map(product) {
             None => NO_AGENT.into(),
             Some(product) => self.label(product),
         }
     }
 
-    fn label(&mut self, product: &str) -> Box<str> {
-        if !self.agents.contains(product) {
-            if self.agents.len() >= MOST_AGENTS {
-                return "other".into();
-            }
-            self.agents.insert(product.into());
+    fn label(&mut self, product: &str) -> Arc<str> {
+        if let Some(label) = self.agents.get(product) {
+            return Arc::clone(label);
         }
-        product.into()
+        if self.agents.len() >= MOST_AGENTS {
+            return OTHER_AGENT.into();
+        }
+        let label: Arc<str> = product.into();
+        self.agents.insert(Arc::clone(&label));
+        label
     }
 
-    /// Writes the counters.
+    /// Writes the counters, one for each key.
     pub(super) fn text(&self, text: &mut String) {
         text.push_str(
             "# HELP portcullis_sas_seen_total Requests that brought a signature or key in the URL.\n\
              # TYPE portcullis_sas_seen_total counter\n",
         );
-        for (labels, count) in &self.counts {
-            let Labels {
-                route,
-                app,
-                is_known,
-                agent,
-                key,
-                refused,
-            } = labels;
-            let route = route.as_deref().unwrap_or("none");
-            let app = app
-                .as_deref()
-                .unwrap_or(if *is_known { "other" } else { "none" });
+        let mut counts: BTreeMap<_, u64> = BTreeMap::new();
+        for (seen, count) in &self.counts {
+            let route = seen.route.as_deref().unwrap_or("none");
+            let unnamed = if seen.is_known { "other" } else { "none" };
+            let app = seen.app.as_deref().unwrap_or(unnamed);
+            for key in seen.keys.names() {
+                let labels = (route, app, &*seen.agent, key, seen.refused);
+                *counts.entry(labels).or_default() += count;
+            }
+        }
+        for ((route, app, agent, key, refused), count) in counts {
             let _ = writeln!(
                 text,
                 "portcullis_sas_seen_total{{route=\"{route}\",app=\"{app}\",agent=\"{agent}\",key=\"{key}\",refused=\"{refused}\"}} {count}"
@@ -165,7 +159,7 @@ fn product(agent: &str) -> &str {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     match (1..=LONGEST_AGENT).contains(&product.len()) && product.chars().all(plain) {
         true => product,
-        false => "other",
+        false => OTHER_AGENT,
     }
 }
 
@@ -184,6 +178,16 @@ mod tests {
         let mut record = Record::open(now, &client, &Request::new(CallerBody::nothing()));
         record.saw(keys, None, Some(agent));
         record
+    }
+
+    /// The counters, from the user agent on.
+    fn counts(sightings: &Sightings) -> Vec<String> {
+        let mut text = String::new();
+        sightings.text(&mut text);
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        let nobody = "portcullis_sas_seen_total{route=\"none\",app=\"none\",";
+        let rest = lines.map(|line| line.strip_prefix(nobody).expect("nobody's").to_owned());
+        rest.collect()
     }
 
     #[test]
@@ -207,28 +211,23 @@ mod tests {
         refused.denied(&Denial::from(Reason::KeyInUrl));
         sightings.count(&refused);
         sightings.settle();
-        let counts: Vec<_> = sightings
-            .counts
-            .iter()
-            .map(|(one, count)| (&*one.agent, one.key, one.refused, *count))
-            .collect();
         let expected = [
-            ("curl", "code", false, 2),
-            ("curl", "sig", false, 5),
-            ("wget", "sig", false, 1),
-            ("wget", "sig", true, 1),
+            r#"agent="curl",key="code",refused="false"} 2"#,
+            r#"agent="curl",key="sig",refused="false"} 5"#,
+            r#"agent="wget",key="sig",refused="false"} 1"#,
+            r#"agent="wget",key="sig",refused="true"} 1"#,
         ];
-        assert_eq!(counts, expected);
+        assert_eq!(counts(&sightings), expected);
     }
 
     #[test]
     fn agents_stay_bounded_when_counts_are_added() {
-        let labels = |agent: &str| Labels {
+        let seen = |agent: &str| Seen {
             route: None,
             app: None,
             is_known: false,
             agent: agent.into(),
-            key: "sig",
+            keys: KeyParameters::SIG,
             refused: false,
         };
         let mut all = Sightings::default();
@@ -238,16 +237,16 @@ mod tests {
         for _ in 0..2 {
             let mut one = Sightings::default();
             for agent in ["agent-1", "late", NO_AGENT] {
-                one.counts.insert(labels(agent), 3);
+                one.counts.insert(seen(agent), 3);
             }
             all.add(one);
         }
-        let counts: Vec<_> = all
-            .counts
-            .iter()
-            .map(|(one, count)| (&*one.agent, *count))
-            .collect();
-        assert_eq!(counts, [("agent-1", 6), (NO_AGENT, 6), ("other", 6)]);
+        let expected = [
+            r#"agent="agent-1",key="sig",refused="false"} 6"#,
+            r#"agent="none",key="sig",refused="false"} 6"#,
+            r#"agent="other",key="sig",refused="false"} 6"#,
+        ];
+        assert_eq!(counts(&all), expected);
     }
 
     #[test]
