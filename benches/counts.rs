@@ -462,8 +462,8 @@ impl Recording {
         record.request(&self.request, decided.trace);
         record.decided(&decided.decision, self.met.policy);
         record.keep(&self.request, &self.recorded);
-        record.authorized(&decided.authorized, &self.backend, self.now.instant);
-        record.answered(self.now.instant);
+        record.authorized(&decided.authorized, &self.backend, Some(self.now.instant));
+        record.answered(Some(self.now.instant));
         record
     }
 }

@@ -196,7 +196,8 @@ async fn forward(
         .map_or(Signed::None, |opened| opened.link.signed);
     let credential = backend.credential();
     let credential = credential.present(now, CREDENTIAL_WAIT, signed).await?;
-    ride.note(|record| record.authorized(&authorized, backend.name(), worker.clock.instant()));
+    let sent_on = ride.instant();
+    ride.note(|record| record.authorized(&authorized, backend.name(), sent_on));
     let proofs = Proofs {
         authorized: &authorized,
         slot,
@@ -218,7 +219,8 @@ async fn forward(
     // It takes no room while the answer is waited for.
     *read = None;
     let answer = sending.as_mut().await;
-    ride.note(|record| record.answered(worker.clock.instant()));
+    let answered_on = ride.instant();
+    ride.note(|record| record.answered(answered_on));
     let matched = authorized.matched();
     let policy = &snapshot.rules.policy;
     let published = |host: &str, method: &Method, path: &str| {

@@ -398,20 +398,25 @@ impl Record {
     }
 
     /// Notes that the request was let in, and that it is sent on now.
-    pub fn authorized(&mut self, authorized: &Authorized<'_>, backend: &Arc<str>, now: Instant) {
+    pub fn authorized(
+        &mut self,
+        authorized: &Authorized<'_>,
+        backend: &Arc<str>,
+        now: Option<Instant>,
+    ) {
         self.granted = Some(match authorized.grounds() {
             Grounds::Public => Outcome::Public,
             Grounds::Rule(_) => Outcome::Allowed,
             Grounds::ReportOnly => Outcome::ReportOnly,
         });
         self.backend = Some(Arc::clone(backend));
-        self.sent_on = Some(now);
+        self.sent_on = now;
     }
 
     /// Notes that the backend's answer began, or that it failed.
-    pub fn answered(&mut self, now: Instant) {
-        let since = self.sent_on.map(|sent| now.saturating_duration_since(sent));
-        self.upstream = since;
+    pub fn answered(&mut self, now: Option<Instant>) {
+        let times = self.sent_on.zip(now);
+        self.upstream = times.map(|(sent, now)| now.saturating_duration_since(sent));
         if let Some(granted) = self.granted {
             self.outcome = granted;
         }

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::Response;
@@ -61,6 +62,11 @@ impl Ride {
         self.sink.is_written()
     }
 
+    /// What the time is, where somebody will read it: looking costs more than anything else that is noted.
+    pub fn instant(&self) -> Option<Instant> {
+        self.is_written().then(|| self.clock.instant())
+    }
+
     /// As [`Record::issued`]. The record is there until it is on the answer.
     pub fn issued(&self) -> (Issued, String) {
         let record = self.record.as_deref();
@@ -75,8 +81,9 @@ impl Ride {
 
     fn write(&mut self) {
         if let Some(mut record) = self.record.take() {
-            let elapsed = self.clock.instant();
-            record.duration = elapsed.saturating_duration_since(record.arrived.instant);
+            if let Some(now) = self.instant() {
+                record.duration = now.saturating_duration_since(record.arrived.instant);
+            }
             self.sink.push(record);
         }
     }

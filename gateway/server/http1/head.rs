@@ -212,7 +212,6 @@ impl Scan {
             self.is_known = true;
             return self.add(header::AUTHORIZATION, value, line).map(|()| false);
         }
-        check_controls(line)?;
         match (&self.request_line, line) {
             (None, []) if self.blank => Err(Reason::AmbiguousFraming),
             (None, []) => {
@@ -220,6 +219,7 @@ impl Scan {
                 Ok(false)
             }
             (None, line) => {
+                check_controls(line)?;
                 self.request_line = Some(request_line(line, self.line)?);
                 Ok(false)
             }
@@ -240,6 +240,8 @@ impl Scan {
                 self.options.close |= lists(value, b"close");
                 self.options.keep_alive |= lists(value, b"keep-alive");
             }
+            // It is kept apart, and what is put among the fields is looked through once more.
+            13 if name == header::AUTHORIZATION => check_controls(value)?,
             14 if name == header::CONTENT_LENGTH => self.content_length(value)?,
             17 if name == header::TRANSFER_ENCODING => self.transfer_encoding(value)?,
             _ => {}
@@ -331,7 +333,9 @@ impl Scan {
         let mut headers = HeaderMap::with_capacity(self.fields.len());
         for (name, place) in self.fields {
             let value = HeaderValue::from_maybe_shared(text.slice(place.range()));
-            headers.append(name, value.map_err(|_| Reason::AmbiguousHeader)?);
+            let value =
+                value.map_err(|_| holds_controls(text.get(place.range()).unwrap_or_default()))?;
+            headers.append(name, value);
         }
         Ok(headers)
     }
@@ -357,12 +361,17 @@ impl Options {
 }
 
 fn check_controls(line: &[u8]) -> Result<(), Reason> {
-    if !has_controls(line) {
-        return Ok(());
+    match has_controls(line) {
+        true => Err(holds_controls(line)),
+        false => Ok(()),
     }
-    match memchr(b'\r', line) {
-        Some(_) => Err(Reason::AmbiguousFraming),
-        None => Err(Reason::AmbiguousHeader),
+}
+
+/// Why what holds control characters is refused.
+fn holds_controls(text: &[u8]) -> Reason {
+    match memchr(b'\r', text) {
+        Some(_) => Reason::AmbiguousFraming,
+        None => Reason::AmbiguousHeader,
     }
 }
 
@@ -441,8 +450,15 @@ fn split_field(line: &[u8]) -> Result<(HeaderName, &[u8]), Reason> {
     }
     let value = value.strip_prefix(b":").ok_or(Reason::AmbiguousHeader)?;
     let name = HeaderName::from_bytes(name).map_err(|_| Reason::AmbiguousHeader)?;
-    // Optional whitespace (RFC 9110 section 5.6.3) is space and tab; other controls were refused.
-    Ok((name, value.trim_ascii()))
+    Ok((name, without_whitespace(value)))
+}
+
+/// Without the optional whitespace around it, which is spaces and tabs alone (RFC 9110 section 5.6.3).
+fn without_whitespace(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
 }
 
 #[cfg(test)]
@@ -550,12 +566,12 @@ mod tests {
             ),
             (
                 "a bare carriage return",
-                "GET / HTTP/1.1\r\nx: a\rb\r\n",
+                "GET / HTTP/1.1\r\nx: a\rb\r\nhost: a\r\n\r\n",
                 Framing,
             ),
             (
                 "a carriage return too many",
-                "GET / HTTP/1.1\r\nx: a\r\r\n",
+                "GET / HTTP/1.1\r\nx: a\r\r\nhost: a\r\n\r\n",
                 Framing,
             ),
             (
@@ -653,10 +669,44 @@ mod tests {
                 "GET / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n",
                 Framing,
             ),
-            ("NUL in a value", "GET / HTTP/1.1\r\nx: a\0b\r\n", Header),
+            (
+                "NUL in a value",
+                "GET / HTTP/1.1\r\nx: a\0b\r\nhost: a\r\n\r\n",
+                Header,
+            ),
             (
                 "escape in a value",
-                "GET / HTTP/1.1\r\nx: a\u{1b}b\r\n",
+                "GET / HTTP/1.1\r\nx: a\u{1b}b\r\nhost: a\r\n\r\n",
+                Header,
+            ),
+            (
+                "delete in a value",
+                "GET / HTTP/1.1\r\nx: a\u{7f}b\r\nhost: a\r\n\r\n",
+                Header,
+            ),
+            (
+                "a form feed behind a value",
+                "GET / HTTP/1.1\r\nx: a\u{c}\r\nhost: a\r\n\r\n",
+                Header,
+            ),
+            (
+                "a carriage return in front of a value",
+                "GET / HTTP/1.1\r\nx: \ra\r\nhost: a\r\n\r\n",
+                Framing,
+            ),
+            (
+                "NUL in an Authorization",
+                "GET / HTTP/1.1\r\nauthorization: Bearer a\0b\r\n",
+                Header,
+            ),
+            (
+                "a carriage return behind an Authorization",
+                "GET / HTTP/1.1\r\nauthorization: Bearer a\r\r\n",
+                Framing,
+            ),
+            (
+                "a carriage return in a name",
+                "GET / HTTP/1.1\r\nho\rst: a\r\n",
                 Header,
             ),
             ("no colon", "GET / HTTP/1.1\r\nhost\r\n", Header),
