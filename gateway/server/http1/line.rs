@@ -186,9 +186,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
                 response
                     .and_then(|response| self.begin(served, asked, served.watched(response), &body))
             };
-            match begun {
-                None => ControlFlow::Break(()),
-                Some(mut answer) => self.send(&mut answer, &body).await,
+            let Some(mut answer) = begun else {
+                return ControlFlow::Break(());
+            };
+            let keeps_alive = answer.keeps_alive;
+            let is_whole = self.write(&mut answer, &body).await;
+            // Its record says when it was over, whatever is read behind it.
+            drop(answer);
+            match is_whole {
+                true => self.go_on(keeps_alive, &body).await,
+                false => ControlFlow::Break(()),
             }
         }
     }
@@ -198,7 +205,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
         let request = Request::new(CallerBody::nothing());
         let response = served.answered(request, Some(reason)).await;
         let mut answer = framed(served, Asked::default(), response, false);
-        if self.write(&mut answer, &None).await {
+        let is_whole = self.write(&mut answer, &None).await;
+        drop(answer);
+        if is_whole {
             self.linger().await;
         }
         ControlFlow::Break(())
@@ -230,12 +239,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
         Some(framed(served, asked, response, keeps_alive))
     }
 
-    /// Sends the answer, and reads what of the request is still to come.
-    async fn send(&self, answer: &mut Answer<WatchedBody>, body: &Unread<IO>) -> ControlFlow<()> {
-        if !self.write(answer, body).await {
-            return ControlFlow::Break(());
-        }
-        let keeps_alive = answer.keeps_alive;
+    /// Reads what of the request is still to come behind its answer.
+    async fn go_on(&self, keeps_alive: bool, body: &Unread<IO>) -> ControlFlow<()> {
         let is_read = match body {
             None => true,
             Some(body) => {
