@@ -27,7 +27,7 @@ use crate::reload::{Apply, Documents, Reloader, Reloads};
 use crate::seal::Ring;
 use crate::server::{self, Certificates, Drain, ListenSettings, Phase, Security, Workers};
 use crate::snapshot::{Candidate, Lasting, Snapshot};
-use crate::telemetry::{DecisionLog, Level, Log, Metrics, RequestLog, Sink, event};
+use crate::telemetry::{Agents, DecisionLog, Level, Log, Metrics, RequestLog, Sink, event};
 use crate::upstream::{Endpoints, Pools};
 
 /// What tests and the demo replace.
@@ -252,9 +252,11 @@ impl Start {
 
         raise_descriptors(gateway, &options);
         let drain = Drain::default();
-        let (sinks, workers, address) =
-            workers(gateway, &options, &lasting, &snapshot, security, &drain)?;
-        let metrics = Arc::new(Metrics::with(sinks.clone()));
+        let agents = Agents::default();
+        let (sinks, workers, address) = workers(
+            gateway, &options, &lasting, &snapshot, security, &drain, &agents,
+        )?;
+        let metrics = Arc::new(Metrics::with(sinks.clone(), agents));
         let clock = Arc::clone(&options.clock);
         let decisions = match &gateway.telemetry.decision_log {
             None => None,
@@ -449,6 +451,7 @@ fn workers(
     snapshot: &Arc<ArcSwap<Snapshot>>,
     security: Security,
     drain: &Drain,
+    agents: &Agents,
 ) -> Result<Started, StartError> {
     let listen = &gateway.listen;
     let count = gateway.workers.unwrap_or_else(cores);
@@ -461,7 +464,7 @@ fn workers(
         .unwrap_or(address);
     let is_written =
         request_log(gateway) != RequestLog::Off || gateway.telemetry.decision_log.is_some();
-    let sink = |_| Arc::new(Sink::new(is_written));
+    let sink = |_| Arc::new(Sink::new(is_written, agents.clone()));
     let sinks: Vec<Arc<Sink>> = (0..count).map(sink).collect();
     let settings = ListenSettings {
         handshake_timeout: listen.handshake_timeout,
@@ -486,7 +489,7 @@ fn workers(
         sink: each
             .get(index)
             .cloned()
-            .unwrap_or_else(|| Arc::new(Sink::new(false))),
+            .unwrap_or_else(|| Arc::new(Sink::new(false, Agents::default()))),
     };
     let workers = Workers::start(listeners, security, &settings, drain, make);
     Ok((

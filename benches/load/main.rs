@@ -5,8 +5,8 @@
 //! counts is the CPU time of a proxy's own processes for each request, and its ratio to the peers'.
 //!
 //! `-- full refused-` runs the case of that name and those whose names begin so, `-- --list` lists them. LOAD_SECONDS
-//! and LOAD_ROUNDS set the effort. When all cases were run with three rounds or more, docs/benchmarks.md
-//! and its chart are written.
+//! and LOAD_ROUNDS set the effort. When all cases were run with three rounds or more and none failed,
+//! docs/benchmarks.md and its chart are written.
 //!
 //! LOAD_GATEWAY names the gateway that is measured, where it is not the one that was built with the benchmark; its path
 //! in the project, or its name, stands in the report. `-- --alone` puts the gateway under load and no peer, and
@@ -31,6 +31,7 @@ mod figures;
 mod install;
 mod measure;
 mod message;
+mod order;
 mod peers;
 mod process;
 mod proxy;
@@ -40,52 +41,50 @@ mod targets;
 mod tokens;
 
 use std::process::ExitCode;
-use std::str::FromStr;
-use std::time::Duration;
 
 use case::Case;
 use measure::{Effort, Measured};
+use order::Order;
 use stage::Stage;
-
-/// A round, where the setting is none.
-const SHORTEST: Duration = Duration::from_millis(100);
 
 /// Rounds, without which a report is not worth keeping.
 const WORTH_KEEPING: usize = 3;
 
 fn main() -> ExitCode {
-    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
     // `cargo test --benches` only wants to know that it builds.
     if !arguments.iter().any(|argument| argument == "--bench") {
         return ExitCode::SUCCESS;
     }
-    arguments.retain(|argument| argument != "--bench");
-    if arguments.iter().any(|argument| argument == "--list") {
-        list();
-        return ExitCode::SUCCESS;
+    let arguments = arguments.into_iter();
+    let order = Order::read(arguments.filter(|argument| argument != "--bench"));
+    match order {
+        Err(mistake) => {
+            eprintln!("load: {mistake}");
+            ExitCode::from(2)
+        }
+        Ok(order) if order.lists => {
+            for case in order.cases {
+                println!("{:24} {}", case.name, case.says);
+            }
+            ExitCode::SUCCESS
+        }
+        Ok(order) => carry_out(&order),
     }
-    let alone = arguments.iter().any(|argument| argument == "--alone");
-    arguments.retain(|argument| argument != "--alone");
-    let cases = case::all().into_iter();
-    let cases = cases.filter(|case| case.is_asked_for(&arguments));
-    let cases: Vec<Case> = match alone {
-        true => cases.filter_map(Case::alone).collect(),
-        false => cases.collect(),
-    };
-    if !alone {
+}
+
+fn carry_out(order: &Order) -> ExitCode {
+    let effort = order.effort;
+    if !order.alone {
         install::install();
     }
-    let effort = Effort {
-        round: Duration::try_from_secs_f64(setting("LOAD_SECONDS", 3.0)).unwrap_or(SHORTEST),
-        rounds: setting("LOAD_ROUNDS", 5),
-    };
-    let (measured, faults) = run(&cases, effort);
-    if alone {
+    let (measured, faults) = run(&order.cases, effort);
+    if order.alone {
         return exit(&faults);
     }
     let report = report::text(&measured, effort, &faults);
     println!("{report}");
-    if arguments.is_empty() && effort.rounds >= WORTH_KEEPING {
+    if order.is_whole && faults.is_empty() && effort.rounds >= WORTH_KEEPING {
         report::publish(&report, &chart::svg(&measured));
     }
     exit(&faults)
@@ -95,20 +94,6 @@ fn exit(faults: &[String]) -> ExitCode {
     match faults.is_empty() {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
-    }
-}
-
-fn setting<N: FromStr + Default + PartialOrd>(name: &str, default: N) -> N {
-    let set = std::env::var(name).ok();
-    let number = set.and_then(|text| text.parse().ok());
-    number
-        .filter(|number| *number > N::default())
-        .unwrap_or(default)
-}
-
-fn list() {
-    for case in case::all() {
-        println!("{:24} {}", case.name, case.says);
     }
 }
 

@@ -11,6 +11,7 @@ use super::decision::DecisionLog;
 use super::format;
 use super::metrics::{Counted, Metrics};
 use super::record::Record;
+use super::sightings::Agents;
 
 /// How records are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,11 +55,11 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// A queue of records that are written somewhere, or only counted.
-    pub fn new(is_written: bool) -> Self {
+    /// A queue of records that are written somewhere, or only counted, with the `agents` of all who count.
+    pub fn new(is_written: bool, agents: Agents) -> Self {
         Self {
             queue: Mutex::default(),
-            counted: Mutex::default(),
+            counted: Mutex::new(Counted::new(agents)),
             lost: AtomicU64::new(0),
             is_written,
         }
@@ -89,7 +90,7 @@ impl Sink {
 
     /// What was counted here since it was asked for last.
     pub(super) fn take_counts(&self) -> Counted {
-        std::mem::take(&mut *self.counted())
+        self.counted().take()
     }
 
     fn drain(&self, into: &mut Vec<Record>) -> u64 {

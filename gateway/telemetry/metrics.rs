@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::log::Sink;
 use super::record::{Disagreement, Record, UNOPENED};
-use super::sightings::Sightings;
+use super::sightings::{Agents, Sightings};
 use crate::canonical::{KeyHeaders, KeyParameters};
 use crate::policy::{Rehearsed, RuleId};
 
@@ -74,6 +74,21 @@ impl Disagreed {
 }
 
 impl Counted {
+    /// Nothing yet.
+    pub(super) fn new(agents: Agents) -> Self {
+        Self {
+            sas: Sightings::new(agents),
+            ..Self::default()
+        }
+    }
+
+    /// Hands over what was counted, and begins anew.
+    pub(super) fn take(&mut self) -> Self {
+        let taken = std::mem::take(self);
+        self.sas = taken.sas.beside();
+        taken
+    }
+
     /// Counts a record.
     pub(super) fn count(&mut self, record: &Record) {
         self.decision(record);
@@ -180,10 +195,10 @@ fn merge<K: Ord>(into: &mut BTreeMap<K, u64>, from: BTreeMap<K, u64>) {
 }
 
 impl Metrics {
-    /// What is counted here and by these workers.
-    pub fn with(workers: Vec<Arc<Sink>>) -> Self {
+    /// What is counted here and by these workers, with whom it shares `agents`.
+    pub fn with(workers: Vec<Arc<Sink>>, agents: Agents) -> Self {
         Self {
-            counted: Mutex::default(),
+            counted: Mutex::new(Counted::new(agents)),
             workers,
         }
     }

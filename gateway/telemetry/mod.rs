@@ -16,3 +16,4 @@ pub use log::{Log, RequestLog, Sink};
 pub use metrics::Metrics;
 pub use record::{Disagreement, Followed, Outcome, Record, Sighting, UNOPENED};
 pub use ride::{AnswerBody, RecordedBody, Ride};
+pub use sightings::Agents;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use foldhash::HashMap;
 
@@ -26,7 +26,31 @@ pub(super) struct Sightings {
     /// The user agent that was counted last, as it was sent, and its label.
     agent: Option<(Option<Box<str>>, Arc<str>)>,
     counts: HashMap<Seen, u64>,
-    agents: BTreeSet<Arc<str>>,
+    agents: Agents,
+}
+
+/// The user agents that have a label of their own. All who count share them, so that who was known before a
+/// stranger came with many names is known to all and for good.
+#[derive(Clone, Debug, Default)]
+pub struct Agents(Arc<Mutex<BTreeSet<Arc<str>>>>);
+
+impl Agents {
+    /// The label of a user agent: its product, as long as there are not too many.
+    fn label(&self, agent: Option<&str>) -> Arc<str> {
+        let Some(product) = agent.map(product) else {
+            return NO_AGENT.into();
+        };
+        let mut agents = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(label) = agents.get(product) {
+            return Arc::clone(label);
+        }
+        if agents.len() >= MOST_AGENTS {
+            return OTHER_AGENT.into();
+        }
+        let label: Arc<str> = product.into();
+        agents.insert(Arc::clone(&label));
+        label
+    }
 }
 
 /// What a record says of the keys in its URL. Bounded, for routes and apps are named in the files, few agents have
@@ -54,6 +78,19 @@ impl Seen {
 }
 
 impl Sightings {
+    /// None yet.
+    pub(super) fn new(agents: Agents) -> Self {
+        Self {
+            agents,
+            ..Self::default()
+        }
+    }
+
+    /// None yet, with the same user agents.
+    pub(super) fn beside(&self) -> Self {
+        Self::new(self.agents.clone())
+    }
+
     /// Counts a record, if its request brought one. Most are like the one before.
     pub(super) fn count(&mut self, record: &Record) {
         let Some(sighting) = record.sighting.as_deref() else {
@@ -87,11 +124,7 @@ impl Sightings {
 
     /// Adds what another has counted and settled.
     pub(super) fn add(&mut self, other: Self) {
-        for (mut seen, count) in other.counts {
-            // There may be too many agents by now, though there were not there.
-            if &*seen.agent != NO_AGENT {
-                seen.agent = self.label(&seen.agent);
-            }
+        for (seen, count) in other.counts {
             *self.counts.entry(seen).or_default() += count;
         }
     }
@@ -103,28 +136,8 @@ impl Sightings {
         {
             return Arc::clone(label);
         }
-        let label = self.agent(sighting.agent.as_deref());
+        let label = self.agents.label(sighting.agent.as_deref());
         self.agent = Some((sighting.agent.clone(), Arc::clone(&label)));
-        label
-    }
-
-    /// The label of a user agent: its product, as long as there are not too many.
-    fn agent(&mut self, agent: Option<&str>) -> Arc<str> {
-        match agent.map(product) {
-            None => NO_AGENT.into(),
-            Some(product) => self.label(product),
-        }
-    }
-
-    fn label(&mut self, product: &str) -> Arc<str> {
-        if let Some(label) = self.agents.get(product) {
-            return Arc::clone(label);
-        }
-        if self.agents.len() >= MOST_AGENTS {
-            return OTHER_AGENT.into();
-        }
-        let label: Arc<str> = product.into();
-        self.agents.insert(Arc::clone(&label));
         label
     }
 
@@ -221,30 +234,31 @@ mod tests {
     }
 
     #[test]
-    fn agents_stay_bounded_when_counts_are_added() {
-        let seen = |agent: &str| Seen {
-            route: None,
-            app: None,
-            is_known: false,
-            agent: agent.into(),
-            keys: KeyParameters::SIG,
-            refused: false,
+    fn who_is_known_stays_known_to_all_who_count() {
+        let agents = Agents::default();
+        let mut all = Sightings::new(agents.clone());
+        let mut workers = [
+            Sightings::new(agents.clone()),
+            Sightings::new(agents.clone()),
+        ];
+        let mut count = |worker: usize, agent: &str| {
+            let worker = &mut workers[worker];
+            worker.count(&record(agent, KeyParameters::SIG));
+            worker.settle();
+            let next = worker.beside();
+            all.add(std::mem::replace(worker, next));
         };
-        let mut all = Sightings::default();
-        for at in 0..MOST_AGENTS {
-            all.agent(Some(&format!("agent-{at}")));
+        count(0, "known/1");
+        for at in 1..MOST_AGENTS {
+            agents.label(Some(&format!("agent-{at}")));
         }
-        for _ in 0..2 {
-            let mut one = Sightings::default();
-            for agent in ["agent-1", "late", NO_AGENT] {
-                one.counts.insert(seen(agent), 3);
-            }
-            all.add(one);
+        for worker in 0..2 {
+            count(worker, "late/1");
+            count(worker, "known/1");
         }
         let expected = [
-            r#"agent="agent-1",key="sig",refused="false"} 6"#,
-            r#"agent="none",key="sig",refused="false"} 6"#,
-            r#"agent="other",key="sig",refused="false"} 6"#,
+            r#"agent="known",key="sig",refused="false"} 3"#,
+            r#"agent="other",key="sig",refused="false"} 2"#,
         ];
         assert_eq!(counts(&all), expected);
     }
@@ -261,13 +275,13 @@ mod tests {
         ] {
             assert_eq!(product(agent), label, "{agent}");
         }
-        let mut sightings = Sightings::default();
+        let agents = Agents::default();
         for at in 0..MOST_AGENTS {
             let agent = format!("agent-{at}/1");
-            assert_eq!(*sightings.agent(Some(&agent)), *format!("agent-{at}"));
+            assert_eq!(*agents.label(Some(&agent)), *format!("agent-{at}"));
         }
-        assert_eq!(&*sightings.agent(Some("one-more/1")), "other");
-        assert_eq!(&*sightings.agent(Some("agent-0/2")), "agent-0");
-        assert_eq!(&*sightings.agent(None), "none");
+        assert_eq!(&*agents.label(Some("one-more/1")), "other");
+        assert_eq!(&*agents.label(Some("agent-0/2")), "agent-0");
+        assert_eq!(&*agents.label(None), "none");
     }
 }

@@ -14,6 +14,7 @@ use portcullis::denial::Reason;
 use portcullis::entra::Version;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use crate::support::{Call, RawBackend, Scene, Stage, Step, patiently};
@@ -267,6 +268,25 @@ fn a_log_that_is_off_says_nothing_and_counts_all_the_same() {
         });
     }
     assert_eq!(stage.log.lines(), Vec::<String>::new());
+}
+
+/// The gateway has closed its side, and reads on so that the answer is not lost.
+#[test]
+fn a_record_ends_with_its_answer_though_the_request_goes_on() {
+    let (_raw, scene) = open(fine());
+    let stage = scene.start();
+    let head = "POST /a HTTP/1.1\r\nhost: localhost\r\ncontent-length: 300000\r\n\r\nbegun";
+    stage.runtime.block_on(patiently(async {
+        let mut stream = stage.tls(b"http/1.1").await;
+        stream.write_all(head.as_bytes()).await.expect("written");
+        let mut answer = String::new();
+        let read = stream.read_to_string(&mut answer).await;
+        read.expect("an answer, and that nothing follows it");
+        assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+        stage.clock.advance(Duration::from_millis(250));
+        stage.until("the record", |stage| stage.records().len() == 1);
+    }));
+    assert_eq!(stage.records()[0]["durationMs"], 0.0);
 }
 
 #[test]
