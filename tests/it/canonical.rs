@@ -155,7 +155,7 @@ fn a_message_that_two_servers_frame_in_two_ways_is_refused_and_ends_the_connecti
         (
             "a coding behind a vertical tab",
             post("Transfer-Encoding: \x0bchunked", "0\r\n\r\n"),
-            "400 ambiguous-framing",
+            "400 ambiguous-header",
         ),
         (
             "a coding with a space in front of its colon",

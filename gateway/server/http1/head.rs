@@ -262,7 +262,7 @@ impl Scan {
     }
 
     fn content_length(&mut self, value: &[u8]) -> Result<(), Reason> {
-        let length = length(value).ok_or(Reason::AmbiguousFraming)?;
+        let length = length(value).ok_or_else(|| misframed(value))?;
         match self.length.replace(length) {
             None => Ok(()),
             Some(_) => Err(Reason::AmbiguousFraming),
@@ -272,7 +272,7 @@ impl Scan {
     fn transfer_encoding(&mut self, value: &[u8]) -> Result<(), Reason> {
         let again = std::mem::replace(&mut self.chunked, true);
         if again || !value.eq_ignore_ascii_case(b"chunked") {
-            return Err(Reason::AmbiguousFraming);
+            return Err(misframed(value));
         }
         Ok(())
     }
@@ -365,6 +365,12 @@ fn check_controls(line: &[u8]) -> Result<(), Reason> {
         true => Err(unfit(line)),
         false => Ok(()),
     }
+}
+
+/// Why a length or coding that is none is refused: what may not stand in any field is told as that.
+fn misframed(value: &[u8]) -> Reason {
+    let controls = check_controls(value).err();
+    controls.unwrap_or(Reason::AmbiguousFraming)
 }
 
 /// Why what may not stand in a field is refused: a carriage return may end a line for another reader.
