@@ -256,7 +256,7 @@ impl Start {
         let (sinks, workers, address) = workers(
             gateway, &options, &lasting, &snapshot, security, &drain, &agents,
         )?;
-        let metrics = Arc::new(Metrics::with(sinks.clone(), agents));
+        let metrics = Arc::new(Metrics::new(sinks.clone(), agents));
         let clock = Arc::clone(&options.clock);
         let decisions = match &gateway.telemetry.decision_log {
             None => None,

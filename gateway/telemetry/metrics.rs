@@ -13,7 +13,7 @@ use crate::canonical::{KeyHeaders, KeyParameters};
 use crate::policy::{Rehearsed, RuleId};
 
 /// What has been counted since the start.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Metrics {
     counted: Mutex<Counted>,
     /// Those who may count by themselves.
@@ -196,7 +196,7 @@ fn merge<K: Ord>(into: &mut BTreeMap<K, u64>, from: BTreeMap<K, u64>) {
 
 impl Metrics {
     /// What is counted here and by these workers, with whom it shares `agents`.
-    pub fn with(workers: Vec<Arc<Sink>>, agents: Agents) -> Self {
+    pub fn new(workers: Vec<Arc<Sink>>, agents: Agents) -> Self {
         Self {
             counted: Mutex::new(Counted::new(agents)),
             workers,

@@ -62,7 +62,7 @@ impl Ride {
         self.sink.is_written()
     }
 
-    /// What the time is, where somebody will read it: looking costs more than anything else that is noted.
+    /// What the time is, where somebody will read it. A reading of the clock is not free.
     pub fn instant(&self) -> Option<Instant> {
         self.is_written().then(|| self.clock.instant())
     }
