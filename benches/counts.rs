@@ -33,10 +33,10 @@ use portcullis::credentials::{
 use portcullis::demo::mint::damaged;
 use portcullis::denial::{Denial, Reason};
 use portcullis::entra::Principal;
-use portcullis::files::{self, PolicyDocument};
+use portcullis::files::{self, GatewayLimits, PolicyDocument};
 use portcullis::http1::write_field;
 use portcullis::ids::RequestId;
-use portcullis::limits::{LimitStore, Limits, Slot};
+use portcullis::limits::{Admitted, Asker, LimitStore, Limits};
 use portcullis::policy::{Authorized, Circumstances, Decision, Matched, Policy, Unrouted};
 use portcullis::seal::{Signed, may_hold_urls};
 use portcullis::secret::Secret;
@@ -291,21 +291,41 @@ fn decide_against(deciding: Vec<Deciding>) -> Vec<Denial> {
     all(deciding, refuse)
 }
 
-fn limited() -> (Limits, Authorized<'static>) {
+type Limited = (Limits, Authorized<'static>, HeaderMap, Now);
+
+fn admit(
+    limits: &Limits,
+    authorized: &Authorized<'static>,
+    headers: &HeaderMap,
+    now: &Now,
+) -> Admitted {
+    let entry = limits.enter(CLIENT.ip(), now).expect("no limit");
+    let asker = Asker {
+        authorized,
+        client: CLIENT.ip(),
+        method: &Method::POST,
+        headers,
+    };
+    let admitted = limits.admit(entry, &asker, now).now_or_never();
+    admitted.expect("at once").expect("within the limit")
+}
+
+fn limited() -> Limited {
     let met = Met::new();
-    let limits = LimitStore::new(Arc::new(SystemClock)).compile(met.document);
+    let limits = LimitStore::new(Arc::new(SystemClock));
+    let limits = limits.compile(met.document, &GatewayLimits::default());
     let authorized = met.authorized();
-    let slot = limits.admit(&authorized, CLIENT.ip());
-    slot.expect("within the limit");
-    (limits, authorized)
+    let now = SystemClock.now();
+    admit(&limits, &authorized, &HeaderMap::new(), &now);
+    (limits, authorized, HeaderMap::new(), now)
 }
 
 #[library_benchmark]
 #[bench::admitted(setup = limited)]
-fn limit(limited: (Limits, Authorized<'static>)) -> (Vec<Slot>, (Limits, Authorized<'static>)) {
-    let (limits, authorized) = &limited;
-    let admit = || limits.admit(black_box(authorized), CLIENT.ip());
-    (again(|| admit().expect("within the limit")), limited)
+fn limit(limited: Limited) -> (Vec<Admitted>, Limited) {
+    let (limits, authorized, headers, now) = &limited;
+    let admit = || admit(limits, black_box(authorized), headers, now);
+    (again(admit), limited)
 }
 
 // Stage 8: the credential.

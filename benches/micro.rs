@@ -13,10 +13,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use futures_util::FutureExt as _;
 use http::{HeaderMap, Method, StatusCode};
 use portcullis::canonical::KeptParameters;
-use portcullis::clock::SystemClock;
-use portcullis::limits::LimitStore;
+use portcullis::clock::{Clock as _, SystemClock};
+use portcullis::files::GatewayLimits;
+use portcullis::limits::{Asker, LimitStore};
 use portcullis::seal::{Issued, Place, Ring, Sealer, Text, may_hold_urls};
 
 use stages::{
@@ -77,18 +79,26 @@ fn limits(c: &mut Criterion) {
     let principal = authority.authenticate(&authority.token(0));
     let document = document(10);
     let policy = compiled(&document);
-    let limits = LimitStore::new(Arc::new(SystemClock)).compile(&document);
+    let limits =
+        LimitStore::new(Arc::new(SystemClock)).compile(&document, &GatewayLimits::default());
     let matched = policy
         .find(HOST, &Method::POST, &path(10))
         .expect("matched");
     let headers = HeaderMap::new();
     let decision = matched.decide(Ok(principal), &circumstances(&headers));
     let authorized = decision.enforce().expect("allowed");
+    let now = SystemClock.now();
     c.bench_function("rate limit", |b| {
         b.iter(|| {
-            limits
-                .admit(black_box(&authorized), CLIENT.ip())
-                .expect("within the limit")
+            let entry = limits.enter(CLIENT.ip(), &now).expect("no limit");
+            let asker = Asker {
+                authorized: black_box(&authorized),
+                client: CLIENT.ip(),
+                method: &Method::POST,
+                headers: &headers,
+            };
+            let admitted = limits.admit(entry, &asker, &now).now_or_never();
+            admitted.expect("at once").expect("within the limit")
         });
     });
 }

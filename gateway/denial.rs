@@ -2,6 +2,7 @@
 //! reason is the same in the answer, the log, the metric label and the tests.
 
 use std::fmt::{self, Write as _};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -243,6 +244,18 @@ reasons! {
     /// The route's rate limit is reached.
     RateLimited "rate-limited" TOO_MANY_REQUESTS None None,
         "Too many requests", "Wait for the time that Retry-After names.";
+    /// The caller has had what the day or month holds for it.
+    QuotaExceeded "quota-exceeded" TOO_MANY_REQUESTS None None,
+        "The quota is used up", "Wait for the time that Retry-After names, or ask the owner of this API for more.";
+    /// Too many requests are under way, of the caller's or of all on the route.
+    ConcurrencyLimited "concurrency-limited" TOO_MANY_REQUESTS None None,
+        "Too many requests at once", "Send fewer requests at once.";
+    /// Too many requests are under way to the backend.
+    BackendBusy "backend-busy" SERVICE_UNAVAILABLE None Some("connection_limit_reached"),
+        "The backend has too much to do", "Try again later.";
+    /// Too many requests are under way through the gateway.
+    Overloaded "overloaded" SERVICE_UNAVAILABLE None Some("connection_limit_reached"),
+        "The gateway has too much to do", "Try again later.";
 
     // credentials and upstream
     /// The credential that the backend wants is not to be had now.
@@ -336,6 +349,8 @@ struct More {
     retry_after: Option<Duration>,
     note: Option<Note>,
     scope: Option<String>,
+    /// The names of limits.
+    violated: Vec<Arc<str>>,
     fields: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -375,6 +390,17 @@ impl Denial {
     pub fn scope(mut self, scope: impl Into<String>) -> Self {
         self.more().scope = Some(scope.into());
         self
+    }
+
+    /// A limit that refused, by its name.
+    pub fn violates(mut self, limit: &Arc<str>) -> Self {
+        self.more().violated.push(Arc::clone(limit));
+        self
+    }
+
+    /// The first limit that refused.
+    pub fn limit(&self) -> Option<&Arc<str>> {
+        self.more.as_ref()?.violated.first()
     }
 
     /// A further header field of the answer (`Allow`, `RateLimit`).
@@ -426,12 +452,16 @@ impl Denial {
         // parses every one of them.
         let _ = write!(
             body,
-            r#"{{"type":"urn:portcullis:denial:{code}","title":"{title}","status":{status},"detail":"{detail}","instance":"urn:uuid:{id}","reason":"{code}"}}"#,
+            r#"{{"type":"urn:portcullis:denial:{code}","title":"{title}","status":{status},"detail":"{detail}","instance":"urn:uuid:{id}","reason":"{code}""#,
             code = answer.code,
             title = answer.title,
             status = answer.status.as_u16(),
             detail = answer.detail,
         );
+        if let Some(more) = &self.more {
+            violated_policies(&more.violated, &mut body);
+        }
+        body.push('}');
         body
     }
 
@@ -453,6 +483,21 @@ impl Denial {
             let _ = write!(text, r#", scope="{scope}""#);
         }
         HeaderValue::try_from(text).ok()
+    }
+}
+
+/// The limits that refused, as draft-ietf-httpapi-ratelimit-headers-10 section 5 names them in a problem. Names of
+/// limits hold no characters that JSON escapes.
+fn violated_policies(limits: &[Arc<str>], body: &mut String) {
+    for (at, limit) in limits.iter().enumerate() {
+        let before = match at {
+            0 => r#","violated-policies":["#,
+            _ => ",",
+        };
+        let _ = write!(body, r#"{before}"{limit}""#);
+    }
+    if !limits.is_empty() {
+        body.push(']');
     }
 }
 

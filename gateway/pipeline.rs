@@ -12,13 +12,14 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::header::{HeaderName, HeaderValue};
-use http::{Method, Request, Response, header};
+use http::{Method, Request, Response, StatusCode, header};
 
 use crate::body::{CallerBody, Reply};
 use crate::canonical::{self, KeptParameters};
 use crate::clock::{Clock, Now};
 use crate::denial::{Denial, Reason};
 use crate::entra::{Entra, LastToken, Principal, TokenRules};
+use crate::limits::{self, Admitted, Asker, Entry};
 use crate::net::address::Resolver;
 use crate::policy::{Circumstances, Decision, Matched, Policy, Unmatched, Unrouted};
 use crate::seal::{Issued, Signed};
@@ -161,12 +162,15 @@ async fn forward(
 ) -> Result<Response<upstream::ResponseBody>, Denial> {
     let Read { request, trace } = read.as_deref_mut().ok_or(Reason::Internal)?;
     let snapshot = worker.snapshot.load_full();
+    let client = arrival.client.ip();
+    let entry = snapshot.limits.enter(client, now)?;
     let opened = snapshot.sealing.open(request, now);
     let asked = Asked {
         request,
         last: arrival.last_token,
         lasts: arrival.brought.lasts,
         opened: opened.as_ref(),
+        entry: &entry,
     };
     if let Some(issued) = asked.issued() {
         ride.note(|record| record.follows(issued));
@@ -186,10 +190,27 @@ async fn forward(
         ride.note(|record| record.keep(request, recorded));
     }
     see_keys(request, &decision, &snapshot, now, ride);
+    if entry.counts_failures() && has_failed(&decision) {
+        snapshot.limits.failed(&entry, now);
+    }
     let decision = decision.map_err(|unrouted| unrouted.denial)?;
     let opened = opened.transpose()?;
     let authorized = decision.enforce()?;
-    let slot = snapshot.limits.admit(&authorized, arrival.client.ip())?;
+    let asker = Asker {
+        authorized: &authorized,
+        client,
+        method: request.method(),
+        headers: request.headers(),
+    };
+    let admitted = snapshot.limits.admit(entry, &asker, now).await?;
+    let Admitted {
+        slot,
+        standing,
+        rehearsed,
+    } = admitted;
+    if let Some(limit) = rehearsed {
+        ride.note(|record| record.would_limit(limit));
+    }
     let backend = snapshot.backends.of(&authorized);
     let signed = opened
         .as_ref()
@@ -231,8 +252,9 @@ async fn forward(
         let sealing = &snapshot.sealing;
         sealing.sealer(backend, matched, &asked_for, issued, &worker.clock.now())
     };
-    let (response, caught) = answer?.seal(&method, sealer, &published)?;
+    let (mut response, caught) = answer?.seal(&method, sealer, &published)?;
     ride.note(|record| record.caught = caught);
+    standing.tell(response.headers_mut());
     Ok(response)
 }
 
@@ -245,6 +267,8 @@ struct Asked<'r> {
     /// Whether the connection may hold on to the token.
     lasts: bool,
     opened: Option<&'r Result<Opened, Denial>>,
+    /// It may be looked at.
+    entry: &'r Entry,
 }
 
 impl<'r> Asked<'r> {
@@ -341,6 +365,15 @@ fn caller(decision: &Result<Decision<'_>, Unrouted>) -> Option<Authenticated> {
     Some(caller.map(Arc::clone).map_err(Denial::clone))
 }
 
+/// Whether the caller has not proved who they are.
+fn has_failed(decision: &Result<Decision<'_>, Unrouted>) -> bool {
+    let denial = match decision {
+        Ok(decision) => decision.caller().and_then(Result::err),
+        Err(unrouted) => unrouted.principal.is_none().then_some(&unrouted.denial),
+    };
+    denial.is_some_and(|denial| denial.reason().status() == StatusCode::UNAUTHORIZED)
+}
+
 /// The bearer token becomes a principal, or a denial that is an input to the decision.
 async fn authenticate(
     worker: &Worker,
@@ -355,6 +388,9 @@ async fn authenticate(
         return outcome;
     }
     let token = request.bearer()?;
+    if asked.entry.is_pressed() && !worker.entra.knows(token) {
+        return Err(limits::overloaded());
+    }
     let (principal, known) = worker.entra.authenticate(token, rules, now).await?;
     if let Some(authorization) = authorization.filter(|_| asked.lasts) {
         last.keep(authorization, known);

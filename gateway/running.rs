@@ -286,6 +286,7 @@ impl Start {
         let admin = Arc::new(Admin {
             readiness: readiness(),
             metrics,
+            limits: Arc::clone(&lasting.limits),
             reloads: reloader.reloads(),
         });
         let admin = match gateway.admin {
@@ -559,6 +560,7 @@ fn needs_restart(first: &GatewayDocument, now: &GatewayDocument) -> Vec<&'static
         state,
         drain,
         telemetry,
+        limits: _,
     } = first;
     let tls = match (&listen.tls, &now.listen.tls) {
         // Certificates are taken up; only where TLS ends cannot change.

@@ -8,7 +8,7 @@ use crate::credentials::{Credentials, Derived};
 use crate::entra::{ClaimRules, Entra, Rhythm, TokenRules, Version};
 use crate::files::{Diagnostics, GatewayDocument, PolicyDocument, PolicyFile};
 use crate::fingerprint::{Fingerprint, FingerprintKey};
-use crate::limits::{LimitStore, Limits};
+use crate::limits::{self, LimitStore, Limits};
 use crate::policy::{self, Policy};
 use crate::seal::Ring;
 use crate::telemetry::Recorded;
@@ -24,7 +24,7 @@ pub struct Snapshot {
     pub candidate: Candidate,
     /// What of a request is kept for its decision, where decisions are recorded.
     pub recorded: Option<Arc<Recorded>>,
-    /// The rate limits.
+    /// The limits.
     pub limits: Limits,
     /// The backends and their credentials.
     pub backends: Backends,
@@ -179,9 +179,10 @@ impl Lasting {
         let sealing = Sealing::compile(gateway, presenting, &self.ring, diagnostics);
         let fingerprints = self.fingerprints(gateway, presenting, diagnostics);
         let (policy, backends, sealing) = (policy?, backends?, sealing?);
-        let rules = self.rules(gateway, policy);
+        let mut rules = self.rules(gateway, policy);
+        rules.tokens.kept = both(&rules.tokens.kept, limits::claims_counted(policies)).into();
         Some(Snapshot {
-            limits: self.limits.compile(policies),
+            limits: self.limits.compile(policies, &gateway.limits),
             recorded: gateway.telemetry.decision_log.is_some().then(|| {
                 Arc::new(Recorded {
                     fields: rules.policy.fields_read(),

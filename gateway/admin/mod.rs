@@ -1,6 +1,7 @@
 //! The admin address: health, readiness and metrics, for platforms and operators. Read only, and apart
 //! from the callers' listener.
 
+mod gauges;
 mod policies;
 mod readiness;
 
@@ -19,6 +20,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::body::Reply;
 use crate::clock::{pause, within};
+use crate::limits::LimitStore;
 use crate::reload::Reloads;
 use crate::telemetry::Metrics;
 
@@ -36,6 +38,8 @@ pub struct Admin {
     pub readiness: Readiness,
     /// The counters.
     pub metrics: Arc<Metrics>,
+    /// The counts of limits.
+    pub limits: Arc<LimitStore>,
     /// How reloads went.
     pub reloads: watch::Receiver<Reloads>,
 }
@@ -94,7 +98,10 @@ impl Admin {
             "/livez" => text(StatusCode::OK, "ok\n".to_owned()),
             "/readyz" | "/healthz" => self.ready(query == Some("verbose")),
             "/policies" => self.policies(),
-            "/metrics" => text(StatusCode::OK, self.metrics.text()),
+            "/metrics" => text(
+                StatusCode::OK,
+                self.metrics.text() + &gauges::limits(&self.limits),
+            ),
             _ => text(
                 StatusCode::NOT_FOUND,
                 "there are /livez, /readyz (?verbose), /policies and /metrics\n".to_owned(),

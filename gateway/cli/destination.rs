@@ -4,8 +4,9 @@
 use std::path::Path;
 
 use crate::files::{
-    Backend, BackendKind, Credential, Holder, Identity, LimitKey, PolicyDocument, Proof, Protocol,
-    RateLimit, Route, SasMode, SecretSource, Span, Spanned,
+    Adaptive, Amount, Backend, BackendKind, Concurrency, Cost, Credential, Holder, Identity,
+    LimitKey, Mode, PolicyDocument, Proof, Protocol, Quota, RateLimit, Route, SasMode,
+    SecretSource, Span, Spanned, Window,
 };
 
 /// One thing that is otherwise: what, as it was, as it would be.
@@ -26,7 +27,7 @@ pub(super) fn changes(
         .collect()
 }
 
-type Described = [(&'static str, String); 12];
+type Described = [(&'static str, String); 15];
 
 fn described(document: &PolicyDocument, route: usize) -> Option<Described> {
     let route = &document.routes.get(route)?.value;
@@ -51,7 +52,28 @@ fn described(document: &PolicyDocument, route: usize) -> Option<Described> {
         ("sealBody", seal_body(route)),
         (
             "rateLimit",
-            route.rate_limit.as_ref().map_or_else(none, limit),
+            all(route
+                .rate_limits
+                .iter()
+                .map(|limit| rate_limit(&limit.value))),
+        ),
+        (
+            "quota",
+            all(route.quotas.iter().map(|quota| quota_of(&quota.value))),
+        ),
+        (
+            "concurrency",
+            all(route
+                .concurrency
+                .iter()
+                .map(|limit| concurrency(&limit.value))),
+        ),
+        (
+            "concurrency of the backend",
+            all(backend
+                .concurrency
+                .iter()
+                .map(|limit| concurrency(&limit.value))),
         ),
     ])
 }
@@ -205,25 +227,109 @@ fn kept(route: &Route) -> String {
     }
 }
 
-fn limit(limit: &Spanned<RateLimit>) -> String {
+/// Several, or none, in the order in which they are written.
+fn all(texts: impl Iterator<Item = String>) -> String {
+    let texts: Vec<String> = texts.collect();
+    match texts.is_empty() {
+        true => none(),
+        false => texts.join("; "),
+    }
+}
+
+fn rate_limit(limit: &RateLimit) -> String {
     let RateLimit {
+        name,
         requests,
         per,
         burst,
         by,
-    } = &limit.value;
-    let mut keys: Vec<&str> = by.iter().map(|key| key_word(key.value)).collect();
-    keys.sort_unstable();
+        cost,
+        mode,
+    } = limit;
     let burst = burst.map_or_else(String::new, |burst| format!(", {burst} at once"));
-    format!("{requests} per {per:?}{burst}, by {}", keys.join(" and "))
+    format!(
+        "{}{requests} per {per:?}{burst}, by {}{}{}",
+        named(name.as_ref()),
+        keys(by),
+        costs(cost),
+        on_trial(*mode)
+    )
 }
 
-fn key_word(key: LimitKey) -> &'static str {
-    match key {
-        LimitKey::Tenant => "tenant",
-        LimitKey::App => "app",
-        LimitKey::Principal => "principal",
-        LimitKey::ClientAddress => "clientAddress",
-        LimitKey::Route => "route",
+fn quota_of(quota: &Quota) -> String {
+    let Quota {
+        name,
+        amount,
+        per,
+        by,
+        cost,
+        mode,
+    } = quota;
+    let amount = match amount {
+        Amount::Requests(most) => most.to_string(),
+        Amount::Bytes(most) => format!("{most} bytes"),
+    };
+    let per = match per {
+        Window::Day => "day",
+        Window::Month => "month",
+    };
+    format!(
+        "{}{amount} per {per}, by {}{}{}",
+        named(name.as_ref()),
+        keys(by),
+        costs(cost),
+        on_trial(*mode)
+    )
+}
+
+fn concurrency(limit: &Concurrency) -> String {
+    let Concurrency {
+        requests,
+        by,
+        wait,
+        queue,
+        adaptive,
+    } = limit;
+    let by = match by.is_empty() {
+        true => String::new(),
+        false => format!(", by {}", keys(by)),
+    };
+    let adaptive = match adaptive {
+        None => String::new(),
+        Some(Adaptive {
+            least,
+            latency: None,
+        }) => format!(", adaptive from {least}"),
+        Some(Adaptive {
+            least,
+            latency: Some(latency),
+        }) => format!(", adaptive from {least} by {latency:?}"),
+    };
+    format!("{requests} at once{by}, {queue} waiting {wait:?}{adaptive}")
+}
+
+fn named(name: Option<&Spanned<String>>) -> String {
+    name.map_or_else(String::new, |name| format!("{}: ", name.value))
+}
+
+fn keys(by: &[Spanned<LimitKey>]) -> String {
+    let mut keys: Vec<String> = by.iter().map(|key| key.value.text()).collect();
+    keys.sort_unstable();
+    keys.join(" and ")
+}
+
+fn costs(costs: &[Cost]) -> String {
+    let mut costs: Vec<String> = costs
+        .iter()
+        .map(|cost| format!(", {} counts {}", cost.method.value, cost.units))
+        .collect();
+    costs.sort_unstable();
+    costs.concat()
+}
+
+fn on_trial(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Enforce => "",
+        Mode::ReportOnly => ", only reports",
     }
 }

@@ -109,6 +109,12 @@ impl Entra {
             .count()
     }
 
+    /// Whether a token was verified before, so that asking for its principal costs little.
+    pub fn knows(&self, token: &str) -> bool {
+        let digest = self.cache.digest(token);
+        digest.is_some_and(|digest| self.cache.find(&digest).is_some())
+    }
+
     /// Turns a bearer token into the principal that it proves. A token that was verified before costs
     /// a hash and a look-up; what may have changed since is asked again. With it comes what is known of the
     /// token, for a connection that brings it once more.

@@ -9,6 +9,7 @@ use http::Uri;
 use super::credential::{Credential, credential};
 use super::decode::{Table, spanned};
 use super::diagnostics::Diagnostics;
+use super::limit::{Concurrency, shared_concurrency};
 use super::node::{Entry, Node};
 use super::secret::literal_secret;
 use super::source::{Span, Spanned};
@@ -81,6 +82,8 @@ pub struct Backend {
     pub protocol: Protocol,
     /// How long to wait for it.
     pub timeouts: Timeouts,
+    /// How many requests are under way to it at once.
+    pub concurrency: Option<Spanned<Concurrency>>,
 }
 
 /// Takes a backend apart.
@@ -99,6 +102,7 @@ pub(super) fn backend(node: &Node, d: &mut Diagnostics) -> Option<Backend> {
     let protocol = table.optional("protocol", d, |node, d| choice(node, &PROTOCOLS, d));
     let kind = place.as_ref().map_or(BackendKind::Http, |(kind, _)| *kind);
     let timeouts = timeouts(table.section("timeouts", d), kind, d);
+    let concurrency = table.optional("concurrency", d, spanned(shared_concurrency));
     table.finish(d);
     let (kind, url) = place?;
     if let Some(written) = &credential
@@ -118,6 +122,7 @@ pub(super) fn backend(node: &Node, d: &mut Diagnostics) -> Option<Backend> {
         ca,
         protocol: protocol.unwrap_or_default(),
         timeouts,
+        concurrency,
     })
 }
 

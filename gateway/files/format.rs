@@ -31,7 +31,7 @@ const POLICY: [&str; 9] = [
     "backends",
     "routes",
 ];
-const ROUTE: [&str; 17] = [
+const ROUTE: [&str; 19] = [
     "match",
     "backend",
     "owner",
@@ -42,6 +42,8 @@ const ROUTE: [&str; 17] = [
     "allow",
     "deny",
     "rateLimit",
+    "quota",
+    "concurrency",
     "rewrite",
     "keepParameters",
     "sas",
@@ -68,7 +70,9 @@ const RULE: [&str; 15] = [
     "owner",
     "reason",
 ];
-const RATE_LIMIT: [&str; 4] = ["requests", "per", "burst", "by"];
+const RATE_LIMIT: [&str; 7] = ["name", "requests", "per", "burst", "by", "cost", "mode"];
+const QUOTA: [&str; 7] = ["name", "requests", "bytes", "per", "by", "cost", "mode"];
+const CONCURRENCY: [&str; 5] = ["requests", "by", "wait", "queue", "adaptive"];
 const TEST: [&str; 5] = ["name", "request", "token", "at", "expect"];
 
 /// The canonical form of a policy file, of its tests or of a gateway.yaml; `path` is what the file is
@@ -175,6 +179,8 @@ enum Kind {
     Match,
     Rules,
     RateLimit,
+    Quota,
+    Concurrency,
     Tests,
     Other,
 }
@@ -188,6 +194,8 @@ impl Kind {
             (Self::Route, "match") => Self::Match,
             (Self::Route, "allow" | "deny") => Self::Rules,
             (Self::Route, "rateLimit") => Self::RateLimit,
+            (Self::Route, "quota") => Self::Quota,
+            (Self::Route, "concurrency") => Self::Concurrency,
             _ => Self::Other,
         }
     }
@@ -199,6 +207,8 @@ impl Kind {
             Self::Match => &MATCH,
             Self::Rules => &RULE,
             Self::RateLimit => &RATE_LIMIT,
+            Self::Quota => &QUOTA,
+            Self::Concurrency => &CONCURRENCY,
             Self::Tests => &TEST,
             Self::Routes | Self::Other => &[],
         }

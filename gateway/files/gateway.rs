@@ -7,9 +7,10 @@ use std::time::Duration;
 use http::Uri;
 
 use super::credential::{Identity, reader};
-use super::decode::{Table, expected, list, spanned, unsupported};
+use super::decode::{Table, list, spanned};
 use super::diagnostics::Diagnostics;
 use super::entra::{Entra, entra};
+use super::limit::{GatewayLimits, gateway_limits};
 use super::node::{Node, Value};
 use super::secret::{SecretSource, secret_source};
 use super::source::Spanned;
@@ -50,6 +51,8 @@ pub struct GatewayDocument {
     pub drain: Drain,
     /// `telemetry`: what the gateway tells of itself.
     pub telemetry: Telemetry,
+    /// `limits`: what everybody is held to, and how limits are told.
+    pub limits: GatewayLimits,
 }
 
 /// `listen`.
@@ -179,7 +182,7 @@ pub(super) fn document(root: &Node, d: &mut Diagnostics) -> Option<GatewayDocume
     let state = table.optional("state", d, state);
     let drain = drain(table.section("drain", d), d);
     let telemetry = telemetry(table.section("telemetry", d), d);
-    limits(table.section("limits", d), d);
+    let limits = gateway_limits(table.section("limits", d), d);
     table.finish(d);
 
     let document = GatewayDocument {
@@ -195,6 +198,7 @@ pub(super) fn document(root: &Node, d: &mut Diagnostics) -> Option<GatewayDocume
         state,
         drain,
         telemetry,
+        limits,
     };
     refuse_shared_address(&document, root, d);
     Some(document)
@@ -375,21 +379,4 @@ fn telemetry(mut table: Table<'_>, d: &mut Diagnostics) -> Telemetry {
         decision_log,
         fingerprint_key,
     }
-}
-
-/// Only the local store exists, so there is nothing to keep.
-fn limits(mut table: Table<'_>, d: &mut Diagnostics) {
-    if let Some(entry) = table.entry("store") {
-        match &entry.value.value {
-            Value::Mapping(_) => unsupported(&entry.value.span, "a shared store", d),
-            Value::Plain(_) | Value::Quoted(_) => {
-                choice(&entry.value, &[("local", ())], d);
-            }
-            Value::Null | Value::List(_) | Value::Refused => {
-                expected(&entry.value, "`local`", d);
-            }
-        }
-    }
-    table.later("redis", d);
-    table.finish(d);
 }

@@ -191,6 +191,16 @@ fn opens_a_quotation(value: &str) -> bool {
     marks('"') || marks('\'')
 }
 
+/// Whether a header holds credentials by its name, as far as names tell. A false yes keeps a condition or
+/// limit from being written; a false no puts a secret into the decision log.
+pub fn holds_a_credential(name: &str) -> bool {
+    let known = ["authorization", "proxy-authorization", "cookie"];
+    let endings = ["-token", "-subscription-key", "-auth-key", "-authorization"];
+    known.contains(&name)
+        || endings.iter().any(|ending| name.ends_with(ending))
+        || is_secretive(name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::by_lines;

@@ -12,6 +12,7 @@ mod format;
 mod gateway;
 #[cfg(test)]
 mod known;
+mod limit;
 mod load;
 mod look;
 mod masks;
@@ -39,14 +40,18 @@ pub use gateway::{
     CertificatePair, Drain, GatewayDocument, KeyVault, Listen, ListenTls, RequestLog, Seal, State,
     Telemetry,
 };
+pub use limit::{
+    Adaptive, AddressLimit, Amount, Concurrency, Cost, Counted, GatewayLimits, LimitFields,
+    LimitKey, MOST_LIMITS, Quota, RateLimit, Window,
+};
 pub use load::{
     is_policy_file, load_gateway, load_policies, load_tests, parse_gateway, parse_policies,
     parse_tests, test_files,
 };
-pub use look::{is_secretive, without_tokens};
+pub use look::{holds_a_credential, is_secretive, without_tokens};
 pub use nearest::nearest;
 pub use policy::{Defaults, Faulty, Named, PolicyDocument, PolicyFile, hexadecimal};
-pub use route::{ClaimHeader, LimitKey, RateLimit, Route, RouteMatch, SasMode};
+pub use route::{ClaimHeader, Route, RouteMatch, SasMode};
 pub use rule::{Mode, Network, Rule, Wanted, point_in_time};
 pub use schema::{SchemaOf, schema};
 pub use secret::{SecretSource, VaultSecret};

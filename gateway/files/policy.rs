@@ -11,8 +11,9 @@ use uuid::Uuid;
 use super::backend::{Backend, backend};
 use super::decode::{Table, expected, spanned, warn_of_repeats};
 use super::diagnostics::Diagnostics;
+use super::limit::{RateLimit, check_names, rate_limits};
 use super::node::{Entry, Node, Value};
-use super::route::{RateLimit, Route, audiences, rate_limit, route};
+use super::route::{Route, audiences, route};
 use super::rule::{Mode, cidrs, mode, owner, token_kinds};
 use super::source::{Source, Span, Spanned};
 use super::values::guid;
@@ -87,7 +88,7 @@ pub struct Defaults {
     /// The `tokenKinds` of allow rules.
     pub token_kinds: Vec<Spanned<TokenKind>>,
     /// The `rateLimit` of routes.
-    pub rate_limit: Option<Spanned<RateLimit>>,
+    pub rate_limits: Vec<Spanned<RateLimit>>,
 }
 
 /// Something that has a name.
@@ -177,6 +178,13 @@ impl PolicyDocument {
         warn_of_second_names(&self.groups, d);
         warn_of_repeats(&self.audiences, d);
         self.apply_defaults();
+        for route in &self.routes {
+            let rates = route.value.rate_limits.iter();
+            let rates = rates.map(|limit| (limit.value.name.as_ref(), &limit.span));
+            let quotas = route.value.quotas.iter();
+            let quotas = quotas.map(|quota| (quota.value.name.as_ref(), &quota.span));
+            check_names(&rates.chain(quotas).collect::<Vec<_>>(), d);
+        }
     }
 
     fn add_defaults(&mut self, entry: &Entry, d: &mut Diagnostics) {
@@ -198,8 +206,9 @@ impl PolicyDocument {
         for route in self.routes.iter_mut().map(|named| &mut named.value) {
             route.mode = route.mode.take().or_else(|| defaults.mode.clone());
             route.owner = route.owner.take().or_else(|| defaults.owner.clone());
-            let limit = route.rate_limit.take();
-            route.rate_limit = limit.or_else(|| defaults.rate_limit.clone());
+            if route.rate_limits.is_empty() {
+                route.rate_limits.clone_from(&defaults.rate_limits);
+            }
             for rule in route.allow.iter_mut().map(|rule| &mut rule.value) {
                 if rule.token_kinds.is_empty() {
                     rule.token_kinds.clone_from(&defaults.token_kinds);
@@ -217,7 +226,9 @@ fn defaults(node: &Node, d: &mut Diagnostics) -> Option<Defaults> {
         token_kinds: table
             .optional("tokenKinds", d, token_kinds)
             .unwrap_or_default(),
-        rate_limit: table.optional("rateLimit", d, spanned(rate_limit)),
+        rate_limits: table
+            .optional("rateLimit", d, rate_limits)
+            .unwrap_or_default(),
     };
     table.finish(d);
     Some(defaults)

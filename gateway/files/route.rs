@@ -8,11 +8,12 @@ use http::header::HeaderName;
 use super::credential::unfit;
 use super::decode::{Table, expected, list, scalar, spanned, warn_of_repeats};
 use super::diagnostics::Diagnostics;
+use super::limit::{Concurrency, Quota, RateLimit, concurrencies, quotas, rate_limits};
 use super::nearest::nearest;
 use super::node::{Entry, Node, Value};
 use super::rule::{Mode, Rule, allow_rule, deny_rule, mode, owner, point_in_time};
-use super::source::Spanned;
-use super::values::{boolean, choice, count, duration, text, token};
+use super::source::{Span, Spanned};
+use super::values::{boolean, choice, text, token};
 
 /// A route.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,8 +36,12 @@ pub struct Route {
     pub allow: Vec<Spanned<Rule>>,
     /// `deny`: the rules, any of which keeps a caller out, whatever the allow rules say.
     pub deny: Vec<Spanned<Rule>>,
-    /// `rateLimit`.
-    pub rate_limit: Option<Spanned<RateLimit>>,
+    /// `rateLimit`: how often.
+    pub rate_limits: Vec<Spanned<RateLimit>>,
+    /// `quota`: how much in a day or month.
+    pub quotas: Vec<Spanned<Quota>>,
+    /// `concurrency`: how many at once.
+    pub concurrency: Vec<Spanned<Concurrency>>,
     /// `rewrite`: the path at the backend, a pattern of the parameters of the matched path. It
     /// begins with `/`.
     pub rewrite: Option<Spanned<String>>,
@@ -85,42 +90,6 @@ pub struct RouteMatch {
     pub path: Spanned<String>,
 }
 
-/// `rateLimit`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RateLimit {
-    /// How many requests are let through per `per`; at least 1.
-    pub requests: u32,
-    /// The period: 1 s to 1 d.
-    pub per: Duration,
-    /// How many may come at once; at least 1.
-    pub burst: Option<u32>,
-    /// What each have a count of their own; never empty.
-    pub by: Vec<Spanned<LimitKey>>,
-}
-
-/// What a rate limit counts by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum LimitKey {
-    /// The tenant.
-    Tenant,
-    /// The client application.
-    App,
-    /// The principal.
-    Principal,
-    /// The address of the caller.
-    ClientAddress,
-    /// The route.
-    Route,
-}
-
-const LIMIT_KEYS: [(&str, LimitKey); 5] = [
-    ("tenant", LimitKey::Tenant),
-    ("app", LimitKey::App),
-    ("principal", LimitKey::Principal),
-    ("clientAddress", LimitKey::ClientAddress),
-    ("route", LimitKey::Route),
-];
-
 /// Takes a route apart.
 pub(super) fn route(node: &Node, d: &mut Diagnostics) -> Option<Route> {
     let mut table = Table::of(
@@ -146,7 +115,9 @@ pub(super) fn route(node: &Node, d: &mut Diagnostics) -> Option<Route> {
         let help = "it refuses nobody; remove the key";
         list(node, help, d, spanned(deny_rule))
     });
-    let rate_limit = table.optional("rateLimit", d, spanned(rate_limit));
+    let rate_limits = table.optional("rateLimit", d, rate_limits);
+    let quotas = table.optional("quota", d, quotas);
+    let concurrency = table.optional("concurrency", d, concurrencies);
     let rewrite = table.optional("rewrite", d, spanned(path_pattern));
     let keep_parameters = table.optional("keepParameters", d, keep_parameters);
     let forward_caller_token = table.optional("forwardCallerToken", d, spanned(boolean));
@@ -172,7 +143,9 @@ pub(super) fn route(node: &Node, d: &mut Diagnostics) -> Option<Route> {
         audiences: audiences.unwrap_or_default(),
         allow: allow.unwrap_or_default(),
         deny: deny.unwrap_or_default(),
-        rate_limit,
+        rate_limits: rate_limits.unwrap_or_default(),
+        quotas: quotas.unwrap_or_default(),
+        concurrency: concurrency.unwrap_or_default(),
         rewrite,
         keep_parameters: keep_parameters.unwrap_or_default(),
         forward_caller_token,
@@ -223,6 +196,12 @@ fn host(node: &Node, d: &mut Diagnostics) -> Option<String> {
 }
 
 fn method(node: &Node, d: &mut Diagnostics) -> Option<Method> {
+    let text = scalar(node, "a method", d)?;
+    method_of(text, &node.span, d)
+}
+
+/// The method that a text is.
+pub(super) fn method_of(text: &str, span: &Span, d: &mut Diagnostics) -> Option<Method> {
     const METHODS: [Method; 7] = [
         Method::GET,
         Method::HEAD,
@@ -232,16 +211,15 @@ fn method(node: &Node, d: &mut Diagnostics) -> Option<Method> {
         Method::DELETE,
         Method::OPTIONS,
     ];
-    let text = scalar(node, "a method", d)?;
     if matches!(text, "CONNECT" | "TRACE") {
-        d.error(&node.span, "this method is never passed on")
+        d.error(span, "this method is never passed on")
             .help("`CONNECT` would open a tunnel past the policy, and `TRACE` would echo credentials; remove it");
         return None;
     }
     let found = METHODS.into_iter().find(|method| method.as_str() == text);
     if found.is_none() {
         let meant = METHODS;
-        d.error(&node.span, "this is not a method that can be routed")
+        d.error(span, "this is not a method that can be routed")
             .did_you_mean(nearest(text, meant.iter().map(Method::as_str)))
             .help("methods are `GET`, `HEAD`, `POST`, `PUT`, `PATCH`, `DELETE` and `OPTIONS`, in upper case");
     }
@@ -273,38 +251,6 @@ pub(super) fn audiences(node: &Node, d: &mut Diagnostics) -> Option<Vec<Spanned<
 fn name(node: &Node, kind: &str, d: &mut Diagnostics) -> Option<Spanned<String>> {
     let decode = |node: &Node, d: &mut Diagnostics| text(node, &format!("the name of a {kind}"), d);
     spanned(decode)(node, d)
-}
-
-pub(super) fn rate_limit(node: &Node, d: &mut Diagnostics) -> Option<RateLimit> {
-    const SECOND: Duration = Duration::from_secs(1);
-    const DAY: Duration = Duration::from_hours(24);
-    let positive = 1..=u64::from(u32::MAX);
-    let mut table = Table::of(node, "`{ requests: .., per: .., by: [..] }`", d)?;
-    let requests = table.required(
-        "requests",
-        "write how many: `requests: 60`",
-        d,
-        |node, d| count(node, positive.clone(), d),
-    );
-    let per = table.required("per", "write the period: `per: 1m`", d, |node, d| {
-        duration(node, SECOND..=DAY, d)
-    });
-    let burst = table.optional("burst", d, |node, d| count(node, positive.clone(), d));
-    let help =
-        "say what has a count of its own: `by: [tenant, app]`, or `by: [route]` for all together";
-    let by = table.required("by", help, d, |node, d| {
-        let decode = |node: &Node, d: &mut Diagnostics| choice(node, &LIMIT_KEYS, d);
-        let by = list(node, help, d, spanned(decode))?;
-        warn_of_repeats(&by, d);
-        Some(by)
-    });
-    table.finish(d);
-    Some(RateLimit {
-        requests: requests?,
-        per: per?,
-        burst,
-        by: by?,
-    })
 }
 
 fn sas_mode(node: &Node, d: &mut Diagnostics) -> Option<SasMode> {

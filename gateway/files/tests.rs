@@ -57,6 +57,12 @@ fn a_policy_file_with_many_faults_hears_of_them_all() {
 }
 
 #[test]
+fn what_is_wrong_with_limits_is_told_where_it_stands() {
+    let (_, diagnostics) = policies(&[("limits.yaml", &read("limits.yaml"))]);
+    assert_text("limits.txt", &diagnostics.render());
+}
+
+#[test]
 fn names_that_two_files_share_are_told_with_both_places() {
     let files = [
         ("one.yaml", read("one.yaml")),

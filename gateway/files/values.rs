@@ -165,12 +165,23 @@ pub(super) fn size(
     bounds: RangeInclusive<u64>,
     diagnostics: &mut Diagnostics,
 ) -> Option<usize> {
+    amount(node, bounds, diagnostics).and_then(|bytes| usize::try_from(bytes).ok())
+}
+
+/// An amount of bytes, within bounds.
+pub(super) fn amount(
+    node: &Node,
+    bounds: RangeInclusive<u64>,
+    diagnostics: &mut Diagnostics,
+) -> Option<u64> {
     let text = scalar(node, "a size such as `64KiB`", diagnostics)?;
     let value = with_unit(text).and_then(|(number, unit)| {
-        let bytes = match unit {
+        let bytes: u64 = match unit {
             "" => 1,
             "KiB" => 1 << 10,
             "MiB" => 1 << 20,
+            "GiB" => 1 << 30,
+            "TiB" => 1 << 40,
             _ => return None,
         };
         number.checked_mul(bytes)
@@ -189,7 +200,7 @@ pub(super) fn size(
         );
         return None;
     }
-    usize::try_from(value).ok()
+    Some(value)
 }
 
 /// A GUID in its hyphenated form, the only one that Entra writes.

@@ -48,6 +48,10 @@ struct Line<'r> {
     expected: Option<&'r str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     got: Option<&'r str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<&'r str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    report_only_limit: Option<&'r str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     keys_stripped: Vec<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -144,6 +148,8 @@ impl<'r> Line<'r> {
             token_version: principal.map(|p| p.version().name()),
             expected: note.map(|note| note.expected.as_str()),
             got: note.map(|note| note.got.as_str()),
+            limit: record.limit.as_deref().filter(|_| record.limited),
+            report_only_limit: record.limit.as_deref().filter(|_| !record.limited),
             keys_stripped: record.keys().collect(),
             followed: record.followed.as_deref().map(|first| &*first.path),
             sealed: record.caught.sealed,
@@ -208,6 +214,13 @@ pub(super) fn human(record: &Record, out: &mut Vec<u8>) {
     if let Some(note) = &record.note {
         // Escaped: what came is the caller's own, and must not pass for a field of ours.
         let _ = write!(line, " expected={:?} got={:?}", note.expected, note.got);
+    }
+    if let Some(limit) = &record.limit {
+        let name = match record.limited {
+            true => "limit",
+            false => "would-limit",
+        };
+        let _ = write!(line, " {name}={limit}");
     }
     let keys: Vec<_> = record.keys().collect();
     if !keys.is_empty() {

@@ -35,9 +35,13 @@ pub(super) struct Counted {
     sas: Sightings,
     sealed: BTreeMap<(Option<Arc<str>>, &'static str), u64>,
     followed: BTreeMap<(Option<Arc<str>>, &'static str), u64>,
+    limited: BTreeMap<Limited, u64>,
     lost: u64,
     decisions_lost: u64,
 }
+
+/// A route, a limit of it, and whether it acted.
+type Limited = (Option<Arc<str>>, Arc<str>, bool);
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Labels {
@@ -126,6 +130,10 @@ impl Counted {
                 *self.sealed.entry(labels).or_default() += u64::from(count);
             }
         }
+        if let Some(limit) = &record.limit {
+            let labels = (record.route.clone(), Arc::clone(limit), record.limited);
+            *self.limited.entry(labels).or_default() += 1;
+        }
         if record.followed.is_some() || record.path.as_ref() == UNOPENED {
             let labels = (record.route.clone(), record.outcome.reason());
             *self.followed.entry(labels).or_default() += 1;
@@ -182,6 +190,7 @@ impl Counted {
         self.sas.add(other.sas);
         merge(&mut self.sealed, other.sealed);
         merge(&mut self.followed, other.followed);
+        merge(&mut self.limited, other.limited);
         self.lost += other.lost;
         self.decisions_lost += other.decisions_lost;
     }
@@ -301,6 +310,21 @@ impl Metrics {
             let _ = writeln!(
                 text,
                 "portcullis_sealed_urls_followed_total{{route=\"{route}\",reason=\"{reason}\"}} {count}"
+            );
+        }
+        text.push_str(
+            "# HELP portcullis_limited_total Requests that a limit refused, or would have refused had it acted.\n\
+             # TYPE portcullis_limited_total counter\n",
+        );
+        for ((route, limit, acted), count) in &counted.limited {
+            let route = route.as_deref().unwrap_or("none");
+            let mode = match acted {
+                true => "enforce",
+                false => "reportOnly",
+            };
+            let _ = writeln!(
+                text,
+                "portcullis_limited_total{{route=\"{route}\",limit=\"{limit}\",mode=\"{mode}\"}} {count}"
             );
         }
         let _ = write!(

@@ -155,6 +155,10 @@ pub struct Record {
     pub decided: Outcome,
     /// How it ended.
     pub outcome: Outcome,
+    /// The limit that refused the request, or would have, had it acted.
+    pub limit: Option<Arc<str>>,
+    /// Whether it did.
+    pub limited: bool,
     granted: Option<Outcome>,
     sent_on: Option<Instant>,
     /// What was expected and what came.
@@ -207,6 +211,8 @@ impl Record {
             decided: Outcome::Denied(Reason::CallerLeft),
             // Until something else is known: whoever leaves before that was not answered.
             outcome: Outcome::Denied(Reason::CallerLeft),
+            limit: None,
+            limited: false,
             granted: None,
             sent_on: None,
             note: None,
@@ -422,10 +428,19 @@ impl Record {
         }
     }
 
+    /// Notes that a limit would have refused the request, had it acted.
+    pub fn would_limit(&mut self, limit: Arc<str>) {
+        self.limit = Some(limit);
+    }
+
     /// Notes a refusal.
     pub fn denied(&mut self, denial: &Denial) {
         self.outcome = Outcome::Denied(denial.reason());
         self.note = denial.note().cloned();
+        if let Some(limit) = denial.limit() {
+            self.limit = Some(Arc::clone(limit));
+            self.limited = true;
+        }
     }
 }
 

@@ -151,6 +151,7 @@ fn compile(
         ca: _,
         protocol: _,
         timeouts,
+        concurrency: _,
     } = &written.value;
     let endpoint = endpoint(&written.value, endpoints, diagnostics);
     let credential = presenting.compile(credential, diagnostics);

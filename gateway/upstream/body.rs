@@ -20,6 +20,7 @@ use super::pool::Lease;
 use crate::body::{Broken, CallerBody};
 use crate::canonical::{folds_alike, gateway_writes, strip_trailers};
 use crate::clock::pause;
+use crate::limits::{Passing, Slot};
 use crate::seal::{BodySealer, Caught, withhold};
 
 /// The caller's body, as the backend receives it.
@@ -27,6 +28,7 @@ pub(super) struct RequestBody {
     incoming: CallerBody,
     state: Progress,
     withheld: Withheld,
+    passing: Passing,
 }
 
 /// The fields that the gateway asserts on a route, which no trailer may be taken for.
@@ -94,7 +96,11 @@ impl Progress {
 }
 
 impl RequestBody {
-    pub(super) fn new(incoming: CallerBody, withheld: Withheld) -> (Self, Progress) {
+    pub(super) fn new(
+        incoming: CallerBody,
+        withheld: Withheld,
+        passing: Passing,
+    ) -> (Self, Progress) {
         let state = Progress::default();
         if incoming.is_end_stream() {
             state.end(Sent::Whole);
@@ -104,6 +110,7 @@ impl RequestBody {
             incoming,
             state,
             withheld,
+            passing,
         };
         (body, progress)
     }
@@ -130,6 +137,9 @@ impl Body for RequestBody {
             Some(Ok(frame)) => frame,
         };
         self.state.0.pieces.set(self.state.pieces() + 1);
+        if let Some(data) = frame.data_ref() {
+            self.passing.add(data.len());
+        }
         if self.incoming.is_end_stream() {
             self.state.end(Sent::Whole);
         }
@@ -171,6 +181,8 @@ pub struct ResponseBody {
     sealing: Option<Box<Sealing>>,
     /// What was withheld behind it.
     behind: Caught,
+    /// What its request holds until the answer is over.
+    slot: Slot,
 }
 
 /// A body whose URLs are sealed on their way.
@@ -267,13 +279,14 @@ impl fmt::Display for BodyError {
 impl std::error::Error for BodyError {}
 
 impl ResponseBody {
-    pub(super) fn new(stream: Stream, idle: Duration) -> Self {
+    pub(super) fn new(stream: Stream, idle: Duration, slot: Slot) -> Self {
         Self {
             stream,
             idle,
             timer: None,
             sealing: None,
             behind: Caught::default(),
+            slot,
         }
     }
 
@@ -378,6 +391,9 @@ impl ResponseBody {
             Poll::Pending => return self.wait(cx).map(|error| Some(Err(error))),
         };
         self.timer = None;
+        if let Some(Ok(frame)) = &frame {
+            self.slot.add(frame.data_ref().map_or(0, Bytes::len));
+        }
         let caught = &mut self.behind;
         Poll::Ready(frame.map(|frame| frame.map(|frame| strip(frame, caught))))
     }

@@ -89,6 +89,8 @@ struct Going<'r> {
     /// The field that carries it.
     echo: Option<HeaderName>,
     bodies: SealsBody,
+    /// Until the answer's body takes it along.
+    slot: Option<Slot>,
 }
 
 enum Outbound {
@@ -109,7 +111,7 @@ impl<'r> Going<'r> {
     ) -> Result<Self, Denial> {
         let Proofs {
             authorized,
-            slot: Slot { .. },
+            slot,
             backend,
             credential,
             followed,
@@ -129,7 +131,7 @@ impl<'r> Going<'r> {
             trace,
             id,
         };
-        let (body, progress) = RequestBody::new(body, withheld);
+        let (body, progress) = RequestBody::new(body, withheld, slot.passing());
         let head = parts.head(request, credential)?;
         let request = match backend.endpoint.protocol {
             Protocol::Http1 => {
@@ -149,11 +151,20 @@ impl<'r> Going<'r> {
             is_own,
             echo,
             bodies: route.seals_body(),
+            slot: Some(slot),
         })
     }
 
     async fn send(&mut self) -> Result<Unsealed, Denial> {
-        let mut response = self.deliver().await?;
+        let slot = self.slot.take().ok_or(Reason::Internal)?;
+        let delivered = self.deliver().await;
+        match &delivered {
+            Ok(_) => slot.answered(),
+            Err(denial) if denial.reason() == Reason::RequestBodyBroken => {}
+            Err(_) => slot.failed(),
+        }
+        let idle = self.exchange.backend.timeouts.idle;
+        let mut response = delivered?.map(|stream| ResponseBody::new(stream, idle, slot));
         // The backend refused the gateway, not the caller: its challenge would mislead the caller, and
         // tell a stranger how the backend is called.
         if response.status() == StatusCode::UNAUTHORIZED && self.presented {
@@ -172,7 +183,7 @@ impl<'r> Going<'r> {
         Ok(Unsealed::new(response, self.bodies))
     }
 
-    async fn deliver(&mut self) -> Result<Response<ResponseBody>, Denial> {
+    async fn deliver(&mut self) -> Result<Response<Stream>, Denial> {
         let (exchange, progress) = (&self.exchange, &self.progress);
         let response = match &mut self.request {
             Outbound::Http1(method, upload) => exchange.by_http1(method, upload, progress).await?,
@@ -187,8 +198,7 @@ impl<'r> Going<'r> {
             return Err(Denial::from(Reason::BackendBroken)
                 .expected("an answer", "101 Switching Protocols"));
         }
-        let idle = exchange.backend.timeouts.idle;
-        Ok(response.map(|stream| ResponseBody::new(stream, idle)))
+        Ok(response)
     }
 }
 

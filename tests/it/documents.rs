@@ -482,12 +482,33 @@ pub(crate) fn known_keys(parse: fn(&str) -> Diagnostics) -> Vec<String> {
 }
 
 fn documented_keys(rows: &[Vec<String>]) -> Vec<String> {
-    // The keys of rules are told once for both lists.
-    let expanded = |key: String| match key.strip_prefix("rule.") {
-        Some(key) => ["allow", "deny"]
-            .map(|list| format!("routes.*.{list}[].{key}"))
-            .to_vec(),
-        None => vec![key],
+    // What may stand in several places is told once for all of them.
+    const PLACES: [(&str, &[&str]); 4] = [
+        ("rule.", &["routes.*.allow[].", "routes.*.deny[]."]),
+        (
+            "rateLimit.",
+            &[
+                "routes.*.rateLimit.",
+                "routes.*.rateLimit[].",
+                "defaults.rateLimit.",
+                "defaults.rateLimit[].",
+            ],
+        ),
+        ("quota.", &["routes.*.quota.", "routes.*.quota[]."]),
+        (
+            "concurrency.",
+            &["routes.*.concurrency.", "routes.*.concurrency[]."],
+        ),
+    ];
+    let expanded = |key: String| {
+        let place = PLACES.iter().find(|(told, _)| key.starts_with(told));
+        match place {
+            Some((told, places)) => {
+                let places = places.iter();
+                places.map(|place| key.replacen(told, place, 1)).collect()
+            }
+            None => vec![key],
+        }
     };
     let mut keys: Vec<_> = rows
         .iter()
@@ -844,6 +865,10 @@ fn the_log_has_exactly_the_documented_fields_and_the_counters_the_documented_lab
             "watched",
             "match: { methods: [GET], path: /watched }, backend: raw, mode: reportOnly",
         )
+        .route(
+            "limited",
+            "match: { methods: [GET], path: /limited }, backend: raw, public: true, rateLimit: [{ name: trial, requests: 1, per: 1h, by: [route], mode: reportOnly }, { name: real, requests: 2, per: 1h, by: [route] }], concurrency: { requests: 9 }",
+        )
         .candidate(|policy| policy.replace("/watched", "/elsewhere"))
         .start();
     let watched = stage.call("GET", "/watched").portal().send();
@@ -860,7 +885,10 @@ fn the_log_has_exactly_the_documented_fields_and_the_counters_the_documented_lab
         .strip_prefix("https://localhost")
         .expect("the host that was asked for");
     assert_eq!(stage.call("GET", sealed).portal().send().verdict(), "200");
-    stage.until("all records", |stage| stage.records().len() == 5);
+    for verdict in ["200", "200", "429 rate-limited"] {
+        assert_eq!(stage.call("GET", "/limited").send().verdict(), verdict);
+    }
+    stage.until("all records", |stage| stage.records().len() == 8);
 
     let readme = read("README.md");
     let records = stage.records();

@@ -1,5 +1,9 @@
 //! Rate limits: who has a count of their own, and when they are let in again.
 
+mod at_once;
+mod overload;
+mod several;
+
 use std::net::Ipv4Addr;
 use std::time::Duration;
 

@@ -216,6 +216,11 @@ fn a_key_that_the_decoder_knows_has_its_place_in_the_order() {
         (route.below("allow"), "routes: { r: { allow: [{}] } }"),
         (route.below("deny"), "routes: { r: { deny: [{}] } }"),
         (route.below("rateLimit"), "routes: { r: { rateLimit: {} } }"),
+        (route.below("quota"), "routes: { r: { quota: {} } }"),
+        (
+            route.below("concurrency"),
+            "routes: { r: { concurrency: {} } }",
+        ),
         (Kind::Tests, "[{}]"),
     ] {
         let mut ordered = kind.order().to_vec();

@@ -39,7 +39,7 @@ pub(super) struct Gateway {
     drain: Option<Drain>,
     /// What the gateway logs of requests. Changes take effect after a restart.
     telemetry: Option<Telemetry>,
-    /// Where rate limits are counted.
+    /// What everybody is held to, how limits are told, and where they are counted.
     limits: Option<Limits>,
 }
 
@@ -284,12 +284,57 @@ struct DecisionLog {
     path: Text,
 }
 
-/// Where rate limits are counted.
+/// What everybody is held to, how limits are told, and where they are counted.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields)]
 struct Limits {
+    /// What answers of routes with limits say of them: `ietf` (default), `legacy` or `off`. `Retry-After` stands on every 429.
+    headers: Option<LimitHeaders>,
+    /// How often an address may call, whoever calls from it: asked before anything of the request is looked at. Default: no limit.
+    before_authentication: Option<AddressLimit>,
+    /// How many requests are under way at once, in all. From 80 in 100 on, callers are refused who have not proved who they are by a token that is known already, from 90 on those with more than their share. The answer is 503. Default: no limit.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    max_requests: Option<u64>,
     /// Where the counts are kept. `local` (default), in the process, is the only store of this version.
     store: Option<Store>,
+}
+
+/// What answers say of limits.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum LimitHeaders {
+    /// `RateLimit` and `RateLimit-Policy`, as the IETF drafts them.
+    Ietf,
+    /// `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset`, in seconds, of the limit with the least left.
+    Legacy,
+    /// Nothing.
+    Off,
+}
+
+/// How often an address may call. An IPv6 /64 is one address.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+struct AddressLimit {
+    /// How many requests are let through in each `per`, evenly. At least 1. Must be written.
+    #[schemars(range(min = 1))]
+    requests: u32,
+    /// The period, from `1s` to `1d`. Must be written.
+    per: Duration,
+    /// How many may come at once. Default: as many as `requests`.
+    #[schemars(range(min = 1))]
+    burst: Option<u32>,
+    /// What counts: `requests` (default), or `failures` alone, so that who proves who they are is not held up by others at their address until these have used it up.
+    count: Option<Counted>,
+}
+
+/// What counts for an address.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum Counted {
+    /// Every request.
+    Requests,
+    /// Requests whose caller does not prove who they are: 401.
+    Failures,
 }
 
 /// Where counts are kept.

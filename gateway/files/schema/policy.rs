@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::words::{
-    AuthStrength, DayOrInstant, Duration, Guid, Host, Instant, KeptParameter, LimitKey, Method,
-    Mode, Network, Path, Sas, Text, TokenKind, Url, Word,
+    AuthStrength, DayOrInstant, Duration, Guid, Host, Instant, KeptParameter, LimitName, LimitWord,
+    Method, Mode, Network, Path, Sas, Size, Text, TokenKind, Url, Window, Word,
 };
 
 type Names<T> = BTreeMap<String, T>;
@@ -79,7 +79,7 @@ struct Defaults {
     /// The `tokenKinds` of allow rules that have none. Default: tokens of any kind.
     token_kinds: Option<List<TokenKind>>,
     /// The `rateLimit` of routes that have none. Each route counts by itself. Default: no limit.
-    rate_limit: Option<RateLimit>,
+    rate_limit: Option<OneOrSeveral<RateLimit>>,
 }
 
 /// What requests are forwarded to. One of `function`, `logicApp` and `http` says where it is, `credential` what the gateway presents there.
@@ -104,6 +104,8 @@ struct Backend {
     protocol: Option<Protocol>,
     /// How long the gateway waits for the backend: to connect, for the answer, and within it.
     timeouts: Option<Timeouts>,
+    /// How many requests are under way to the backend at once: `{ requests: 100 }`. Beyond it requests wait for their turn, and are then refused with 503. Default: no limit.
+    concurrency: Option<SharedConcurrency>,
 }
 
 /// The protocol that a backend is spoken to in.
@@ -256,8 +258,12 @@ struct Route {
     allow: Option<List<AllowRule>>,
     /// Rules, any of which keeps a caller out, whatever the allow rules say. All that a rule says must hold.
     deny: Option<List<Rule>>,
-    /// How often callers are let through: `{ requests: 60, per: 1m, by: [app] }`. Beyond it the answer is 429. Default: `rateLimit` of `defaults`, or else no limit.
-    rate_limit: Option<RateLimit>,
+    /// How often callers are let through: `{ requests: 60, per: 1m, by: [app] }`, or a list of such limits, all of which hold. Beyond it the answer is 429. Default: `rateLimit` of `defaults`, or else no limit.
+    rate_limit: Option<OneOrSeveral<RateLimit>>,
+    /// How much callers have in a day or month: `{ requests: 10000, per: day, by: [app] }`, or a list of quotas, all of which hold. Beyond it the answer is 429. Default: as much as they like.
+    quota: Option<OneOrSeveral<Quota>>,
+    /// How many requests are under way at once: `{ requests: 20, by: [app] }`, or a list of such limits, all of which hold. Beyond it requests wait for their turn, and are then refused with 429. Default: no limit.
+    concurrency: Option<OneOrSeveral<Concurrency>>,
     /// The path at the backend, in place of the caller's. It may use the parameters of `match.path`: `/api/guests/{rest}`.
     rewrite: Option<Path>,
     /// Parameters of the query that are forwarded although they look like keys, since the backend means something else by them. Otherwise `code`, `sp`, `sv` and `se` are removed; `sig` always is.
@@ -383,10 +389,22 @@ struct Both {
     all_of: Option<List<Word>>,
 }
 
+/// One, or a list of several.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum OneOrSeveral<T> {
+    /// One.
+    One(T),
+    /// Several, all of which hold.
+    Several(List<T>),
+}
+
 /// How often callers are let through: evenly, after a burst. Beyond it the answer is 429 with `Retry-After`.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields)]
 struct RateLimit {
+    /// What the limit is called in answers, logs and metrics. Must be written where a route has several. Default: `route`.
+    name: Option<LimitName>,
     /// How many requests are let through in each `per`, evenly. At least 1.
     #[schemars(range(min = 1))]
     requests: u32,
@@ -397,4 +415,128 @@ struct RateLimit {
     burst: Option<u32>,
     /// What has a count of its own: with `[tenant, app]` each app of each tenant, with `[route]` all callers together.
     by: List<LimitKey>,
+    /// As how many requests a request of a method counts: `{ POST: 5 }`. Default: as one.
+    cost: Option<Costs>,
+    /// `enforce` (default), or `reportOnly`: what the limit would refuse is let through, recorded and counted.
+    mode: Option<Mode>,
+}
+
+/// How much callers have in a day or month of the calendar, in UTC. Beyond it the answer is 429 with `Retry-After`.
+#[derive(JsonSchema)]
+#[schemars(
+    rename_all = "camelCase",
+    deny_unknown_fields,
+    extend("oneOf" = [{ "required": ["requests"] }, { "required": ["bytes"] }])
+)]
+struct Quota {
+    /// What the quota is called in answers, logs and metrics. Must be written where a route has several limits. Default: `quota`.
+    name: Option<LimitName>,
+    /// How many requests, at least 1.
+    #[schemars(range(min = 1))]
+    requests: Option<u64>,
+    /// How many bytes of the bodies of requests and answers: `10GiB`. They count when a request is over; the one that exceeds the quota is not cut off.
+    bytes: Option<Size>,
+    /// The window, which begins anew for all at once: `day` or `month`, in UTC.
+    per: Window,
+    /// What has a count of its own: with `[app]` each app, with `[route]` all callers together.
+    by: List<LimitKey>,
+    /// As how many requests a request of a method counts: `{ POST: 5 }`. Default: as one.
+    cost: Option<Costs>,
+    /// `enforce` (default), or `reportOnly`: what the quota would refuse is let through, recorded and counted.
+    mode: Option<Mode>,
+}
+
+/// How many requests are under way at once, in each gateway by itself.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+struct Concurrency {
+    /// How many at once, at least 1.
+    #[schemars(range(min = 1))]
+    requests: u32,
+    /// What has a count of its own: with `[app]` each app. Default: all callers of the route share one.
+    by: Option<List<LimitKey>>,
+    /// How long a request waits for its turn, to `1m`; `0s`: not at all. Default `1s`.
+    wait: Option<Duration>,
+    /// How many requests wait at once, those of all callers together. When it is full, the caller with the most waiting gives way. Default 100.
+    #[schemars(range(min = 1))]
+    queue: Option<u32>,
+    /// The limit follows how soon answers begin: `{ least: 5 }`. Default: it stays.
+    adaptive: Option<Adaptive>,
+}
+
+/// How many requests are under way to a backend at once, from each gateway by itself.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+struct SharedConcurrency {
+    /// How many at once, at least 1.
+    #[schemars(range(min = 1))]
+    requests: u32,
+    /// How long a request waits for its turn, to `1m`; `0s`: not at all. Default `1s`.
+    wait: Option<Duration>,
+    /// How many requests wait at once, those of all callers together. When it is full, the caller with the most waiting gives way. Default 100.
+    #[schemars(range(min = 1))]
+    queue: Option<u32>,
+    /// The limit follows how soon answers begin: `{ least: 5 }`. Default: it stays.
+    adaptive: Option<Adaptive>,
+}
+
+/// A limit that moves between `least` and `requests`.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+struct Adaptive {
+    /// The limit never falls below it. Default 1.
+    #[schemars(range(min = 1))]
+    least: Option<u32>,
+    /// While answers begin sooner than this, the limit grows by one at a time; when they do not, it falls by a tenth. Default: answers are compared with how soon they usually begin.
+    latency: Option<Duration>,
+}
+
+/// What has a count of its own: a word, a claim or a header.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum LimitKey {
+    /// One of the words.
+    Word(LimitWord),
+    /// Each value of a claim of the token: `{ claim: department }`. Tokens without it share one count.
+    Claim(ByClaim),
+    /// Each value of a header: `{ header: x-site }`. Callers write it as they like, so count by something else besides.
+    Header(ByHeader),
+}
+
+/// Each value of a claim.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+struct ByClaim {
+    /// The name of the claim.
+    claim: Word,
+}
+
+/// Each value of a header.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+struct ByHeader {
+    /// The name of the header. Not one that holds credentials.
+    header: Word,
+}
+
+/// Methods, and as how many requests each counts.
+struct Costs;
+
+impl JsonSchema for Costs {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Costs".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object",
+            "minProperties": 1,
+            "propertyNames": generator.subschema_for::<Method>(),
+            "additionalProperties": { "type": "integer", "minimum": 1 },
+        })
+    }
 }

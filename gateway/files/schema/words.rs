@@ -27,7 +27,7 @@ macro_rules! texts {
 
 texts! {
     Duration r"^[0-9]+\s*(ms|s|m|h|d)$" "A duration with its unit.";
-    Size r"^[0-9]+\s*(KiB|MiB)?$" "A size in bytes.";
+    Size r"^[0-9]+\s*(KiB|MiB|GiB|TiB)?$" "A size in bytes.";
     Guid r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$" "A GUID.";
     Instant r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})$" "A point in time (RFC 3339).";
     DayOrInstant r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2}))?$" "A day, or a point in time (RFC 3339).";
@@ -37,6 +37,7 @@ texts! {
     Host r"^(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$" "A host, or `*.` and a suffix.";
     Url r"^https?://" "A URL.";
     Network r"^[0-9a-fA-F:.]+(/[0-9]{1,3})?$" "A network in CIDR notation.";
+    LimitName r"^[A-Za-z0-9._-]{1,64}$" "The name of a limit.";
     Address r":[0-9]+$" "An IP address and port.";
 }
 
@@ -99,8 +100,8 @@ closed! {
         /// The request is refused.
         Reject "reject",
     }
-    /// What has a count of its own in a rate limit.
-    LimitKey {
+    /// What has a count of its own in a limit.
+    LimitWord {
         /// Each tenant has a count of its own.
         Tenant "tenant",
         /// Each app has a count of its own.
@@ -111,6 +112,13 @@ closed! {
         ClientAddress "clientAddress",
         /// All callers of the route share one count.
         Route "route",
+    }
+    /// A window of the calendar, in UTC.
+    Window {
+        /// From midnight to midnight.
+        Day "day",
+        /// From the first of a month to the first of the next.
+        Month "month",
     }
     /// A parameter of the query that is forwarded although it looks like a key.
     KeptParameter {

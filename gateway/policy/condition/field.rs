@@ -10,7 +10,7 @@ use super::Failure;
 use super::print::quoted;
 use super::types::Type;
 use crate::canonical::caller_may_send;
-use crate::files::is_secretive;
+use crate::files::holds_a_credential;
 
 /// A value of the outside world that a condition reads, resolved when the condition is compiled.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -237,16 +237,6 @@ pub(super) fn claim(name: &str) -> Result<Field, Refused> {
         )),
         name => Ok(Field::Claim(name.into())),
     }
-}
-
-/// Whether a header holds credentials by its name, as far as names tell. A false yes keeps a condition from
-/// being written; a false no puts a secret into the decision log.
-fn holds_a_credential(name: &str) -> bool {
-    let known = ["authorization", "proxy-authorization", "cookie"];
-    let endings = ["-token", "-subscription-key", "-auth-key", "-authorization"];
-    known.contains(&name)
-        || endings.iter().any(|ending| name.ends_with(ending))
-        || is_secretive(name)
 }
 
 /// The header of a name.

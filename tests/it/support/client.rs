@@ -2,7 +2,6 @@
 //! planted secrets and for header fields that nobody has decided to send.
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
@@ -81,6 +80,9 @@ const KNOWN: &[&str] = &[
     "trailer",
     "transfer-encoding",
     "www-authenticate",
+    "x-ratelimit-limit",
+    "x-ratelimit-remaining",
+    "x-ratelimit-reset",
     "x-request-id",
     "x-test",
     "x-ms-workflow-run-id",
@@ -148,8 +150,8 @@ impl<'s> Call<'s> {
         runtime.block_on(self.sending())
     }
 
-    /// The same, for several at once.
-    pub async fn sending(self) -> Answer {
+    /// The same, for several at once, on whatever thread.
+    pub fn sending(self) -> impl Future<Output = Answer> + Send + use<> {
         let Self {
             stage,
             request,
@@ -160,38 +162,49 @@ impl<'s> Call<'s> {
             from,
         } = self;
         let alpn: &[u8] = if http2 { b"h2" } else { b"http/1.1" };
-        let stream = stage.tls_from(from, alpn).await;
-        let io = TokioIo::new(stream);
-        let uri = match http2 {
-            true => format!("https://localhost{target}"),
-            false => target,
-        };
-        let mut request = request.uri(uri).body(Full::new(body)).expect("a request");
-        let response = if http2 {
-            let (mut sender, connection) =
-                hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
-                    .await
-                    .expect("HTTP/2");
-            tokio::spawn(connection);
-            sender.send_request(request).await.expect("an answer")
-        } else {
-            if !request.headers().contains_key("host") {
-                request
-                    .headers_mut()
-                    .insert("host", "localhost".parse().expect("a value"));
-            }
-            let (mut sender, connection) = hyper::client::conn::http1::handshake(io)
-                .await
-                .expect("HTTP/1.1");
-            tokio::spawn(connection);
-            sender.send_request(request).await.expect("an answer")
-        };
-        let answer = read(response).await;
-        if checked {
-            answer.check();
-        }
-        answer
+        let connecting = stage.tls_from(from, alpn);
+        sent(connecting, request, target, body, http2, checked)
     }
+}
+
+async fn sent(
+    connecting: impl Future<Output = TlsStream<TcpStream>>,
+    request: http::request::Builder,
+    target: String,
+    body: Bytes,
+    http2: bool,
+    checked: bool,
+) -> Answer {
+    let io = TokioIo::new(connecting.await);
+    let uri = match http2 {
+        true => format!("https://localhost{target}"),
+        false => target,
+    };
+    let mut request = request.uri(uri).body(Full::new(body)).expect("a request");
+    let response = if http2 {
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
+                .await
+                .expect("HTTP/2");
+        tokio::spawn(connection);
+        sender.send_request(request).await.expect("an answer")
+    } else {
+        if !request.headers().contains_key("host") {
+            request
+                .headers_mut()
+                .insert("host", "localhost".parse().expect("a value"));
+        }
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(io)
+            .await
+            .expect("HTTP/1.1");
+        tokio::spawn(connection);
+        sender.send_request(request).await.expect("an answer")
+    };
+    let answer = read(response).await;
+    if checked {
+        answer.check();
+    }
+    answer
 }
 
 async fn read(response: http::Response<Incoming>) -> Answer {
@@ -224,17 +237,22 @@ impl Stage {
     }
 
     /// The same, from one of this machine's loopback addresses.
-    pub async fn tls_from(&self, from: Ipv4Addr, alpn: &[u8]) -> TlsStream<TcpStream> {
+    pub fn tls_from(
+        &self,
+        from: Ipv4Addr,
+        alpn: &[u8],
+    ) -> impl Future<Output = TlsStream<TcpStream>> + Send + use<> {
         let roots = Roots::Pem(self.world.ca.pem().into());
         let config = client_config(&roots, &[alpn]).expect("TLS");
-        let socket = TcpSocket::new_v4().expect("a socket");
-        socket.bind((from, 0).into()).expect("bound");
-        let stream = socket.connect(self.address).await.expect("connected");
-        let name = ServerName::try_from("localhost").expect("a name");
-        TlsConnector::from(Arc::clone(&config))
-            .connect(name, stream)
-            .await
-            .expect("a handshake")
+        let address = self.address;
+        async move {
+            let socket = TcpSocket::new_v4().expect("a socket");
+            socket.bind((from, 0).into()).expect("bound");
+            let stream = socket.connect(address).await.expect("connected");
+            let name = ServerName::try_from("localhost").expect("a name");
+            let connecting = TlsConnector::from(config).connect(name, stream);
+            connecting.await.expect("a handshake")
+        }
     }
 
     /// Sends bytes as they stand and returns what comes until the gateway closes the connection.

@@ -1,0 +1,45 @@
+//! What stands now, beside what has been counted, in Prometheus' text form.
+
+use std::fmt::Write as _;
+
+use crate::limits::{LimitStore, UnderWay};
+
+/// What is under way and what waits, where that is limited.
+pub(super) fn limits(store: &LimitStore) -> String {
+    /// The name of a gauge, what it tells, and how it is read.
+    type Gauge = (&'static str, &'static str, fn(&UnderWay) -> u64);
+    const GAUGES: [Gauge; 3] = [
+        (
+            "portcullis_concurrency_requests",
+            "Requests under way, where their number is limited.",
+            |standing| standing.under_way,
+        ),
+        (
+            "portcullis_concurrency_waiting",
+            "Requests that wait for their turn.",
+            |standing| standing.waiting,
+        ),
+        (
+            "portcullis_concurrency_limit",
+            "How many may be under way, for each that has a count of its own.",
+            |standing| u64::from(standing.limit),
+        ),
+    ];
+    let standing = store.under_way();
+    let mut text = String::new();
+    for (name, help, read) in GAUGES {
+        let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n");
+        for each in &standing {
+            let (kind, of, value) = (each.kind, &each.name, read(each));
+            let _ = writeln!(text, "{name}{{of=\"{kind}\",name=\"{of}\"}} {value}");
+        }
+    }
+    let _ = write!(
+        text,
+        "# HELP portcullis_requests_under_way Requests under way through the whole gateway, where `limits.maxRequests` bounds them.\n\
+         # TYPE portcullis_requests_under_way gauge\n\
+         portcullis_requests_under_way {}\n",
+        store.requests_under_way()
+    );
+    text
+}

@@ -1,0 +1,194 @@
+//! What has a count of its own: the part of a caller that a limit counts by.
+
+use std::hash::{Hash, Hasher};
+use std::net::{IpAddr, Ipv6Addr};
+
+use aws_lc_rs::digest;
+use http::header::HeaderName;
+use http::{HeaderMap, Method};
+
+use crate::entra::Principal;
+use crate::files::{LimitKey, Spanned};
+use crate::ids::{AppId, ObjectId, TenantId};
+use crate::policy::Authorized;
+
+/// Who asks to be let through, and with what.
+pub struct Asker<'r> {
+    /// The policy lets the request in.
+    pub authorized: &'r Authorized<'r>,
+    /// The address of the caller.
+    pub client: IpAddr,
+    /// The method.
+    pub method: &'r Method,
+    /// The fields that may be passed on.
+    pub headers: &'r HeaderMap,
+}
+
+impl Asker<'_> {
+    /// Who it is, as far as being fair goes.
+    pub(super) fn who(&self) -> Who {
+        match self.authorized.principal() {
+            Some(principal) => Who::App(principal.tenant(), principal.app()),
+            None => Who::Address(subscriber(self.client)),
+        }
+    }
+}
+
+/// One of those among whom what there is is shared out: an app of a tenant, or an address where no token was looked
+/// at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Who {
+    App(TenantId, AppId),
+    Address(IpAddr),
+}
+
+/// What a limit counts by.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct By {
+    tenant: bool,
+    app: bool,
+    principal: bool,
+    client_address: bool,
+    others: Vec<Other>,
+}
+
+/// What is no word of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Other {
+    Claim(Box<str>),
+    Header(HeaderName),
+}
+
+impl By {
+    pub(super) fn read(written: &[Spanned<LimitKey>]) -> Self {
+        let mut by = Self::default();
+        for key in written {
+            match &key.value {
+                LimitKey::Tenant => by.tenant = true,
+                LimitKey::App => by.app = true,
+                LimitKey::Principal => by.principal = true,
+                LimitKey::ClientAddress => by.client_address = true,
+                // Every limit stands by its own route already.
+                LimitKey::Route => {}
+                LimitKey::Claim(claim) => by.others.push(Other::Claim(claim.as_str().into())),
+                LimitKey::Header(name) => by.others.push(Other::Header(name.clone())),
+            }
+        }
+        by
+    }
+
+    /// Whom a request is counted for.
+    pub(super) fn key(&self, asker: &Asker<'_>) -> Key {
+        let Self {
+            tenant,
+            app,
+            principal,
+            client_address,
+            others,
+        } = self;
+        let caller = asker.authorized.principal();
+        Key {
+            tenant: caller.filter(|_| *tenant).map(|caller| caller.tenant()),
+            app: caller.filter(|_| *app).map(|caller| caller.app()),
+            principal: caller
+                .filter(|_| *principal)
+                .and_then(|caller| caller.object()),
+            client: client_address.then(|| subscriber(asker.client)),
+            others: match others.is_empty() {
+                true => 0,
+                false => digest_of(others, caller.map(AsRef::as_ref), asker.headers),
+            },
+        }
+    }
+}
+
+/// Whom a request is counted for. Small and copied: counting allocates only for who is new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    tenant: Option<TenantId>,
+    app: Option<AppId>,
+    principal: Option<ObjectId>,
+    client: Option<IpAddr>,
+    /// A digest of claims and headers: callers choose them, and how long they are.
+    others: u128,
+}
+
+impl Key {
+    /// Whoever calls from an address.
+    pub(super) fn of_address(client: IpAddr) -> Self {
+        Self {
+            client: Some(subscriber(client)),
+            ..Self::ANYBODY
+        }
+    }
+
+    /// All callers together.
+    pub(super) const ANYBODY: Self = Self {
+        tenant: None,
+        app: None,
+        principal: None,
+        client: None,
+        others: 0,
+    };
+}
+
+/// Only what a limit counts by: the keys of one limit name the same parts, so that which they are says nothing.
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Self {
+            tenant,
+            app,
+            principal,
+            client,
+            others,
+        } = self;
+        let tenant = tenant.map(TenantId::uuid);
+        let app = app.map(AppId::uuid);
+        let principal = principal.map(ObjectId::uuid);
+        for id in [tenant, app, principal].into_iter().flatten() {
+            state.write_u128(id.as_u128());
+        }
+        if let Some(client) = client {
+            client.hash(state);
+        }
+        if *others != 0 {
+            state.write_u128(*others);
+        }
+    }
+}
+
+/// The same for the same values in every gateway that shares a limit. What is absent is unlike what is empty.
+fn digest_of(others: &[Other], caller: Option<&Principal>, headers: &HeaderMap) -> u128 {
+    let mut context = digest::Context::new(&digest::SHA256);
+    let mut add = |bytes: &[u8]| {
+        context.update(&(bytes.len() as u64).to_be_bytes());
+        context.update(bytes);
+    };
+    for other in others {
+        match other {
+            Other::Claim(claim) => match caller.and_then(|caller| caller.claim_text(claim)) {
+                Some(text) => add(text.as_bytes()),
+                None => add(b"\0none"),
+            },
+            Other::Header(name) => {
+                let values = headers.get_all(name);
+                add(&values.iter().count().to_be_bytes());
+                values.iter().for_each(|value| add(value.as_bytes()));
+            }
+        }
+    }
+    let digest = context.finish();
+    let first = digest.as_ref().first_chunk();
+    first.map_or(0, |bytes| u128::from_be_bytes(*bytes))
+}
+
+/// An IPv6 subscriber has a /64 at least, and may use any address in it.
+pub(super) fn subscriber(client: IpAddr) -> IpAddr {
+    match client.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => {
+            let network = address.to_bits() & !u128::from(u64::MAX);
+            IpAddr::V6(Ipv6Addr::from_bits(network))
+        }
+    }
+}
