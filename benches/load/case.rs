@@ -1,6 +1,7 @@
 //! What is measured: every case, with who takes part in it.
 
 use crate::contender::{Contender, Job, Program};
+use crate::siege::Siege;
 
 /// Bytes of an answer, unless a case asks for another size.
 const ANSWER: usize = 256;
@@ -11,6 +12,8 @@ const MIB: usize = 1024 * 1024;
 const CONNECTIONS: usize = 32;
 /// Of a case with many.
 const THOUSAND: usize = 1000;
+/// Of one with as many as a gateway is to bear.
+const TEN_THOUSAND: usize = 10_000;
 /// Of bodies of 10 MiB: enough to keep the proxy busy.
 const FEW: usize = 8;
 
@@ -45,6 +48,8 @@ pub(crate) enum Load {
     Start,
     /// None for the one figure, so many connections for the other: memory.
     Memory { connections: usize },
+    /// So many connections that are held in some state: memory of each, and whether an honest caller is served.
+    Held { connections: usize, siege: Siege },
 }
 
 /// What callers send.
@@ -131,6 +136,22 @@ impl Case {
         self
     }
 
+    /// For how many connections proxies are set up.
+    pub(crate) fn room(&self) -> usize {
+        match self.load {
+            Load::Held { connections, .. } => Self::USUAL_ROOM.max(connections + 1000),
+            Load::Http1 { .. }
+            | Load::Http2 { .. }
+            | Load::Handshakes { .. }
+            | Load::Fixed { .. }
+            | Load::Start
+            | Load::Memory { .. } => Self::USUAL_ROOM,
+        }
+    }
+
+    /// For all but the largest crowds.
+    pub(crate) const USUAL_ROOM: usize = 8192;
+
     /// The same without peers, if there is something left to do.
     pub(crate) fn alone(mut self) -> Option<Self> {
         let is_own = |contender: &Contender| contender.program == Program::Portcullis;
@@ -153,7 +174,7 @@ impl Case {
 pub(crate) fn all() -> Vec<Case> {
     [http1(), tokens(), http2(), refusals(), connections()]
         .into_iter()
-        .chain([bodies(), rest()])
+        .chain([bodies(), rest(), held()])
         .flatten()
         .collect()
 }
@@ -293,5 +314,51 @@ fn rest() -> Vec<Case> {
             &[PORTCULLIS, HAPROXY, PORTCULLIS_PLAIN, HAPROXY_PLAIN, NGINX_PLAIN, ENVOY_PLAIN],
         )
         .load(memory),
+    ]
+}
+
+fn held() -> Vec<Case> {
+    let case = |name, says, connections, siege| {
+        Case::new(name, says, &[PORTCULLIS, HAPROXY_PLAIN, NGINX_PLAIN])
+            .load(Load::Held { connections, siege })
+    };
+    vec![
+        case(
+            "held-idle",
+            "10,000 TLS connections that lie idle after a request",
+            TEN_THOUSAND,
+            Siege::Idle,
+        ),
+        case(
+            "held-half-head",
+            "1,000 connections in the middle of a head",
+            THOUSAND,
+            Siege::HalfHead,
+        ),
+        case(
+            "held-long-head",
+            "1,000 connections with 7 KiB of a head that goes on",
+            THOUSAND,
+            Siege::LongHead,
+        ),
+        case(
+            "held-half-body",
+            "1,000 connections that have sent 16 KiB of a body of 1 MiB",
+            THOUSAND,
+            Siege::HalfBody,
+        ),
+        case(
+            "held-untaken",
+            "200 connections that take nothing of an answer of 10 MiB",
+            200,
+            Siege::Untaken,
+        )
+        .answers(10 * MIB),
+        case(
+            "held-h2",
+            "1,000 connections by HTTP/2 that ask for nothing",
+            THOUSAND,
+            Siege::Http2,
+        ),
     ]
 }

@@ -58,7 +58,7 @@ impl Figures<'_> {
     pub(crate) fn cpu_ratio(&self, one: Place<'_>, other: Place<'_>) -> Option<Spread> {
         let rounds = |(case, program, job)| match self.find(case, program, job)? {
             Outcome::Rounds(rounds) => Some(rounds),
-            Outcome::Start(_) | Outcome::Memory { .. } => None,
+            Outcome::Start(_) | Outcome::Memory { .. } | Outcome::Held(_) => None,
         };
         let pairs = rounds(one)?.iter().zip(rounds(other)?);
         Spread::of(pairs.map(|(one, other)| one.cpu_per_request() / other.cpu_per_request()))
@@ -68,7 +68,7 @@ impl Figures<'_> {
     pub(crate) fn p99(&self, case: &str, program: Program, job: Job) -> Option<f64> {
         match self.find(case, program, job)? {
             Outcome::Rounds(rounds) => Some(median(rounds, |round| round.permille(990))),
-            Outcome::Start(_) | Outcome::Memory { .. } => None,
+            Outcome::Start(_) | Outcome::Memory { .. } | Outcome::Held(_) => None,
         }
     }
 
@@ -76,7 +76,7 @@ impl Figures<'_> {
     pub(crate) fn start(&self, program: Program, job: Job) -> Option<f64> {
         match self.find("start", program, job)? {
             Outcome::Start(times) => Spread::of(times.iter().copied()).map(|spread| spread.median),
-            Outcome::Rounds(_) | Outcome::Memory { .. } => None,
+            Outcome::Rounds(_) | Outcome::Memory { .. } | Outcome::Held(_) => None,
         }
     }
 
@@ -85,7 +85,7 @@ impl Figures<'_> {
         let of = |values: &[f64]| Spread::of(values.iter().copied()).map(|spread| spread.median);
         match self.find("memory", program, job)? {
             Outcome::Memory { idle, loaded } => of(idle).zip(of(loaded)),
-            Outcome::Rounds(_) | Outcome::Start(_) => None,
+            Outcome::Rounds(_) | Outcome::Start(_) | Outcome::Held(_) => None,
         }
     }
 }

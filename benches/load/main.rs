@@ -36,6 +36,7 @@ mod peers;
 mod process;
 mod proxy;
 mod report;
+mod siege;
 mod stage;
 mod targets;
 mod tokens;

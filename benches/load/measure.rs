@@ -13,6 +13,7 @@ use crate::case::{Case, Load, Sends};
 use crate::check::Proof;
 use crate::contender::{Contender, Job};
 use crate::proxy::Proxy;
+use crate::siege::{Besieged, Doors, Siege, besiege};
 use crate::stage::Stage;
 use crate::tokens::{self, BODY, Request};
 
@@ -46,6 +47,7 @@ pub(crate) enum Outcome {
         idle: Vec<f64>,
         loaded: Vec<f64>,
     },
+    Held(Vec<Besieged>),
 }
 
 /// A proxy in a case, ready to be measured.
@@ -73,6 +75,9 @@ pub(crate) async fn group(
             Load::Memory { connections } => {
                 let measured = memories(stage, case, &proof, connections, effort).await;
                 return measured.map(whole);
+            }
+            Load::Held { connections, siege } => {
+                return held(stage, case, &proof, (connections, siege), effort).await;
             }
             Load::Http1 { .. } | Load::Http2 { .. } => {}
             Load::Handshakes { .. } | Load::Fixed { .. } => {}
@@ -109,7 +114,7 @@ async fn enter<'case>(
     let mut candidates = Vec::new();
     let shared = requests(stage, case.sends, effort);
     for contender in &case.contenders {
-        let proxy = Proxy::start(stage, *contender, case.answer).await?;
+        let proxy = Proxy::start(stage, *contender, case.answer, case.room()).await?;
         proof.of(stage, &proxy).await?;
         let requests = match (case.sends, contender.job) {
             (Sends::TokensOfApps, Job::Routes(count)) => {
@@ -201,7 +206,9 @@ impl Candidate<'_> {
                 let round = handshake::run(&callers, work()).await?;
                 Ok(accounted(round, proxy, before))
             }
-            Load::Start | Load::Memory { .. } => Err("is not measured in rounds".to_owned()),
+            Load::Start | Load::Memory { .. } | Load::Held { .. } => {
+                Err("is not measured in rounds".to_owned())
+            }
         };
         pause(SETTLE).await;
         round
@@ -255,7 +262,7 @@ async fn starts(
     let mut times = vec![Vec::new(); case.contenders.len()];
     for round in 0..=effort.rounds {
         for (contender, times) in case.contenders.iter().zip(&mut times) {
-            let proxy = Proxy::start(stage, *contender, case.answer).await?;
+            let proxy = Proxy::start(stage, *contender, case.answer, case.room()).await?;
             let door = Door::new(proxy.address, &stage.ca, alpn(case, *contender));
             proof.served(&proxy, &door).await?;
             let taken = SystemClock.now().instant.duration_since(proxy.spawned);
@@ -280,7 +287,7 @@ async fn memories(
     let mut found = vec![(Vec::new(), Vec::new()); case.contenders.len()];
     for _ in 0..effort.rounds {
         for (contender, (idle, loaded)) in case.contenders.iter().zip(&mut found) {
-            let proxy = Proxy::start(stage, *contender, case.answer).await?;
+            let proxy = Proxy::start(stage, *contender, case.answer, case.room()).await?;
             proof.of(stage, &proxy).await?;
             pause(SETTLE).await;
             idle.push(proxy.memory());
@@ -298,6 +305,47 @@ async fn memories(
         case,
         outcomes.map(|(idle, loaded)| Outcome::Memory { idle, loaded }),
     ))
+}
+
+/// A siege takes long and differs little from one time to the next: so many rounds are enough.
+const SIEGES: usize = 3;
+
+async fn held(
+    stage: &Stage,
+    case: &Case,
+    proof: &Proof,
+    (connections, siege): (usize, Siege),
+    effort: Effort,
+) -> Result<(Vec<Measured>, Vec<String>), String> {
+    let requests = requests(stage, case.sends, effort);
+    let token = tokens::good(&stage.entra);
+    let request = Arc::new(Request::new(&token, &requests[0].body));
+    let (mut measured, mut faults) = (Vec::new(), Vec::new());
+    for contender in &case.contenders {
+        let mut rounds = Vec::new();
+        for _ in 0..effort.rounds.min(SIEGES) {
+            let proxy = Proxy::start(stage, *contender, case.answer, case.room()).await?;
+            proof.of(stage, &proxy).await?;
+            pause(SETTLE).await;
+            let door = |alpn| Door::new(proxy.address, &stage.ca, Some(alpn));
+            let doors = Doors {
+                http1: door(b"http/1.1"),
+                http2: door(b"h2"),
+            };
+            match besiege(&proxy, siege, &doors, connections, &request).await {
+                Ok(besieged) => rounds.push(besieged),
+                Err(fault) => faults.push(format!("{}: {fault}", case.name)),
+            }
+        }
+        if !rounds.is_empty() {
+            measured.push(Measured {
+                case: case.clone(),
+                contender: *contender,
+                outcome: Outcome::Held(rounds),
+            });
+        }
+    }
+    Ok((measured, faults))
 }
 
 fn all(case: &Case, outcomes: impl Iterator<Item = Outcome>) -> Vec<Measured> {

@@ -43,6 +43,8 @@ fn templates(contender: Contender) -> Vec<(&'static str, &'static str)> {
 pub(crate) struct Ports {
     pub(crate) own: u16,
     pub(crate) backend: SocketAddr,
+    /// For how many connections it is set up.
+    pub(crate) room: usize,
 }
 
 /// Writes the peer's files into its folder, and says the name of the first.
@@ -75,6 +77,8 @@ fn values(folder: &Path, entra: &Entra, ports: &Ports) -> Vec<(&'static str, Str
     vec![
         ("PORT", ports.own.to_string()),
         ("BACKEND_PORT", ports.backend.port().to_string()),
+        ("ROOM", ports.room.to_string()),
+        ("DESCRIPTORS", descriptors(ports.room).to_string()),
         ("CERT", path("proxy.crt")),
         ("KEY", path("proxy.key")),
         ("PEM", path("proxy.pem")),
@@ -89,6 +93,12 @@ fn values(folder: &Path, entra: &Entra, ports: &Ports) -> Vec<(&'static str, Str
         ("ROLE", ROLE.to_owned()),
         ("CREDENTIAL", CREDENTIAL.to_owned()),
     ]
+}
+
+/// As many as so many connections need, or as there may be.
+fn descriptors(room: usize) -> u64 {
+    let (_, most) = rlimit::Resource::NOFILE.get().unwrap_or((0, u64::MAX));
+    (2 * room as u64 + 4096).min(most)
 }
 
 /// The key as PEM (RFC 7468), `SubjectPublicKeyInfo`.

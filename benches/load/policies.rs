@@ -131,7 +131,7 @@ impl Gateway {
             program: Program::Portcullis,
             job: Job::Routes(size),
         };
-        let proxy = Proxy::start(stage, contender, 256)
+        let proxy = Proxy::start(stage, contender, 256, 8192)
             .await
             .expect("a gateway");
         let proof = Proof::new(stage);

@@ -33,11 +33,13 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Starts one whose backend answers with `answer` bytes, and waits until it listens.
+    /// Starts one with room for so many connections, whose backend answers with `answer` bytes, and waits until it
+    /// listens.
     pub(crate) async fn start(
         stage: &Stage,
         contender: Contender,
         answer: usize,
+        room: usize,
     ) -> Result<Self, String> {
         let folder = tempfile::tempdir().expect("a folder");
         let backend = Backend::start(contender.expect(), answer, stage.identity.issued()).await;
@@ -45,6 +47,7 @@ impl Proxy {
         let ports = Ports {
             own: free_port(),
             backend: backend.address(),
+            room,
         };
         let mut command = command(stage, contender, folder.path(), &ports);
         let log = fs::File::create(folder.path().join("log")).expect("a file");
@@ -157,13 +160,17 @@ fn command(stage: &Stage, contender: Contender, folder: &Path, ports: &Ports) ->
 /// The default configuration, but for one worker as the peers have one, and no request log as they have none.
 fn configure(stage: &Stage, contender: Contender, folder: &Path, ports: &Ports) {
     let (port, authority) = (ports.own, stage.entra.authority());
+    let more = match ports.room > 10_000 {
+        true => format!(", maxConnections: {}", ports.room),
+        false => String::new(),
+    };
     let write = |name: &str, text: &str| fs::write(folder.join(name), text).expect("written");
     write("ca.crt", stage.ca.pem());
     write("policy.yaml", &contender.policy(ports.backend));
     write(
         "gateway.yaml",
         &format!(
-            "listen: {{ address: '127.0.0.1:{port}', tls: {{ certificates: [{{ cert: proxy.crt, key: proxy.key }}] }} }}\nworkers: 1\npolicies: policy.yaml\nentra: {{ authority: '{authority}', ca: ca.crt }}\ntelemetry: {{ requestLog: off }}\n"
+            "listen: {{ address: '127.0.0.1:{port}', tls: {{ certificates: [{{ cert: proxy.crt, key: proxy.key }}] }}{more} }}\nworkers: 1\npolicies: policy.yaml\nentra: {{ authority: '{authority}', ca: ca.crt }}\ntelemetry: {{ requestLog: off }}\n"
         ),
     );
 }

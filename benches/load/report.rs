@@ -95,6 +95,7 @@ pub(crate) fn section(case: &[Measured]) -> String {
         Outcome::Rounds(_) => "| proxy | job | CPU µs per request | requests/s | p50 ms | p99 ms | p99.9 ms | MiB |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n",
         Outcome::Start(_) => "| proxy | job | ms |\n| --- | --- | --- |\n",
         Outcome::Memory { .. } => "| proxy | job | MiB idle | MiB under 1,000 connections |\n| --- | --- | --- | --- |\n",
+        Outcome::Held(_) => "| proxy | job | bytes for each connection | ms until an honest caller is answered |\n| --- | --- | --- | --- |\n",
     });
     for one in case {
         let _ = writeln!(text, "{}", row(one));
@@ -110,6 +111,11 @@ fn row(one: &Measured) -> String {
     let figures = match &one.outcome {
         Outcome::Rounds(rounds) => rounds_row(rounds),
         Outcome::Start(times) => spread(times),
+        Outcome::Held(rounds) => {
+            let bytes: Vec<f64> = rounds.iter().map(|round| round.bytes).collect();
+            let honest: Vec<f64> = rounds.iter().map(|round| round.honest).collect();
+            format!("{} | {}", spread(&bytes), spread(&honest))
+        }
         Outcome::Memory { idle, loaded } => format!("{} | {}", spread(idle), spread(loaded)),
     };
     let note = note(one);

@@ -180,6 +180,12 @@ impl Door {
         Ok(stream)
     }
 
+    /// A connection with TLS.
+    pub(crate) async fn connect(&self) -> Result<TlsStream<TcpStream>, String> {
+        let config = self.tls.clone().ok_or("there is no TLS")?;
+        self.tls(config).await
+    }
+
     async fn tls(&self, config: Arc<ClientConfig>) -> Result<TlsStream<TcpStream>, String> {
         let stream = self.tcp().await?;
         let name = ServerName::try_from("localhost").expect("a name");
@@ -207,16 +213,16 @@ fn config(ca: &Ca, alpn: &[u8]) -> ClientConfig {
     config
 }
 
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     SystemClock.now().instant
 }
 
 /// Milliseconds between two moments.
-fn between(begun: Instant, ended: Instant) -> f64 {
+pub(crate) fn between(begun: Instant, ended: Instant) -> f64 {
     ended.saturating_duration_since(begun).as_secs_f64() * 1e3
 }
 
-fn said(error: impl std::fmt::Display) -> String {
+pub(crate) fn said(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
 

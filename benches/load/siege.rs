@@ -1,0 +1,166 @@
+//! Connections that ask for nothing more, in a state that costs a proxy something: what it holds for each of them,
+//! and whether an honest caller is served meanwhile.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use portcullis::clock::{pause, within};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio_rustls::client::TlsStream;
+
+use crate::caller::http1::Caller;
+use crate::caller::{Door, between, now, said};
+use crate::proxy::Proxy;
+use crate::tokens::Request;
+
+/// How connections are left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Siege {
+    /// After one request that was answered.
+    Idle,
+    /// In the middle of a head.
+    HalfHead,
+    /// With a head of nearly 8 KiB that goes on.
+    LongHead,
+    /// In the middle of a body that the backend gets.
+    HalfBody,
+    /// With a large answer that nobody takes.
+    Untaken,
+    /// By HTTP/2, after its first frames.
+    Http2,
+}
+
+/// So many connections are opened at a time.
+const AT_ONCE: usize = 64;
+/// For what is on its way to arrive.
+const SETTLE: Duration = Duration::from_millis(500);
+/// An honest caller who waits for longer is not served.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Bytes of a body that is half sent, and how many of them are.
+const WHOLE_BODY: usize = 1024 * 1024;
+const HALF_BODY: usize = 16 * 1024;
+
+/// What came of a siege.
+pub(crate) struct Besieged {
+    /// Bytes that the proxy holds for each connection.
+    pub(crate) bytes: f64,
+    /// Milliseconds that an honest caller waited, with a connection of its own.
+    pub(crate) honest: f64,
+}
+
+/// One connection that is held.
+enum Held {
+    Http1(#[expect(dead_code, reason = "it is held")] TlsStream<TcpStream>),
+    Http2(
+        #[expect(dead_code, reason = "it is held")] h2::client::SendRequest<Bytes>,
+        AbortHandle,
+    ),
+    Answered(#[expect(dead_code, reason = "it is held")] Caller),
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Self::Http2(_, connection) = self {
+            connection.abort();
+        }
+    }
+}
+
+/// Holds so many connections in that state, and sees what that costs.
+pub(crate) async fn besiege(
+    proxy: &Proxy,
+    siege: Siege,
+    doors: &Doors,
+    connections: usize,
+    request: &Arc<Request>,
+) -> Result<Besieged, String> {
+    let before = proxy.memory();
+    let mut held = Vec::with_capacity(connections);
+    while held.len() < connections {
+        let mut laying = JoinSet::new();
+        for _ in 0..AT_ONCE.min(connections - held.len()) {
+            let (doors, request) = (doors.clone(), Arc::clone(request));
+            laying.spawn(async move { siege.lay(&doors, &request).await });
+        }
+        while let Some(laid) = laying.join_next().await {
+            held.push(laid.map_err(said)??);
+        }
+    }
+    pause(SETTLE).await;
+    let after = proxy.memory();
+    let begun = now();
+    let asking = async {
+        let mut honest = Caller::connect(&doors.http1).await?;
+        honest.ask(request).await
+    };
+    let status = within(PATIENCE, asking).await;
+    let status = status.ok_or_else(|| proxy.fault("does not serve an honest caller"))??;
+    if status != 200 {
+        return Err(proxy.fault(&format!("answers an honest caller {status}")));
+    }
+    Ok(Besieged {
+        bytes: (after - before) * 1024.0 * 1024.0 / connections as f64,
+        honest: between(begun, now()),
+    })
+}
+
+/// By which protocols callers connect.
+#[derive(Clone)]
+pub(crate) struct Doors {
+    pub(crate) http1: Door,
+    pub(crate) http2: Door,
+}
+
+impl Siege {
+    async fn lay(self, doors: &Doors, request: &Request) -> Result<Held, String> {
+        let head = head(request);
+        let bytes: Vec<u8> = match self {
+            Self::Idle => {
+                let mut caller = Caller::connect(&doors.http1).await?;
+                caller.ask(request).await?;
+                return Ok(Held::Answered(caller));
+            }
+            Self::Http2 => {
+                let stream = doors.http2.connect().await?;
+                let (sender, connection) = h2::client::handshake(stream).await.map_err(said)?;
+                let connection = tokio::spawn(async move {
+                    // How it ends is the proxy's affair.
+                    let _ = connection.await;
+                });
+                return Ok(Held::Http2(sender, connection.abort_handle()));
+            }
+            Self::HalfHead => head[..head.len() / 2].into(),
+            Self::LongHead => {
+                let mut long = head;
+                long.truncate(long.len() - 2);
+                let room = 7 * 1024 - long.len();
+                long.extend_from_slice(format!("x-filler: {}", "y".repeat(room)).as_bytes());
+                long
+            }
+            Self::HalfBody => {
+                let text = String::from_utf8(head).map_err(said)?;
+                let text = text.replace(
+                    &format!("content-length: {}", request.body.len()),
+                    &format!("content-length: {WHOLE_BODY}"),
+                );
+                let mut half = text.into_bytes();
+                half.resize(half.len() + HALF_BODY, b'x');
+                half
+            }
+            Self::Untaken => request.http1.to_vec(),
+        };
+        let mut stream = doors.http1.connect().await?;
+        stream.write_all(&bytes).await.map_err(said)?;
+        stream.flush().await.map_err(said)?;
+        Ok(Held::Http1(stream))
+    }
+}
+
+/// The head of a request as it stands on the wire.
+fn head(request: &Request) -> Vec<u8> {
+    request.http1[..request.http1.len() - request.body.len()].to_vec()
+}
