@@ -28,6 +28,13 @@ pub(crate) fn memory(root: u32) -> f64 {
     tree.map(pss).sum::<u64>() as f64 / 1024.0
 }
 
+/// How many descriptors a process and its descendants hold open.
+#[allow(dead_code, reason = "not every benchmark asks")]
+pub(crate) fn descriptors(root: u32) -> usize {
+    let of = |id: u32| fs::read_dir(format!("/proc/{id}/fd")).map_or(0, Iterator::count);
+    tree(root).into_iter().map(of).sum()
+}
+
 fn tree(root: u32) -> Vec<u32> {
     let mut found = vec![root];
     let mut at = 0;

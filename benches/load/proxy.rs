@@ -103,6 +103,12 @@ impl Proxy {
         process::memory(self.child.id())
     }
 
+    /// How many files and connections it holds open.
+    #[allow(dead_code, reason = "not every benchmark asks")]
+    pub(crate) fn descriptors(&self) -> usize {
+        process::descriptors(self.child.id())
+    }
+
     #[allow(dead_code, reason = "not every benchmark writes policies anew")]
     pub(crate) fn policy_file(&self) -> PathBuf {
         self.folder.path().join("policy.yaml")
