@@ -288,6 +288,9 @@ reasons! {
     /// The backend refused the gateway's own credential.
     BackendRefusedCredential "backend-refused-credential" BAD_GATEWAY None Some("http_response_incomplete"),
         "The backend refused the gateway's credential", "Tell the owner of this API.";
+    /// The gateway has no file descriptor left for a connection to the backend.
+    DescriptorsExhausted "descriptors-exhausted" SERVICE_UNAVAILABLE None Some("proxy_internal_error"),
+        "The gateway has no connection to spare", "Try again later.";
     /// The caller's body broke off.
     RequestBodyBroken "request-body-broken" BAD_REQUEST None None,
         "The request's body broke off", "Send the whole body.";

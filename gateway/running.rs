@@ -421,13 +421,12 @@ pub(crate) fn roots(ca: Option<&files::Spanned<PathBuf>>, key: &str) -> Result<R
 /// Each connection of a caller's needs a descriptor, and mostly one to its backend. The soft limit is
 /// often 1024; what is missing is told, since it would be felt only under attack.
 fn raise_descriptors(gateway: &GatewayDocument, options: &Options) {
-    let workers = gateway.workers.unwrap_or_else(cores) as u64;
-    let wanted = workers * gateway.listen.max_connections as u64 * 2 + 256;
+    let wanted = gateway.listen.max_connections as u64 * 2 + 256;
     let raised = rlimit::increase_nofile_limit(wanted);
     if raised.as_ref().map_or(true, |limit| *limit < wanted) {
         let limit = raised.map_or_else(|error| error.to_string(), |limit| limit.to_string());
         let detail = format!(
-            "{wanted} file descriptors would be needed for listen.maxConnections on every worker; the limit is {limit}"
+            "{wanted} file descriptors would be needed for listen.maxConnections; the limit is {limit}"
         );
         event(
             options.clock.now().unix,
@@ -472,6 +471,7 @@ fn workers(
         header_timeout: listen.header_timeout,
         idle_timeout: listen.idle_timeout,
         max_connections: listen.max_connections,
+        max_connections_per_address: listen.max_connections_per_address,
         max_head_bytes: listen.max_head_bytes,
         max_streams: listen.max_streams,
     };

@@ -68,8 +68,10 @@ pub struct Listen {
     pub header_timeout: Duration,
     /// Longest time that a kept-alive connection may lie idle. Default 75 s.
     pub idle_timeout: Duration,
-    /// Most connections per worker. Default 10,000.
+    /// Most connections at once. Default 10,000.
     pub max_connections: usize,
+    /// Most connections at once from one address. No limit where it is absent.
+    pub max_connections_per_address: Option<usize>,
     /// Largest request head, in bytes: 8 KiB to 1 MiB. Default 32 KiB.
     pub max_head_bytes: usize,
     /// Most concurrent HTTP/2 streams per connection. Default 128.
@@ -236,10 +238,22 @@ fn listen(node: &Node, d: &mut Diagnostics) -> Option<Listen> {
     let header_timeout = table.optional("headerTimeout", d, |n, d| duration(n, time.clone(), d));
     let idle_timeout = table.optional("idleTimeout", d, |n, d| duration(n, time.clone(), d));
     let max_connections = table.optional("maxConnections", d, |n, d| count(n, 1..=1_000_000, d));
+    let max_per_address = table.optional(
+        "maxConnectionsPerAddress",
+        d,
+        spanned(|n, d| count(n, 1..=1_000_000, d)),
+    );
     // A head with a usual token has to fit.
     let max_head_bytes = table.optional("maxHeadBytes", d, |n, d| size(n, 8 << 10..=1 << 20, d));
     let max_streams = table.optional("maxStreams", d, |n, d| count(n, 1..=10_000, d));
     table.finish(d);
+    if let (Some(ListenTls::Platform), Some(most)) = (&tls, &max_per_address) {
+        d.error(
+            &most.span,
+            "behind a platform every connection comes from the platform",
+        )
+        .help("remove the key; `rateLimit` by `clientAddress` counts callers by the address that the platform names");
+    }
     Some(Listen {
         address: address?,
         tls: tls?,
@@ -247,6 +261,7 @@ fn listen(node: &Node, d: &mut Diagnostics) -> Option<Listen> {
         header_timeout: header_timeout.unwrap_or(10 * SECOND),
         idle_timeout: idle_timeout.unwrap_or(75 * SECOND),
         max_connections: max_connections.unwrap_or(10_000),
+        max_connections_per_address: max_per_address.map(|most| most.value),
         max_head_bytes: max_head_bytes.unwrap_or(32 << 10),
         max_streams: max_streams.unwrap_or(128),
     })

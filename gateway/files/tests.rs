@@ -232,6 +232,7 @@ fn a_gateway_file_that_says_little_gets_the_defaults() {
         header_timeout,
         idle_timeout,
         max_connections,
+        max_connections_per_address,
         max_head_bytes,
         max_streams,
     } = document.listen;
@@ -245,6 +246,7 @@ fn a_gateway_file_that_says_little_gets_the_defaults() {
         (max_connections, max_head_bytes, max_streams),
         (10_000, 32_768, 128)
     );
+    assert_eq!(max_connections_per_address, None);
     assert_eq!((document.workers, document.admin), (None, None));
     assert_eq!(document.policies.value, Path::new("/etc/./policies"));
     let entra = document.entra;

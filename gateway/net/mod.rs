@@ -3,4 +3,5 @@
 
 pub mod address;
 pub mod client;
+pub mod descriptors;
 pub mod tls;

@@ -2,7 +2,9 @@
 //! leaves, is idle for too long, or the gateway drains.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::Future;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -22,16 +24,17 @@ use tokio::task::JoinHandle;
 
 use super::drain::{Drain, Phase};
 use super::http1::{Authorizations, Dates, Line};
+use super::present::Present;
 use super::stall::{Asking, Movement, Stop, WatchedBody, WatchedIo};
 use super::tls::{self, TlsScratch};
 use super::worker::ListenSettings;
-use crate::body::CallerBody;
+use crate::body::{CallerBody, LONGEST_UNWANTED};
 use crate::clock::{pause, within};
 use crate::denial::Reason;
 use crate::entra::LastToken;
 use crate::http1::Scratch;
 use crate::pipeline::{self, Arrival, Brought, Worker};
-use crate::telemetry::RecordedBody;
+use crate::telemetry::{Closed, RecordedBody};
 use crate::upstream::Caller;
 
 /// What the connections of a worker share.
@@ -42,6 +45,7 @@ pub(super) struct Shared {
     pub(super) dates: Dates,
     pub(super) authorizations: Authorizations,
     pub(super) tls: TlsScratch,
+    pub(super) present: Present,
 }
 
 /// Runs on this worker what hyper hands over: the streams of HTTP/2.
@@ -80,7 +84,17 @@ async fn greet(
     peer: SocketAddr,
 ) -> Option<Conversation> {
     let handshake = tls::accept(config, shared.tls.clone(), stream);
-    let stream = within(shared.settings.handshake_timeout, handshake).await?;
+    let connections = shared.worker.sink.connections();
+    let Some(stream) = within(shared.settings.handshake_timeout, handshake).await else {
+        connections.closed(Closed::SlowHandshake);
+        return None;
+    };
+    // A caller who leaves has not been sent away.
+    let stream = stream.inspect_err(|error| {
+        if error.kind() == io::ErrorKind::InvalidData {
+            connections.closed(Closed::Handshake);
+        }
+    });
     let stream = stream.ok()?;
     let is_http2 = stream.alpn_protocol() == Some(b"h2");
     let served = Served::new(shared, peer, Trust::Peer);
@@ -103,8 +117,16 @@ pub(super) async fn serve_plain(shared: Rc<Shared>, stream: TcpStream, peer: Soc
             wait = (wait * 2).min(Duration::from_millis(250));
         }
     });
-    let Some(Some(is_http2)) = peeked.await else {
-        return;
+    let is_http2 = match peeked.await {
+        Some(Some(is_http2)) => is_http2,
+        Some(None) => return,
+        None => {
+            return shared
+                .worker
+                .sink
+                .connections()
+                .closed(Closed::SlowHandshake);
+        }
     };
     let served = Served::new(shared, peer, Trust::Platform);
     served.conversation(is_http2, stream).await;
@@ -125,17 +147,30 @@ pub(super) struct Served {
     caller: Rc<Caller>,
     trust: Trust,
     movement: Rc<Movement>,
+    /// What it is called among the worker's connections.
+    name: u64,
     last_token: LastToken,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.shared.present.leave(self.name);
+        if let Some(why) = self.movement.why() {
+            self.shared.worker.sink.connections().closed(why);
+        }
+    }
 }
 
 impl Served {
     fn new(shared: Rc<Shared>, peer: SocketAddr, trust: Trust) -> Rc<Self> {
+        let movement = Rc::default();
         Rc::new(Self {
             caller: Rc::new(Caller::new(peer.ip())),
+            name: shared.present.enter(&movement),
             shared,
             peer,
             trust,
-            movement: Rc::default(),
+            movement,
             last_token: LastToken::default(),
         })
     }
@@ -245,23 +280,28 @@ impl Served {
         let stalled = (Stop::Stalled, idle_timeout);
         let idle = (Stop::Idle, idle_timeout);
         let served = Rc::clone(&self);
-        let mut minder = Minder::begin(async move {
+        let mut minder = Minder::begin(&self.movement, async move {
             tokio::select! {
                 stop = served.movement.stops([slow, stalled, idle]) => stop.into(),
-                () = served.shared.drain.draining() => End::Gracefully,
+                () = served.shared.drain.draining() => End::Gracefully(Closed::Draining),
             }
         });
         loop {
             tokio::select! {
                 () = connection.as_mut() => return,
-                end = minder.end() => match end {
+                end = minder.end(&self.movement) => match end {
                     // A request that comes this very moment is answered.
-                    End::Gracefully => line.wind_up(),
-                    End::Now => return,
+                    End::Gracefully(why) => {
+                        self.movement.ends(why);
+                        line.wind_up();
+                    }
+                    End::Now(why) => return self.movement.ends(why),
                 }
             }
             let movement = Rc::clone(&self.movement);
-            minder = Minder::begin(async move { movement.stops([slow, stalled]).await.into() });
+            minder = Minder::begin(&self.movement, async move {
+                movement.stops([slow, stalled]).await.into()
+            });
         }
     }
 
@@ -283,41 +323,57 @@ impl Served {
         let limit = settings.idle_timeout;
         let limits = [(Stop::Stalled, limit), (Stop::Idle, limit)];
         let served = Rc::clone(&self);
-        let mut minder = Minder::begin(async move {
+        let mut minder = Minder::begin(&self.movement, async move {
             tokio::select! {
                 stop = served.movement.stops(limits) => stop.into(),
-                () = served.shared.drain.draining() => End::Gracefully,
+                () = served.shared.drain.draining() => End::Gracefully(Closed::Draining),
             }
         });
         tokio::select! {
-            _ = connection.as_mut() => return,
-            end = minder.end() => match end {
-                End::Gracefully => {}
-                End::Now => return,
+            ended = connection.as_mut() => return self.ended(ended.err()),
+            end = minder.end(&self.movement) => match end {
+                End::Gracefully(why) => self.movement.ends(why),
+                End::Now(why) => return self.movement.ends(why),
             }
         }
         // GOAWAY; what is in flight is answered, as long as somebody takes the answers.
         connection.as_mut().graceful_shutdown();
+        let is_wanted = self.movement.why() == Some(Closed::Descriptors);
         tokio::select! {
             _ = connection => {}
             _ = self.movement.stops(limits) => {}
+            // Others wait for its descriptor.
+            () = pause(LONGEST_UNWANTED), if is_wanted => {}
+        }
+    }
+
+    /// Notes why a connection has failed, if the gateway is who ended it.
+    fn ended(&self, error: Option<hyper::Error>) {
+        let error = error.as_ref().and_then(Error::source);
+        let error = error.and_then(|error| error.downcast_ref::<h2::Error>());
+        let is_ours = |error: &&h2::Error| error.is_go_away() && error.is_library();
+        match error.filter(is_ours).and_then(h2::Error::reason) {
+            None => {}
+            Some(h2::Reason::ENHANCE_YOUR_CALM) => self.movement.ends(Closed::Flood),
+            Some(_) => self.movement.ends(Closed::Malformed),
         }
     }
 }
 
-/// How a connection is to end.
+/// How a connection is to end, and why.
 enum End {
     /// Whatever is on its way.
-    Now,
+    Now(Closed),
     /// Once what is in flight is answered.
-    Gracefully,
+    Gracefully(Closed),
 }
 
 impl From<Stop> for End {
     fn from(stop: Stop) -> Self {
         match stop {
-            Stop::SlowHead | Stop::Stalled => Self::Now,
-            Stop::Idle => Self::Gracefully,
+            Stop::SlowHead => Self::Now(Closed::SlowHead),
+            Stop::Stalled => Self::Now(Closed::Stalled),
+            Stop::Idle => Self::Gracefully(Closed::Idle),
         }
     }
 }
@@ -327,13 +383,20 @@ impl From<Stop> for End {
 struct Minder(JoinHandle<End>);
 
 impl Minder {
-    fn begin(minding: impl Future<Output = End> + 'static) -> Self {
-        Self(tokio::task::spawn_local(minding))
+    fn begin(movement: &Movement, minding: impl Future<Output = End> + 'static) -> Self {
+        let minder = tokio::task::spawn_local(minding);
+        movement.minded_by(minder.abort_handle());
+        Self(minder)
     }
 
-    async fn end(&mut self) -> End {
-        // A minder that cannot go on minds nothing.
-        (&mut self.0).await.unwrap_or(End::Now)
+    async fn end(&mut self, movement: &Movement) -> End {
+        match ((&mut self.0).await, movement.why()) {
+            (Ok(end), _) => end,
+            // It was ended by who told the connection to end.
+            (Err(_), Some(why)) => End::Gracefully(why),
+            // One that cannot go on minds nothing.
+            (Err(_), None) => End::Now(Closed::Stalled),
+        }
     }
 }
 

@@ -1,11 +1,14 @@
 //! Listeners, TLS, HTTP/1 and HTTP/2 connections and the limits on them, and their drain. A worker
 //! thread per core shares nothing with the others: it has its own runtime, listening socket and pools.
 
+mod accept;
 mod certificates;
 mod connection;
 mod drain;
 pub mod http1;
 mod listener;
+mod places;
+mod present;
 mod stall;
 mod tls;
 mod worker;

@@ -2,7 +2,7 @@
 //! slow, or who waits for a slow backend, must not be mistaken for it. So a connection counts what moves
 //! on it, and ends when something is due, the gateway has it, and nothing has moved for too long.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -12,9 +12,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::AbortHandle;
 
 use crate::clock::{Clock as _, SystemClock, pause};
-use crate::telemetry::RecordedBody;
+use crate::telemetry::{Closed, RecordedBody};
 use crate::upstream::BodyError;
 
 /// What moves on one connection.
@@ -35,6 +36,12 @@ pub(super) struct Movement {
     head_begun: Cell<bool>,
     /// Heads that were whole.
     heads: Cell<u64>,
+    /// How often in a row the minder has seen that no request is answered.
+    quiet: Cell<u32>,
+    /// Why the connection is to end, if the gateway is who ends it.
+    why: Cell<Option<Closed>>,
+    /// Ends the minder, which ends the connection.
+    minder: OnceCell<AbortHandle>,
 }
 
 fn add(cell: &Cell<usize>) {
@@ -63,6 +70,40 @@ impl Movement {
     fn waits_for_caller(&self) -> bool {
         let due = self.write_pending.get() || self.bodies.get() > 0;
         due && self.asking.get() == 0 && self.waiting.get() == 0
+    }
+
+    /// Whether nobody uses the connection, and nobody has told it to end.
+    pub(super) fn may_go(&self) -> bool {
+        self.is_idle() && !self.head_begun.get() && self.why.get().is_none()
+    }
+
+    /// For how many looks of the minder's nobody has used the connection.
+    pub(super) fn quiet(&self) -> u32 {
+        self.quiet.get()
+    }
+
+    /// Who minds the connection. Whoever has it told to end ends its minder.
+    pub(super) fn minded_by(&self, minder: AbortHandle) {
+        // One that winds up has been told already.
+        let _ = self.minder.set(minder);
+    }
+
+    /// Tells the connection to end once what is in flight is answered.
+    pub(super) fn end(&self, why: Closed) {
+        self.ends(why);
+        if let Some(minder) = self.minder.get() {
+            minder.abort();
+        }
+    }
+
+    /// Notes why the gateway ends the connection. The first reason counts.
+    pub(super) fn ends(&self, why: Closed) {
+        self.why.set(self.why.get().or(Some(why)));
+    }
+
+    /// Why the gateway ends the connection, if it does.
+    pub(super) fn why(&self) -> Option<Closed> {
+        self.why.get()
     }
 
     /// The head of a request has begun, or nothing of it has come.
@@ -155,6 +196,9 @@ impl Watch {
             false => 0,
         };
         self.before = now;
+        if self.stop == Stop::Idle {
+            movement.quiet.set(self.same);
+        }
         self.same >= Self::LOOKS
     }
 }

@@ -7,6 +7,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::connections::Connections;
 use super::decision::DecisionLog;
 use super::format;
 use super::metrics::{Counted, Metrics};
@@ -52,6 +53,7 @@ pub struct Sink {
     counted: Mutex<Counted>,
     lost: AtomicU64,
     is_written: bool,
+    connections: Connections,
 }
 
 impl Sink {
@@ -62,7 +64,13 @@ impl Sink {
             counted: Mutex::new(Counted::new(agents)),
             lost: AtomicU64::new(0),
             is_written,
+            connections: Connections::default(),
         }
+    }
+
+    /// What the worker counts of its connections.
+    pub fn connections(&self) -> &Connections {
+        &self.connections
     }
 
     /// Whether what it is handed is written somewhere, and not only counted.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::connections;
 use super::log::Sink;
 use super::record::{Disagreement, Record, UNOPENED};
 use super::sightings::{Agents, Sightings};
@@ -336,6 +337,10 @@ impl Metrics {
              # TYPE portcullis_decisions_lost_total counter\n\
              portcullis_decisions_lost_total {}\n",
             counted.lost, counted.decisions_lost
+        );
+        connections::text(
+            self.workers.iter().map(|worker| worker.connections()),
+            &mut text,
         );
         text
     }

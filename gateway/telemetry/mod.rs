@@ -1,5 +1,6 @@
 //! What happened, told to operators: the record of each request, the log, the counters.
 
+mod connections;
 mod decision;
 mod event;
 mod format;
@@ -9,6 +10,7 @@ mod record;
 mod ride;
 mod sightings;
 
+pub use connections::{Closed, Connections};
 pub use decision::{DECISION_VERSION, DecisionLog, Recorded, decision_line};
 pub use event::{Level, event};
 

@@ -15,6 +15,7 @@ use super::endpoint::Endpoint;
 use super::http1::Wire;
 use crate::denial::{Denial, Reason};
 use crate::net::address::Resolver;
+use crate::net::descriptors;
 
 /// Runs on this worker what hyper hands over.
 #[derive(Clone, Copy)]
@@ -54,8 +55,9 @@ pub(super) async fn dial(
     resolver: &Arc<dyn Resolver>,
 ) -> Result<TcpStream, Denial> {
     let addresses = resolver.resolve(endpoint.dial_name(), endpoint.port).await;
-    let addresses = addresses.map_err(|error| {
-        Denial::from(Reason::BackendDns).expected("an address", error.to_string())
+    let addresses = addresses.map_err(|error| match descriptors::are_out(&error) {
+        true => exhausted(),
+        false => Denial::from(Reason::BackendDns).expected("an address", error.to_string()),
     })?;
     if addresses.is_empty() {
         return Err(Reason::BackendDns.into());
@@ -77,11 +79,18 @@ pub(super) async fn dial(
                 let _ = stream.set_nodelay(true);
                 return Ok(stream);
             }
+            // Another address would need one as well.
+            Err(error) if descriptors::are_out(&error) => return Err(exhausted()),
             Err(error) => last = Some(error),
         }
     }
     let got = last.map_or_else(String::new, |error| error.to_string());
     Err(Denial::from(Reason::BackendConnectionRefused).expected("a connection", got))
+}
+
+/// There is no file descriptor left, which is not the backend's fault.
+fn exhausted() -> Denial {
+    Denial::from(Reason::DescriptorsExhausted).retry_after(Duration::from_secs(1))
 }
 
 /// Begins to speak HTTP/2.

@@ -14,6 +14,7 @@ mod commands;
 mod credentials;
 mod doctor;
 mod documents;
+mod edge;
 mod forwarding;
 mod keys;
 mod layers;

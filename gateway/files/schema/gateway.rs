@@ -57,9 +57,12 @@ struct Listen {
     header_timeout: Option<Duration>,
     /// How long a connection may lie without a request, and how long a caller may take nothing of an answer; then it is closed. From `1ms` to `1h`, default `75s`.
     idle_timeout: Option<Duration>,
-    /// Most connections at once, for each worker; further ones are closed as they come. From 1 to 1000000, default 10000.
+    /// Most connections at once, in all workers; further ones are closed as they come. From 1 to 1000000, default 10000.
     #[schemars(range(min = 1, max = 1_000_000))]
     max_connections: Option<u32>,
+    /// Most connections at once from one address, or from one /64 of IPv6; further ones are closed as they come. Not behind a platform, from which all connections come. From 1 to 1000000, default no limit.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    max_connections_per_address: Option<u32>,
     /// Largest head of a request: its line and header fields. From `8KiB` to `1MiB`, default `32KiB`.
     max_head_bytes: Option<Bytes>,
     /// Most requests at once on one HTTP/2 connection. From 1 to 10000, default 128.

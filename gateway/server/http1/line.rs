@@ -20,6 +20,7 @@ use crate::denial::Reason;
 use crate::http1::{Content, Input, Malformed, Piece};
 use crate::server::connection::Served;
 use crate::server::stall::{Movement, WatchedBody};
+use crate::telemetry::Closed;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -204,6 +205,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
     async fn refuse(&self, served: &Rc<Served>, reason: Reason) -> ControlFlow<()> {
         let request = Request::new(CallerBody::nothing());
         let response = served.answered(request, Some(reason)).await;
+        self.movement.ends(Closed::Malformed);
         let mut answer = framed(served, Asked::default(), response, false);
         let is_whole = self.write(&mut answer, &None).await;
         drop(answer);

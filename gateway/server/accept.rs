@@ -1,0 +1,267 @@
+//! Accepting: who gets a connection, what becomes of the others, and who is still let in at the end.
+
+use std::cell::Cell;
+use std::fs::File;
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::connection::{Shared, serve_plain, serve_tls};
+use super::places::{Place, Places};
+use super::worker::Security;
+use crate::clock::{pause, within};
+use crate::net::descriptors;
+use crate::telemetry::{Closed, Level, event};
+
+/// How long a worker that drains still takes what the kernel has accepted already.
+const LAST_ACCEPTS: Duration = Duration::from_millis(100);
+
+/// How long a worker waits when it cannot accept.
+const BREATH: Duration = Duration::from_millis(20);
+
+/// Callers that are dealt with at once while there are no descriptors.
+const AT_ONCE: usize = 64;
+
+/// Descriptors are there again when none were missing for so long.
+const RELIEVED_AFTER: Duration = Duration::from_secs(1);
+
+/// What the workers share of who may come in.
+#[derive(Clone)]
+pub(super) struct Gate {
+    /// The places for connections.
+    pub(super) places: Arc<Places>,
+    /// How many workers are out of descriptors.
+    pub(super) short: Arc<AtomicUsize>,
+}
+
+/// Where a worker's callers come in.
+struct Door {
+    shared: Rc<Shared>,
+    security: Security,
+    gate: Gate,
+    listener: TcpListener,
+    open: Rc<Open>,
+    shortage: Rc<Shortage>,
+    /// A descriptor that is given up to learn who waits when there is no other.
+    spare: Option<File>,
+}
+
+/// Accepts callers and serves them, until the drain has come and nobody is left.
+pub(super) async fn accept(
+    shared: Rc<Shared>,
+    security: Security,
+    gate: Gate,
+    listener: StdListener,
+) {
+    let Ok(listener) = TcpListener::from_std(listener) else {
+        return;
+    };
+    let mut door = Door {
+        shared: Rc::clone(&shared),
+        security,
+        gate,
+        listener,
+        open: Rc::default(),
+        shortage: Rc::default(),
+        spare: spare(),
+    };
+    loop {
+        tokio::select! {
+            accepted = door.listener.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    door.spare = door.spare.take().or_else(spare);
+                    door.begin(stream, peer);
+                }
+                Err(error) => door.fails(&error).await,
+            },
+            () = shared.drain.draining() => break,
+        }
+    }
+    let open = Rc::clone(&door.open);
+    // What the kernel has accepted for us is ours to answer: closing would reset it.
+    let _ = within(LAST_ACCEPTS, door.last()).await;
+    drop(door);
+    open.none().await;
+}
+
+impl Door {
+    fn begin(&self, stream: TcpStream, peer: SocketAddr) {
+        let Self {
+            shared,
+            security,
+            gate,
+            open,
+            ..
+        } = self;
+        let opened = Opened::new(shared, open);
+        let place = match gate.places.take(peer.ip()) {
+            Ok(place) => place,
+            Err(why) => return opened.refused(why),
+        };
+        // Without it small answers wait for acknowledgements; failing costs only that.
+        let _ = stream.set_nodelay(true);
+        let (shared, security) = (Rc::clone(shared), security.clone());
+        tokio::task::spawn_local(async move {
+            let _held: (Opened, Place) = (opened, place);
+            match security {
+                Security::Tls(config) => serve_tls(shared, config, stream, peer).await,
+                // Boxed, for the room that it takes would be in every connection.
+                Security::Platform => Box::pin(serve_plain(shared, stream, peer)).await,
+            }
+        });
+    }
+
+    async fn fails(&mut self, error: &io::Error) {
+        // Somebody left before being let in; the next one is waiting.
+        if error.kind() == io::ErrorKind::ConnectionAborted {
+            return;
+        }
+        if descriptors::are_out(error) {
+            self.relieve();
+        }
+        // Whatever it is, it does not pass by being tried again at once.
+        pause(BREATH).await;
+    }
+
+    /// Deals with those who wait although there is no descriptor left. The kernel says so even when nobody waits, so
+    /// the spare descriptor is given up to look. Who waits takes the place of connections that nobody uses; where
+    /// there are none, it is sent away, rather than left to wait for it knows not what.
+    fn relieve(&mut self) {
+        self.shortage.begins(&self.shared, &self.gate.short);
+        let mut made_room = None;
+        for _ in 0..AT_ONCE {
+            let Some(given_up) = self.spare.take().or_else(spare) else {
+                return self.shared.present.make_room();
+            };
+            drop(given_up);
+            let accepted = self.listener.accept().now_or_never();
+            self.spare = spare();
+            let Some(Ok((stream, peer))) = accepted else {
+                return;
+            };
+            if self.spare.is_some() {
+                self.begin(stream, peer);
+                continue;
+            }
+            // Who is let in needs one more for its backend.
+            let room = made_room.get_or_insert_with(|| self.shared.present.shed().div_ceil(2));
+            if *room > 0 {
+                *room -= 1;
+                self.begin(stream, peer);
+            } else {
+                Opened::new(&self.shared, &self.open).refused(Closed::Descriptors);
+                drop(stream);
+                self.spare = spare();
+            }
+        }
+    }
+
+    /// Takes what has been accepted for us.
+    async fn last(&self) {
+        while let Ok((stream, peer)) = self.listener.accept().await {
+            self.begin(stream, peer);
+        }
+    }
+}
+
+/// A descriptor that holds a place.
+fn spare() -> Option<File> {
+    File::open("/dev/null").ok()
+}
+
+/// Whether a worker is out of descriptors.
+#[derive(Default)]
+struct Shortage {
+    lasts: Cell<bool>,
+    /// Whether it was seen since it was looked for.
+    seen: Cell<bool>,
+}
+
+impl Shortage {
+    fn begins(self: &Rc<Self>, shared: &Rc<Shared>, short: &Arc<AtomicUsize>) {
+        self.seen.set(true);
+        if self.lasts.replace(true) {
+            return;
+        }
+        let clock = Arc::clone(&shared.worker.clock);
+        if short.fetch_add(1, Ordering::Relaxed) == 0 {
+            event(
+                clock.now().unix,
+                Level::Warning,
+                "descriptors-exhausted",
+                "the process has no file descriptors left: connections that nobody uses are closed, and further callers are sent away",
+            );
+        }
+        let (shortage, short) = (Rc::clone(self), Arc::clone(short));
+        tokio::task::spawn_local(async move {
+            shortage.passes().await;
+            if short.fetch_sub(1, Ordering::Relaxed) == 1 {
+                event(
+                    clock.now().unix,
+                    Level::Info,
+                    "descriptors-recovered",
+                    "there are file descriptors again",
+                );
+            }
+        });
+    }
+
+    /// Completes when none was missing for a while.
+    async fn passes(&self) {
+        while self.seen.take() {
+            pause(RELIEVED_AFTER).await;
+        }
+        self.lasts.set(false);
+    }
+}
+
+/// Counts the connections of a worker.
+#[derive(Default)]
+struct Open {
+    count: Cell<usize>,
+    closed: tokio::sync::Notify,
+}
+
+impl Open {
+    async fn none(&self) {
+        while self.count.get() > 0 {
+            self.closed.notified().await;
+        }
+    }
+}
+
+/// A connection, from when it is accepted until it has ended.
+struct Opened {
+    shared: Rc<Shared>,
+    open: Rc<Open>,
+}
+
+impl Opened {
+    fn new(shared: &Rc<Shared>, open: &Rc<Open>) -> Self {
+        open.count.set(open.count.get() + 1);
+        shared.worker.sink.connections().accepted();
+        Self {
+            shared: Rc::clone(shared),
+            open: Rc::clone(open),
+        }
+    }
+
+    /// Ends as it came.
+    fn refused(self, why: Closed) {
+        self.shared.worker.sink.connections().closed(why);
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.shared.worker.sink.connections().ended();
+        self.open.count.set(self.open.count.get() - 1);
+        self.open.closed.notify_one();
+    }
+}

@@ -1,0 +1,118 @@
+//! Connections of callers, counted by the worker that serves them: when one comes, when it ends, and why, where it
+//! was the gateway that ended it. No request pays for it.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident $code:literal;)*) => {
+        /// Why the gateway closed a connection by itself.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Closed { $($(#[$doc])* $name,)* }
+
+        impl Closed {
+            /// Every reason.
+            pub const ALL: &'static [Closed] = &[$(Closed::$name,)*];
+
+            /// The value of the label `reason`.
+            pub const fn code(self) -> &'static str {
+                match self { $(Closed::$name => $code,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// As many are open as there may be.
+    TooMany "too-many";
+    /// As many are open from this address as there may be.
+    TooManyFromAddress "too-many-from-address";
+    /// The process has no file descriptor left.
+    Descriptors "descriptors";
+    /// The TLS handshake failed.
+    Handshake "handshake";
+    /// The TLS handshake was not over in time, or nothing was said.
+    SlowHandshake "slow-handshake";
+    /// The head of a request was not whole in time.
+    SlowHead "slow-head";
+    /// The caller took nothing although something was due.
+    Stalled "stalled";
+    /// No request came.
+    Idle "idle";
+    /// More was sent that asks for nothing than any honest caller sends.
+    Flood "flood";
+    /// What came is no HTTP, or can be read in two ways.
+    Malformed "malformed";
+    /// The gateway drains.
+    Draining "draining";
+}
+
+/// What a worker counts of its connections.
+#[derive(Debug)]
+pub struct Connections {
+    accepted: AtomicU64,
+    ended: AtomicU64,
+    closed: [AtomicU64; Closed::ALL.len()],
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Self {
+            accepted: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
+            closed: [const { AtomicU64::new(0) }; Closed::ALL.len()],
+        }
+    }
+}
+
+impl Connections {
+    /// One was accepted.
+    pub fn accepted(&self) {
+        self.accepted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One has ended, whoever ended it.
+    pub fn ended(&self) {
+        self.ended.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The gateway ends one by itself.
+    pub fn closed(&self, why: Closed) {
+        // INVARIANT: there is a count for each reason, in their order.
+        if let Some(count) = self.closed.get(why as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn closed_for(&self, why: Closed) -> u64 {
+        let count = self.closed.get(why as usize);
+        count.map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+}
+
+/// What several workers have counted, as `/metrics` answers it.
+pub(super) fn text<'c>(workers: impl Iterator<Item = &'c Connections> + Clone, text: &mut String) {
+    let sum = |of: &dyn Fn(&Connections) -> u64| workers.clone().map(of).sum::<u64>();
+    // In this order, none has ended that was not accepted.
+    let ended = sum(&|worker| worker.ended.load(Ordering::Relaxed));
+    let accepted = sum(&|worker| worker.accepted.load(Ordering::Relaxed));
+    let open = accepted.saturating_sub(ended);
+    let _ = write!(
+        text,
+        "# HELP portcullis_connections Callers' connections that are open.\n\
+         # TYPE portcullis_connections gauge\n\
+         portcullis_connections {open}\n\
+         # HELP portcullis_connections_accepted_total Callers' connections that were accepted.\n\
+         # TYPE portcullis_connections_accepted_total counter\n\
+         portcullis_connections_accepted_total {accepted}\n\
+         # HELP portcullis_connections_closed_total Callers' connections that the gateway ended by itself, by why.\n\
+         # TYPE portcullis_connections_closed_total counter\n",
+    );
+    for why in Closed::ALL {
+        let (code, count) = (why.code(), sum(&|worker| worker.closed_for(*why)));
+        let _ = writeln!(
+            text,
+            "portcullis_connections_closed_total{{reason=\"{code}\"}} {count}"
+        );
+    }
+}
