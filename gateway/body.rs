@@ -6,12 +6,11 @@ use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use crate::clock::within;
 
@@ -43,15 +42,14 @@ impl Reply {
 }
 
 /// What a caller sends behind a request's head.
-pub struct CallerBody(Sent);
-
-enum Sent {
-    Nothing,
-    Http1(Rc<dyn Source>),
-    Http2(Incoming),
+pub struct CallerBody {
+    /// None where there is no body.
+    source: Option<Rc<dyn Source>>,
+    /// How many bytes of it may still come.
+    left: u64,
 }
 
-/// An HTTP/1 connection that a body comes on.
+/// What a body comes on: a connection of HTTP/1, or a stream of HTTP/2.
 pub trait Source {
     /// The next piece.
     ///
@@ -64,15 +62,61 @@ pub trait Source {
 
     /// How much is to come.
     fn size_hint(&self) -> SizeHint;
+
+    /// It may come as slowly as the caller likes.
+    fn take_time(&self);
+
+    /// Whether the connection itself reads what nobody wants.
+    fn is_read_on(&self) -> bool;
 }
 
-/// A caller's body that broke off.
+/// Why a caller's body came to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyFault {
+    /// It ended early, or is no body.
+    BrokenOff,
+    /// It came more slowly than callers may be.
+    TooSlow,
+    /// It is longer than it may be.
+    TooLarge,
+}
+
+/// A caller's body that came to nothing.
 #[derive(Debug)]
-pub struct Broken(pub String);
+pub struct Broken {
+    /// Why.
+    pub fault: BodyFault,
+    detail: String,
+}
+
+impl Broken {
+    /// It broke off.
+    pub fn off(detail: impl Into<String>) -> Self {
+        Self {
+            fault: BodyFault::BrokenOff,
+            detail: detail.into(),
+        }
+    }
+
+    /// It comes too slowly.
+    pub fn slow() -> Self {
+        Self {
+            fault: BodyFault::TooSlow,
+            detail: "it comes too slowly".to_owned(),
+        }
+    }
+
+    fn large() -> Self {
+        Self {
+            fault: BodyFault::TooLarge,
+            detail: "it is too large".to_owned(),
+        }
+    }
+}
 
 impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the caller's body broke off: {}", self.0)
+        write!(f, "the caller's body came to nothing: {}", self.detail)
     }
 }
 
@@ -81,28 +125,48 @@ impl Error for Broken {}
 impl CallerBody {
     /// No body.
     pub fn nothing() -> Self {
-        Self(Sent::Nothing)
+        Self {
+            source: None,
+            left: u64::MAX,
+        }
     }
 
-    /// One that comes on a connection of HTTP/1.
-    pub fn http1(source: Rc<dyn Source>) -> Self {
-        Self(Sent::Http1(source))
+    /// One that comes on this.
+    pub fn on(source: Rc<dyn Source>) -> Self {
+        Self {
+            source: Some(source),
+            left: u64::MAX,
+        }
     }
 
-    /// One that comes in a stream of HTTP/2.
-    pub fn http2(incoming: Incoming) -> Self {
-        Self(Sent::Http2(incoming))
+    /// Lets no more than so many bytes of it through.
+    ///
+    /// # Errors
+    /// When it is known already that it is longer.
+    pub fn limit(&mut self, most: u64) -> Result<(), Broken> {
+        self.left = most;
+        match self.size_hint().lower() > most {
+            true => Err(Broken::large()),
+            false => Ok(()),
+        }
+    }
+
+    /// Lets it come as slowly as the caller likes.
+    pub fn take_time(&self) {
+        if let Some(source) = &self.source {
+            source.take_time();
+        }
     }
 
     /// Reads on what the caller still sends of a body that nobody wants, within bounds: over HTTP/2 an answer
     /// before the end of the request is followed by a reset, which some clients take for a failure. A
     /// connection of HTTP/1 sees to it itself, once the answer is sent.
     pub fn read_on(self) {
-        match self.0 {
-            Sent::Http2(incoming) if !incoming.is_end_stream() => {
-                tokio::task::spawn_local(within(LONGEST_UNWANTED, discard(incoming)));
-            }
-            Sent::Nothing | Sent::Http1(_) | Sent::Http2(_) => {}
+        if let Some(source) = self.source
+            && !source.is_read_on()
+            && !source.is_end_stream()
+        {
+            tokio::task::spawn_local(within(LONGEST_UNWANTED, discard(source)));
         }
     }
 }
@@ -112,9 +176,9 @@ pub const MOST_UNWANTED: usize = 64 * 1024;
 /// See [`MOST_UNWANTED`].
 pub const LONGEST_UNWANTED: Duration = Duration::from_secs(1);
 
-async fn discard(mut body: Incoming) {
+async fn discard(body: Rc<dyn Source>) {
     let mut read = 0;
-    while let Some(Ok(frame)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+    while let Some(Ok(frame)) = poll_fn(|cx| body.poll_frame(cx)).await {
         read += frame.data_ref().map_or(0, Bytes::len);
         if read > MOST_UNWANTED {
             return;
@@ -130,28 +194,31 @@ impl Body for CallerBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        match &mut self.0 {
-            Sent::Nothing => Poll::Ready(None),
-            Sent::Http1(source) => source.poll_frame(cx),
-            Sent::Http2(incoming) => Pin::new(incoming)
-                .poll_frame(cx)
-                .map_err(|error| Broken(error.to_string())),
+        let Some(source) = &self.source else {
+            return Poll::Ready(None);
+        };
+        let frame = ready!(source.poll_frame(cx));
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            match self.left.checked_sub(data.len() as u64) {
+                Some(left) => self.left = left,
+                None => return Poll::Ready(Some(Err(Broken::large()))),
+            }
         }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
-            Sent::Nothing => true,
-            Sent::Http1(source) => source.is_end_stream(),
-            Sent::Http2(incoming) => incoming.is_end_stream(),
-        }
+        self.source
+            .as_ref()
+            .is_none_or(|source| source.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
-            Sent::Nothing => SizeHint::with_exact(0),
-            Sent::Http1(source) => source.size_hint(),
-            Sent::Http2(incoming) => incoming.size_hint(),
+        match &self.source {
+            None => SizeHint::with_exact(0),
+            Some(source) => source.size_hint(),
         }
     }
 }

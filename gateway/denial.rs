@@ -240,6 +240,14 @@ reasons! {
     SealedUrlNotYours "sealed-url-not-yours" FORBIDDEN None None,
         "The sealed URL was given to another caller", "Follow it with a token of the application that it was given to.";
 
+    // the request's body
+    /// A longer body than the route takes.
+    BodyTooLarge "body-too-large" PAYLOAD_TOO_LARGE None None,
+        "The request's body is too large", "Send a shorter body.";
+    /// A body that comes more slowly than callers may be.
+    BodyTooSlow "body-too-slow" REQUEST_TIMEOUT None None,
+        "The request's body came too slowly", "Send the body without pauses.";
+
     // limits
     /// The route's rate limit is reached.
     RateLimited "rate-limited" TOO_MANY_REQUESTS None None,

@@ -21,7 +21,7 @@ use crate::denial::{Denial, Reason};
 use crate::entra::{Entra, LastToken, Principal, TokenRules};
 use crate::limits::{self, Admitted, Asker, Entry};
 use crate::net::address::Resolver;
-use crate::policy::{Circumstances, Decision, Matched, Policy, Unmatched, Unrouted};
+use crate::policy::{Authorized, Circumstances, Decision, Matched, Policy, Unmatched, Unrouted};
 use crate::seal::{Issued, Signed};
 use crate::secret::Secret;
 use crate::snapshot::{Candidate, Rules, Snapshot};
@@ -196,6 +196,7 @@ async fn forward(
     let decision = decision.map_err(|unrouted| unrouted.denial)?;
     let opened = opened.transpose()?;
     let authorized = decision.enforce()?;
+    bound(body, &authorized)?;
     let asker = Asker {
         authorized: &authorized,
         client,
@@ -256,6 +257,14 @@ async fn forward(
     ride.note(|record| record.caught = caught);
     standing.tell(response.headers_mut());
     Ok(response)
+}
+
+/// Holds a request's body to the longest that its route takes.
+fn bound(body: &mut Option<CallerBody>, authorized: &Authorized<'_>) -> Result<(), Denial> {
+    let body = body.as_mut().ok_or(Reason::Internal)?;
+    let most = authorized.matched().route().max_body();
+    body.limit(most)
+        .map_err(|_| Denial::from(Reason::BodyTooLarge))
 }
 
 /// The request as it is decided on: itself, or the one that the sealed URL which it follows was given in

@@ -25,7 +25,7 @@ use crate::net::tls::{self, Roots};
 use crate::pipeline::Worker;
 use crate::reload::{Apply, Documents, Reloader, Reloads};
 use crate::seal::Ring;
-use crate::server::{self, Certificates, Drain, ListenSettings, Phase, Security, Workers};
+use crate::server::{self, Certificates, Drain, ListenSettings, MinRate, Phase, Security, Workers};
 use crate::snapshot::{Candidate, Lasting, Snapshot};
 use crate::telemetry::{Agents, DecisionLog, Level, Log, Metrics, RequestLog, Sink, event};
 use crate::upstream::{Endpoints, Pools};
@@ -472,6 +472,12 @@ fn workers(
         idle_timeout: listen.idle_timeout,
         max_connections: listen.max_connections,
         max_connections_per_address: listen.max_connections_per_address,
+        min_rate: (listen.min_rate > 0).then_some(MinRate {
+            rate: listen.min_rate as u64,
+            grace: listen.min_rate_grace,
+        }),
+        max_requests: listen.max_requests,
+        max_age: listen.max_age,
         max_head_bytes: listen.max_head_bytes,
         max_streams: listen.max_streams,
     };

@@ -27,7 +27,7 @@ pub(super) fn changes(
         .collect()
 }
 
-type Described = [(&'static str, String); 15];
+type Described = [(&'static str, String); 16];
 
 fn described(document: &PolicyDocument, route: usize) -> Option<Described> {
     let route = &document.routes.get(route)?.value;
@@ -50,6 +50,7 @@ fn described(document: &PolicyDocument, route: usize) -> Option<Described> {
         ("claimHeaders", claims(route)),
         ("sas", keys_in_urls(route)),
         ("sealBody", seal_body(route)),
+        ("maxBody", max_body(route)),
         (
             "rateLimit",
             all(route
@@ -93,6 +94,14 @@ fn flag(flag: Option<&Spanned<bool>>) -> String {
 fn seal_body(route: &Route) -> String {
     let written = route.seal_body.as_ref();
     written.map_or_else(|| "in 202".to_owned(), |written| written.value.to_string())
+}
+
+fn max_body(route: &Route) -> String {
+    let written = route.max_body.as_ref();
+    written.map_or_else(
+        || "default".to_owned(),
+        |written| format!("{} bytes", written.value),
+    )
 }
 
 fn claims(route: &Route) -> String {

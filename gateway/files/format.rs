@@ -31,7 +31,7 @@ const POLICY: [&str; 9] = [
     "backends",
     "routes",
 ];
-const ROUTE: [&str; 19] = [
+const ROUTE: [&str; 20] = [
     "match",
     "backend",
     "owner",
@@ -49,6 +49,7 @@ const ROUTE: [&str; 19] = [
     "sas",
     "rejectFrom",
     "sealBody",
+    "maxBody",
     "claimHeaders",
     "forwardCallerToken",
 ];

@@ -72,6 +72,14 @@ pub struct Listen {
     pub max_connections: usize,
     /// Most connections at once from one address. No limit where it is absent.
     pub max_connections_per_address: Option<usize>,
+    /// Slowest that a request's body may come and an answer be taken, in bytes a second; 0 for any. Default 240.
+    pub min_rate: usize,
+    /// How long it may be slower. Default 10 s.
+    pub min_rate_grace: Duration,
+    /// Most requests on one connection. No limit where it is absent.
+    pub max_requests: Option<u64>,
+    /// Longest that a connection may last. Default 1 h.
+    pub max_age: Duration,
     /// Largest request head, in bytes: 8 KiB to 1 MiB. Default 32 KiB.
     pub max_head_bytes: usize,
     /// Most concurrent HTTP/2 streams per connection. Default 128.
@@ -243,6 +251,10 @@ fn listen(node: &Node, d: &mut Diagnostics) -> Option<Listen> {
         d,
         spanned(|n, d| count(n, 1..=1_000_000, d)),
     );
+    let min_rate = table.optional("minRate", d, |n, d| size(n, 0..=1 << 20, d));
+    let min_rate_grace = table.optional("minRateGrace", d, |n, d| duration(n, time.clone(), d));
+    let max_requests = table.optional("maxRequests", d, |n, d| count(n, 1..=1_000_000_000, d));
+    let max_age = table.optional("maxAge", d, |n, d| duration(n, LEAST..=30 * DAY, d));
     // A head with a usual token has to fit.
     let max_head_bytes = table.optional("maxHeadBytes", d, |n, d| size(n, 8 << 10..=1 << 20, d));
     let max_streams = table.optional("maxStreams", d, |n, d| count(n, 1..=10_000, d));
@@ -262,6 +274,10 @@ fn listen(node: &Node, d: &mut Diagnostics) -> Option<Listen> {
         idle_timeout: idle_timeout.unwrap_or(75 * SECOND),
         max_connections: max_connections.unwrap_or(10_000),
         max_connections_per_address: max_per_address.map(|most| most.value),
+        min_rate: min_rate.unwrap_or(240),
+        min_rate_grace: min_rate_grace.unwrap_or(10 * SECOND),
+        max_requests,
+        max_age: max_age.unwrap_or(HOUR),
         max_head_bytes: max_head_bytes.unwrap_or(32 << 10),
         max_streams: max_streams.unwrap_or(128),
     })

@@ -13,7 +13,7 @@ use super::nearest::nearest;
 use super::node::{Entry, Node, Value};
 use super::rule::{Mode, Rule, allow_rule, deny_rule, mode, owner, point_in_time};
 use super::source::{Span, Spanned};
-use super::values::{boolean, choice, text, token};
+use super::values::{boolean, choice, size, text, token};
 
 /// A route.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +59,9 @@ pub struct Route {
     /// `sealBody`: whether URLs with keys in the bodies of answers are sealed. In those of 202 of Functions
     /// and Logic Apps, where it is absent.
     pub seal_body: Option<Spanned<bool>>,
+    /// `maxBody`: the longest body of a request, in bytes. 100 MiB in front of Functions and Logic Apps, and any
+    /// length elsewhere, where it is absent.
+    pub max_body: Option<Spanned<usize>>,
 }
 
 /// An entry of `claimHeaders`.
@@ -125,6 +128,7 @@ pub(super) fn route(node: &Node, d: &mut Diagnostics) -> Option<Route> {
     let sas = table.optional("sas", d, spanned(sas_mode));
     let reject_from = table.optional("rejectFrom", d, spanned(day_or_instant));
     let seal_body = table.optional("sealBody", d, spanned(boolean));
+    let max_body = table.optional("maxBody", d, spanned(|n, d| size(n, 0..=1 << 40, d)));
     table.finish(d);
     if let (Some(sas), Some(from)) = (&sas, &reject_from)
         && sas.value == SasMode::Reject
@@ -153,6 +157,7 @@ pub(super) fn route(node: &Node, d: &mut Diagnostics) -> Option<Route> {
         sas,
         reject_from,
         seal_body,
+        max_body,
     })
 }
 

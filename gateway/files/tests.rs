@@ -233,6 +233,10 @@ fn a_gateway_file_that_says_little_gets_the_defaults() {
         idle_timeout,
         max_connections,
         max_connections_per_address,
+        min_rate,
+        min_rate_grace,
+        max_requests,
+        max_age,
         max_head_bytes,
         max_streams,
     } = document.listen;
@@ -246,7 +250,11 @@ fn a_gateway_file_that_says_little_gets_the_defaults() {
         (max_connections, max_head_bytes, max_streams),
         (10_000, 32_768, 128)
     );
-    assert_eq!(max_connections_per_address, None);
+    assert_eq!((max_connections_per_address, max_requests), (None, None));
+    assert_eq!(
+        (min_rate, min_rate_grace, max_age),
+        (240, seconds(10), seconds(3600))
+    );
     assert_eq!((document.workers, document.admin), (None, None));
     assert_eq!(document.policies.value, Path::new("/etc/./policies"));
     let entra = document.entra;

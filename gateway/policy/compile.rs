@@ -139,6 +139,7 @@ fn route(
         },
         forwards_caller_token: is_set(&route.forward_caller_token),
         seals_body: seals_body(route, backend_as_written),
+        max_body: max_body(route, backend_as_written),
         claim_headers,
         parameters,
         span: written.name.span.clone(),
@@ -147,6 +148,18 @@ fn route(
 
 fn is_set(flag: &Option<Spanned<bool>>) -> bool {
     flag.as_ref().is_some_and(|flag| flag.value)
+}
+
+/// What Azure takes, where nothing else is written: Functions and Logic Apps refuse longer bodies.
+const AZURE_TAKES: u64 = 100 << 20;
+
+fn max_body(route: &files::Route, backend: Option<&files::Backend>) -> u64 {
+    let is_azure = backend.is_some_and(|backend| backend.kind != BackendKind::Http);
+    match (&route.max_body, is_azure) {
+        (Some(written), _) => written.value as u64,
+        (None, true) => AZURE_TAKES,
+        (None, false) => u64::MAX,
+    }
 }
 
 /// What callers may be handed links in, unless the route says otherwise.

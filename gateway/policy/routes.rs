@@ -58,6 +58,7 @@ pub struct Route {
     pub(super) rejects_keys_from: Option<Duration>,
     pub(super) forwards_caller_token: bool,
     pub(super) seals_body: SealsBody,
+    pub(super) max_body: u64,
     pub(super) claim_headers: Arc<[(HeaderName, Box<str>)]>,
     /// The names of the path's parameters in order, where a condition asks for them.
     pub(super) parameters: Option<Box<[Box<str>]>>,
@@ -164,6 +165,11 @@ impl Route {
     /// In which answers' bodies URLs with keys are sealed, too.
     pub fn seals_body(&self) -> SealsBody {
         self.seals_body
+    }
+
+    /// The longest body of a request, in bytes.
+    pub fn max_body(&self) -> u64 {
+        self.max_body
     }
 
     /// The headers that carry claims of the caller's, and those claims.

@@ -24,6 +24,7 @@ use tokio::task::JoinHandle;
 
 use super::drain::{Drain, Phase};
 use super::http1::{Authorizations, Dates, Line};
+use super::http2::body as http2_body;
 use super::present::Present;
 use super::stall::{Asking, Movement, Stop, WatchedBody, WatchedIo};
 use super::tls::{self, TlsScratch};
@@ -33,6 +34,7 @@ use crate::clock::{pause, within};
 use crate::denial::Reason;
 use crate::entra::LastToken;
 use crate::http1::Scratch;
+use crate::ids::jitter;
 use crate::pipeline::{self, Arrival, Brought, Worker};
 use crate::telemetry::{Closed, RecordedBody};
 use crate::upstream::Caller;
@@ -256,6 +258,19 @@ impl Served {
         &self.movement
     }
 
+    /// Whether the connection has served as many requests as one may.
+    pub(super) fn is_last_request(&self) -> bool {
+        let most = self.shared.settings.max_requests;
+        most.is_some_and(|most| self.movement.requests() >= most)
+    }
+
+    /// How long the connection may last: a tenth less than it may, or more, so that those which began together do
+    /// not all end together.
+    fn lasts(&self) -> Duration {
+        let most = self.shared.settings.max_age;
+        most.mul_f64(0.9 + jitter() / 10.0)
+    }
+
     /// Whether the gateway takes no more requests.
     pub(super) fn is_draining(&self) -> bool {
         self.shared.drain.phase() > Phase::Serving
@@ -274,15 +289,17 @@ impl Served {
         let ListenSettings {
             header_timeout,
             idle_timeout,
+            min_rate,
             ..
         } = self.shared.settings;
         let slow = (Stop::SlowHead, header_timeout);
         let stalled = (Stop::Stalled, idle_timeout);
         let idle = (Stop::Idle, idle_timeout);
+        let old = (Stop::Old, self.lasts());
         let served = Rc::clone(&self);
         let mut minder = Minder::begin(&self.movement, async move {
             tokio::select! {
-                stop = served.movement.stops([slow, stalled, idle]) => stop.into(),
+                stop = served.movement.stops([slow, stalled, idle, old], min_rate) => stop.into(),
                 () = served.shared.drain.draining() => End::Gracefully(Closed::Draining),
             }
         });
@@ -300,7 +317,7 @@ impl Served {
             }
             let movement = Rc::clone(&self.movement);
             minder = Minder::begin(&self.movement, async move {
-                movement.stops([slow, stalled]).await.into()
+                movement.stops([slow, stalled], min_rate).await.into()
             });
         }
     }
@@ -309,7 +326,12 @@ impl Served {
         let settings = &self.shared.settings;
         let service = service_fn(|request: Request<Incoming>| {
             let served = Rc::clone(&self);
-            let request = request.map(CallerBody::http2);
+            let request = request.map(|incoming| http2_body(incoming, &served.movement));
+            served.movement.asked();
+            // GOAWAY takes a moment to arrive; what comes meanwhile is answered, too.
+            if served.is_last_request() {
+                served.movement.end(Closed::MaxRequests);
+            }
             Box::pin(async move { Ok::<_, Infallible>(served.answered(request, None).await) })
         });
         let mut builder = http2::Builder::new(Local);
@@ -322,10 +344,12 @@ impl Served {
         let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
         let limit = settings.idle_timeout;
         let limits = [(Stop::Stalled, limit), (Stop::Idle, limit)];
+        let [stalled, idle] = limits;
+        let (old, min_rate) = ((Stop::Old, self.lasts()), settings.min_rate);
         let served = Rc::clone(&self);
         let mut minder = Minder::begin(&self.movement, async move {
             tokio::select! {
-                stop = served.movement.stops(limits) => stop.into(),
+                stop = served.movement.stops([stalled, idle, old], min_rate) => stop.into(),
                 () = served.shared.drain.draining() => End::Gracefully(Closed::Draining),
             }
         });
@@ -341,7 +365,7 @@ impl Served {
         let is_wanted = self.movement.why() == Some(Closed::Descriptors);
         tokio::select! {
             _ = connection => {}
-            _ = self.movement.stops(limits) => {}
+            _ = self.movement.stops(limits, min_rate) => {}
             // Others wait for its descriptor.
             () = pause(LONGEST_UNWANTED), if is_wanted => {}
         }
@@ -372,6 +396,8 @@ impl From<Stop> for End {
     fn from(stop: Stop) -> Self {
         match stop {
             Stop::SlowHead => Self::Now(Closed::SlowHead),
+            Stop::SlowReader => Self::Now(Closed::SlowReader),
+            Stop::Old => Self::Gracefully(Closed::MaxAge),
             Stop::Stalled => Self::Now(Closed::Stalled),
             Stop::Idle => Self::Gracefully(Closed::Idle),
         }

@@ -8,6 +8,11 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 4096;
 
+/// Bytes of an answer that the kernel takes before it can send them. With more, it is not seen for minutes whether a
+/// slow caller takes anything, and each of them costs the kernel megabytes.
+#[cfg(target_os = "linux")]
+const MOST_UNSENT: u32 = 64 * 1024;
+
 /// Binds a socket for each of `workers`. With port 0 the first gets a free port and the others share it.
 ///
 /// # Errors
@@ -43,6 +48,9 @@ fn socket(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
+    // Connections have it from their listener.
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_notsent_lowat(MOST_UNSENT)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

@@ -2,7 +2,7 @@
 //! slow, or who waits for a slow backend, must not be mistaken for it. So a connection counts what moves
 //! on it, and ends when something is due, the gateway has it, and nothing has moved for too long.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -14,15 +14,18 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::AbortHandle;
 
+use super::pace::{self, MinRate, Taking, Upload};
 use crate::clock::{Clock as _, SystemClock, pause};
 use crate::telemetry::{Closed, RecordedBody};
 use crate::upstream::BodyError;
 
 /// What moves on one connection.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Movement {
     /// Grows with every piece of an answer and every byte written.
     moved: Cell<u64>,
+    /// Bytes written.
+    written: Cell<u64>,
     /// Grows with every answer that has ended. Pings, which are written as well, are no use of a connection.
     served: Cell<u64>,
     write_pending: Cell<bool>,
@@ -36,6 +39,10 @@ pub(super) struct Movement {
     head_begun: Cell<bool>,
     /// Heads that were whole.
     heads: Cell<u64>,
+    /// Requests.
+    requests: Cell<u64>,
+    /// Their bodies that have to be waited for.
+    uploads: RefCell<Vec<Rc<Upload>>>,
     /// How often in a row the minder has seen that no request is answered.
     quiet: Cell<u32>,
     /// Why the connection is to end, if the gateway is who ends it.
@@ -70,6 +77,29 @@ impl Movement {
     fn waits_for_caller(&self) -> bool {
         let due = self.write_pending.get() || self.bodies.get() > 0;
         due && self.asking.get() == 0 && self.waiting.get() == 0
+    }
+
+    /// A request has come.
+    pub(super) fn asked(&self) {
+        self.requests.set(self.requests.get() + 1);
+    }
+
+    /// How many requests have come.
+    pub(super) fn requests(&self) -> u64 {
+        self.requests.get()
+    }
+
+    /// The body of a request has to be waited for.
+    pub(super) fn begins_upload(&self) -> Rc<Upload> {
+        let upload = Rc::default();
+        self.uploads.borrow_mut().push(Rc::clone(&upload));
+        upload
+    }
+
+    /// Nobody waits any more for the body of a request.
+    pub(super) fn ends_upload(&self, upload: &Rc<Upload>) {
+        let mut uploads = self.uploads.borrow_mut();
+        uploads.retain(|other| !Rc::ptr_eq(other, upload));
     }
 
     /// Whether nobody uses the connection, and nobody has told it to end.
@@ -119,10 +149,17 @@ impl Movement {
 
     /// Completes when one of these has been so for its time, or a quarter longer, and says which. Looking now and
     /// then costs less than timers that are set whenever something moves, and one timer serves for all.
-    pub(super) async fn stops<const N: usize>(&self, limits: [(Stop, Duration); N]) -> Stop {
+    /// A caller who is slower than `rate` is looked for as well.
+    pub(super) async fn stops<const N: usize>(
+        &self,
+        limits: [(Stop, Duration); N],
+        rate: Option<MinRate>,
+    ) -> Stop {
         let mut watches = limits.map(|(stop, limit)| Watch::new(stop, limit));
+        let mut paces = rate.map(PaceWatch::new);
         loop {
-            let next = watches.iter().map(|watch| watch.left).min();
+            let next = watches.iter().map(|watch| watch.left);
+            let next = next.chain(paces.iter().map(|paces| paces.left)).min();
             let before = SystemClock.instant();
             pause(next.unwrap_or(Duration::MAX)).await;
             // More than that passes: timers are never early.
@@ -131,6 +168,11 @@ impl Movement {
                 if watch.passes(passed, self) {
                     return watch.stop;
                 }
+            }
+            if let Some(paces) = &mut paces
+                && paces.passes(passed, self)
+            {
+                return Stop::SlowReader;
             }
         }
     }
@@ -141,6 +183,9 @@ impl Movement {
             Stop::SlowHead => self.head_begun.get().then(|| self.heads.get()),
             Stop::Stalled => self.waits_for_caller().then(|| self.moved.get()),
             Stop::Idle => self.is_idle().then(|| self.served.get()),
+            Stop::Old => Some(0),
+            // Its own watch looks for it.
+            Stop::SlowReader => None,
         }
     }
 }
@@ -154,6 +199,41 @@ pub(super) enum Stop {
     Stalled,
     /// No request has been answered.
     Idle,
+    /// The connection has lasted for as long as one may.
+    Old,
+    /// The caller takes what is due too slowly.
+    SlowReader,
+}
+
+/// Looks now and then how fast things move.
+struct PaceWatch {
+    rate: MinRate,
+    /// Until the next look.
+    left: Duration,
+    taking: Taking,
+}
+
+impl PaceWatch {
+    fn new(rate: MinRate) -> Self {
+        Self {
+            rate,
+            left: rate.every(),
+            taking: Taking::new(rate),
+        }
+    }
+
+    /// Lets so much time pass. Whether the caller takes what is due too slowly. Who waits for a body that comes too
+    /// slowly is told.
+    fn passes(&mut self, time: Duration, movement: &Movement) -> bool {
+        self.left = self.left.saturating_sub(time);
+        if !self.left.is_zero() {
+            return false;
+        }
+        self.left = self.rate.every();
+        pace::look(&movement.uploads.borrow(), self.rate);
+        let (written, is_waited_for) = (movement.written.get(), movement.waits_for_caller());
+        self.taking.look(self.rate, written, is_waited_for)
+    }
 }
 
 /// Looks for something now and then.
@@ -293,10 +373,13 @@ impl<IO> WatchedIo<IO> {
         Self { io, movement }
     }
 
-    fn wrote<T>(&self, outcome: Poll<T>) -> Poll<T> {
-        self.movement.write_pending.set(outcome.is_pending());
-        if outcome.is_ready() {
-            self.movement.note();
+    fn wrote(&self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        let movement = &self.movement;
+        movement.write_pending.set(outcome.is_pending());
+        if let Poll::Ready(wrote) = &outcome {
+            movement.note();
+            let wrote = wrote.as_ref().map_or(0, |bytes| *bytes as u64);
+            movement.written.set(movement.written.get() + wrote);
         }
         outcome
     }

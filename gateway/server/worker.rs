@@ -16,6 +16,7 @@ use super::accept::{Gate, accept};
 use super::connection::Shared;
 use super::drain::Drain;
 use super::http1::{Authorizations, Dates};
+use super::pace::MinRate;
 use super::places::Places;
 use super::present::Present;
 use super::tls::TlsScratch;
@@ -35,6 +36,12 @@ pub struct ListenSettings {
     pub max_connections: usize,
     /// At once, from one address. Further ones are closed as they come.
     pub max_connections_per_address: Option<usize>,
+    /// The slowest that callers may be, unless they may be as slow as they like.
+    pub min_rate: Option<MinRate>,
+    /// Requests on one connection.
+    pub max_requests: Option<u64>,
+    /// How long a connection may last.
+    pub max_age: Duration,
     /// Bytes of a request's head.
     pub max_head_bytes: usize,
     /// Requests in flight on one HTTP/2 connection.

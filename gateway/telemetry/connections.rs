@@ -37,6 +37,14 @@ reasons! {
     SlowHead "slow-head";
     /// The caller took nothing although something was due.
     Stalled "stalled";
+    /// A request's body came too slowly.
+    SlowBody "slow-body";
+    /// The caller took an answer too slowly.
+    SlowReader "slow-reader";
+    /// It served as many requests as it may.
+    MaxRequests "max-requests";
+    /// It lasted as long as it may.
+    MaxAge "max-age";
     /// No request came.
     Idle "idle";
     /// More was sent that asks for nothing than any honest caller sends.

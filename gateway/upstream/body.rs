@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 use super::http1::{AnswerBody, Fault};
 use super::pool::Lease;
-use crate::body::{Broken, CallerBody};
+use crate::body::{BodyFault, Broken, CallerBody};
 use crate::canonical::{folds_alike, gateway_writes, strip_trailers};
 use crate::clock::pause;
 use crate::limits::{Passing, Slot};
@@ -63,7 +63,7 @@ enum Sent {
     #[default]
     Partly,
     Whole,
-    Broken,
+    Broken(BodyFault),
 }
 
 impl Progress {
@@ -74,7 +74,15 @@ impl Progress {
 
     /// Whether the caller broke off, which is not the backend's fault.
     pub(super) fn is_broken(&self) -> bool {
-        self.0.sent.get() == Sent::Broken
+        self.fault().is_some()
+    }
+
+    /// Why the caller's body came to nothing, if it did.
+    pub(super) fn fault(&self) -> Option<BodyFault> {
+        match self.0.sent.get() {
+            Sent::Broken(fault) => Some(fault),
+            Sent::Partly | Sent::Whole => None,
+        }
     }
 
     /// How many pieces of it the backend's connection has taken.
@@ -131,7 +139,7 @@ impl Body for RequestBody {
                 return Poll::Ready(None);
             }
             Some(Err(error)) => {
-                self.state.end(Sent::Broken);
+                self.state.end(Sent::Broken(error.fault));
                 return Poll::Ready(Some(Err(error)));
             }
             Some(Ok(frame)) => frame,

@@ -16,7 +16,7 @@ use super::http1::{AnswerBody, Fault, Head, Http1, Upload, Wire, upload};
 use super::outgoing::{Caller, Parts};
 use super::pool::{Lease, Pools};
 use super::unsealed::Unsealed;
-use crate::body::CallerBody;
+use crate::body::{BodyFault, CallerBody};
 use crate::canonical::{self, strip_response};
 use crate::clock::{Now, pause, within};
 use crate::credentials::Presented;
@@ -131,6 +131,10 @@ impl<'r> Going<'r> {
             trace,
             id,
         };
+        // What both sides say piece by piece may take its time: gRPC.
+        if backend.endpoint.protocol == Protocol::Http2 {
+            body.take_time();
+        }
         let (body, progress) = RequestBody::new(body, withheld, slot.passing());
         let head = parts.head(request, credential)?;
         let request = match backend.endpoint.protocol {
@@ -368,8 +372,14 @@ fn unsent(
 }
 
 fn broken(error: &dyn std::fmt::Display, progress: &Progress) -> Denial {
-    if progress.is_broken() {
-        return Reason::RequestBodyBroken.into();
+    let reason = match progress.fault() {
+        Some(BodyFault::BrokenOff) => Reason::RequestBodyBroken,
+        Some(BodyFault::TooSlow) => Reason::BodyTooSlow,
+        Some(BodyFault::TooLarge) => Reason::BodyTooLarge,
+        None => Reason::BackendBroken,
+    };
+    if reason != Reason::BackendBroken {
+        return reason.into();
     }
-    Denial::from(Reason::BackendBroken).expected("an answer", error.to_string())
+    Denial::from(reason).expected("an answer", error.to_string())
 }

@@ -7,6 +7,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::future::join;
+use http::Request;
+use hyper::body::Frame;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use portcullis::clock::{Clock as _, SystemClock, within};
 use portcullis::net::tls::{Roots, client_config};
 use rustls::pki_types::ServerName;
@@ -16,7 +21,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::support::{RawBackend, Scene, Stage, patiently};
+use crate::support::{Piped, RawBackend, Scene, Stage, Step, patiently};
 
 fn simple(listen: &str) -> (RawBackend, Scene) {
     let scene = Scene::new();
@@ -311,6 +316,9 @@ fn a_gateway_without_descriptors_neither_spins_nor_sleeps_and_is_not_taken_for_i
         let mut used = shake(&scene, process.address, b"http/1.1")
             .await
             .expect("let in");
+        // Once it says so, it has the keys that tokens are verified with.
+        let known = head.replace("GET", "DELETE") + "\r\n";
+        while !ask(&mut used, &known).await.starts_with("HTTP/1.1 405") {}
         // A head that has begun: nobody may take the connection away.
         used.write_all(head.as_bytes()).await.expect("written");
         let mut held = Vec::new();
@@ -376,4 +384,280 @@ fn connections_that_nobody_uses_make_room_for_callers_when_descriptors_run_out()
         assert!(ended.is_ok() && said.is_empty(), "{ended:?}");
     });
     process.event("descriptors-exhausted");
+}
+
+/// Waits a moment: how fast somebody is takes time to show.
+async fn moment() {
+    portcullis::clock::pause(Duration::from_millis(50)).await;
+}
+
+/// Sends `piece` again and again, a moment apart, until something is answered, at most so often. What was answered.
+async fn trickle(stream: &mut TlsStream<TcpStream>, piece: &[u8], times: usize) -> String {
+    for _ in 0..times {
+        if stream.write_all(piece).await.is_err() {
+            break;
+        }
+        let mut buffer = [0; 4096];
+        if let Some(read) = within(Duration::from_millis(50), stream.read(&mut buffer)).await {
+            let mut said = buffer[..read.unwrap_or(0)].to_vec();
+            let _ = patiently(stream.read_to_end(&mut said)).await;
+            return String::from_utf8_lossy(&said).into_owned();
+        }
+    }
+    String::new()
+}
+
+fn upload(token: &str, framing: &str) -> String {
+    format!(
+        "POST /a HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n{framing}\r\n\r\n"
+    )
+}
+
+#[test]
+fn a_body_that_trickles_in_is_refused_and_frees_its_backend() {
+    let (raw, scene) = simple("minRate: 1KiB\n  minRateGrace: 400ms\n  idleTimeout: 1h");
+    let stage = scene.start();
+    let token = stage.portal_token();
+    for (framing, piece) in [
+        ("Content-Length: 100000", &b"x"[..]),
+        // What frames the body is none of it.
+        (
+            "Transfer-Encoding: chunked",
+            b"1;a=0123456789012345678901234567890123456789\r\nx\r\n",
+        ),
+    ] {
+        let said = stage.runtime.block_on(async {
+            let mut stream = stage.tls(b"http/1.1").await;
+            let head = upload(&token, framing);
+            stream.write_all(head.as_bytes()).await.expect("written");
+            trickle(&mut stream, piece, 200).await
+        });
+        assert!(said.starts_with("HTTP/1.1 408"), "{framing}: {said}");
+        assert!(said.contains("body-too-slow"), "{said}");
+        assert!(said.contains("connection: close\r\n"), "{said}");
+    }
+    closed(&stage, "slow-body", 2);
+    stage.runtime.block_on(raw.saw(|seen| seen.closed == 2));
+    assert_eq!(raw.seen().requests.len(), 0, "none was whole");
+    let record = stage.record("the refusal", |record| record["status"] == 408);
+    assert_eq!(record["reason"], "body-too-slow");
+}
+
+#[test]
+fn a_body_that_is_no_slower_than_it_may_be_arrives() {
+    let (raw, scene) = simple("minRate: 240\n  minRateGrace: 200ms");
+    let stage = scene.start();
+    let token = stage.portal_token();
+    let said = stage.runtime.block_on(async {
+        let mut stream = stage.tls(b"http/1.1").await;
+        let head = upload(&token, "Connection: close\r\nContent-Length: 4000");
+        stream.write_all(head.as_bytes()).await.expect("written");
+        trickle(&mut stream, &[b'x'; 100], 40).await
+    });
+    assert!(said.starts_with("HTTP/1.1 200"), "{said}");
+    assert!(raw.only().ends_with("xxx"));
+}
+
+#[test]
+fn a_stream_that_trickles_in_is_refused_and_its_neighbours_are_not() {
+    let (raw, scene) = simple("minRate: 1KiB\n  minRateGrace: 400ms\n  idleTimeout: 1h");
+    let stage = scene.start();
+    let token = stage.portal_token();
+    stage.runtime.block_on(async {
+        let mut sender = stage.http2().await;
+        let request = |method: &str, body: Piped| {
+            let request = Request::builder().method(method).uri("https://localhost/a");
+            let request = request.header("authorization", format!("Bearer {token}"));
+            request.body(body).expect("a request")
+        };
+        let (pieces, body) = Piped::new();
+        let slow = sender.send_request(request("POST", body));
+        let trickling = async {
+            let frame = || Frame::data(Bytes::from_static(b"x"));
+            while pieces.send(frame()).await.is_ok() {
+                moment().await;
+            }
+        };
+        let (refused, ()) = patiently(join(slow, trickling)).await;
+        assert_eq!(refused.expect("an answer").status(), 408);
+        let next = sender.send_request(request("GET", Piped::empty()));
+        assert_eq!(patiently(next).await.expect("an answer").status(), 200);
+    });
+    let whole = raw.seen().requests;
+    assert_eq!(whole.len(), 1, "{whole:?}");
+}
+
+#[test]
+fn an_answer_that_trickles_out_is_given_up_and_one_that_is_taken_fast_is_not() {
+    const LENGTH: usize = 8 << 20;
+    let scene = Scene::new();
+    let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n").into_bytes();
+    answer.resize(answer.len() + LENGTH, b'x');
+    let raw = RawBackend::start(&scene, vec![Step::Send(answer)]);
+    let mut scene = scene
+        .raw("raw", &raw)
+        .portal_route("all", "GET", "/{*rest}", "raw");
+    scene.listen = "  minRate: 1MiB\n  minRateGrace: 400ms\n  idleTimeout: 1h\n".to_owned();
+    let stage = scene.start();
+    assert_eq!(
+        stage.call("GET", "/fast").portal().send().body.len(),
+        LENGTH
+    );
+    let head = format!(
+        "GET /slow HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\r\n",
+        stage.portal_token()
+    );
+    stage.runtime.block_on(async {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(16 * 1024).expect("set");
+        let mut stream = stage.tls_on(socket, b"http/1.1").await;
+        stream.write_all(head.as_bytes()).await.expect("written");
+        let mut buffer = vec![0; 4 * 1024];
+        let mut taken = 0;
+        // Some 80 KB a second.
+        while let Ok(read @ 1..) = patiently(stream.read(&mut buffer)).await {
+            taken += read;
+            moment().await;
+        }
+        assert!(taken < LENGTH, "all of it");
+    });
+    closed(&stage, "slow-reader", 1);
+    let record = stage.record("the record", |record| record["path"] == "/slow");
+    assert_eq!(record["complete"], false);
+}
+
+#[test]
+fn a_connection_ends_in_order_behind_its_last_request() {
+    let (_raw, scene) = simple("maxRequests: 3");
+    let stage = scene.start();
+    let token = stage.portal_token();
+    let request =
+        format!("GET /a HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n");
+    let said = stage.raw(request.repeat(5).as_bytes());
+    assert_eq!(said.matches("HTTP/1.1 200").count(), 3, "{said}");
+    assert_eq!(said.matches("connection: close\r\n").count(), 1, "{said}");
+    closed(&stage, "max-requests", 1);
+    stage.runtime.block_on(async {
+        let io = TokioIo::new(stage.tls(b"h2").await);
+        let shaken = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await;
+        let (mut sender, connection) = shaken.expect("HTTP/2");
+        let connection = tokio::spawn(connection);
+        for _ in 0..3 {
+            let request = Request::get("https://localhost/a")
+                .header("authorization", format!("Bearer {token}"));
+            let answer = sender.send_request(request.body(Piped::empty()).expect("a request"));
+            assert_eq!(patiently(answer).await.expect("an answer").status(), 200);
+        }
+        let ended = patiently(connection).await.expect("no panic");
+        ended.expect("closed in order");
+    });
+    closed(&stage, "max-requests", 2);
+}
+
+#[test]
+fn a_connection_that_has_lasted_its_time_ends_in_order_though_it_is_used() {
+    let (_raw, scene) = simple("maxAge: 300ms\n  idleTimeout: 1h");
+    let stage = scene.start();
+    let token = stage.portal_token();
+    stage.runtime.block_on(async {
+        let mut stream = stage.tls(b"http/1.1").await;
+        let request =
+            format!("GET /a HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n");
+        let mut answered = 0;
+        loop {
+            let said = ask(&mut stream, &request).await;
+            if !said.starts_with("HTTP/1.1 200") {
+                assert_eq!(said, "", "a whole answer, or none");
+                break;
+            }
+            answered += 1;
+        }
+        assert!(answered > 0);
+        let io = TokioIo::new(stage.tls(b"h2").await);
+        let shaken =
+            hyper::client::conn::http2::handshake::<_, _, Piped>(TokioExecutor::new(), io).await;
+        let (_sender, connection) = shaken.expect("HTTP/2");
+        patiently(connection).await.expect("closed in order");
+    });
+    closed(&stage, "max-age", 2);
+}
+
+#[test]
+fn a_body_longer_than_the_route_takes_is_refused_before_and_while_it_is_sent() {
+    let scene = Scene::new();
+    let raw = RawBackend::ok(&scene, "fine");
+    let stage = scene
+        .raw("raw", &raw)
+        .function("function")
+        .route("short", "match: { methods: [POST], path: /short }, backend: raw, maxBody: 10, allow: [{ tenants: [contoso] }]")
+        .portal_route("any", "POST", "/any", "raw")
+        .portal_route("function", "POST", "/function", "function")
+        .start();
+    let long = "x".repeat(11);
+    for http2 in [false, true] {
+        let call = |body: &str| {
+            let call = stage.call("POST", "/short").portal().body(body.to_owned());
+            if http2 { call.http2() } else { call }
+        };
+        assert_eq!(call(&long).send().verdict(), "413 body-too-large");
+        assert_eq!(
+            raw.seen().connections,
+            usize::from(http2),
+            "before anything is sent"
+        );
+        assert_eq!(call(&long[1..]).send().verdict(), "200");
+    }
+    assert_eq!(
+        stage
+            .call("POST", "/any")
+            .portal()
+            .body(long.repeat(9))
+            .send()
+            .verdict(),
+        "200"
+    );
+    let before = raw.seen();
+    let token = stage.portal_token();
+    let chunked = |body: &str| {
+        format!(
+            "POST /short HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {token}\r\nTransfer-Encoding: chunked\r\n\r\n{body}"
+        )
+    };
+    let said = stage.raw(chunked("6\r\n123456\r\n5\r\n78901\r\n0\r\n\r\n").as_bytes());
+    assert!(said.starts_with("HTTP/1.1 413"), "{said}");
+    stage.runtime.block_on(async {
+        let mut sender = stage.http2().await;
+        let (pieces, body) = Piped::new();
+        let request = Request::post("https://localhost/short")
+            .header("authorization", format!("Bearer {token}"));
+        let answer = sender.send_request(request.body(body).expect("a request"));
+        let sending = async {
+            // An endless body ends when nobody takes it.
+            while pieces
+                .send(Frame::data(Bytes::from_static(b"12345")))
+                .await
+                .is_ok()
+            {}
+        };
+        let (answer, ()) = patiently(join(answer, sending)).await;
+        assert_eq!(answer.expect("an answer").status(), 413);
+    });
+    stage
+        .runtime
+        .block_on(raw.saw(|seen| seen.closed > before.closed));
+    assert_eq!(
+        raw.seen().requests.len(),
+        before.requests.len(),
+        "none that seems whole"
+    );
+    let said = stage.raw(chunked("a\r\n1234567890\r\n0\r\n\r\n").as_bytes());
+    assert!(said.starts_with("HTTP/1.1 200"), "{said}");
+
+    // What Azure would not take is not sent there.
+    let head = format!(
+        "POST /function HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nContent-Length: 104857601\r\n\r\n"
+    );
+    let said = stage.raw(head.as_bytes());
+    assert!(said.starts_with("HTTP/1.1 413"), "{said}");
+    assert_eq!(stage.world.function.seen().len(), 0);
 }

@@ -4,7 +4,7 @@
 use schemars::JsonSchema;
 
 use super::policy::{List, SecretSource};
-use super::words::{Address, Duration, Guid, Size, Text, Url, Word};
+use super::words::{Address, Bytes, Duration, Guid, Text, Url, Word};
 
 /// The configuration of the gateway: where it listens, whose tokens it takes, and which policy is in force.
 #[derive(JsonSchema)]
@@ -63,21 +63,20 @@ struct Listen {
     /// Most connections at once from one address, or from one /64 of IPv6; further ones are closed as they come. Not behind a platform, from which all connections come. From 1 to 1000000, default no limit.
     #[schemars(range(min = 1, max = 1_000_000))]
     max_connections_per_address: Option<u32>,
+    /// Slowest that a request's body may come, and an answer be taken, in bytes a second; `0` for as slow as callers like. Not for requests to a backend with `protocol: http2`. From `0` to `1MiB`, default 240.
+    min_rate: Option<Bytes>,
+    /// How long it may be slower than `minRate`. From `1ms` to `1h`, default `10s`.
+    min_rate_grace: Option<Duration>,
+    /// Most requests on one connection; it ends in order behind the last. From 1 to 1000000000, default no limit.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    max_requests: Option<u32>,
+    /// Longest that a connection may last, up to a quarter longer; it then ends in order behind what is in flight. From `1ms` to `30d`, default `1h`.
+    max_age: Option<Duration>,
     /// Largest head of a request: its line and header fields. From `8KiB` to `1MiB`, default `32KiB`.
     max_head_bytes: Option<Bytes>,
     /// Most requests at once on one HTTP/2 connection. From 1 to 10000, default 128.
     #[schemars(range(min = 1, max = 10_000))]
     max_streams: Option<u32>,
-}
-
-/// A size: a number of bytes, or one with its unit, `KiB` or `MiB`.
-#[derive(JsonSchema)]
-#[schemars(untagged)]
-enum Bytes {
-    /// A number of bytes: `65536`.
-    Number(u64),
-    /// A number with its unit: `64KiB`, `1MiB`.
-    Text(Size),
 }
 
 /// Where TLS ends: at the gateway, or in front of it.

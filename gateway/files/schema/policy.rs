@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::words::{
-    AuthStrength, DayOrInstant, Duration, Guid, Host, Instant, KeptParameter, LimitName, LimitWord,
-    Method, Mode, Network, Path, Sas, Size, Text, TokenKind, Url, Window, Word,
+    AuthStrength, Bytes, DayOrInstant, Duration, Guid, Host, Instant, KeptParameter, LimitName,
+    LimitWord, Method, Mode, Network, Path, Sas, Size, Text, TokenKind, Url, Window, Word,
 };
 
 type Names<T> = BTreeMap<String, T>;
@@ -274,6 +274,8 @@ struct Route {
     reject_from: Option<DayOrInstant>,
     /// `true`: URLs with keys in the bodies of answers are sealed, too, as they are in header fields: Durable Functions' `statusQueryGetUri` and its kin. Answers are then asked for uncompressed. `false`: in none. Default: in answers of 202, from a `function` or `logicApp`.
     seal_body: Option<bool>,
+    /// Longest body of a request; a longer one is refused with 413. From `0` to `1048576MiB`. Default `100MiB` for a `function` or `logicApp`, as much as Azure takes; else any length.
+    max_body: Option<Bytes>,
     /// Claims of the caller's token that the backend gets as headers of their own: `{ x-caller-department: department }`. Nothing that a caller sends under such a name arrives.
     claim_headers: Option<ClaimHeaders>,
     /// `true`: the backend gets the caller's own token. Whoever runs it can then call in the caller's name whatever else takes that token. Default `false`.

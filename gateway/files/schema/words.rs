@@ -132,3 +132,14 @@ closed! {
         Se "se",
     }
 }
+
+/// A size: a number of bytes, or one with its unit, `KiB` or `MiB`.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "only its schema is asked for")]
+pub(super) enum Bytes {
+    /// A number of bytes: `65536`.
+    Number(u64),
+    /// A number with its unit: `64KiB`, `1MiB`.
+    Text(Size),
+}

@@ -11,6 +11,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::line::Line;
 use crate::body::{Broken, Source};
 use crate::http1::{Content, Piece};
+use crate::server::pace::Pace;
+use crate::telemetry::Closed;
 
 /// The body of one request, and the connection that it comes on. Two may hold it: who sends it on to a backend,
 /// which may go on when the answer has been sent already, and the connection.
@@ -22,12 +24,15 @@ pub(super) struct RequestBody<IO> {
     given_up: Cell<bool>,
     /// Who waits for more of it.
     waits: Cell<Option<Waker>>,
+    pace: Pace,
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> RequestBody<IO> {
     pub(super) fn new(line: Rc<Line<IO>>, content: Content) -> Rc<Self> {
+        let pace = Pace::new(line.movement());
         Rc::new(Self {
             line,
+            pace,
             content: RefCell::new(content),
             broken: Cell::new(false),
             given_up: Cell::new(false),
@@ -56,15 +61,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> RequestBody<IO> {
             match self.line.take(&mut content) {
                 Ok(Piece::More) => {}
                 Ok(piece) => return Poll::Ready(Ok(piece)),
-                Err(malformed) => return Poll::Ready(Err(Broken(malformed.to_string()))),
+                Err(malformed) => return Poll::Ready(Err(Broken::off(malformed.to_string()))),
             }
-            ready!(self.line.poll_continue(cx)).map_err(|error| Broken(error.to_string()))?;
+            ready!(self.line.poll_continue(cx)).map_err(|error| Broken::off(error.to_string()))?;
             match ready!(self.line.poll_read(cx)) {
                 Ok(0) => content
                     .end()
-                    .map_err(|malformed| Broken(malformed.to_string()))?,
+                    .map_err(|malformed| Broken::off(malformed.to_string()))?,
                 Ok(_) => {}
-                Err(error) => return Poll::Ready(Err(Broken(error.to_string()))),
+                Err(error) => return Poll::Ready(Err(Broken::off(error.to_string()))),
             }
         }
     }
@@ -73,14 +78,23 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> RequestBody<IO> {
 impl<IO: AsyncRead + AsyncWrite + Unpin> Source for RequestBody<IO> {
     fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         if self.given_up.get() && !self.is_end_stream() {
-            let broken = Broken("the request was given up".to_owned());
+            let broken = Broken::off("the request was given up");
             return Poll::Ready(Some(Err(broken)));
         }
         let Poll::Ready(piece) = self.poll_piece(cx) else {
+            if self.pace.waits(cx.waker()) {
+                self.broken.set(true);
+                self.line.movement().ends(Closed::SlowBody);
+                return Poll::Ready(Some(Err(Broken::slow())));
+            }
             self.waits.set(Some(cx.waker().clone()));
             return Poll::Pending;
         };
         self.waits.set(None);
+        self.pace.came(match &piece {
+            Ok(Piece::Data(data)) => data.len(),
+            Ok(Piece::Trailers(_) | Piece::End | Piece::More) | Err(_) => 0,
+        });
         Poll::Ready(match piece {
             Ok(Piece::Data(data)) => Some(Ok(Frame::data(data))),
             Ok(Piece::Trailers(fields)) => Some(Ok(Frame::trailers(fields))),
@@ -98,5 +112,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Source for RequestBody<IO> {
 
     fn size_hint(&self) -> SizeHint {
         self.content.borrow().size_hint()
+    }
+
+    fn take_time(&self) {
+        self.pace.take_time();
+    }
+
+    fn is_read_on(&self) -> bool {
+        true
     }
 }

@@ -153,6 +153,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
         served: &'l Rc<Served>,
         head: Head,
     ) -> impl Future<Output = ControlFlow<()>> + use<'l, IO> {
+        self.movement.asked();
         let asked = Asked::of(&head);
         let Head {
             request,
@@ -170,7 +171,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
         }
         let request = request.map(|()| match &body {
             None => CallerBody::nothing(),
-            Some(body) => CallerBody::http1(Rc::clone(body) as Rc<_>),
+            Some(body) => CallerBody::on(Rc::clone(body) as Rc<_>),
         });
         async move {
             let _gives_up = gives_up;
@@ -237,8 +238,18 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
             && !self.ends.get()
             && !served.is_draining()
             && !untold
+            && !self.is_last(served)
             && body.as_ref().is_none_or(readable);
         Some(framed(served, asked, response, keeps_alive))
+    }
+
+    /// Whether the connection has served as many requests as it may. It then ends for that reason.
+    fn is_last(&self, served: &Served) -> bool {
+        let is_last = served.is_last_request();
+        if is_last {
+            self.movement.ends(Closed::MaxRequests);
+        }
+        is_last
     }
 
     /// Reads what of the request is still to come behind its answer.
@@ -335,6 +346,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Line<IO> {
+    /// What moves on it.
+    pub(super) fn movement(&self) -> &Rc<Movement> {
+        &self.movement
+    }
+
     /// Reads once.
     pub(super) fn poll_read(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let Open { io, input, .. } = &mut *self.open.borrow_mut();

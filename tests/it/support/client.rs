@@ -242,12 +242,21 @@ impl Stage {
         from: Ipv4Addr,
         alpn: &[u8],
     ) -> impl Future<Output = TlsStream<TcpStream>> + Send + use<> {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind((from, 0).into()).expect("bound");
+        self.tls_on(socket, alpn)
+    }
+
+    /// The same, on a socket that the test has prepared.
+    pub fn tls_on(
+        &self,
+        socket: TcpSocket,
+        alpn: &[u8],
+    ) -> impl Future<Output = TlsStream<TcpStream>> + Send + use<> {
         let roots = Roots::Pem(self.world.ca.pem().into());
         let config = client_config(&roots, &[alpn]).expect("TLS");
         let address = self.address;
         async move {
-            let socket = TcpSocket::new_v4().expect("a socket");
-            socket.bind((from, 0).into()).expect("bound");
             let stream = socket.connect(address).await.expect("connected");
             let name = ServerName::try_from("localhost").expect("a name");
             let connecting = TlsConnector::from(config).connect(name, stream);
