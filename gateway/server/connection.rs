@@ -23,6 +23,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use super::drain::{Drain, Phase};
+use super::frames::Frames;
 use super::http1::{Authorizations, Dates, Line};
 use super::http2::body as http2_body;
 use super::present::Present;
@@ -338,10 +339,12 @@ impl Served {
         builder
             .timer(TokioTimer::new())
             .max_concurrent_streams(settings.max_streams)
+            .max_send_buf_size(MOST_UNSENT)
             .max_header_list_size(settings.max_head_bytes.try_into().unwrap_or(u32::MAX))
             .keep_alive_interval(settings.idle_timeout)
             .keep_alive_timeout(settings.header_timeout);
-        let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
+        let io = TokioIo::new(Frames::new(io, Rc::clone(&self.movement)));
+        let mut connection = pin!(builder.serve_connection(io, service));
         let limit = settings.idle_timeout;
         let limits = [(Stop::Stalled, limit), (Stop::Idle, limit)];
         let [stalled, idle] = limits;
@@ -362,12 +365,15 @@ impl Served {
         }
         // GOAWAY; what is in flight is answered, as long as somebody takes the answers.
         connection.as_mut().graceful_shutdown();
-        let is_wanted = self.movement.why() == Some(Closed::Descriptors);
+        // Others wait for its descriptor, or nobody for what it says.
+        let is_brief = matches!(
+            self.movement.why(),
+            Some(Closed::Descriptors | Closed::Flood)
+        );
         tokio::select! {
             _ = connection => {}
             _ = self.movement.stops(limits, min_rate) => {}
-            // Others wait for its descriptor.
-            () = pause(LONGEST_UNWANTED), if is_wanted => {}
+            () = pause(LONGEST_UNWANTED), if is_brief => {}
         }
     }
 
@@ -383,6 +389,9 @@ impl Served {
         }
     }
 }
+
+/// Bytes of an answer over HTTP/2 that wait to be written, for each stream.
+const MOST_UNSENT: usize = 64 * 1024;
 
 /// How a connection is to end, and why.
 enum End {

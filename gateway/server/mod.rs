@@ -5,6 +5,7 @@ mod accept;
 mod certificates;
 mod connection;
 mod drain;
+mod frames;
 pub mod http1;
 mod http2;
 mod listener;

@@ -45,6 +45,8 @@ pub(super) struct Movement {
     uploads: RefCell<Vec<Rc<Upload>>>,
     /// How often in a row the minder has seen that no request is answered.
     quiet: Cell<u32>,
+    /// How often it has looked.
+    looks: Cell<u32>,
     /// Why the connection is to end, if the gateway is who ends it.
     why: Cell<Option<Closed>>,
     /// Ends the minder, which ends the connection.
@@ -110,6 +112,11 @@ impl Movement {
     /// For how many looks of the minder's nobody has used the connection.
     pub(super) fn quiet(&self) -> u32 {
         self.quiet.get()
+    }
+
+    /// How often the minder has looked whether anybody uses the connection.
+    pub(super) fn looks(&self) -> u32 {
+        self.looks.get()
     }
 
     /// Who minds the connection. Whoever has it told to end ends its minder.
@@ -278,6 +285,7 @@ impl Watch {
         self.before = now;
         if self.stop == Stop::Idle {
             movement.quiet.set(self.same);
+            movement.looks.set(movement.looks.get().wrapping_add(1));
         }
         self.same >= Self::LOOKS
     }

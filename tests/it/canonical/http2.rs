@@ -1,14 +1,22 @@
 //! HTTP/2 in the test's own frames: no client library would send what an attacker sends.
 
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::open;
-use crate::support::{Stage, patiently};
+use crate::support::{RawBackend, Scene, Stage, patiently};
 
+const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const PRIORITY: u8 = 2;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
+const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
 
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
@@ -60,12 +68,27 @@ enum Taken {
 
 /// Sends one request on a connection of its own.
 async fn ask(stage: &Stage, fields: &[(&str, &str)]) -> Taken {
+    ask_in_frames(stage, &block(fields)).await
+}
+
+/// The same, with a head that may take several frames (RFC 9113 section 4.3).
+async fn ask_in_frames(stage: &Stage, block: &[u8]) -> Taken {
     let mut stream = stage.tls(b"h2").await;
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     // A table of no size, so that statuses come as literals or from the static table.
     bytes.extend(frame(SETTINGS, 0, 0, &[0, 1, 0, 0, 0, 0]));
-    let flags = END_HEADERS | END_STREAM;
-    bytes.extend(frame(HEADERS, flags, 1, &block(fields)));
+    let pieces: Vec<&[u8]> = block.chunks(16_000).collect();
+    for (at, piece) in pieces.iter().enumerate() {
+        let ends = if at + 1 == pieces.len() {
+            END_HEADERS
+        } else {
+            0
+        };
+        bytes.extend(match at {
+            0 => frame(HEADERS, ends | END_STREAM, 1, piece),
+            _ => frame(CONTINUATION, ends, 1, piece),
+        });
+    }
     stream.write_all(&bytes).await.expect("written");
     loop {
         let mut head = [0; 9];
@@ -259,4 +282,139 @@ fn a_malformed_or_ambiguous_message_of_http_2_never_reaches_the_backend() {
             assert!(request.starts_with("GET /a HTTP/1.1\r\n"), "{request}");
         }
     });
+}
+
+/// The codes of the GOAWAY frames in what the gateway has said.
+fn goodbyes(mut said: &[u8]) -> Vec<u32> {
+    let mut codes = Vec::new();
+    while let Some((head, rest)) = said.split_first_chunk::<9>() {
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let length = rest.len().min(usize::try_from(length).expect("small"));
+        let (payload, rest) = rest.split_at(length);
+        if let (GOAWAY, [_, _, _, _, code @ ..]) = (head[3], payload) {
+            codes.push(u32::from_be_bytes(
+                code[..4].try_into().expect("four bytes"),
+            ));
+        }
+        said = rest;
+    }
+    codes
+}
+
+/// Sends `first` and then `again` for ever, until the gateway closes the connection. What it said.
+async fn flood(stage: &Stage, first: Vec<u8>, mut again: impl FnMut() -> Vec<u8>) -> Vec<u8> {
+    let (mut reads, mut writes) = tokio::io::split(stage.tls(b"h2").await);
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend(frame(SETTINGS, 0, 0, &[]));
+    bytes.extend(first);
+    let writing = async {
+        while writes.write_all(&bytes).await.is_ok() {
+            bytes.clear();
+            for _ in 0..100 {
+                bytes.extend(again());
+            }
+        }
+    };
+    let mut said = Vec::new();
+    let reading = reads.read_to_end(&mut said);
+    tokio::select! {
+        () = writing => {}
+        _ = reading => {}
+    }
+    // What was said before the connection ended.
+    let _ = reads.read_to_end(&mut said).await;
+    said
+}
+
+#[test]
+fn a_flood_of_frames_that_ask_for_nothing_ends_its_connection_and_no_other() {
+    let scene = Scene::new();
+    let raw = RawBackend::ok(&scene, "fine");
+    let stage = scene
+        .raw("raw", &raw)
+        .portal_route("all", "GET, POST", "/{*rest}", "raw")
+        .start();
+    let token = format!("Bearer {}", stage.portal_token());
+    let request = |method: &'static str| {
+        block(&[
+            (":method", method),
+            (":scheme", "https"),
+            (":authority", "localhost"),
+            (":path", "/a"),
+            ("authorization", &token),
+        ])
+    };
+    let post = |flags: u8| frame(HEADERS, flags, 1, &request("POST"));
+    let rows: Vec<(&str, Vec<u8>, Vec<u8>)> = vec![
+        ("PING", vec![], frame(PING, 0, 0, &[0; 8])),
+        ("SETTINGS", vec![], frame(SETTINGS, 0, 0, &[])),
+        ("PRIORITY", vec![], frame(PRIORITY, 0, 1, &[0; 5])),
+        (
+            "WINDOW_UPDATE",
+            vec![],
+            frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1]),
+        ),
+        ("unknown", vec![], frame(0x42, 0, 0, &[])),
+        ("empty DATA", post(END_HEADERS), frame(DATA, 0, 1, &[])),
+        ("CONTINUATION", post(0), frame(CONTINUATION, 0, 1, &[])),
+    ];
+    let (mut honest, connection) = stage.runtime.block_on(async {
+        let io = TokioIo::new(stage.tls(b"h2").await);
+        let shaken = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await;
+        shaken.expect("HTTP/2")
+    });
+    let connection = stage.runtime.spawn(connection);
+    let count = rows.len() as u64 + 1;
+    stage.runtime.block_on(async {
+        for (what, first, again) in rows {
+            let said = patiently(flood(&stage, first, || again.clone())).await;
+            // ENHANCE_YOUR_CALM (RFC 9113 section 7).
+            assert_eq!(goodbyes(&said), [11], "{what}");
+        }
+        let (mut stream, get) = (1, request("GET"));
+        let reset = || {
+            stream += 2;
+            let mut frames = frame(HEADERS, END_HEADERS | END_STREAM, stream, &get);
+            frames.extend(frame(RST_STREAM, 0, stream, &[0, 0, 0, 8]));
+            frames
+        };
+        let said = patiently(flood(&stage, vec![], reset)).await;
+        assert_eq!(goodbyes(&said), [11], "resets");
+        let request = http::Request::get("https://localhost/a").header("authorization", &token);
+        let request = request.body(Full::new(Bytes::new())).expect("a request");
+        let answer = patiently(honest.send_request(request)).await;
+        assert_eq!(answer.expect("an answer").status(), 200);
+    });
+    assert!(!connection.is_finished());
+    let flooded = "portcullis_connections_closed_total{reason=\"flood\"}";
+    stage.until("all are counted", |stage| {
+        stage
+            .admin("/metrics")
+            .contains(&format!("{flooded} {count}\n"))
+    });
+}
+
+#[test]
+fn a_head_over_http_2_that_is_larger_than_heads_may_be_is_refused() {
+    let (raw, stage) = open();
+    let token = format!("Bearer {}", stage.portal_token());
+    let long = "x".repeat(4000);
+    let fields = |long_ones: usize| {
+        let mut fields = vec![
+            (":method", "GET"),
+            (":scheme", "https"),
+            (":authority", "localhost"),
+            (":path", "/a"),
+            ("authorization", token.as_str()),
+        ];
+        fields.extend((0..long_ones).map(|_| ("x-long", long.as_str())));
+        block(&fields)
+    };
+    stage.runtime.block_on(async {
+        let taken = patiently(ask_in_frames(&stage, &fields(6))).await;
+        assert_eq!(taken, Taken::Status(200));
+        let taken = patiently(ask_in_frames(&stage, &fields(10))).await;
+        assert_eq!(taken, Taken::Status(431));
+    });
+    assert_eq!(raw.seen().requests.len(), 1);
 }
