@@ -107,10 +107,10 @@ fn sealer() -> Sealer {
     Sealer {
         ring: Some(Arc::new(Ring::random().expect("random bytes"))),
         gate: "https://api.contoso.com".into(),
-        backend: Arc::new(Place {
+        backend: Arc::new([Place {
             host: "contoso.azurewebsites.net".to_owned(),
             port: 443,
-        }),
+        }]),
         issued: Issued::default(),
         expires: Duration::from_secs(u64::MAX),
         kept: KeptParameters::NONE,

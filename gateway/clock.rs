@@ -100,6 +100,23 @@ pub fn within<F: Future>(
     tokio::time::timeout(limit, future).map(Result::ok)
 }
 
+/// How long something takes, by the machine's clock: for limits on input and output, which no test needs to move.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch(tokio::time::Instant);
+
+impl Stopwatch {
+    /// Begins to measure.
+    #[expect(clippy::disallowed_methods, reason = "this is the room of timeouts")]
+    pub fn start() -> Self {
+        Self(tokio::time::Instant::now())
+    }
+
+    /// What has passed since.
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
 /// A timer, by the machine's clock, that is set anew for every request and hardly ever rings: setting it costs no
 /// more than reading the clock.
 pub struct Alarm {

@@ -278,12 +278,18 @@ reasons! {
     /// The backend's name resolves to an address that may not be called.
     BackendAddressRefused "backend-address-refused" BAD_GATEWAY None Some("destination_ip_prohibited"),
         "The backend's address may not be called", "Tell the owner of this API.";
+    /// The backend failed too often just now, so nothing is sent to it for a while.
+    BackendOpen "backend-open" SERVICE_UNAVAILABLE None Some("destination_unavailable"),
+        "The backend is not called for a while", "Wait for the time that Retry-After names.";
     /// The backend does not accept the connection.
     BackendConnectionRefused "backend-connection-refused" BAD_GATEWAY None Some("connection_refused"),
         "The backend cannot be reached", "Try again later.";
     /// The backend does not accept the connection in time.
     BackendConnectTimeout "backend-connect-timeout" GATEWAY_TIMEOUT None Some("connection_timeout"),
         "The backend cannot be reached in time", "Try again later.";
+    /// The TLS handshake with the backend takes too long.
+    BackendTlsTimeout "backend-tls-timeout" GATEWAY_TIMEOUT None Some("connection_timeout"),
+        "The backend does not prove its identity in time", "Try again later.";
     /// The backend's certificate does not verify, or the handshake fails.
     BackendTls "backend-tls" BAD_GATEWAY None Some("tls_protocol_error"),
         "The backend's identity cannot be verified", "Tell the owner of this API.";

@@ -2,6 +2,7 @@
 //! types let none be skipped: `canonical::Request` → `Matched` → `Decision` → `Authorized` → `Slot` →
 //! `Presented`.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
@@ -227,10 +228,12 @@ async fn forward(
         credential,
         followed: opened.as_ref().map(|opened| opened.target.as_str()),
     };
+    let attempts = Cell::new(0);
     let way = Way {
         pools: &worker.pools,
         resolver: &worker.resolver,
         now,
+        attempts: &attempts,
     };
     let body = body.take().ok_or(Reason::Internal)?;
     let method = request.method().clone();
@@ -242,7 +245,10 @@ async fn forward(
     *read = None;
     let answer = sending.as_mut().await;
     let answered_on = ride.instant();
-    ride.note(|record| record.answered(answered_on));
+    ride.note(|record| {
+        record.attempts = attempts.get();
+        record.answered(answered_on);
+    });
     let matched = authorized.matched();
     let policy = &snapshot.rules.policy;
     let published = |host: &str, method: &Method, path: &str| {

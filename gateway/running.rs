@@ -28,7 +28,7 @@ use crate::seal::Ring;
 use crate::server::{self, Certificates, Drain, ListenSettings, MinRate, Phase, Security, Workers};
 use crate::snapshot::{Candidate, Lasting, Snapshot};
 use crate::telemetry::{Agents, DecisionLog, Level, Log, Metrics, RequestLog, Sink, event};
-use crate::upstream::{Endpoints, Pools};
+use crate::upstream::{self, Endpoints, Pools};
 
 /// What tests and the demo replace.
 pub struct Options {
@@ -295,6 +295,11 @@ impl Start {
         };
         control.spawn(Arc::clone(&reloader).watch(documents));
         control.spawn(tidy(Arc::clone(&lasting)));
+        control.spawn(ask_backends(
+            Arc::clone(&snapshot),
+            Arc::clone(&options.resolver),
+            Arc::clone(&clock),
+        ));
         let credentials = Arc::clone(&lasting.credentials);
         control.spawn(tell(readiness(), credentials, told, Arc::clone(&clock)));
         event(
@@ -612,6 +617,22 @@ async fn tidy(lasting: Arc<Lasting>) {
     loop {
         pause(TIDY_EVERY).await;
         lasting.limits.tidy();
+    }
+}
+
+/// How often it is looked at whether a backend is to be asked how it is.
+const ASK_EVERY: Duration = Duration::from_millis(250);
+
+/// Asks backends whether they are well, where the policy in force says so.
+async fn ask_backends(
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    resolver: Arc<dyn Resolver>,
+    clock: Arc<dyn Clock>,
+) {
+    loop {
+        let now = clock.now();
+        upstream::ask_whether_well(&snapshot.load().backends, &resolver, &now);
+        clock.sleep(ASK_EVERY).await;
     }
 }
 

@@ -23,6 +23,7 @@ use crate::clock::{pause, within};
 use crate::limits::LimitStore;
 use crate::reload::Reloads;
 use crate::telemetry::Metrics;
+use crate::upstream;
 
 pub use readiness::{Check, Readiness, SERVING};
 
@@ -98,15 +99,18 @@ impl Admin {
             "/livez" => text(StatusCode::OK, "ok\n".to_owned()),
             "/readyz" | "/healthz" => self.ready(query == Some("verbose")),
             "/policies" => self.policies(),
-            "/metrics" => text(
-                StatusCode::OK,
-                self.metrics.text() + &gauges::limits(&self.limits),
-            ),
+            "/metrics" => text(StatusCode::OK, self.metrics()),
             _ => text(
                 StatusCode::NOT_FOUND,
                 "there are /livez, /readyz (?verbose), /policies and /metrics\n".to_owned(),
             ),
         }
+    }
+
+    fn metrics(&self) -> String {
+        let snapshot = self.readiness.snapshot.load();
+        let counted = self.metrics.text();
+        counted + &upstream::metrics(&snapshot.backends) + &gauges::limits(&self.limits)
     }
 
     fn policies(&self) -> Response<Reply> {

@@ -84,6 +84,7 @@ impl Readiness {
         checks.extend(keys);
         checks.extend(credentials);
         checks.extend(proofs);
+        checks.extend(backends(&snapshot));
         checks.extend(self.own_keys(&snapshot));
         checks
     }
@@ -145,6 +146,21 @@ impl Readiness {
             fingerprints.map(|key| derived("telemetry.fingerprintKey", false, key, &now));
         sealing.into_iter().chain(fingerprints).flatten().collect()
     }
+}
+
+/// Those backends of which it can be known whether they are well. Without one, the others are served.
+fn backends(snapshot: &Snapshot) -> impl Iterator<Item = Check> {
+    snapshot.backends.iter().filter_map(|backend| {
+        let fault = backend.fault()?.err();
+        Some(Check {
+            name: format!("backend/{}", backend.name()),
+            passes: fault.is_none(),
+            serves: fault.is_none(),
+            lasts: false,
+            required: false,
+            why: fault.unwrap_or_default(),
+        })
+    })
 }
 
 /// What a slot holds.

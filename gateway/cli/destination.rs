@@ -5,8 +5,8 @@ use std::path::Path;
 
 use crate::files::{
     Adaptive, Amount, Backend, BackendKind, Concurrency, Cost, Credential, Holder, Identity,
-    LimitKey, Mode, PolicyDocument, Proof, Protocol, Quota, RateLimit, Route, SasMode,
-    SecretSource, Span, Spanned, Window,
+    LimitKey, Mode, PolicyDocument, Proof, Protocol, Quota, RateLimit, Route, RouteTimeouts,
+    SasMode, SecretSource, Span, Spanned, Timeouts, Window,
 };
 
 /// One thing that is otherwise: what, as it was, as it would be.
@@ -27,7 +27,7 @@ pub(super) fn changes(
         .collect()
 }
 
-type Described = [(&'static str, String); 16];
+type Described = [(&'static str, String); 17];
 
 fn described(document: &PolicyDocument, route: usize) -> Option<Described> {
     let route = &document.routes.get(route)?.value;
@@ -41,7 +41,8 @@ fn described(document: &PolicyDocument, route: usize) -> Option<Described> {
         ("credential", credential(&backend.credential)),
         ("trusts", trusted(backend)),
         ("protocol", protocol(backend.protocol).to_owned()),
-        ("timeouts", timeouts(backend)),
+        ("timeouts", timeouts(backend, &route.timeouts)),
+        ("when it fails", on_bad_days(backend)),
         ("keepParameters", kept(route)),
         (
             "forwardCallerToken",
@@ -130,7 +131,8 @@ fn place(backend: &Backend) -> String {
         BackendKind::LogicApp => "logicApp",
         BackendKind::Http => "http",
     };
-    format!("{kind} {}", backend.url.value)
+    let urls: Vec<String> = backend.urls().map(|url| url.value.to_string()).collect();
+    format!("{kind} {}", urls.join(", "))
 }
 
 fn credential(credential: &Spanned<Credential>) -> String {
@@ -215,12 +217,84 @@ fn protocol(protocol: Protocol) -> &'static str {
     }
 }
 
-fn timeouts(backend: &Backend) -> String {
-    let timeouts = backend.timeouts;
+/// Those in force: the route's, or else the backend's.
+fn timeouts(backend: &Backend, route: &RouteTimeouts) -> String {
+    let Timeouts {
+        connect,
+        tls,
+        first_byte,
+        idle,
+        total,
+    } = backend.timeouts;
+    let total = route.total.or(total);
     format!(
-        "connect {:?}, firstByte {:?}, idle {:?}",
-        timeouts.connect, timeouts.first_byte, timeouts.idle
+        "connect {connect:?}, tls {tls:?}, firstByte {:?}, idle {:?}, total {}",
+        route.first_byte.unwrap_or(first_byte),
+        route.idle.unwrap_or(idle),
+        total.map_or_else(none, |total| format!("{total:?}")),
     )
+}
+
+/// What becomes of requests when the backend fails.
+fn on_bad_days(backend: &Backend) -> String {
+    let mut said = Vec::new();
+    if !backend.others.is_empty() {
+        let ejection = backend.ejection;
+        said.push(format!(
+            "one of several is left out after {} failures, for {:?} to {:?}",
+            ejection.consecutive, ejection.time, ejection.max_time
+        ));
+    }
+    if let Some(breaker) = &backend.breaker {
+        said.push(format!(
+            "nothing is sent for {:?} after {} failures, {} % of failures or {} % later than {:?}, of {} or more in {:?}, then {} to try",
+            breaker.open,
+            breaker.failures,
+            breaker.failure_rate,
+            breaker.slow_rate,
+            breaker.slow_after,
+            breaker.minimum,
+            breaker.window,
+            breaker.probes
+        ));
+    }
+    if !(backend.others.is_empty() && backend.breaker.is_none()) {
+        said.push(format!("failures are {:?}", backend.failure_statuses));
+    }
+    if let Some(retry) = &backend.retry {
+        let on: Vec<&str> = retry.on.iter().map(|on| on.word()).collect();
+        said.push(format!(
+            "{} attempts after {}, {:?} to {:?} apart, {} % of all",
+            retry.attempts,
+            on.join(" or "),
+            retry.backoff,
+            retry.max_backoff,
+            retry.budget
+        ));
+    }
+    if let Some(health) = &backend.health {
+        said.push(format!(
+            "{} is asked every {:?}, {:?} at most, for {:?}, {} bad and {} good in a row count{}",
+            health.path,
+            health.every,
+            health.timeout,
+            health.status,
+            health.unhealthy,
+            health.healthy,
+            if health.credential {
+                ", with the credential"
+            } else {
+                ""
+            }
+        ));
+    }
+    if let Some(limit) = backend.cold_start {
+        said.push(format!("a start is waited for, {limit:?}"));
+    }
+    match said.is_empty() {
+        true => none(),
+        false => said.join("; "),
+    }
 }
 
 fn kept(route: &Route) -> String {

@@ -28,15 +28,14 @@ pub(super) fn places<'s>(
     let mut places: Vec<Reached<'s>> = Vec::new();
     for backend in &surroundings.policies.backends {
         let endpoints = &surroundings.lasting.endpoints;
-        let Some(place) = Place::of(&backend.value, endpoints, diagnostics) else {
-            continue;
-        };
-        match places.iter_mut().find(|known| known.place == place) {
-            Some(known) => known.backends.push(backend),
-            None => places.push(Reached {
-                place,
-                backends: vec![backend],
-            }),
+        for place in Place::of(&backend.value, endpoints, diagnostics) {
+            match places.iter_mut().find(|known| known.place == place) {
+                Some(known) => known.backends.push(backend),
+                None => places.push(Reached {
+                    place,
+                    backends: vec![backend],
+                }),
+            }
         }
     }
     places

@@ -34,7 +34,15 @@ const WRONG_KEY: &str = "portcullis-doctor-sends-a-wrong-key";
 /// Calls every backend that has a credential.
 pub(super) async fn probe(surroundings: &Surroundings<'_>) -> Vec<Finding> {
     let backends = surroundings.policies.backends.iter();
-    let findings = backends.map(|backend| one(surroundings, backend));
+    let backends: Vec<Named<Backend>> = backends
+        .flat_map(|backend| {
+            backend.value.at_each().map(|value| Named {
+                value,
+                ..backend.clone()
+            })
+        })
+        .collect();
+    let findings = backends.iter().map(|backend| one(surroundings, backend));
     join_all(findings).await.concat()
 }
 

@@ -7,10 +7,14 @@ use std::time::Duration;
 use http::Uri;
 
 use super::credential::{Credential, credential};
-use super::decode::{Table, spanned};
+use super::decode::{Table, list, spanned, warn_of_repeats};
 use super::diagnostics::Diagnostics;
 use super::limit::{Concurrency, shared_concurrency};
-use super::node::{Entry, Node};
+use super::node::{Entry, Node, Value};
+use super::resilience::{
+    Breaker, Ejection, FAILURES, Health, Retry, breaker, cold_start, ejection, failure_statuses,
+    health, retry,
+};
 use super::secret::literal_secret;
 use super::source::{Span, Spanned};
 use super::values::{choice, duration, path, url};
@@ -57,13 +61,28 @@ pub enum Protocol {
 /// How long the gateway waits for a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// For a connection, TLS included. Default 5 s.
+    /// For a connection: DNS and TCP. Default 5 s.
     pub connect: Duration,
+    /// For the TLS handshake on it. Default 5 s.
+    pub tls: Duration,
     /// From the end of the request to the first byte of the answer. Default by kind: 100 s for
     /// `http`, 225 s for `function`, 120 s for `logicApp`.
     pub first_byte: Duration,
     /// Between two bytes of the answer. Default 60 s.
     pub idle: Duration,
+    /// From sending to the last byte of the answer, all attempts together. Default: no limit.
+    pub total: Option<Duration>,
+}
+
+/// What of a backend's times is otherwise on a route.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RouteTimeouts {
+    /// As [`Timeouts::first_byte`].
+    pub first_byte: Option<Duration>,
+    /// As [`Timeouts::idle`].
+    pub idle: Option<Duration>,
+    /// As [`Timeouts::total`].
+    pub total: Option<Duration>,
 }
 
 /// A backend.
@@ -72,8 +91,10 @@ pub struct Backend {
     /// What it is.
     pub kind: BackendKind,
     /// Where it is: `https`, or `http` on this machine. Only a Logic App's has a query, which is
-    /// `api-version` alone.
+    /// `api-version` alone. The first of several.
     pub url: Spanned<Uri>,
+    /// The others: endpoints that do the same, with the same scheme and path.
+    pub others: Vec<Spanned<Uri>>,
     /// What the gateway presents to it.
     pub credential: Spanned<Credential>,
     /// A PEM file of roots to trust for it, instead of the platform's.
@@ -84,6 +105,34 @@ pub struct Backend {
     pub timeouts: Timeouts,
     /// How many requests are under way to it at once.
     pub concurrency: Option<Spanned<Concurrency>>,
+    /// Statuses that count as its failure, for `ejection` and `breaker`. Default 502, 503, 504.
+    pub failure_statuses: Vec<u16>,
+    /// When one of several endpoints is left out.
+    pub ejection: Ejection,
+    /// When nothing is sent any more. Default: never.
+    pub breaker: Option<Breaker>,
+    /// What is sent again. Default: what was never sent, on a kept connection that proved closed.
+    pub retry: Option<Retry>,
+    /// How its endpoints are asked whether they are well. Default: not at all.
+    pub health: Option<Health>,
+    /// How long a request waits while the backend starts. Default: not at all.
+    pub cold_start: Option<Duration>,
+}
+
+impl Backend {
+    /// Where it is: one URL or several.
+    pub fn urls(&self) -> impl Iterator<Item = &Spanned<Uri>> {
+        std::iter::once(&self.url).chain(&self.others)
+    }
+
+    /// The same backend at each of its URLs alone.
+    pub fn at_each(&self) -> impl Iterator<Item = Self> {
+        self.urls().map(|url| Self {
+            url: url.clone(),
+            others: Vec::new(),
+            ..self.clone()
+        })
+    }
 }
 
 /// Takes a backend apart.
@@ -103,8 +152,19 @@ pub(super) fn backend(node: &Node, d: &mut Diagnostics) -> Option<Backend> {
     let kind = place.as_ref().map_or(BackendKind::Http, |(kind, _)| *kind);
     let timeouts = timeouts(table.section("timeouts", d), kind, d);
     let concurrency = table.optional("concurrency", d, spanned(shared_concurrency));
+    let failure_statuses = table.optional("failureStatuses", d, failure_statuses);
+    let ejection = table.optional("ejection", d, spanned(ejection));
+    let breaker = table.optional("breaker", d, breaker);
+    let retry = table.optional("retry", d, retry);
+    let health = table.optional("health", d, spanned(health));
+    let cold_start = table.optional("coldStart", d, cold_start);
     table.finish(d);
-    let (kind, url) = place?;
+    let (kind, urls) = place?;
+    let mut urls = urls.into_iter();
+    let url = urls.next()?;
+    let others: Vec<_> = urls.collect();
+    check_ejection(ejection.as_ref(), &others, d);
+    check_health(health.as_ref(), kind, d);
     if let Some(written) = &credential
         && matches!(written.value, Credential::Sas { .. })
         && kind != BackendKind::LogicApp
@@ -118,24 +178,57 @@ pub(super) fn backend(node: &Node, d: &mut Diagnostics) -> Option<Backend> {
     Some(Backend {
         kind,
         url,
+        others,
         credential: credential?,
         ca,
         protocol: protocol.unwrap_or_default(),
         timeouts,
         concurrency,
+        failure_statuses: failure_statuses.unwrap_or_else(|| FAILURES.to_vec()),
+        ejection: ejection.map(|written| written.value).unwrap_or_default(),
+        breaker,
+        retry,
+        health: health.map(|written| written.value),
+        cold_start,
     })
 }
 
+fn check_ejection(
+    ejection: Option<&Spanned<Ejection>>,
+    others: &[Spanned<Uri>],
+    d: &mut Diagnostics,
+) {
+    if let Some(ejection) = ejection
+        && others.is_empty()
+    {
+        d.error(
+            &ejection.span,
+            "a backend with one URL has no other to go to instead",
+        )
+        .help("write several URLs, or `breaker` in place of `ejection`");
+    }
+}
+
+fn check_health(health: Option<&Spanned<Health>>, kind: BackendKind, d: &mut Diagnostics) {
+    if let Some(health) = health
+        && kind == BackendKind::LogicApp
+    {
+        d.error(
+            &health.span,
+            "a Logic App cannot be asked whether it is well",
+        )
+        .help("its trigger is all that it has, and each call of it is a run; remove `health`");
+    }
+}
+
 /// The one key that says what and where the backend is.
-fn place(table: &mut Table<'_>, d: &mut Diagnostics) -> Option<(BackendKind, Spanned<Uri>)> {
+fn place(table: &mut Table<'_>, d: &mut Diagnostics) -> Option<(BackendKind, Urls)> {
     let written: Vec<(BackendKind, &Entry)> = KINDS
         .iter()
         .filter_map(|(key, kind)| Some((*kind, table.entry(key)?)))
         .collect();
     let read = |(kind, entry): &(BackendKind, &Entry), d: &mut Diagnostics| {
-        let decode = |node: &Node, d: &mut Diagnostics| backend_url(node, *kind, d);
-        let url = spanned(decode)(&entry.value, d)?;
-        Some((*kind, url))
+        Some((*kind, urls(&entry.value, *kind, d)?))
     };
     match written.as_slice() {
         [] => {
@@ -153,6 +246,42 @@ fn place(table: &mut Table<'_>, d: &mut Diagnostics) -> Option<(BackendKind, Spa
             read(first, d)
         }
     }
+}
+
+/// At least one.
+type Urls = Vec<Spanned<Uri>>;
+
+/// One URL, or a list of them.
+fn urls(node: &Node, kind: BackendKind, d: &mut Diagnostics) -> Option<Urls> {
+    let decode = |node: &Node, d: &mut Diagnostics| backend_url(node, kind, d);
+    if !matches!(node.value, Value::List(_)) {
+        return spanned(decode)(node, d).map(|url| vec![url]);
+    }
+    if kind == BackendKind::LogicApp {
+        d.error(&node.span, "a Logic App has one URL")
+            .help("write a backend for each");
+        return None;
+    }
+    let urls = list(node, "write at least one URL", d, spanned(decode))?;
+    warn_of_repeats(&urls, d);
+    let (first, others) = urls.split_first()?;
+    for other in others
+        .iter()
+        .filter(|other| !is_alike(&first.value, &other.value))
+    {
+        d.error(
+            &other.span,
+            "the URLs of one backend differ in host and port alone",
+        )
+        .also(&first.span, "the first has another scheme or path")
+        .help("a request may go to any of them; write two backends");
+    }
+    Some(urls)
+}
+
+fn is_alike(one: &Uri, other: &Uri) -> bool {
+    let path = |url: &Uri| url.path().trim_end_matches('/').to_owned();
+    one.scheme() == other.scheme() && path(one) == path(other)
 }
 
 fn backend_url(node: &Node, kind: BackendKind, d: &mut Diagnostics) -> Option<Uri> {
@@ -217,16 +346,43 @@ fn parameter_name(parameter: &str) -> String {
     decoded.to_ascii_lowercase()
 }
 
-fn timeouts(mut table: Table<'_>, kind: BackendKind, d: &mut Diagnostics) -> Timeouts {
+/// A time limit of a backend.
+fn limit(table: &mut Table<'_>, key: &'static str, d: &mut Diagnostics) -> Option<Duration> {
     const BOUNDS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(1);
-    let connect = table.optional("connect", d, |node, d| duration(node, BOUNDS, d));
-    let first_byte = table.optional("firstByte", d, |node, d| duration(node, BOUNDS, d));
-    let idle = table.optional("idle", d, |node, d| duration(node, BOUNDS, d));
+    table.optional(key, d, |node, d| duration(node, BOUNDS, d))
+}
+
+fn timeouts(mut table: Table<'_>, kind: BackendKind, d: &mut Diagnostics) -> Timeouts {
+    const FIVE: Duration = Duration::from_secs(5);
+    let connect = limit(&mut table, "connect", d);
+    let tls = limit(&mut table, "tls", d);
+    let RouteTimeouts {
+        first_byte,
+        idle,
+        total,
+    } = of_answers(&mut table, d);
     table.finish(d);
     Timeouts {
-        connect: connect.unwrap_or(Duration::from_secs(5)),
+        connect: connect.unwrap_or(FIVE),
+        tls: tls.unwrap_or(FIVE),
         first_byte: first_byte.unwrap_or(kind.first_byte()),
         idle: idle.unwrap_or(Duration::from_secs(60)),
+        total,
+    }
+}
+
+/// `timeouts` of a route. A connection is not a route's, so its times are the backend's alone.
+pub(super) fn route_timeouts(mut table: Table<'_>, d: &mut Diagnostics) -> RouteTimeouts {
+    let timeouts = of_answers(&mut table, d);
+    table.finish(d);
+    timeouts
+}
+
+fn of_answers(table: &mut Table<'_>, d: &mut Diagnostics) -> RouteTimeouts {
+    RouteTimeouts {
+        first_byte: limit(table, "firstByte", d),
+        idle: limit(table, "idle", d),
+        total: limit(table, "total", d),
     }
 }
 

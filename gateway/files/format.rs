@@ -31,7 +31,7 @@ const POLICY: [&str; 9] = [
     "backends",
     "routes",
 ];
-const ROUTE: [&str; 20] = [
+const ROUTE: [&str; 21] = [
     "match",
     "backend",
     "owner",
@@ -52,6 +52,7 @@ const ROUTE: [&str; 20] = [
     "maxBody",
     "claimHeaders",
     "forwardCallerToken",
+    "timeouts",
 ];
 const MATCH: [&str; 3] = ["host", "methods", "path"];
 const RULE: [&str; 15] = [

@@ -20,6 +20,7 @@ mod nearest;
 mod node;
 mod policy;
 mod render;
+mod resilience;
 mod route;
 mod rule;
 mod sarif;
@@ -31,7 +32,7 @@ mod test_document;
 mod tree;
 mod values;
 
-pub use backend::{Backend, BackendKind, Protocol, Timeouts};
+pub use backend::{Backend, BackendKind, Protocol, RouteTimeouts, Timeouts};
 pub use credential::{AppIdentity, Credential, Holder, Identity, Proof, WorkloadIdentity};
 pub use diagnostics::{Diagnostic, Diagnostics, Label, Severity};
 pub use entra::{Algorithm, Entra, TokenVersions};
@@ -51,6 +52,7 @@ pub use load::{
 pub use look::{holds_a_credential, is_secretive, without_tokens};
 pub use nearest::nearest;
 pub use policy::{Defaults, Faulty, Named, PolicyDocument, PolicyFile, hexadecimal};
+pub use resilience::{Breaker, Ejection, Health, Retry, RetryOn};
 pub use route::{ClaimHeader, Route, RouteMatch, SasMode};
 pub use rule::{Mode, Network, Rule, Wanted, point_in_time};
 pub use schema::{SchemaOf, schema};

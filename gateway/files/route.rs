@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::Method;
 use http::header::HeaderName;
 
+use super::backend::{RouteTimeouts, route_timeouts};
 use super::credential::unfit;
 use super::decode::{Table, expected, list, scalar, spanned, warn_of_repeats};
 use super::diagnostics::Diagnostics;
@@ -62,6 +63,8 @@ pub struct Route {
     /// `maxBody`: the longest body of a request, in bytes. 100 MiB in front of Functions and Logic Apps, and any
     /// length elsewhere, where it is absent.
     pub max_body: Option<Spanned<usize>>,
+    /// `timeouts`: those of the backend that are otherwise here.
+    pub timeouts: RouteTimeouts,
 }
 
 /// An entry of `claimHeaders`.
@@ -129,6 +132,7 @@ pub(super) fn route(node: &Node, d: &mut Diagnostics) -> Option<Route> {
     let reject_from = table.optional("rejectFrom", d, spanned(day_or_instant));
     let seal_body = table.optional("sealBody", d, spanned(boolean));
     let max_body = table.optional("maxBody", d, spanned(|n, d| size(n, 0..=1 << 40, d)));
+    let timeouts = route_timeouts(table.section("timeouts", d), d);
     table.finish(d);
     if let (Some(sas), Some(from)) = (&sas, &reject_from)
         && sas.value == SasMode::Reject
@@ -158,6 +162,7 @@ pub(super) fn route(node: &Node, d: &mut Diagnostics) -> Option<Route> {
         reject_from,
         seal_body,
         max_body,
+        timeouts,
     })
 }
 

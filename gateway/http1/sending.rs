@@ -101,6 +101,18 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
         self
     }
 
+    /// What was made of it, as long as nothing was written.
+    pub fn unsent(&self) -> Option<&[u8]> {
+        (!self.begun).then_some(&self.out)
+    }
+
+    /// Puts other bytes in the place of some of it, as long as nothing was written.
+    pub fn replace(&mut self, part: std::ops::Range<usize>, with: &[u8]) {
+        if !self.begun && part.start <= part.end && part.end <= self.out.len() {
+            self.out.splice(part, with.iter().copied());
+        }
+    }
+
     /// Whether some of it was written, so that the other end may have acted on it.
     pub fn has_begun(&self) -> bool {
         self.begun

@@ -17,7 +17,7 @@ use super::store::Ticking;
 pub struct Slot(pub(super) Option<Rc<Held>>);
 
 /// Counts bytes of a request's body beside its [`Slot`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Passing(Option<Rc<Held>>);
 
 /// What a request holds until it is over.

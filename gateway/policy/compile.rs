@@ -140,6 +140,7 @@ fn route(
         forwards_caller_token: is_set(&route.forward_caller_token),
         seals_body: seals_body(route, backend_as_written),
         max_body: max_body(route, backend_as_written),
+        timeouts: route.timeouts,
         claim_headers,
         parameters,
         span: written.name.span.clone(),

@@ -19,7 +19,7 @@ use super::tree::{Tree, Values};
 use crate::canonical::{KeptParameters, canonical_path};
 use crate::denial::{Denial, Reason, allow_field};
 use crate::entra::Principal;
-use crate::files::{Mode, Span, hexadecimal};
+use crate::files::{Mode, RouteTimeouts, Span, hexadecimal};
 use crate::ids::TenantId;
 use http::Method;
 use http::header::HeaderName;
@@ -59,6 +59,7 @@ pub struct Route {
     pub(super) forwards_caller_token: bool,
     pub(super) seals_body: SealsBody,
     pub(super) max_body: u64,
+    pub(super) timeouts: RouteTimeouts,
     pub(super) claim_headers: Arc<[(HeaderName, Box<str>)]>,
     /// The names of the path's parameters in order, where a condition asks for them.
     pub(super) parameters: Option<Box<[Box<str>]>>,
@@ -170,6 +171,11 @@ impl Route {
     /// The longest body of a request, in bytes.
     pub fn max_body(&self) -> u64 {
         self.max_body
+    }
+
+    /// What of the backend's times is otherwise here.
+    pub fn timeouts(&self) -> &RouteTimeouts {
+        &self.timeouts
     }
 
     /// The headers that carry claims of the caller's, and those claims.

@@ -43,7 +43,7 @@ pub struct Sealer {
     /// The gateway as the caller knows it: scheme, host and port, without a slash at the end.
     pub gate: Arc<str>,
     /// Where the answer comes from: only what leads there is sealed.
-    pub backend: Arc<Place>,
+    pub backend: Arc<[Place]>,
     /// The request that is answered.
     pub issued: Issued,
     /// When what is sealed ends, since the Unix epoch.
@@ -197,7 +197,10 @@ impl Sealer {
             without_fragment(url).to_owned()
         } else {
             let url = Absolute::read(url)?;
-            url.is_at(&self.backend).then(|| url.target())?
+            self.backend
+                .iter()
+                .any(|place| url.is_at(place))
+                .then(|| url.target())?
         };
         let query = target.split_once('?').map_or("", |(_, query)| query);
         canonical::key_parameters(query).ok()?;

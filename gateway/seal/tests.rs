@@ -36,10 +36,10 @@ fn sealer() -> Sealer {
     Sealer {
         ring: Some(ring()),
         gate: GATE.into(),
-        backend: Arc::new(Place {
+        backend: Arc::new([Place {
             host: HOST.to_owned(),
             port: 443,
-        }),
+        }]),
         issued: issued(),
         expires: NOW + Duration::from_secs(1),
         kept: KeptParameters::NONE,

@@ -62,6 +62,8 @@ struct Line<'r> {
     withheld: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     backend: Option<&'r str>,
+    #[serde(skip_serializing_if = "is_none_of_them")]
+    attempts: u32,
     status: u16,
     sent_bytes: u64,
     complete: bool,
@@ -155,6 +157,7 @@ impl<'r> Line<'r> {
             sealed: record.caught.sealed,
             withheld: record.caught.withheld,
             backend: record.backend.as_deref(),
+            attempts: record.attempts,
             status: record.status.as_u16(),
             sent_bytes: record.sent,
             complete: record.complete,

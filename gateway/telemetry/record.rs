@@ -163,6 +163,8 @@ pub struct Record {
     sent_on: Option<Instant>,
     /// What was expected and what came.
     pub note: Option<Note>,
+    /// How often it was tried, where its backend may be tried again; otherwise 0.
+    pub attempts: u32,
     /// The key parameters that the caller sent in the query.
     pub key_parameters: KeyParameters,
     /// The key headers that the caller sent.
@@ -216,6 +218,7 @@ impl Record {
             granted: None,
             sent_on: None,
             note: None,
+            attempts: 0,
             key_parameters: KeyParameters::default(),
             key_headers: KeyHeaders::default(),
             sighting: None,

@@ -106,7 +106,7 @@ impl RecordedBody {
     fn failed(&mut self, error: &BodyError) {
         let reason = match error {
             BodyError::Broken(_) => Reason::BackendBroken,
-            BodyError::Idle => Reason::BackendTimeout,
+            BodyError::Idle | BodyError::Total => Reason::BackendTimeout,
         };
         self.ride
             .note(|record| record.outcome = Outcome::Denied(reason));

@@ -1,13 +1,13 @@
 //! Backends, compiled from policy documents: where they are, what they are called with.
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use super::care::{BackendState, Care, Member};
 use super::credential::Presenting;
 use super::endpoint::{Endpoint, Endpoints};
-use super::target::Target;
+use super::target::{Target, host};
 use crate::credentials::Credential;
-use crate::files::{self, BackendKind, Diagnostics, Named, PolicyDocument};
+use crate::files::{self, BackendKind, Diagnostics, Named, PolicyDocument, Spanned, Timeouts};
 use crate::net::address::{is_loopback, refused};
 use crate::policy::{Authorized, BackendId, Matched};
 use crate::seal::{Place, WayOn};
@@ -19,18 +19,9 @@ pub struct Backend {
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) target: Target,
     pub(super) timeouts: Timeouts,
+    /// What it gets beyond being called, if anything.
+    pub(super) care: Option<Arc<Care>>,
     credential: Credential,
-}
-
-/// How long a backend may take.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Timeouts {
-    /// For DNS, TCP and TLS together.
-    pub(super) connect: Duration,
-    /// From the end of the request until the head of the answer, and for the request to move at all.
-    pub(super) first_byte: Duration,
-    /// Between two parts of the answer's body.
-    pub(super) idle: Duration,
 }
 
 /// Where the runs of a Standard app's workflows are, but not their triggers and not the interface by which the
@@ -49,8 +40,27 @@ impl Backend {
     }
 
     /// Where it is.
-    pub fn place(&self) -> &Arc<Place> {
-        &self.target.place
+    pub fn places(&self) -> &Arc<[Place]> {
+        &self.target.places
+    }
+
+    /// What its endpoints, its breaker and further attempts have come to, if it asks for any of them.
+    pub fn state(&self) -> Option<BackendState> {
+        self.care.as_ref().map(|care| care.state())
+    }
+
+    /// What is wrong with it, where that can be known: no endpoint is well, or its breaker is open.
+    pub fn fault(&self) -> Option<Result<(), String>> {
+        let state = self.state()?;
+        if state.breaker.is_none() && state.endpoints.is_empty() {
+            return None;
+        }
+        let is_open = state.breaker.is_some_and(|breaker| !breaker.is_closed);
+        let fault = match is_open {
+            true => Some("it failed too often, and is not called for a while".to_owned()),
+            false => self.care.as_ref().and_then(|care| care.fault()),
+        };
+        Some(fault.map_or(Ok(()), Err))
     }
 
     /// Where its URLs lead on with what an authorised request began, at this canonical path; nowhere where
@@ -118,7 +128,7 @@ impl Backends {
     /// fetching a credential.
     pub fn check(document: &PolicyDocument, endpoints: &Endpoints, diagnostics: &mut Diagnostics) {
         for written in &document.backends {
-            endpoint(&written.value, endpoints, diagnostics);
+            all_endpoints(&written.value, endpoints, diagnostics);
         }
     }
 
@@ -147,36 +157,96 @@ fn compile(
     let files::Backend {
         kind: _,
         url: _,
+        others: _,
         credential,
         ca: _,
         protocol: _,
         timeouts,
         concurrency: _,
+        failure_statuses: _,
+        ejection: _,
+        breaker: _,
+        retry: _,
+        health: _,
+        cold_start: _,
     } = &written.value;
-    let endpoint = endpoint(&written.value, endpoints, diagnostics);
+    let members = all_endpoints(&written.value, endpoints, diagnostics);
     let credential = presenting.compile(credential, diagnostics);
+    let members = members?;
     Some(Backend {
         name: written.name.value.as_str().into(),
-        endpoint: endpoint?,
+        endpoint: Arc::clone(members.first()?),
+        care: care(written, &members, endpoints)?,
         target: Target::of(&written.value)?,
-        timeouts: Timeouts {
-            connect: timeouts.connect,
-            first_byte: timeouts.first_byte,
-            idle: timeouts.idle,
-        },
+        timeouts: *timeouts,
         credential: credential?,
     })
 }
 
-/// Where a backend listens. `None` when an error was added.
-pub(super) fn endpoint(
+/// What a backend asks for beyond being called: nothing mostly. The outer `None` is for URLs without a host, which
+/// files are refused for.
+fn care(
+    written: &Named<files::Backend>,
+    members: &[Arc<Endpoint>],
+    endpoints: &Endpoints,
+) -> Option<Option<Arc<Care>>> {
+    let files::Backend {
+        failure_statuses,
+        ejection,
+        breaker,
+        retry,
+        health,
+        cold_start,
+        ..
+    } = &written.value;
+    let asks = breaker.is_some() || retry.is_some() || health.is_some() || cold_start.is_some();
+    if members.len() == 1 && !asks {
+        return Some(None);
+    }
+    let name = &written.name.value;
+    let ids = members.iter().map(|endpoint| endpoint.id).collect();
+    let urls = written.value.urls();
+    let members = urls.zip(members).map(|(url, endpoint)| {
+        Some(Member {
+            endpoint: Arc::clone(endpoint),
+            host: host(&url.value)?,
+            checked: health
+                .as_ref()
+                .map(|health| endpoints.checked(endpoint.id, health)),
+        })
+    });
+    Some(Some(Arc::new(Care {
+        members: members.collect::<Option<_>>()?,
+        failure_statuses: failure_statuses.clone(),
+        ejection: *ejection,
+        breaker: *breaker,
+        retry: retry.clone(),
+        health: health.clone(),
+        cold_start: *cold_start,
+        kept: endpoints.kept(name, ids),
+    })))
+}
+
+/// Where a backend listens: at least one endpoint. `None` when an error was added.
+pub(super) fn all_endpoints(
     written: &files::Backend,
     endpoints: &Endpoints,
     diagnostics: &mut Diagnostics,
+) -> Option<Vec<Arc<Endpoint>>> {
+    let found: Vec<_> = written
+        .urls()
+        .map(|url| endpoint(written, url, endpoints, diagnostics))
+        .collect();
+    found.into_iter().collect()
+}
+
+fn endpoint(
+    written: &files::Backend,
+    url: &Spanned<http::Uri>,
+    endpoints: &Endpoints,
+    diagnostics: &mut Diagnostics,
 ) -> Option<Arc<Endpoint>> {
-    let files::Backend {
-        url, ca, protocol, ..
-    } = written;
+    let files::Backend { ca, protocol, .. } = written;
     if literal_address(&url.value).is_some_and(refused) {
         diagnostics
             .error(&url.span, "this address may not be a backend")

@@ -15,11 +15,13 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::Notify;
 
+use super::care::Load;
 use super::http1::{AnswerBody, Fault};
+use super::moment::moment;
 use super::pool::Lease;
 use crate::body::{BodyFault, Broken, CallerBody};
 use crate::canonical::{folds_alike, gateway_writes, strip_trailers};
-use crate::clock::pause;
+use crate::clock::{Clock, pause};
 use crate::limits::{Passing, Slot};
 use crate::seal::{BodySealer, Caught, withhold};
 
@@ -32,6 +34,7 @@ pub(super) struct RequestBody {
 }
 
 /// The fields that the gateway asserts on a route, which no trailer may be taken for.
+#[derive(Default)]
 pub(super) struct Withheld {
     /// The one that carries the credential.
     pub(super) credential: Option<HeaderName>,
@@ -185,12 +188,36 @@ pub struct ResponseBody {
     idle: Duration,
     // Made when the body first has to be waited for: most are there already.
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
+    /// What few bodies have.
+    held: Option<Box<Held>>,
     /// What seals the URLs in it, where the route asks for that.
     sealing: Option<Box<Sealing>>,
     /// What was withheld behind it.
     behind: Caught,
     /// What its request holds until the answer is over.
     slot: Slot,
+}
+
+/// What is held until a body has ended.
+#[derive(Default)]
+struct Held {
+    /// When all of it must be there.
+    end: Option<Pin<Box<tokio::time::Sleep>>>,
+    /// The place at one of several endpoints, and the clock that failures there are noted by.
+    load: Option<(Load, Arc<dyn Clock>)>,
+}
+
+impl Held {
+    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
+        let end = self.end.as_mut();
+        end.is_some_and(|end| end.as_mut().poll(cx).is_ready())
+    }
+
+    fn failed(&mut self) {
+        if let Some((mut load, clock)) = self.load.take() {
+            load.failed(moment(clock.instant()));
+        }
+    }
 }
 
 /// A body whose URLs are sealed on their way.
@@ -273,6 +300,8 @@ pub enum BodyError {
     Broken(String),
     /// Nothing came for the backend's idle time.
     Idle,
+    /// The time for all of it is over.
+    Total,
 }
 
 impl fmt::Display for BodyError {
@@ -280,6 +309,7 @@ impl fmt::Display for BodyError {
         match self {
             Self::Broken(error) => write!(f, "the backend's body broke off: {error}"),
             Self::Idle => f.write_str("the backend's body stalled"),
+            Self::Total => f.write_str("the backend's body took too long"),
         }
     }
 }
@@ -292,10 +322,21 @@ impl ResponseBody {
             stream,
             idle,
             timer: None,
+            held: None,
             sealing: None,
             behind: Caught::default(),
             slot,
         }
+    }
+
+    /// Has it end by then, whole or not.
+    pub(super) fn end_by(&mut self, time: Pin<Box<tokio::time::Sleep>>) {
+        self.held.get_or_insert_default().end = Some(time);
+    }
+
+    /// Keeps a place at an endpoint until it has ended.
+    pub(super) fn hold(&mut self, load: Load, clock: Arc<dyn Clock>) {
+        self.held.get_or_insert_default().load = Some((load, clock));
     }
 
     /// Has the URLs in it sealed.
@@ -394,13 +435,21 @@ impl ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(held) = &mut self.held
+            && held.is_over(cx)
+        {
+            return Poll::Ready(Some(Err(BodyError::Total)));
+        }
         let frame = match self.stream.poll_frame(cx) {
             Poll::Ready(frame) => frame,
-            Poll::Pending => return self.wait(cx).map(|error| Some(Err(error))),
+            Poll::Pending => Some(Err(ready!(self.wait(cx)))),
         };
         self.timer = None;
         if let Some(Ok(frame)) = &frame {
             self.slot.add(frame.data_ref().map_or(0, Bytes::len));
+        }
+        if let (Some(held), Some(Err(_))) = (&mut self.held, &frame) {
+            held.failed();
         }
         let caught = &mut self.behind;
         Poll::Ready(frame.map(|frame| frame.map(|frame| strip(frame, caught))))

@@ -13,7 +13,9 @@ use tokio_rustls::TlsConnector;
 use super::body::RequestBody;
 use super::endpoint::Endpoint;
 use super::http1::Wire;
+use crate::clock::within;
 use crate::denial::{Denial, Reason};
+use crate::files::Timeouts;
 use crate::net::address::Resolver;
 use crate::net::descriptors;
 
@@ -32,24 +34,38 @@ impl<F: Future + 'static> Executor<F> for Local {
 /// How often an HTTP/2 connection is asked whether it is alive, and how long it may take to say so.
 const PING_EVERY: Duration = Duration::from_secs(10);
 
-/// Resolves, connects, and has the backend prove its identity.
+/// Resolves, connects, and has the backend prove its identity, each in its time.
 pub(super) async fn connect(
     endpoint: &Endpoint,
     resolver: &Arc<dyn Resolver>,
+    timeouts: &Timeouts,
 ) -> Result<Wire, Denial> {
-    let stream = dial(endpoint, resolver).await?;
+    let dialled = within(timeouts.connect, dial(endpoint, resolver)).await;
+    let late = || late(Reason::BackendConnectTimeout, "connect", timeouts.connect);
+    let stream = dialled.ok_or_else(late)??;
     let Some((config, name)) = &endpoint.tls else {
         return Ok(Wire::Plain(stream));
     };
     let connector = TlsConnector::from(Arc::clone(config));
     // Boxed: who connects without it needs no room for it.
-    let stream = Box::pin(connector.connect(name.clone(), stream)).await;
-    let stream = stream.map_err(|error| {
+    let shaken = Box::pin(within(
+        timeouts.tls,
+        connector.connect(name.clone(), stream),
+    ))
+    .await;
+    let late = || self::late(Reason::BackendTlsTimeout, "tls", timeouts.tls);
+    let stream = shaken.ok_or_else(late)?.map_err(|error| {
         Denial::from(Reason::BackendTls).expected("a certificate that verifies", error.to_string())
     })?;
     Ok(Wire::Tls(Box::new(stream)))
 }
 
+/// A limit has passed; which one is for the log alone.
+pub(super) fn late(reason: Reason, limit: &str, duration: Duration) -> Denial {
+    Denial::from(reason).expected(format!("no longer than `{limit}`, {duration:?}"), "longer")
+}
+
+/// Resolves and connects.
 pub(super) async fn dial(
     endpoint: &Endpoint,
     resolver: &Arc<dyn Resolver>,

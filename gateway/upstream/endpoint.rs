@@ -2,6 +2,7 @@
 //! endpoint share its connections, and a reload that leaves an endpoint as it was leaves them open.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +12,10 @@ use http::Uri;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
-use crate::files::Protocol;
+use super::care::Kept;
+use super::health::Checked;
+use super::standing::Standing;
+use crate::files::{Health, Protocol};
 use crate::net::tls::{self, Roots};
 
 /// One place that speaks HTTP.
@@ -23,10 +27,12 @@ pub(super) struct Endpoint {
     pub(super) protocol: Protocol,
     /// `None` for plain HTTP, which is for loopback alone.
     pub(super) tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    /// How it stands among others.
+    pub(super) standing: Standing,
 }
 
 /// Names an endpoint for the life of the process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct EndpointId(u64);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -39,11 +45,16 @@ struct Spec {
     authority: Option<(PathBuf, Vec<u8>)>,
 }
 
+/// What is in use, by what defines it.
+type Known<K, V> = Mutex<HashMap<K, Weak<V>>>;
+
 /// The endpoints in use.
 #[derive(Default)]
 pub struct Endpoints {
     next: AtomicU64,
-    known: Mutex<HashMap<Spec, Weak<Endpoint>>>,
+    known: Known<Spec, Endpoint>,
+    checked: Known<(EndpointId, Health), Checked>,
+    kept: Known<(Box<str>, Vec<EndpointId>), Kept>,
 }
 
 impl Endpoints {
@@ -84,6 +95,30 @@ impl Endpoints {
     }
 }
 
+impl Endpoints {
+    /// What is known of an endpoint by asking it so.
+    pub(super) fn checked(&self, endpoint: EndpointId, health: &Health) -> Arc<Checked> {
+        shared(&self.checked, (endpoint, health.clone()))
+    }
+
+    /// What outlives a snapshot of the backend of this name at these endpoints.
+    pub(super) fn kept(&self, backend: &str, endpoints: Vec<EndpointId>) -> Arc<Kept> {
+        shared(&self.kept, (backend.into(), endpoints))
+    }
+}
+
+/// The one in use already, or a new one.
+fn shared<K: Eq + Hash, V: Default>(known: &Known<K, V>, key: K) -> Arc<V> {
+    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+    known.retain(|_, value| value.strong_count() > 0);
+    if let Some(value) = known.get(&key).and_then(Weak::upgrade) {
+        return value;
+    }
+    let value = Arc::new(V::default());
+    known.insert(key, Arc::downgrade(&value));
+    value
+}
+
 impl Endpoint {
     fn new(id: EndpointId, spec: &Spec) -> Result<Self, String> {
         let tls = match spec.secure {
@@ -107,6 +142,7 @@ impl Endpoint {
             port: spec.port,
             protocol: spec.protocol,
             tls,
+            standing: Standing::default(),
         })
     }
 

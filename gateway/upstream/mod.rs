@@ -3,24 +3,36 @@
 //!
 //! [`Authorized`]: crate::policy::Authorized
 
+mod again;
 mod backend;
 mod body;
+mod breaker;
+mod care;
 mod connect;
 mod credential;
 mod endpoint;
+mod health;
 mod http1;
+mod metrics;
+mod moment;
 mod outgoing;
 mod pool;
 mod reach;
 mod sealing;
 mod send;
+mod standing;
 mod target;
 mod unsealed;
+mod window;
 
 pub use backend::{Backend, Backends};
 pub use body::{BodyError, ResponseBody};
+pub use breaker::BreakerState;
+pub use care::{BackendState, EndpointState};
 pub use credential::{Presenting, wanted_secret};
 pub use endpoint::Endpoints;
+pub use health::ask_whether_well;
+pub use metrics::metrics;
 pub use outgoing::{Caller, preview};
 pub use pool::Pools;
 pub use reach::{Place, called};

@@ -52,6 +52,11 @@ impl Pools {
         }))
     }
 
+    /// The gateway's clock.
+    pub(super) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.0.clock
+    }
+
     /// Where the worker's connections read.
     pub fn scratch(&self) -> Scratch {
         self.0.scratch.clone()

@@ -20,13 +20,18 @@ use crate::net::address::Resolver;
 pub struct Place(Arc<Endpoint>);
 
 impl Place {
-    /// The place of a backend. `None` when an error was added.
+    /// The places of a backend. None where an error was added.
     pub fn of(
         written: &files::Backend,
         endpoints: &Endpoints,
         diagnostics: &mut Diagnostics,
-    ) -> Option<Self> {
-        backend::endpoint(written, endpoints, diagnostics).map(Self)
+    ) -> Vec<Self> {
+        let endpoints = backend::all_endpoints(written, endpoints, diagnostics);
+        endpoints
+            .unwrap_or_default()
+            .into_iter()
+            .map(Self)
+            .collect()
     }
 
     /// Whether it is reached over TLS; plain HTTP is for loopback alone.

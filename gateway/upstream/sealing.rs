@@ -132,7 +132,7 @@ impl Sealing {
         Sealer {
             ring: self.ring(now),
             gate: gate.unwrap_or_else(|| format!("https://{asked}").into()),
-            backend: Arc::clone(backend.place()),
+            backend: Arc::clone(backend.places()),
             is_function: backend.is_function(),
             ways_on: backend.ways_on(matched, &issued.path),
             kept: matched.route().kept_parameters(),

@@ -1,17 +1,20 @@
 //! Sending: the one function that lets a request out, to the backend that its route names.
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
-use hyper::client::conn::TrySendError;
 
+use super::again::Careful;
 use super::backend::Backend;
 use super::body::{Progress, RequestBody, ResponseBody, Stream, Withheld};
-use super::connect::{connect, speak_http2};
+use super::connect::{connect, late, speak_http2};
+use super::endpoint::Endpoint;
 use super::http1::{AnswerBody, Fault, Head, Http1, Upload, Wire, upload};
 use super::outgoing::{Caller, Parts};
 use super::pool::{Lease, Pools};
@@ -21,7 +24,7 @@ use crate::canonical::{self, strip_response};
 use crate::clock::{Now, pause, within};
 use crate::credentials::Presented;
 use crate::denial::{Denial, Reason};
-use crate::files::Protocol;
+use crate::files::{Protocol, RouteTimeouts};
 use crate::limits::Slot;
 use crate::net::address::Resolver;
 use crate::policy::{Authorized, SealsBody};
@@ -43,6 +46,7 @@ pub struct Proofs<'r> {
 }
 
 /// What a request goes by.
+#[derive(Clone, Copy)]
 pub struct Way<'r> {
     /// The worker's connections.
     pub pools: &'r Pools,
@@ -50,6 +54,8 @@ pub struct Way<'r> {
     pub resolver: &'r Arc<dyn Resolver>,
     /// When the request arrived.
     pub now: &'r Now,
+    /// Where it is told how often the request was tried, for a backend that may be tried again.
+    pub attempts: &'r Cell<u32>,
 }
 
 /// Sends a request and returns the head of the answer, its body still streaming.
@@ -79,10 +85,12 @@ pub fn send<'r>(
 }
 
 /// A request on its way.
-struct Going<'r> {
-    exchange: Exchange<'r>,
-    request: Outbound,
-    progress: Progress,
+pub(super) struct Going<'r> {
+    pub(super) exchange: Exchange<'r>,
+    pub(super) request: Outbound,
+    pub(super) progress: Progress,
+    /// What is needed where the backend gets more than being called. Boxed, for most do not.
+    pub(super) careful: Option<Box<Careful>>,
     /// Whether something is presented to the backend, and whether that is the gateway's own.
     presented: bool,
     is_own: bool,
@@ -93,9 +101,10 @@ struct Going<'r> {
     slot: Option<Slot>,
 }
 
-enum Outbound {
+pub(super) enum Outbound {
     /// Nothing of it is left where the answer's body has taken it along.
     Http1(Method, Option<Upload>),
+    /// It is there as long as nothing of it was sent.
     Http2(Option<Request<RequestBody>>),
 }
 
@@ -136,6 +145,10 @@ impl<'r> Going<'r> {
             body.take_time();
         }
         let (body, progress) = RequestBody::new(body, withheld, slot.passing());
+        let careful = match &backend.care {
+            None => None,
+            Some(care) => Some(Careful::begin(care, &way)?),
+        };
         let head = parts.head(request, credential)?;
         let request = match backend.endpoint.protocol {
             Protocol::Http1 => {
@@ -147,28 +160,41 @@ impl<'r> Going<'r> {
                 Outbound::Http2(Some(request))
             }
         };
-        Ok(Self {
-            exchange: Exchange { way, backend },
+        let timeouts = route.timeouts();
+        let mut going = Self {
+            exchange: Exchange {
+                way,
+                backend,
+                endpoint: &backend.endpoint,
+                route: timeouts,
+                first_byte: timeouts.first_byte.unwrap_or(backend.timeouts.first_byte),
+            },
             request,
             progress,
+            careful,
             presented,
             is_own,
             echo,
             bodies: route.seals_body(),
             slot: Some(slot),
-        })
+        };
+        if going.careful.is_some() {
+            going.prepare();
+        }
+        Ok(going)
     }
 
     async fn send(&mut self) -> Result<Unsealed, Denial> {
-        let slot = self.slot.take().ok_or(Reason::Internal)?;
-        let delivered = self.deliver().await;
-        match &delivered {
-            Ok(_) => slot.answered(),
-            Err(denial) if denial.reason() == Reason::RequestBodyBroken => {}
-            Err(_) => slot.failed(),
+        let delivered = match self.exchange.total() {
+            None => self.deliver().await,
+            Some(total) => Box::pin(self.deliver_within(total)).await,
+        };
+        if let (Err(denial), Some(slot)) = (&delivered, &self.slot)
+            && denial.reason() != Reason::RequestBodyBroken
+        {
+            slot.failed();
         }
-        let idle = self.exchange.backend.timeouts.idle;
-        let mut response = delivered?.map(|stream| ResponseBody::new(stream, idle, slot));
+        let mut response = delivered?;
         // The backend refused the gateway, not the caller: its challenge would mislead the caller, and
         // tell a stranger how the backend is called.
         if response.status() == StatusCode::UNAUTHORIZED && self.presented {
@@ -187,22 +213,47 @@ impl<'r> Going<'r> {
         Ok(Unsealed::new(response, self.bodies))
     }
 
-    async fn deliver(&mut self) -> Result<Response<Stream>, Denial> {
-        let (exchange, progress) = (&self.exchange, &self.progress);
-        let response = match &mut self.request {
-            Outbound::Http1(method, upload) => exchange.by_http1(method, upload, progress).await?,
-            Outbound::Http2(request) => {
-                let request = request.take().ok_or(Reason::Internal)?;
-                // Boxed, for the room that it takes would be in every request.
-                Box::pin(exchange.by_http2(request, progress)).await?
-            }
+    /// Has the whole answer come in time, its body too.
+    async fn deliver_within(&mut self, total: Duration) -> Result<Response<ResponseBody>, Denial> {
+        let mut time = Box::pin(pause(total));
+        let delivered = tokio::select! {
+            delivered = self.deliver() => delivered,
+            () = time.as_mut() => return Err(late(Reason::BackendTimeout, "total", total)),
+        };
+        let mut response = delivered?;
+        response.body_mut().end_by(time);
+        Ok(response)
+    }
+
+    async fn deliver(&mut self) -> Result<Response<ResponseBody>, Denial> {
+        let response = match &self.careful {
+            None => self.once().await?,
+            Some(_) => Box::pin(self.with_care()).await?,
         };
         // Nobody asked for another protocol, so what follows is nothing that anybody could read.
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Err(Denial::from(Reason::BackendBroken)
                 .expected("an answer", "101 Switching Protocols"));
         }
+        let idle = self.exchange.idle();
+        let slot = self.slot.take().ok_or(Reason::Internal)?;
+        slot.answered();
+        let mut response = response.map(|stream| ResponseBody::new(stream, idle, slot));
+        if let Some(careful) = self.careful.take() {
+            let clock = Arc::clone(self.exchange.way.pools.clock());
+            response.body_mut().hold(careful.into_load(), clock);
+        }
         Ok(response)
+    }
+
+    /// Tries once.
+    pub(super) async fn once(&mut self) -> Result<Response<Stream>, Denial> {
+        let (exchange, progress) = (&self.exchange, &self.progress);
+        match &mut self.request {
+            Outbound::Http1(method, upload) => exchange.by_http1(method, upload, progress).await,
+            // Boxed, for the room that it takes would be in every request.
+            Outbound::Http2(request) => Box::pin(exchange.by_http2(request, progress)).await,
+        }
     }
 }
 
@@ -216,9 +267,15 @@ fn reframe(response: &mut Response<ResponseBody>) {
     *response.version_mut() = Version::HTTP_11;
 }
 
-struct Exchange<'r> {
-    way: Way<'r>,
-    backend: &'r Backend,
+pub(super) struct Exchange<'r> {
+    pub(super) way: Way<'r>,
+    pub(super) backend: &'r Backend,
+    /// Which of the backend's.
+    pub(super) endpoint: &'r Endpoint,
+    /// What of the backend's times is otherwise.
+    pub(super) route: &'r RouteTimeouts,
+    /// How long to wait for the head of the answer: the route's time, or else the backend's.
+    pub(super) first_byte: Duration,
 }
 
 /// What came of sending a request by one connection.
@@ -231,10 +288,17 @@ enum Sent {
 }
 
 impl Exchange<'_> {
+    fn idle(&self) -> Duration {
+        self.route.idle.unwrap_or(self.backend.timeouts.idle)
+    }
+
+    fn total(&self) -> Option<Duration> {
+        self.route.total.or(self.backend.timeouts.total)
+    }
+
     async fn connect(&self) -> Result<Wire, Denial> {
-        let connecting = connect(&self.backend.endpoint, self.way.resolver);
-        let connected = within(self.backend.timeouts.connect, connecting).await;
-        connected.ok_or(Reason::BackendConnectTimeout)?
+        let timeouts = &self.backend.timeouts;
+        connect(self.endpoint, self.way.resolver, timeouts).await
     }
 
     async fn by_http1(
@@ -243,7 +307,7 @@ impl Exchange<'_> {
         upload: &mut Option<Upload>,
         progress: &Progress,
     ) -> Result<Response<Stream>, Denial> {
-        let (pools, endpoint) = (self.way.pools, self.backend.endpoint.id);
+        let (pools, endpoint) = (self.way.pools, self.endpoint.id);
         loop {
             let sending = upload.as_mut().ok_or(Reason::Internal)?;
             // An idle connection may be closed under us just now. As long as nothing was sent, the next one
@@ -266,7 +330,7 @@ impl Exchange<'_> {
                 Sent::Not if !is_fresh => {}
                 Sent::Not => return Err(broken(&Fault::Ended, progress)),
                 Sent::Failed(fault) => return Err(broken(&fault, progress)),
-                Sent::Late => return Err(Reason::BackendTimeout.into()),
+                Sent::Late => return Err(self.late()),
             }
         }
     }
@@ -280,7 +344,7 @@ impl Exchange<'_> {
         method: &Method,
         progress: &Progress,
     ) -> Sent {
-        let limit = self.backend.timeouts.first_byte;
+        let limit = self.first_byte;
         connection.wait(limit);
         let mut seen = None;
         let exchanged = poll_fn(|cx| {
@@ -304,10 +368,10 @@ impl Exchange<'_> {
 
     async fn by_http2(
         &self,
-        mut request: Request<RequestBody>,
+        unsent: &mut Option<Request<RequestBody>>,
         progress: &Progress,
     ) -> Result<Response<Stream>, Denial> {
-        let (pools, endpoint) = (self.way.pools, self.backend.endpoint.id);
+        let (pools, endpoint) = (self.way.pools, self.endpoint.id);
         loop {
             let pooled = pools.http2(endpoint);
             let is_fresh = pooled.is_none();
@@ -319,6 +383,7 @@ impl Exchange<'_> {
                     sender
                 }
             };
+            let request = unsent.take().ok_or(Reason::Internal)?;
             let sending = async {
                 // If it closed meanwhile, sending says so and returns the request.
                 let _ = sender.ready().await;
@@ -326,8 +391,13 @@ impl Exchange<'_> {
             };
             match self.in_time(sending, progress).await? {
                 Ok(response) => return Ok(response.map(Stream::Http2)),
-                Err(error) if is_fresh => return Err(broken(&error.into_error(), progress)),
-                Err(error) => request = unsent(error, progress)?,
+                Err(mut error) => {
+                    // It is given back if nothing of it was sent.
+                    *unsent = error.take_message();
+                    if is_fresh || unsent.is_none() {
+                        return Err(broken(&error.into_error(), progress));
+                    }
+                }
             }
         }
     }
@@ -339,7 +409,7 @@ impl Exchange<'_> {
         sending: impl Future<Output = T>,
         progress: &Progress,
     ) -> Result<T, Denial> {
-        let limit = self.backend.timeouts.first_byte;
+        let limit = self.first_byte;
         let mut sending = pin!(sending);
         while !progress.is_whole() && !progress.is_broken() {
             let before = progress.pieces();
@@ -347,28 +417,23 @@ impl Exchange<'_> {
                 sent = sending.as_mut() => return Ok(sent),
                 () = progress.ended() => {}
                 () = pause(limit) => if progress.pieces() == before {
-                    return Err(self.late());
+                    return Err(self.late_http2());
                 }
             }
         }
         let sent = within(limit, sending).await;
-        sent.ok_or_else(|| self.late())
+        sent.ok_or_else(|| self.late_http2())
     }
 
     /// Too late. Others may go on on a shared connection, but nobody new joins them.
-    fn late(&self) -> Denial {
-        self.way.pools.forget_http2(self.backend.endpoint.id);
-        Reason::BackendTimeout.into()
+    fn late_http2(&self) -> Denial {
+        self.way.pools.forget_http2(self.endpoint.id);
+        self.late()
     }
-}
 
-/// The request, if nothing of it was sent.
-fn unsent(
-    mut error: TrySendError<Request<RequestBody>>,
-    progress: &Progress,
-) -> Result<Request<RequestBody>, Denial> {
-    let request = error.take_message();
-    request.ok_or_else(|| broken(&error.into_error(), progress))
+    fn late(&self) -> Denial {
+        late(Reason::BackendTimeout, "firstByte", self.first_byte)
+    }
 }
 
 fn broken(error: &dyn std::fmt::Display, progress: &Progress) -> Denial {

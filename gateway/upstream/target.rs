@@ -13,14 +13,14 @@ pub(super) struct Target {
     pub(super) kind: BackendKind,
     pub(super) protocol: Protocol,
     pub(super) secure: bool,
-    /// What `Host` says: the URL's host, with its port where it is not the scheme's own.
+    /// What `Host` says: the first URL's host, with its port where it is not the scheme's own.
     pub(super) host: HeaderValue,
     /// The path of the URL, without a slash at its end.
     pub(super) base_path: Box<str>,
     /// The query of the URL; only Logic Apps have one (`api-version`).
     pub(super) base_query: Option<Box<str>>,
     /// Where its URLs lead, for the search for those that carry keys.
-    pub(super) place: Arc<Place>,
+    pub(super) places: Arc<[Place]>,
 }
 
 impl Target {
@@ -32,12 +32,20 @@ impl Target {
             kind: written.kind,
             protocol: written.protocol,
             secure: url.scheme_str() == Some("https"),
-            host: HeaderValue::from_str(url.authority()?.as_str()).ok()?,
+            host: host(url)?,
             base_path: path.into(),
             base_query: base_query(written.kind, url).map(Into::into),
-            place: Arc::new(place(url)?),
+            places: written
+                .urls()
+                .map(|url| place(&url.value))
+                .collect::<Option<_>>()?,
         })
     }
+}
+
+/// What `Host` says at a URL.
+pub(super) fn host(url: &http::Uri) -> Option<HeaderValue> {
+    HeaderValue::from_str(url.authority()?.as_str()).ok()
 }
 
 fn place(url: &http::Uri) -> Option<Place> {

@@ -815,6 +815,9 @@ fn the_documented_timeouts_of_backends_are_those_of_the_parser() {
         let timeouts = document.backends[0].value.timeouts;
         let first_byte = format!("{} for `{kind}`", seconds(timeouts.first_byte));
         assert!(row("firstByte").contains(&first_byte), "{first_byte}");
+        assert!(row("tls").contains(&format!("Default {}", seconds(timeouts.tls))));
+        assert_eq!(timeouts.total, None);
+        assert!(row("total").contains("Default: no limit"));
         assert!(row("connect").contains(&format!("Default {}", seconds(timeouts.connect))));
         assert!(row("idle").contains(&format!("Default {}", seconds(timeouts.idle))));
     }
@@ -855,11 +858,17 @@ fn fetched(address: SocketAddr, path: &str) -> String {
 fn the_log_has_exactly_the_documented_fields_and_the_counters_the_documented_labels() {
     let scene = Scene::new();
     let raw = RawBackend::ok(&scene, "fine");
-    let linked = RawBackend::with_links(&scene);
+    let (other, linked) = (
+        RawBackend::ok(&scene, "fine"),
+        RawBackend::with_links(&scene),
+    );
+    let several = format!("http: ['{}', '{}']", raw.url(), other.url());
+    let careful = "credential: none, breaker: {}, retry: {}, coldStart: 30s";
     let stage = scene
         .raw("raw", &raw)
         .raw("linked", &linked)
-        .portal_route("all", "GET", "/all", "raw")
+        .backend("several", &format!("{several}, {careful}"))
+        .portal_route("all", "GET", "/all", "several")
         .portal_route("linked", "GET", "/linked", "linked")
         .route(
             "watched",

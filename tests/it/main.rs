@@ -24,6 +24,7 @@ mod policy;
 mod questions;
 mod reload;
 mod replay;
+mod resilience;
 mod rules;
 mod schema;
 mod sealed;

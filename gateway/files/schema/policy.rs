@@ -8,7 +8,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::words::{
     AuthStrength, Bytes, DayOrInstant, Duration, Guid, Host, Instant, KeptParameter, LimitName,
-    LimitWord, Method, Mode, Network, Path, Sas, Size, Text, TokenKind, Url, Window, Word,
+    LimitWord, Method, Mode, Network, Path, Percent, RetryOn, Sas, Size, Text, TokenKind, Url,
+    Window, Word,
 };
 
 type Names<T> = BTreeMap<String, T>;
@@ -90,12 +91,12 @@ struct Defaults {
     extend("oneOf" = [{ "required": ["function"] }, { "required": ["logicApp"] }, { "required": ["http"] }])
 )]
 struct Backend {
-    /// The URL of a Functions app, without a query: `https://contoso-guests.azurewebsites.net`. The caller's path is appended, or the route's `rewrite`.
-    function: Option<Url>,
+    /// The URL of a Functions app, without a query: `https://contoso-guests.azurewebsites.net`. The caller's path is appended, or the route's `rewrite`. A list where several apps do the same.
+    function: Option<Urls>,
     /// The URL of a Logic App's HTTP trigger, without `sp`, `sv` and `sig`. Called as it stands: nothing is appended but the route's `rewrite`, if there is one. If it names no `api-version`, one is added.
     logic_app: Option<Url>,
-    /// The URL of anything else that speaks HTTP, without a query. The caller's path is appended, or the route's `rewrite`. Plain `http://` is for this machine alone: `http://127.0.0.1:7071`.
-    http: Option<Url>,
+    /// The URL of anything else that speaks HTTP, without a query. The caller's path is appended, or the route's `rewrite`. Plain `http://` is for this machine alone: `http://127.0.0.1:7071`. A list where several endpoints do the same: each request goes to the less busy of two.
+    http: Option<Urls>,
     /// What the gateway presents in place of the caller's token: `{ managedIdentity: … }`, `{ workloadIdentity: … }`, `{ app: … }`, `{ functionKey: … }`, `{ header: … }` or `{ sas: … }`. `none` must be written out: no backend is called bare by accident.
     credential: Credential,
     /// A PEM file of CA certificates that are trusted for this backend, instead of the platform's. The path is relative to this file.
@@ -106,6 +107,144 @@ struct Backend {
     timeouts: Option<Timeouts>,
     /// How many requests are under way to the backend at once: `{ requests: 100 }`. Beyond it requests wait for their turn, and are then refused with 503. Default: no limit.
     concurrency: Option<SharedConcurrency>,
+    /// Statuses of answers that count as a failure of the backend, for `ejection` and `breaker`. Default `[502, 503, 504]`.
+    failure_statuses: Option<List<Status>>,
+    /// When one of several endpoints is left out for a while. Always on where there are several.
+    ejection: Option<Ejection>,
+    /// When nothing is sent to the backend for a while, and callers get 503 `backend-open`. Default: never.
+    breaker: Option<Breaker>,
+    /// What is sent again when it failed: only what was never sent, or may be repeated (GET, HEAD, OPTIONS, PUT and DELETE without a body). Default: nothing that was sent.
+    retry: Option<Retry>,
+    /// How the endpoints are asked, again and again, whether they are well. Not for a Logic App. Default: not at all.
+    health: Option<Health>,
+    /// How long a request waits while the backend starts, from `1s` to `10m`: while connections are refused, or, for what may be repeated, while the answer is 502 or 503. Default: not at all.
+    cold_start: Option<Duration>,
+}
+
+/// One URL, or a list of them.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Urls {
+    /// One URL.
+    One(Url),
+    /// Several URLs that differ in host and port alone, any of which will do.
+    Several(List<Url>),
+}
+
+/// A status of an answer.
+struct Status;
+
+impl JsonSchema for Status {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Status".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "integer", "minimum": 400, "maximum": 599 })
+    }
+}
+
+/// A status of an answer, or a range of them.
+struct StatusRange;
+
+impl JsonSchema for StatusRange {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "StatusRange".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": ["integer", "string"],
+            "minimum": 100,
+            "maximum": 599,
+            "pattern": "^[1-5][0-9]{2}(-[1-5][0-9]{2})?$",
+        })
+    }
+}
+
+/// When one of several endpoints is left out for a while. Never more than half of them are.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+struct Ejection {
+    /// So many failures in a row. From 1 to 10000, default 5.
+    #[schemars(range(min = 1, max = 10_000))]
+    consecutive: Option<u32>,
+    /// For how long at first; twice as long each time. From `1ms` to `1h`, default `5s`.
+    time: Option<Duration>,
+    /// The longest time. From `1ms` to `1h`, default `60s`.
+    max_time: Option<Duration>,
+}
+
+/// When nothing is sent to the backend for a while. An empty mapping takes all defaults.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+struct Breaker {
+    /// So many failures in a row open it. From 1 to 10000, default 10.
+    #[schemars(range(min = 1, max = 10_000))]
+    failures: Option<u32>,
+    /// Or this part of failures among the requests of `window`. Default `50%`.
+    failure_rate: Option<Percent>,
+    /// A request is slow if its answer begins later. From `1ms` to `1h`, default `10s`.
+    slow_after: Option<Duration>,
+    /// Or this part of slow requests. Default `80%`.
+    slow_rate: Option<Percent>,
+    /// How far back the parts are reckoned. From `1s` to `1h`, default `10s`.
+    window: Option<Duration>,
+    /// From how many requests in `window` on. From 1 to 10000, default 20.
+    #[schemars(range(min = 1, max = 10_000))]
+    minimum: Option<u32>,
+    /// How long nothing is sent. From `1ms` to `1h`, default `30s`.
+    open: Option<Duration>,
+    /// How many requests are sent then to try, at once at most; once so many have succeeded all is as before. From 1 to 1000, default 3.
+    #[schemars(range(min = 1, max = 1_000))]
+    probes: Option<u32>,
+}
+
+/// What is sent again when it failed. An empty mapping takes all defaults.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+struct Retry {
+    /// How often a request is tried in all. From 2 to 10, default 2.
+    #[schemars(range(min = 2, max = 10))]
+    attempts: Option<u32>,
+    /// After what. Default: all but `status429`.
+    on: Option<List<RetryOn>>,
+    /// The longest wait before the second attempt; twice as long before each further one. The wait itself is random. From `1ms` to `1h`, default `50ms`.
+    backoff: Option<Duration>,
+    /// The longest wait of all, also where the backend asks for one by `Retry-After`. From `1ms` to `1h`, default `1s`.
+    max_backoff: Option<Duration>,
+    /// How many of the requests of the last 10 s may be sent again, beside three a second. Default `20%`.
+    budget: Option<Percent>,
+}
+
+/// How the endpoints are asked whether they are well.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+struct Health {
+    /// The path that is asked for by GET, as it stands: `/healthz`.
+    path: Word,
+    /// How often. From `1s` to `1h`, default `10s`.
+    every: Option<Duration>,
+    /// How long the answer may take. From `1ms` to `1m`, default `2s`.
+    timeout: Option<Duration>,
+    /// So many good answers in a row make an endpoint well again. From 1 to 100, default 2.
+    #[schemars(range(min = 1, max = 100))]
+    healthy: Option<u32>,
+    /// So many bad answers in a row, or none, make it unwell. From 1 to 100, default 3.
+    #[schemars(range(min = 1, max = 100))]
+    unhealthy: Option<u32>,
+    /// Which answers are good: a status or a range of them. Default `200-399`.
+    status: Option<StatusRange>,
+    /// `true`: the backend's credential goes along. Default `false`: the path has to be open to anybody who reaches the endpoint.
+    credential: Option<bool>,
 }
 
 /// The protocol that a backend is spoken to in.
@@ -122,12 +261,28 @@ enum Protocol {
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields)]
 struct Timeouts {
-    /// Longest time to connect: DNS, TCP and TLS together. From `1ms` to `1h`, default `5s`.
+    /// Longest time to connect: DNS and TCP. From `1ms` to `1h`, default `5s`.
     connect: Option<Duration>,
+    /// Longest time for the TLS handshake. From `1ms` to `1h`, default `5s`.
+    tls: Option<Duration>,
     /// Longest time from the end of the request until the answer begins; an upload that moves does not count. From `1ms` to `1h`, default `225s` for `function`, `120s` for `logicApp`, `100s` for `http`.
     first_byte: Option<Duration>,
     /// Longest time between two parts of the answer's body. From `1ms` to `1h`, default `60s`.
     idle: Option<Duration>,
+    /// Longest time from sending the request to the last byte of the answer, all attempts together. From `1ms` to `1h`, default: no limit.
+    total: Option<Duration>,
+}
+
+/// What of the backend's `timeouts` is otherwise on this route, each from `1ms` to `1h`.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+struct RouteTimeouts {
+    /// Longest time from the end of the request until the answer begins. From `1ms` to `1h`, default: the backend's.
+    first_byte: Option<Duration>,
+    /// Longest time between two parts of the answer's body. From `1ms` to `1h`, default: the backend's.
+    idle: Option<Duration>,
+    /// Longest time from sending the request to the last byte of the answer. From `1ms` to `1h`, default: the backend's.
+    total: Option<Duration>,
 }
 
 /// What the gateway presents to a backend. A secret never stands here itself, only where it is read.
@@ -280,6 +435,8 @@ struct Route {
     claim_headers: Option<ClaimHeaders>,
     /// `true`: the backend gets the caller's own token. Whoever runs it can then call in the caller's name whatever else takes that token. Default `false`.
     forward_caller_token: Option<bool>,
+    /// How long the gateway waits for answers on this route, in place of the backend's `timeouts`: `{ firstByte: 30s }`.
+    timeouts: Option<RouteTimeouts>,
 }
 
 /// Headers of your own, which begin with `x-`, and the claims that they carry.

@@ -31,6 +31,7 @@ texts! {
     Guid r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$" "A GUID.";
     Instant r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})$" "A point in time (RFC 3339).";
     DayOrInstant r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2}))?$" "A day, or a point in time (RFC 3339).";
+    Percent r"^(100|[1-9][0-9]?)\s*%$" "A part of a hundred.";
     Word r"^\S+$" "One word.";
     Text r"\S" "Any text.";
     Path r"^/[^?#\s]*$" "A path pattern.";
@@ -119,6 +120,21 @@ closed! {
         Day "day",
         /// From the first of a month to the first of the next.
         Month "month",
+    }
+    /// After what a request is sent again.
+    RetryOn {
+        /// No connection came about: refused, too late, or a name that does not resolve.
+        Connect "connect",
+        /// The connection ended before an answer.
+        Reset "reset",
+        /// 429 Too Many Requests.
+        Status429 "status429",
+        /// 502 Bad Gateway.
+        Status502 "status502",
+        /// 503 Service Unavailable.
+        Status503 "status503",
+        /// 504 Gateway Timeout.
+        Status504 "status504",
     }
     /// A parameter of the query that is forwarded although it looks like a key.
     KeptParameter {

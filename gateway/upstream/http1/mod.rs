@@ -26,7 +26,7 @@ use crate::http1::{Input, Malformed, Scratch, Unsent};
 
 pub(super) use self::answer::AnswerBody;
 pub(super) use self::head::Head;
-pub(super) use self::upload::{Upload, upload};
+pub(super) use self::upload::{Upload, bodiless, readdress, upload};
 pub(super) use self::wire::Wire;
 
 /// The longest head of an answer, in bytes.

@@ -1,6 +1,6 @@
 //! A request on its way out.
 
-use http::header;
+use http::header::{self, HeaderValue};
 use http_body::Body as _;
 
 use super::head;
@@ -26,6 +26,25 @@ pub(in crate::upstream) fn upload(
         false => Vec::new(),
     };
     Sending::new(out, body, coding, announced, scratch)
+}
+
+/// A request without a body, whose head is there.
+pub(in crate::upstream) fn bodiless(head: Vec<u8>, body: RequestBody, scratch: Scratch) -> Upload {
+    Sending::new(head, body, Coding::Done, Vec::new(), scratch)
+}
+
+/// Has it go to another host, as long as nothing of it was sent.
+pub(in crate::upstream) fn readdress(upload: &mut Upload, host: &HeaderValue) {
+    // The only line of this name: what a caller sends under it never gets here, and no value holds a line break.
+    const HOST: &[u8] = b"\r\nhost: ";
+    let place = upload.unsent().and_then(|head| {
+        let start = memchr::memmem::find(head, HOST)? + HOST.len();
+        let length = memchr::memchr(b'\r', head.get(start..)?)?;
+        Some(start..start + length)
+    });
+    if let Some(place) = place {
+        upload.replace(place, host.as_bytes());
+    }
 }
 
 /// A body of unknown length is framed by chunks.

@@ -15,7 +15,7 @@ use socket2::{Domain, Socket, Type};
 use super::{Named, behind};
 use crate::support::{RawBackend, Scene, Stage, Step};
 
-const SHORT: &str = "timeouts: { connect: 200ms, firstByte: 300ms, idle: 300ms }";
+const SHORT: &str = "timeouts: { connect: 200ms, tls: 200ms, firstByte: 300ms, idle: 300ms }";
 
 /// What the caller and the record say of a request to a backend that fails.
 fn verdict(stage: &Stage) -> (String, String) {
@@ -84,7 +84,7 @@ fn a_handshake_that_nobody_answers_is_late_as_well() {
         )
         .all("b")
         .start();
-    let expected = failure("504 backend-connect-timeout", "connection_timeout");
+    let expected = failure("504 backend-tls-timeout", "connection_timeout");
     assert_eq!(verdict(&stage), expected);
 }
 
@@ -243,7 +243,7 @@ fn a_backend_that_speaks_no_tls_is_not_spoken_to_without() {
     let scene = Scene::new();
     let raw = RawBackend::ok(&scene, "fine");
     let url = raw.url().replace("http://", "https://");
-    let short = "timeouts: { connect: 2s }";
+    let short = "timeouts: { tls: 2s }";
     let stage = scene
         .backend(
             "b",
@@ -253,7 +253,7 @@ fn a_backend_that_speaks_no_tls_is_not_spoken_to_without() {
         .start();
     let answer = stage.call("GET", "/a").portal().send();
     // The raw backend waits for the end of a request that never comes.
-    assert_eq!(answer.verdict(), "504 backend-connect-timeout");
+    assert_eq!(answer.verdict(), "504 backend-tls-timeout");
     assert!(raw.seen().requests.is_empty());
 }
 
@@ -367,4 +367,12 @@ fn a_caller_that_breaks_off_its_body_is_not_the_backends_fault() {
     );
     stage.until("the end", |_| raw.seen().closed == 1);
     assert!(raw.seen().requests.is_empty());
+}
+
+#[test]
+fn a_connection_that_the_backend_resets_is_a_broken_backend() {
+    let (raw, stage) = behind(vec![Step::Reset]);
+    let expected = failure("502 backend-broken", "connection_terminated");
+    assert_eq!(verdict(&stage), expected);
+    assert_eq!(raw.seen().requests.len(), 1);
 }

@@ -2,9 +2,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use portcullis::clock::pause;
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
@@ -17,8 +21,12 @@ pub enum Step {
     Send(Vec<u8>),
     /// Waits until the test calls [`RawBackend::release`] once more.
     Wait,
+    /// Sends these bytes again and again, a little apart, until the gateway closes.
+    Trickle(Vec<u8>),
     /// Closes the connection.
     Close,
+    /// Resets the connection.
+    Reset,
 }
 
 impl Step {
@@ -75,11 +83,20 @@ impl RawBackend {
             .runtime
             .block_on(TcpListener::bind("127.0.0.1:0"))
             .expect("bound");
+        Self::on(&scene.runtime, listener, script)
+    }
+
+    /// The same, on a listener that is there already.
+    pub fn on(
+        runtime: &Runtime,
+        listener: TcpListener,
+        script: impl Fn(&str) -> Vec<Step> + Send + Sync + 'static,
+    ) -> Self {
         let address = listener.local_addr().expect("an address");
         let seen = watch::Sender::new(Seen::default());
         let gate = Arc::new(Semaphore::new(0));
         let (writing, waiting, script) = (seen.clone(), Arc::clone(&gate), Arc::new(script));
-        let task = scene.runtime.spawn(async move {
+        let task = runtime.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 writing.send_modify(|seen| seen.connections += 1);
                 let (writing, waiting, script) =
@@ -181,7 +198,19 @@ async fn serve(
                         }
                     }
                 }
+                Step::Trickle(bytes) => {
+                    while stream.write_all(&bytes).await.is_ok() {
+                        pause(Duration::from_millis(10)).await;
+                    }
+                    seen.send_modify(|seen| seen.closed += 1);
+                    return;
+                }
                 Step::Close => return,
+                Step::Reset => {
+                    let socket = SockRef::from(&stream);
+                    socket.set_linger(Some(Duration::ZERO)).expect("set");
+                    return;
+                }
             }
         }
     }

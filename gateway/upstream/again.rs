@@ -1,0 +1,455 @@
+//! Requests that are tried more than once. What was never sent may be sent again, whatever it is; what was sent only
+//! if it may be repeated (RFC 9110 section 9.2.2) and has no body, for bodies are never kept. A POST or PATCH of which
+//! anything was sent is never sent again.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::header::{self, HeaderValue};
+use http::uri::{Authority, Uri};
+use http::{Method, Request, Response};
+
+use super::body::{Progress, RequestBody, Stream, Withheld};
+use super::breaker::{Fared, Leave};
+use super::care::{Care, Load, Waiting};
+use super::http1::{bodiless, readdress};
+use super::moment::moment;
+use super::send::{Going, Outbound, Way};
+use crate::body::CallerBody;
+use crate::clock::{Clock, Stopwatch, pause};
+use crate::denial::{Denial, Reason};
+use crate::files::RetryOn;
+use crate::http1::Scratch;
+use crate::ids::jitter;
+use crate::limits::Passing;
+
+/// The longest wait before a backend that starts is tried again for the first time, and later.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+
+/// What a request needs whose backend gets more than being called.
+pub(super) struct Careful {
+    care: Arc<Care>,
+    load: Load,
+    pass: Option<Pass>,
+    spare: Option<Spare>,
+    /// Further attempts, and those made while the backend starts.
+    retries: u32,
+    tries: u32,
+    start: Option<(Waiting, Stopwatch)>,
+    /// Since the first attempt that is not part of a start.
+    watch: Stopwatch,
+}
+
+impl Careful {
+    /// Chooses an endpoint.
+    ///
+    /// # Errors
+    /// `BackendOpen` while the breaker lets nothing through.
+    pub(super) fn begin(care: &Arc<Care>, way: &Way<'_>) -> Result<Box<Self>, Denial> {
+        let at = moment(way.now.instant);
+        let pass = Pass::ask(care, way, at)?;
+        if care.retry.is_some() {
+            care.kept.count_request(at);
+        }
+        Ok(Box::new(Self {
+            load: Care::choose(care, at, None),
+            care: Arc::clone(care),
+            pass,
+            spare: None,
+            retries: 0,
+            tries: 0,
+            start: None,
+            watch: Stopwatch::start(),
+        }))
+    }
+
+    /// Its place at the endpoint that has answered.
+    pub(super) fn into_load(self) -> Load {
+        self.load
+    }
+
+    /// How long to wait before the next attempt; `None` when there is to be none.
+    fn again(
+        &mut self,
+        met: Met,
+        after: Option<Duration>,
+        first_byte: Duration,
+        at: u64,
+    ) -> Option<Duration> {
+        match self.care.cold_start {
+            Some(limit) if met.may_be_a_start() => self.wait_for_start(limit, after),
+            Some(_) | None => self.retry(met, after, first_byte, at),
+        }
+    }
+
+    fn wait_for_start(&mut self, limit: Duration, after: Option<Duration>) -> Option<Duration> {
+        if self.start.is_none() {
+            self.start = Some((Waiting::begin(&self.care.kept)?, Stopwatch::start()));
+        }
+        let (_, since) = self.start.as_ref()?;
+        let wait = after
+            .unwrap_or_default()
+            .max(soon(FIRST_WAIT, LONGEST_WAIT, self.tries));
+        self.tries += 1;
+        (since.elapsed() + wait < limit).then_some(wait)
+    }
+
+    fn retry(
+        &mut self,
+        met: Met,
+        after: Option<Duration>,
+        first_byte: Duration,
+        at: u64,
+    ) -> Option<Duration> {
+        let retry = self.care.retry.as_ref()?;
+        let on = met.as_written()?;
+        if !retry.on.contains(&on) || self.retries + 1 >= retry.attempts {
+            return None;
+        }
+        let by_chance = longest(retry.backoff, retry.max_backoff, self.retries).mul_f64(jitter());
+        let wait = after.unwrap_or(by_chance);
+        let is_in_time = wait <= retry.max_backoff && self.watch.elapsed() + wait < first_byte;
+        let is_granted = is_in_time && self.care.kept.may_retry(retry, at);
+        self.retries += u32::from(is_granted);
+        is_granted.then_some(wait)
+    }
+
+    /// The request has come to its end.
+    fn end(&mut self, met: Met, now: Instant) {
+        let has_failed = met.has_failed(&self.care);
+        if let Some((waiting, since)) = self.start.take() {
+            waiting.end(!has_failed, since.elapsed());
+        }
+        match (self.pass.take(), met) {
+            // The pass says by itself that nothing can be said.
+            (_, Met::NotTheBackend) | (None, _) => {}
+            (Some(pass), _) => pass.note(has_failed, now),
+        }
+    }
+
+    /// Notes how an endpoint fared.
+    fn note(&mut self, met: Met, at: u64) {
+        match met {
+            Met::NotTheBackend => {}
+            _ if met.has_failed(&self.care) => self.load.failed(at),
+            _ => self.load.good(at),
+        }
+    }
+}
+
+/// The longest wait before a further attempt.
+fn longest(first: Duration, most: Duration, before: u32) -> Duration {
+    first.saturating_mul(1 << before.min(16)).min(most)
+}
+
+/// The same by chance, but never at once.
+fn soon(first: Duration, most: Duration, before: u32) -> Duration {
+    longest(first, most, before).mul_f64(0.5 + jitter() / 2.0)
+}
+
+/// What an attempt met with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Met {
+    /// An answer.
+    Answer(u16),
+    /// No connection.
+    Unreached,
+    /// No address.
+    Unknown,
+    /// Somebody else than the backend.
+    Impostor,
+    /// The connection ended.
+    Broken,
+    /// Nothing in time.
+    Late,
+    /// Whatever failed was not the backend.
+    NotTheBackend,
+}
+
+impl Met {
+    fn of(attempt: &Result<Response<Stream>, Denial>) -> Self {
+        match attempt {
+            Ok(response) => Self::Answer(response.status().as_u16()),
+            Err(denial) => match denial.reason() {
+                Reason::BackendConnectionRefused
+                | Reason::BackendConnectTimeout
+                | Reason::BackendTlsTimeout => Self::Unreached,
+                Reason::BackendDns => Self::Unknown,
+                Reason::BackendTls | Reason::BackendAddressRefused => Self::Impostor,
+                Reason::BackendBroken => Self::Broken,
+                Reason::BackendTimeout => Self::Late,
+                _ => Self::NotTheBackend,
+            },
+        }
+    }
+
+    fn has_failed(self, care: &Care) -> bool {
+        match self {
+            Self::Answer(status) => care.is_failure(status),
+            Self::Unreached | Self::Unknown | Self::Impostor | Self::Broken | Self::Late => true,
+            Self::NotTheBackend => false,
+        }
+    }
+
+    /// How policies call it, if it can be tried again.
+    fn as_written(self) -> Option<RetryOn> {
+        match self {
+            Self::Answer(status) => Some(RetryOn::Status(status)),
+            Self::Unreached | Self::Unknown => Some(RetryOn::Connect),
+            Self::Broken => Some(RetryOn::Reset),
+            Self::Impostor | Self::Late | Self::NotTheBackend => None,
+        }
+    }
+
+    /// Whether a backend may look so that is starting from nothing: nobody listens, or what stands in front of it has
+    /// nobody to pass a request on to.
+    fn may_be_a_start(self) -> bool {
+        matches!(self, Self::Unreached | Self::Answer(502 | 503))
+    }
+}
+
+/// A request's leave from the breaker.
+struct Pass {
+    care: Arc<Care>,
+    leave: Leave,
+    begun: Instant,
+    clock: Arc<dyn Clock>,
+    is_noted: bool,
+}
+
+impl Pass {
+    fn ask(care: &Arc<Care>, way: &Way<'_>, at: u64) -> Result<Option<Self>, Denial> {
+        let Some(breaker) = &care.breaker else {
+            return Ok(None);
+        };
+        let leave = care.kept.breaker.ask(breaker, at);
+        let leave = leave.map_err(|rest| Denial::from(Reason::BackendOpen).retry_after(rest))?;
+        Ok(Some(Self {
+            care: Arc::clone(care),
+            leave,
+            begun: way.now.instant,
+            clock: Arc::clone(way.pools.clock()),
+            is_noted: false,
+        }))
+    }
+
+    fn note(mut self, has_failed: bool, now: Instant) {
+        self.count(has_failed, now);
+    }
+
+    fn count(&mut self, has_failed: bool, now: Instant) {
+        if let Some(breaker) = &self.care.breaker {
+            let is_slow = now.saturating_duration_since(self.begun) >= breaker.slow_after;
+            let fared = Fared {
+                has_failed,
+                is_slow,
+            };
+            self.is_noted = true;
+            let at = moment(now);
+            self.care.kept.breaker.note(breaker, self.leave, fared, at);
+        }
+    }
+
+    fn is_slow(&self, now: Instant) -> bool {
+        let breaker = self.care.breaker.as_ref();
+        let waited = now.saturating_duration_since(self.begun);
+        breaker.is_some_and(|breaker| waited >= breaker.slow_after)
+    }
+}
+
+impl Drop for Pass {
+    /// Who leaves before the backend has answered says nothing of it, unless that took long.
+    fn drop(&mut self) {
+        if self.is_noted {
+            return;
+        }
+        let now = self.clock.instant();
+        if self.is_slow(now) {
+            self.count(false, now);
+        } else if self.leave == Leave::Trying {
+            self.care.kept.breaker.give_up();
+        }
+    }
+}
+
+/// A request as it can be sent again: it has no body.
+enum Spare {
+    Http1(Method, Vec<u8>),
+    Http2(Request<()>),
+}
+
+impl Spare {
+    /// Of a request that may be repeated.
+    fn of(request: &Outbound, progress: &Progress) -> Option<Self> {
+        let may_be_repeated = |method: &Method| {
+            let methods = [
+                Method::GET,
+                Method::HEAD,
+                Method::OPTIONS,
+                Method::PUT,
+                Method::DELETE,
+            ];
+            methods.contains(method) && progress.is_whole()
+        };
+        match request {
+            Outbound::Http1(method, Some(upload)) if may_be_repeated(method) => {
+                Some(Self::Http1(method.clone(), upload.unsent()?.to_vec()))
+            }
+            Outbound::Http2(Some(request)) if may_be_repeated(request.method()) => {
+                let mut spare = Request::new(());
+                *spare.method_mut() = request.method().clone();
+                *spare.uri_mut() = request.uri().clone();
+                *spare.version_mut() = request.version();
+                *spare.headers_mut() = request.headers().clone();
+                Some(Self::Http2(spare))
+            }
+            Outbound::Http1(..) | Outbound::Http2(_) => None,
+        }
+    }
+
+    fn request(&self, scratch: Scratch) -> (Outbound, Progress) {
+        let (body, progress) = RequestBody::new(
+            CallerBody::nothing(),
+            Withheld::default(),
+            Passing::default(),
+        );
+        let request = match self {
+            Self::Http1(method, head) => {
+                let upload = bodiless(head.clone(), body, scratch);
+                Outbound::Http1(method.clone(), Some(upload))
+            }
+            Self::Http2(spare) => Outbound::Http2(Some(spare.clone().map(|()| body))),
+        };
+        (request, progress)
+    }
+}
+
+impl Outbound {
+    /// Whether all of it is there still.
+    fn is_unsent(&self) -> bool {
+        match self {
+            Self::Http1(_, upload) => upload.as_ref().is_some_and(|upload| !upload.has_begun()),
+            Self::Http2(request) => request.is_some(),
+        }
+    }
+
+    fn go_to(&mut self, host: &HeaderValue) {
+        match self {
+            Self::Http1(_, Some(upload)) => readdress(upload, host),
+            Self::Http2(Some(request)) => {
+                let uri = with_authority(request.uri(), host);
+                *request.uri_mut() = uri.unwrap_or_else(|| request.uri().clone());
+            }
+            Self::Http1(_, None) | Self::Http2(None) => {}
+        }
+    }
+}
+
+fn with_authority(uri: &Uri, host: &HeaderValue) -> Option<Uri> {
+    let mut parts = uri.clone().into_parts();
+    parts.authority = Some(Authority::try_from(host.as_bytes()).ok()?);
+    Uri::from_parts(parts).ok()
+}
+
+impl Going<'_> {
+    /// Sees to it that the request can be sent to another endpoint, or again.
+    pub(super) fn prepare(&mut self) {
+        let Some(mut careful) = self.careful.take() else {
+            return;
+        };
+        let care = &careful.care;
+        if care.retry.is_some() || care.cold_start.is_some() {
+            careful.spare = Spare::of(&self.request, &self.progress);
+        }
+        self.address(careful.load.place());
+        self.careful = Some(careful);
+    }
+
+    /// Has the request go to this endpoint.
+    fn address(&mut self, place: usize) {
+        let care = self.exchange.backend.care.as_ref();
+        let Some(care) = care.filter(|care| care.members.len() > 1) else {
+            return;
+        };
+        if let Some(member) = care.members.get(place) {
+            self.exchange.endpoint = &member.endpoint;
+            self.request.go_to(&member.host);
+        }
+    }
+
+    /// Tries, and tries again where that is safe and worth it.
+    pub(super) async fn with_care(&mut self) -> Result<Response<Stream>, Denial> {
+        let mut careful = self.careful.take().ok_or(Reason::Internal)?;
+        let first_byte = self.exchange.first_byte;
+        careful.watch = Stopwatch::start();
+        loop {
+            let attempt = self.once().await;
+            let way = self.exchange.way;
+            way.attempts.set(way.attempts.get() + 1);
+            let met = Met::of(&attempt);
+            let now = way.pools.clock().instant();
+            let at = moment(now);
+            careful.note(met, at);
+            let is_unsent = self.request.is_unsent();
+            let after = attempt
+                .as_ref()
+                .ok()
+                .and_then(|response| retry_after(response, &way));
+            let wait = match is_unsent || careful.spare.is_some() {
+                true => careful.again(met, after, first_byte, at),
+                false => None,
+            };
+            let Some(wait) = wait else {
+                careful.end(met, now);
+                self.careful = Some(careful);
+                return attempt;
+            };
+            drop(attempt);
+            pause(wait).await;
+            self.renew(&mut careful, is_unsent);
+            self.exchange.first_byte = careful.left(met, first_byte);
+        }
+    }
+
+    /// Makes the request anew, for another endpoint if there is one.
+    fn renew(&mut self, careful: &mut Careful, is_unsent: bool) {
+        let pools = self.exchange.way.pools;
+        let at = moment(pools.clock().instant());
+        careful.load = Care::choose(&careful.care, at, Some(careful.load.place()));
+        if let Some(spare) = careful.spare.as_ref().filter(|_| !is_unsent) {
+            (self.request, self.progress) = spare.request(pools.scratch());
+        }
+        self.address(careful.load.place());
+    }
+}
+
+impl Careful {
+    /// What of the time for an answer's head is left for the next attempt: all attempts together have what one has.
+    /// What met a backend that starts has not run, and takes no time from what will.
+    fn left(&mut self, met: Met, first_byte: Duration) -> Duration {
+        if self.start.is_some() && met.may_be_a_start() {
+            self.watch = Stopwatch::start();
+        }
+        first_byte.saturating_sub(self.watch.elapsed())
+    }
+}
+
+/// How long a backend asks to be left alone (RFC 9110 section 10.2.3), with what means that it will serve later.
+fn retry_after(response: &Response<Stream>, way: &Way<'_>) -> Option<Duration> {
+    if !matches!(response.status().as_u16(), 429 | 503) {
+        return None;
+    }
+    let text = response
+        .headers()
+        .get(header::RETRY_AFTER)?
+        .to_str()
+        .ok()?
+        .trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(text).ok()?;
+    let date = date.duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some(date.saturating_sub(way.now.unix))
+}

@@ -1,0 +1,222 @@
+//! Several endpoints of one backend: which one a request goes to, and which one is left out.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::{BUSY, OK, before, get, gets, metric, moody, silent};
+use crate::support::{RawBackend, Scene, Stage, Step};
+
+fn two(scene: &Scene) -> [RawBackend; 2] {
+    [(); 2].map(|()| RawBackend::start(scene, vec![Step::text(OK)]))
+}
+
+fn urls(raws: &[RawBackend]) -> Vec<String> {
+    raws.iter().map(RawBackend::url).collect()
+}
+
+#[test]
+fn requests_go_to_all_endpoints_and_each_is_told_its_own_name() {
+    let scene = Scene::new();
+    let raws = two(&scene);
+    let stage = before(scene, &urls(&raws), "timeouts: { total: 1m }");
+    for _ in 0..40 {
+        let answer = stage.call("POST", "/a").portal().body("host: other").send();
+        assert_eq!(answer.verdict(), "200");
+    }
+    for raw in &raws {
+        let seen = raw.seen();
+        assert!(seen.requests.len() > 2, "{seen:?}");
+        let host = format!("\r\nhost: {}\r\n", raw.url().trim_start_matches("http://"));
+        for request in seen.requests {
+            assert!(request.contains(&host), "{host} is not in {request}");
+            assert!(request.ends_with("\r\n\r\nhost: other"), "{request}");
+        }
+    }
+}
+
+#[test]
+fn a_request_goes_to_the_less_busy_endpoint() {
+    let scene = Scene::new();
+    let raws = [(); 2].map(|()| {
+        moody(&scene, |request| {
+            let waits = request.starts_with("GET /wait ");
+            waits.then(|| vec![Step::Wait, Step::text(OK)])
+        })
+    });
+    let stage = before(scene, &urls(&raws), "timeouts: { total: 1m }");
+    let mut wire = stage.wire();
+    let token = stage.portal_token();
+    wire.send(format!(
+        "GET /wait HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n"
+    ));
+    let count = |raw: &RawBackend| raw.seen().requests.len();
+    stage.until("the request that waits", |_| {
+        raws.iter().any(|raw| count(raw) == 1)
+    });
+    let (busy, free) = match count(&raws[0]) {
+        1 => (&raws[0], &raws[1]),
+        _ => (&raws[1], &raws[0]),
+    };
+    assert_eq!(gets(&stage, 12, 200), 12);
+    assert_eq!((count(busy), count(free)), (1, 12));
+    busy.release();
+    wire.until("fine");
+    // It is free again once its answer is whole.
+    stage.until("the free one not to be alone", |stage| {
+        get(stage);
+        count(busy) > 1
+    });
+}
+
+#[test]
+fn an_endpoint_that_fails_is_left_out_and_comes_back_by_one_request() {
+    let scene = Scene::new();
+    let good = RawBackend::start(&scene, vec![Step::text(OK)]);
+    let (_held, address) = silent();
+    let gone = format!("http://{address}");
+    let stage = before(
+        scene,
+        &[good.url(), gone],
+        "ejection: { consecutive: 2, time: 5s, maxTime: 8s }",
+    );
+    let available = format!("portcullis_backend_available{{backend=\"b\",endpoint=\"{address}\"}}");
+    assert_eq!(metric(&stage, &available).as_deref(), Some("1"));
+    let mut failed = 0;
+    while failed < 2 {
+        failed += gets(&stage, 1, 502);
+    }
+    assert_eq!(metric(&stage, &available).as_deref(), Some("0"));
+    assert_eq!(gets(&stage, 30, 200), 30);
+    for (time, ejections) in [(5, "2"), (8, "3"), (8, "4")] {
+        stage.clock.advance(Duration::from_millis(time * 1000 - 1));
+        assert_eq!(gets(&stage, 10, 200), 10);
+        stage.clock.advance(Duration::from_millis(1));
+        assert_eq!(gets(&stage, 20, 502), 1, "one tries, and no more");
+        let name = available.replace("available", "ejections_total");
+        assert_eq!(metric(&stage, &name).as_deref(), Some(ejections));
+    }
+}
+
+#[test]
+fn an_endpoint_that_is_well_again_serves_as_before() {
+    let scene = Scene::new();
+    let is_busy = Arc::new(AtomicBool::new(true));
+    let told = Arc::clone(&is_busy);
+    let moody = moody(&scene, move |_| {
+        told.load(Ordering::SeqCst).then(|| vec![Step::text(BUSY)])
+    });
+    let good = RawBackend::start(&scene, vec![Step::text(OK)]);
+    let stage = before(
+        scene,
+        &[good.url(), moody.url()],
+        "ejection: { consecutive: 3 }",
+    );
+    let mut failed = 0;
+    while failed < 3 {
+        failed += gets(&stage, 1, 503);
+    }
+    assert_eq!(gets(&stage, 20, 200), 20);
+    is_busy.store(false, Ordering::SeqCst);
+    stage.clock.advance(Duration::from_secs(5));
+    let before = moody.seen().requests.len();
+    assert_eq!(gets(&stage, 40, 200), 40);
+    assert!(moody.seen().requests.len() > before + 2);
+}
+
+#[test]
+fn half_of_the_endpoints_stay_whatever_they_answer() {
+    let scene = Scene::new();
+    let raws = [(); 3].map(|()| RawBackend::start(&scene, vec![Step::text(BUSY)]));
+    let stage = before(scene, &urls(&raws), "ejection: { consecutive: 1 }");
+    assert_eq!(gets(&stage, 30, 503), 30);
+    let text = stage.admin("/metrics");
+    let available = text
+        .lines()
+        .filter(|line| line.starts_with("portcullis_backend_available{"));
+    let available: Vec<_> = available.map(|line| line.ends_with(" 1")).collect();
+    assert_eq!(
+        available.iter().filter(|well| **well).count(),
+        2,
+        "{available:?}"
+    );
+}
+
+#[test]
+fn an_answer_that_breaks_off_in_its_body_counts_as_a_failure() {
+    let scene = Scene::new();
+    let half = "HTTP/1.1 200 OK\r\nContent-Length: 40\r\n\r\nhalf";
+    let broken = RawBackend::start(&scene, vec![Step::text(half), Step::Close]);
+    let good = RawBackend::start(&scene, vec![Step::text(OK)]);
+    let stage = before(
+        scene,
+        &[broken.url(), good.url()],
+        "ejection: { consecutive: 2 }",
+    );
+    let wire = |stage: &Stage| {
+        let mut wire = stage.wire();
+        let token = stage.portal_token();
+        wire.send(format!(
+            "GET /a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n"
+        ));
+        wire.rest()
+    };
+    stage.until("two broken answers", |stage| {
+        wire(stage);
+        broken.seen().requests.len() == 2
+    });
+    assert_eq!(gets(&stage, 20, 200), 20);
+    assert_eq!(broken.seen().requests.len(), 2);
+}
+
+#[test]
+fn links_to_any_endpoint_are_the_backends_own() {
+    let scene = Scene::new();
+    let other = RawBackend::start(&scene, vec![Step::text(OK)]);
+    let link = format!("{}/runs/1?sig=planted-sig", other.url());
+    let accepted =
+        format!("HTTP/1.1 202 Accepted\r\nLocation: {link}\r\nContent-Length: 0\r\n\r\n");
+    let first = RawBackend::answering(&scene, move |request| {
+        let is_link = request.contains("sig=planted-sig");
+        vec![Step::text(if is_link { OK } else { &accepted })]
+    });
+    let stage = before(
+        scene,
+        &[first.url(), other.url()],
+        "timeouts: { total: 1m }",
+    );
+    let mut location = None;
+    while location.is_none() {
+        let answer = stage.call("POST", "/start").portal().send();
+        location = answer.header("location").map(str::to_owned);
+    }
+    let location = location.expect("a link");
+    let (_, path) = location.split_once("localhost").expect("the gateway's own");
+    let path = path
+        .find('/')
+        .and_then(|at| path.get(at..))
+        .expect("a path");
+    assert!(path.starts_with("/.sealed/"), "{location}");
+    let answer = stage.call("GET", path).portal().send();
+    assert_eq!(
+        (answer.verdict().as_str(), answer.text().as_str()),
+        ("200", "fine")
+    );
+}
+
+#[test]
+fn an_endpoint_that_may_not_be_called_is_refused_wherever_it_stands() {
+    let scene = Scene::new().backend(
+        "b",
+        "http: [https://a.example, https://169.254.169.254], credential: none",
+    );
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = scene.write(folder.path());
+    let checked = std::process::Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .arg("check")
+        .arg(&config)
+        .output()
+        .expect("run");
+    let said = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert!(said.contains("this address may not be a backend"), "{said}");
+}

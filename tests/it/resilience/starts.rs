@@ -1,0 +1,101 @@
+//! Backends that start from nothing: who waits for them, how long, and that nothing is run twice.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::net::TcpListener;
+
+use super::{BUSY, OK, before, get, metric, silent};
+use crate::support::{RawBackend, Scene, Step};
+
+#[test]
+fn a_request_waits_for_a_backend_on_whose_port_nobody_listens_yet() {
+    let (held, address) = silent();
+    let stage = before(
+        Scene::new(),
+        &[format!("http://{address}")],
+        "coldStart: 1m",
+    );
+    let token = stage.portal_token();
+    let mut wire = stage.wire();
+    wire.send(format!(
+        "POST /a HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nContent-Length: 5\r\n\r\nhello"
+    ));
+    let waiting = "portcullis_cold_start_waiting{backend=\"b\"}";
+    stage.until("the wait", |stage| {
+        metric(stage, waiting).as_deref() == Some("1")
+    });
+    held.listen(16).expect("listening");
+    held.set_nonblocking(true).expect("set");
+    let entered = stage.runtime.enter();
+    let listener = TcpListener::from_std(held.into()).expect("a listener");
+    drop(entered);
+    let raw = RawBackend::on(&stage.runtime, listener, |_| vec![Step::text(OK)]);
+    let answer = wire.until("fine");
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert!(raw.only().ends_with("\r\n\r\nhello"));
+    for (name, value) in [
+        (waiting, "0"),
+        (
+            "portcullis_cold_starts_total{backend=\"b\",outcome=\"served\"}",
+            "1",
+        ),
+        (
+            "portcullis_cold_starts_total{backend=\"b\",outcome=\"failed\"}",
+            "0",
+        ),
+    ] {
+        assert_eq!(metric(&stage, name).as_deref(), Some(value), "{name}");
+    }
+    let seconds = metric(&stage, "portcullis_cold_start_seconds_total{backend=\"b\"}");
+    assert_ne!(seconds.as_deref(), Some("0.000"));
+}
+
+#[test]
+fn who_has_waited_long_enough_gets_the_failure() {
+    let (_held, address) = silent();
+    let stage = before(
+        Scene::new(),
+        &[format!("http://{address}")],
+        "coldStart: 1s",
+    );
+    let answer = get(&stage);
+    assert_eq!(answer.verdict(), "502 backend-connection-refused");
+    let attempts = stage.record_of(&answer)["attempts"]
+        .as_u64()
+        .expect("a count");
+    assert!((2..30).contains(&attempts), "{attempts}");
+    let failed = "portcullis_cold_starts_total{backend=\"b\",outcome=\"failed\"}";
+    assert_eq!(metric(&stage, failed).as_deref(), Some("1"));
+}
+
+#[test]
+fn a_busy_answer_is_waited_out_only_for_what_may_be_repeated() {
+    for (method, verdict, arrived) in [("GET", "200", 3), ("POST", "503", 1), ("PATCH", "503", 1)] {
+        let scene = Scene::new();
+        let sent = AtomicUsize::new(0);
+        let raw = RawBackend::answering(&scene, move |_| {
+            let answer = if sent.fetch_add(1, Ordering::SeqCst) < 2 {
+                BUSY
+            } else {
+                OK
+            };
+            vec![Step::text(answer)]
+        });
+        let stage = before(scene, &[raw.url()], "coldStart: 1m");
+        let answer = stage.call(method, "/a").portal().send();
+        assert_eq!(answer.verdict(), verdict, "{method}");
+        assert_eq!(raw.seen().requests.len(), arrived, "{method}");
+    }
+}
+
+#[test]
+fn what_was_sent_and_broke_off_is_no_start() {
+    let scene = Scene::new();
+    let raw = RawBackend::start(&scene, vec![Step::Reset]);
+    let stage = before(scene, &[raw.url()], "coldStart: 1m");
+    for (sent, method) in ["GET", "POST"].into_iter().enumerate() {
+        let answer = stage.call(method, "/a").portal().send();
+        assert_eq!(answer.verdict(), "502 backend-broken");
+        assert_eq!(raw.seen().requests.len(), sent + 1);
+    }
+}
