@@ -54,12 +54,12 @@ pub(crate) struct Besieged {
 
 /// One connection that is held.
 enum Held {
-    Http1(#[expect(dead_code, reason = "it is held")] TlsStream<TcpStream>),
+    Http1(#[expect(dead_code, reason = "it is held")] Box<TlsStream<TcpStream>>),
     Http2(
         #[expect(dead_code, reason = "it is held")] h2::client::SendRequest<Bytes>,
         AbortHandle,
     ),
-    Answered(#[expect(dead_code, reason = "it is held")] Caller),
+    Answered(#[expect(dead_code, reason = "it is held")] Box<Caller>),
 }
 
 impl Drop for Held {
@@ -122,7 +122,7 @@ impl Siege {
             Self::Idle => {
                 let mut caller = Caller::connect(&doors.http1).await?;
                 caller.ask(request).await?;
-                return Ok(Held::Answered(caller));
+                return Ok(Held::Answered(Box::new(caller)));
             }
             Self::Http2 => {
                 let stream = doors.http2.connect().await?;
@@ -156,7 +156,7 @@ impl Siege {
         let mut stream = doors.http1.connect().await?;
         stream.write_all(&bytes).await.map_err(said)?;
         stream.flush().await.map_err(said)?;
-        Ok(Held::Http1(stream))
+        Ok(Held::Http1(Box::new(stream)))
     }
 }
 

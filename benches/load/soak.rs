@@ -164,11 +164,11 @@ impl<'s> Soak<'s> {
         self.number += 1;
         let entra = &self.stage.entra;
         let good = tokens::good(entra);
-        let known = supply(&[good.clone()], BODY);
+        let known = supply(std::slice::from_ref(&good), BODY);
         let many = self.many.clone();
         let damaged = supply(&[damaged(&good)], b"");
         let claim = supply(&[tokens::without_role(entra)], b"");
-        let large = supply(&[good.clone()], &vec![b'x'; 256 * 1024]);
+        let large = supply(std::slice::from_ref(&good), &vec![b'x'; 256 * 1024]);
         for (what, supply, status) in [
             ("a known token", &known, 200),
             ("many tokens", &many, 200),

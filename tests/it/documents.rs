@@ -20,7 +20,7 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn read(name: &str) -> String {
+pub(crate) fn read(name: &str) -> String {
     fs::read_to_string(root().join(name)).expect(name)
 }
 
@@ -31,14 +31,14 @@ fn text(bytes: &[u8]) -> String {
 // Reading Markdown
 
 /// What stands between `<!-- name -->` and `<!-- /name -->`.
-fn marked<'t>(document: &'t str, name: &str) -> &'t str {
+pub(crate) fn marked<'t>(document: &'t str, name: &str) -> &'t str {
     let (open, close) = (format!("<!-- {name} -->"), format!("<!-- /{name} -->"));
     let after = document.split_once(&open).expect(name).1;
     after.split_once(&close).expect(name).0
 }
 
 /// The rows of a table, without its head.
-fn rows(table: &str) -> Vec<Vec<String>> {
+pub(crate) fn rows(table: &str) -> Vec<Vec<String>> {
     let lines = table.lines().filter(|line| line.starts_with('|')).skip(2);
     let cells = |line: &str| {
         let inner = line.trim_matches('|');
@@ -50,12 +50,12 @@ fn rows(table: &str) -> Vec<Vec<String>> {
     lines.map(cells).collect()
 }
 
-fn bare(cell: &str) -> String {
+pub(crate) fn bare(cell: &str) -> String {
     cell.trim_matches('`').to_owned()
 }
 
 /// The code spans of a text.
-fn spans(text: &str) -> Vec<&str> {
+pub(crate) fn spans(text: &str) -> Vec<&str> {
     text.split('`').skip(1).step_by(2).collect()
 }
 

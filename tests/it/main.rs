@@ -15,6 +15,7 @@ mod credentials;
 mod doctor;
 mod documents;
 mod edge;
+mod faults;
 mod forwarding;
 mod keys;
 mod layers;
