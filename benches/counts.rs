@@ -312,7 +312,7 @@ fn admit(
 
 fn limited() -> Limited {
     let met = Met::new();
-    let limits = LimitStore::new(Arc::new(SystemClock));
+    let limits = LimitStore::new(Arc::new(SystemClock), None);
     let limits = limits.compile(met.document, &GatewayLimits::default());
     let authorized = met.authorized();
     let now = SystemClock.now();

@@ -80,7 +80,7 @@ fn limits(c: &mut Criterion) {
     let document = document(10);
     let policy = compiled(&document);
     let limits =
-        LimitStore::new(Arc::new(SystemClock)).compile(&document, &GatewayLimits::default());
+        LimitStore::new(Arc::new(SystemClock), None).compile(&document, &GatewayLimits::default());
     let matched = policy
         .find(HOST, &Method::POST, &path(10))
         .expect("matched");

@@ -1,5 +1,7 @@
 //! A running gateway: the rooms put together, started, watched and drained.
 
+mod sharing;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{self, Write};
@@ -162,6 +164,7 @@ impl Gateway {
             clock,
             log,
             control,
+            readiness,
             ..
         } = self;
         let now = || clock.now().unix;
@@ -188,6 +191,9 @@ impl Gateway {
             );
         }
         workers.abandon();
+        if let Some(shared) = readiness.limits.shared() {
+            control.block_on(shared.leave());
+        }
         drop(log);
         event(now(), Level::Info, "ended", "");
         control.shutdown_timeout(Duration::from_secs(1));
@@ -278,6 +284,7 @@ impl Start {
         let readiness = || Readiness {
             snapshot: Arc::clone(&snapshot),
             drain: drain.clone(),
+            limits: Arc::clone(&lasting.limits),
             clock: Arc::clone(&clock),
         };
         let settings = gateway.drain;
@@ -344,6 +351,8 @@ pub(crate) fn lasting(
     let azure = Arc::new(azure_source(gateway, options, &client)?);
     let clock = &options.clock;
     let handle = control.handle();
+    let credentials = Credentials::new(Arc::clone(clock), azure, handle.clone());
+    let shared = sharing::start(gateway, &credentials, clock, handle)?;
     Ok(Lasting {
         clock: Arc::clone(clock),
         entra: Entra::new(
@@ -353,9 +362,9 @@ pub(crate) fn lasting(
             handle.clone(),
             gateway.entra.cached_tokens,
         ),
-        credentials: Credentials::new(Arc::clone(clock), azure, handle.clone()),
+        credentials,
         endpoints: Endpoints::default(),
-        limits: LimitStore::new(Arc::clone(clock)),
+        limits: LimitStore::new(Arc::clone(clock), shared),
         ring: Arc::new(Ring::random().map_err(machine("making a sealing key"))?),
         fingerprint_key: Arc::new(FingerprintKey::random()),
     })
@@ -571,7 +580,7 @@ fn needs_restart(first: &GatewayDocument, now: &GatewayDocument) -> Vec<&'static
         state,
         drain,
         telemetry,
-        limits: _,
+        limits,
     } = first;
     let tls = match (&listen.tls, &now.listen.tls) {
         // Certificates are taken up; only where TLS ends cannot change.
@@ -600,6 +609,11 @@ fn needs_restart(first: &GatewayDocument, now: &GatewayDocument) -> Vec<&'static
         ("keyVault.ca", key_vault.ca != now.key_vault.ca),
         ("state", *state != now.state),
         ("drain", *drain != now.drain),
+        (
+            "limits.store or onStoreFailure",
+            limits.store != now.limits.store
+                || limits.on_store_failure != now.limits.on_store_failure,
+        ),
         (
             "telemetry.requestLog or decisionLog",
             telemetry.request_log != now.telemetry.request_log

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::limits::shared::State;
 use crate::limits::{LimitStore, UnderWay};
 
 /// What is under way and what waits, where that is limited.
@@ -41,5 +42,64 @@ pub(super) fn limits(store: &LimitStore) -> String {
          portcullis_requests_under_way {}\n",
         store.requests_under_way()
     );
+    if let Some(shared) = store.shared() {
+        text += &shared_store(&shared.state());
+    }
+    text
+}
+
+/// How it stands with the store that replicas share.
+fn shared_store(state: &State) -> String {
+    let rows = [
+        (
+            "portcullis_limit_store_reachable",
+            "gauge",
+            "1 if the store of limits answers, else 0.",
+            u64::from(state.reachable),
+        ),
+        (
+            "portcullis_limit_store_replicas",
+            "gauge",
+            "Replicas that share limits, as far as is known, this one among them.",
+            state.replicas,
+        ),
+        (
+            "portcullis_limit_store_meters",
+            "gauge",
+            "Callers with a count of their own that are held here.",
+            state.meters as u64,
+        ),
+        (
+            "portcullis_limit_store_leases_total",
+            "counter",
+            "Batches that were leased from the store.",
+            state.leases,
+        ),
+        (
+            "portcullis_limit_store_waits_total",
+            "counter",
+            "Requests that waited for the store.",
+            state.waits,
+        ),
+        (
+            "portcullis_limit_store_failures_total",
+            "counter",
+            "Connections to the store that failed or could not be made.",
+            state.failures,
+        ),
+        (
+            "portcullis_limit_store_admitted_locally_total",
+            "counter",
+            "Units that were let through without the store.",
+            state.admitted_locally,
+        ),
+    ];
+    let mut text = String::new();
+    for (name, kind, help, value) in rows {
+        let _ = write!(
+            text,
+            "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n"
+        );
+    }
     text
 }

@@ -7,6 +7,8 @@ use arc_swap::ArcSwap;
 use crate::clock::{Clock, Now};
 use crate::credentials::{Credential, Derived, Slot, Wanted};
 use crate::entra::{KeyStatus, Version};
+use crate::limits::LimitStore;
+use crate::limits::shared::State;
 use crate::server::{Drain, Phase};
 use crate::snapshot::Snapshot;
 
@@ -16,6 +18,8 @@ pub struct Readiness {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// Whether the gateway is leaving.
     pub drain: Drain,
+    /// The counts of limits.
+    pub limits: Arc<LimitStore>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -86,6 +90,7 @@ impl Readiness {
         checks.extend(proofs);
         checks.extend(backends(&snapshot));
         checks.extend(self.own_keys(&snapshot));
+        checks.extend(self.limits.shared().map(|shared| store(&shared.state())));
         checks
     }
 
@@ -161,6 +166,24 @@ fn backends(snapshot: &Snapshot) -> impl Iterator<Item = Check> {
             why: fault.unwrap_or_default(),
         })
     })
+}
+
+/// The store of limits that replicas share. What holds without it is written in gateway.yaml.
+fn store(state: &State) -> Check {
+    let State {
+        reachable,
+        why,
+        refuses,
+        ..
+    } = state;
+    Check {
+        name: "limits.store".to_owned(),
+        passes: *reachable,
+        serves: *reachable || !refuses,
+        lasts: false,
+        required: *refuses,
+        why: why.clone(),
+    }
 }
 
 /// What a slot holds.

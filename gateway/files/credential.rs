@@ -235,7 +235,7 @@ fn proof(table: &mut Table<'_>, d: &mut Diagnostics) -> Option<Proof> {
     }
 }
 
-/// Who reads Key Vault: a managed identity or a workload identity, without a resource.
+/// Who reads Key Vault, or signs in to Redis: a managed identity or a workload identity, without a resource.
 pub(super) fn reader(node: &Node, d: &mut Diagnostics) -> Option<Identity> {
     const SHAPE: &str = "`{ managedIdentity: .. }` or `{ workloadIdentity: .. }`";
     let mut table = Table::of(node, SHAPE, d)?;
@@ -256,7 +256,7 @@ pub(super) fn reader(node: &Node, d: &mut Diagnostics) -> Option<Identity> {
             Some(Identity::Workload(identity))
         }
         (Some(first), Some(other)) => {
-            d.error(&other.span, "one identity reads Key Vault")
+            d.error(&other.span, "one identity is enough")
                 .also(&first.span, "and this is one already");
             None
         }

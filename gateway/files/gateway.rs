@@ -208,7 +208,7 @@ pub(super) fn document(root: &Node, d: &mut Diagnostics) -> Option<GatewayDocume
         state,
         drain,
         telemetry,
-        limits,
+        limits: limits?,
     };
     refuse_shared_address(&document, root, d);
     Some(document)

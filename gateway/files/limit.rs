@@ -5,13 +5,14 @@ use std::time::Duration;
 use http::Method;
 use http::header::HeaderName;
 
-use super::decode::{Table, expected, list, scalar, spanned, unsupported, warn_of_repeats};
+use super::decode::{Table, expected, list, scalar, spanned, warn_of_repeats};
 use super::diagnostics::Diagnostics;
 use super::look::holds_a_credential;
 use super::node::{Entry, Node, Value};
 use super::route::method_of;
 use super::rule::{Mode, mode};
 use super::source::{Span, Spanned};
+use super::store::{LimitStore, OnStoreFailure, store_of};
 use super::values::{amount, choice, count, duration, token};
 
 /// An entry of `rateLimit`: evenly, after a burst.
@@ -60,7 +61,7 @@ pub enum Amount {
 }
 
 /// `limits` of gateway.yaml.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct GatewayLimits {
     /// `headers`: what answers say of limits. Default IETF.
     pub fields: LimitFields,
@@ -68,6 +69,10 @@ pub struct GatewayLimits {
     pub before_authentication: Option<AddressLimit>,
     /// `maxRequests`: how many requests are under way at once, in all. No limit where it is absent.
     pub max_requests: Option<u64>,
+    /// `store`: where they are counted. Default: in the process.
+    pub store: LimitStore,
+    /// `onStoreFailure`: what holds while the store cannot be reached. Default: each replica's share.
+    pub on_store_failure: OnStoreFailure,
 }
 
 /// `limits.headers`.
@@ -306,7 +311,7 @@ fn concurrency(node: &Node, d: &mut Diagnostics) -> Option<Concurrency> {
 }
 
 /// `limits` of gateway.yaml.
-pub(super) fn gateway_limits(mut table: Table<'_>, d: &mut Diagnostics) -> GatewayLimits {
+pub(super) fn gateway_limits(mut table: Table<'_>, d: &mut Diagnostics) -> Option<GatewayLimits> {
     const FIELDS: [(&str, LimitFields); 3] = [
         ("ietf", LimitFields::Ietf),
         ("legacy", LimitFields::Legacy),
@@ -315,13 +320,16 @@ pub(super) fn gateway_limits(mut table: Table<'_>, d: &mut Diagnostics) -> Gatew
     let fields = table.optional("headers", d, |node, d| choice(node, &FIELDS, d));
     let before_authentication = table.optional("beforeAuthentication", d, address_limit);
     let max_requests = table.optional("maxRequests", d, |node, d| count(node, 1..=10_000_000, d));
-    store(&mut table, d);
+    let store = store_of(&mut table, d);
     table.finish(d);
-    GatewayLimits {
+    let (store, on_store_failure) = store?;
+    Some(GatewayLimits {
         fields: fields.unwrap_or_default(),
         before_authentication,
         max_requests,
-    }
+        store,
+        on_store_failure,
+    })
 }
 
 fn address_limit(node: &Node, d: &mut Diagnostics) -> Option<AddressLimit> {
@@ -349,22 +357,6 @@ fn address_limit(node: &Node, d: &mut Diagnostics) -> Option<AddressLimit> {
         burst,
         count: counted.unwrap_or(Counted::Requests),
     })
-}
-
-/// Only the local store exists, so there is nothing to keep.
-fn store(table: &mut Table<'_>, d: &mut Diagnostics) {
-    if let Some(entry) = table.entry("store") {
-        match &entry.value.value {
-            Value::Mapping(_) => unsupported(&entry.value.span, "a shared store", d),
-            Value::Plain(_) | Value::Quoted(_) => {
-                choice(&entry.value, &[("local", ())], d);
-            }
-            Value::Null | Value::List(_) | Value::Refused => {
-                expected(&entry.value, "`local`", d);
-            }
-        }
-    }
-    table.later("redis", d);
 }
 
 /// `concurrency` of a backend, which all who call it share.

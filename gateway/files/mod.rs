@@ -27,6 +27,7 @@ mod sarif;
 mod schema;
 mod secret;
 mod source;
+mod store;
 mod syntax;
 mod test_document;
 mod tree;
@@ -58,6 +59,7 @@ pub use rule::{Mode, Network, Rule, Wanted, point_in_time};
 pub use schema::{SchemaOf, schema};
 pub use secret::{SecretSource, VaultSecret};
 pub use source::{Position, Source, Span, Spanned};
+pub use store::{LimitStore, OnStoreFailure, Redis, RedisNode, RedisSignIn};
 pub use test_document::{
     Expectation, ExpectedBackend, TestCase, TestDocument, TestRequest, TestToken,
 };

@@ -292,7 +292,7 @@ fn reachable(url: &Uri, span: &Span, diagnostics: &mut Diagnostics) -> bool {
 }
 
 /// Whether a host is this machine: a token or key sent to any other in the clear could be read.
-fn is_loopback(host: &str) -> bool {
+pub(super) fn is_loopback(host: &str) -> bool {
     let bare = host
         .strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'))

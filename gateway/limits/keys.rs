@@ -122,6 +122,34 @@ impl Key {
         }
     }
 
+    /// A name that tells it from others and says nothing of who it is: the same in every gateway.
+    pub(super) fn name(&self) -> String {
+        let Self {
+            tenant,
+            app,
+            principal,
+            client,
+            others,
+        } = self;
+        let ids = [
+            tenant.map(TenantId::uuid),
+            app.map(AppId::uuid),
+            principal.map(ObjectId::uuid),
+        ];
+        let mut context = digest::Context::new(&digest::SHA256);
+        for id in ids {
+            context.update(&[u8::from(id.is_some())]);
+            context.update(id.unwrap_or_default().as_bytes());
+        }
+        let client = client.map_or(0, |client| match client {
+            IpAddr::V4(client) => client.to_ipv6_mapped().to_bits(),
+            IpAddr::V6(client) => client.to_bits(),
+        });
+        context.update(&client.to_be_bytes());
+        context.update(&others.to_be_bytes());
+        format!("{:032x}", half(&context.finish()))
+    }
+
     /// All callers together.
     pub(super) const ANYBODY: Self = Self {
         tenant: None,
@@ -177,7 +205,11 @@ fn digest_of(others: &[Other], caller: Option<&Principal>, headers: &HeaderMap) 
             }
         }
     }
-    let digest = context.finish();
+    half(&context.finish())
+}
+
+/// Half of a digest is enough to tell callers apart.
+fn half(digest: &digest::Digest) -> u128 {
     let first = digest.as_ref().first_chunk();
     first.map_or(0, |bytes| u128::from_be_bytes(*bytes))
 }

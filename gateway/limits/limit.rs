@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use http::Method;
 
-use super::counts::Counts;
 use super::fields::Told;
 use super::keys::{Asker, By, Key};
-use super::measure::{Left, Measure, Moment};
+use super::measure::{Measure, Moment};
+use super::tally::{Tally, Tried};
+use crate::clock::Now;
 use crate::denial::Reason;
 use crate::files::{Amount, Cost, Mode, Quota, RateLimit};
 
@@ -20,7 +21,7 @@ pub(super) struct Limit {
     cost: Vec<(Method, u64)>,
     /// For the log: how much there is.
     pub(super) expected: String,
-    counts: Arc<Counts>,
+    tally: Arc<Tally>,
 }
 
 /// What a limit counts and by what: where both stay as they were, a reload leaves the counts.
@@ -64,7 +65,7 @@ pub(super) fn quota_name(written: &Quota) -> Arc<str> {
 }
 
 impl Limit {
-    pub(super) fn rate(written: &RateLimit, spec: Spec, counts: Arc<Counts>) -> Self {
+    pub(super) fn rate(written: &RateLimit, spec: Spec, tally: Arc<Tally>) -> Self {
         let RateLimit {
             name: _,
             requests,
@@ -81,11 +82,11 @@ impl Limit {
             spec,
             cost: costs(cost),
             expected: format!("{requests} in {} s, burst {burst}", per.as_secs()),
-            counts,
+            tally,
         }
     }
 
-    pub(super) fn quota(written: &Quota, spec: Spec, counts: Arc<Counts>) -> Self {
+    pub(super) fn quota(written: &Quota, spec: Spec, tally: Arc<Tally>) -> Self {
         let Quota {
             name: _,
             amount,
@@ -104,7 +105,7 @@ impl Limit {
             spec,
             cost: costs(cost),
             expected: format!("{what} a {per:?}").to_lowercase(),
-            counts,
+            tally,
         }
     }
 
@@ -134,7 +135,7 @@ impl Limit {
     /// As how much a request of a method counts when it comes.
     pub(super) fn units(&self, method: &Method) -> u64 {
         if self.counts_bytes() {
-            return 0;
+            return self.tally.bytes_at_first();
         }
         let mut costs = self.cost.iter();
         costs
@@ -142,20 +143,22 @@ impl Limit {
             .map_or(1, |(_, units)| *units)
     }
 
-    pub(super) fn take(&self, key: &Key, units: u64, now: Moment) -> Result<Left, Duration> {
-        self.counts.take(key, units, now)
+    pub(super) fn try_take(&self, key: &Key, units: u64, now: &Now, moment: Moment) -> Tried {
+        self.tally.try_take(key, units, now, moment)
     }
 
-    pub(super) fn would_take(&self, key: &Key, units: u64, now: Moment) -> Result<Left, Duration> {
-        self.counts.would_take(key, units, now)
+    pub(super) fn would_take(&self, key: &Key, units: u64, now: Moment) -> Result<(), Duration> {
+        self.tally.would_take(key, units, now)
     }
 
     pub(super) fn give_back(&self, key: &Key, units: u64, now: Moment) {
-        self.counts.give_back(key, units, now);
+        self.tally.give_back(key, units, now);
     }
 
-    pub(super) fn charge(&self, key: &Key, units: u64, now: Moment) {
-        self.counts.charge(key, units, now);
+    /// Counts the bytes that have passed, but for those that counted when the request came.
+    pub(super) fn passed(&self, key: &Key, bytes: u64, now: &Now, moment: Moment) {
+        let rest = bytes.saturating_sub(self.tally.bytes_at_first());
+        self.tally.charge(key, rest, now, moment);
     }
 }
 

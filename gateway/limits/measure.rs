@@ -139,6 +139,22 @@ impl Measure {
         }
     }
 
+    /// What is left where somebody else counts, who says that so many units are.
+    pub(super) fn told(&self, units: u64, now: Moment) -> Left {
+        match self {
+            Self::Rate { interval, burst } => Left {
+                units: units.min(*burst),
+                full_in: Duration::from_nanos(
+                    burst.saturating_sub(units).saturating_mul(*interval),
+                ),
+            },
+            Self::Quota { amount, per } => Left {
+                units: units.min(amount.most()),
+                full_in: per.until_next(now.unix),
+            },
+        }
+    }
+
     fn left(&self, level: Level, now: Moment) -> Left {
         match self {
             Self::Rate { interval, burst } => {

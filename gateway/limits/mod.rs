@@ -1,6 +1,6 @@
 //! Limits: how often a caller may call, how much it has in a day or month, how many of its requests are under way at
-//! once, and how much of everything the gateway takes. Counted in this process's memory: several replicas count each
-//! by itself.
+//! once, and how much of everything the gateway takes. Rates and quotas are counted in this process's memory or, by all
+//! replicas together, in Redis (`shared`); all else each replica counts by itself.
 
 mod adaptive;
 mod counts;
@@ -11,8 +11,10 @@ mod keys;
 mod limit;
 mod measure;
 mod overload;
+pub mod shared;
 mod slot;
 mod store;
+mod tally;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -36,6 +38,7 @@ use limit::Limit;
 use measure::{Left, Moment};
 use slot::Held;
 use store::Ticking;
+use tally::Tried;
 
 use crate::clock::Now;
 use crate::denial::{Denial, Reason};
@@ -112,7 +115,7 @@ impl Limits {
         let backend = self.backends.get(backend).and_then(Option::as_ref);
         let moment = self.ticking.at(now);
         let taken = match of_route {
-            Some(of_route) => of_route.take(asker, moment)?,
+            Some(of_route) => of_route.take(asker, now, moment).await?,
             None => Taken::default(),
         };
         let gates = of_route.map_or(&[][..], |of_route| &of_route.gates);
@@ -157,12 +160,17 @@ struct Taken {
 
 impl OfRoute {
     /// Takes what the request counts for, of every limit or of none.
-    fn take(&self, asker: &Asker<'_>, now: Moment) -> Result<Taken, Denial> {
+    async fn take(&self, asker: &Asker<'_>, now: &Now, moment: Moment) -> Result<Taken, Denial> {
         let mut left: [Option<Left>; MOST_LIMITS] = [None; MOST_LIMITS];
         let mut taken = Taken::default();
         for (at, (limit, left)) in self.limits.iter().zip(&mut left).enumerate() {
             let units = limit.units(asker.method);
-            match (limit.take(&limit.key(asker), units, now), limit.mode) {
+            let tried = match limit.try_take(&limit.key(asker), units, now, moment) {
+                Tried::Done(tried) => tried,
+                // Boxed, for it is rare, and every request would carry the room for it.
+                Tried::Ask(question) => Box::pin(question.ask(now, moment)).await,
+            };
+            match (tried, limit.mode) {
                 (Ok(remains), _) => {
                     taken.of |= 1 << at;
                     *left = Some(remains);
@@ -171,8 +179,8 @@ impl OfRoute {
                     taken.rehearsed.get_or_insert(Arc::clone(&limit.told.name));
                 }
                 (Err(wait), Mode::Enforce) => {
-                    self.give_back(&taken, asker, now);
-                    return Err(self.refuse(asker, (at, wait), now));
+                    self.give_back(&taken, asker, moment);
+                    return Err(self.refuse(asker, (at, wait), moment));
                 }
             }
         }

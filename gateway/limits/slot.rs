@@ -83,9 +83,10 @@ impl Drop for Held {
         if bytes == 0 {
             return;
         }
-        let now = self.ticking.now();
+        let now = self.ticking.clock.now();
+        let moment = self.ticking.at(&now);
         for (limit, key) in &self.by_bytes {
-            limit.charge(key, bytes, now);
+            limit.passed(key, bytes, &now, moment);
         }
     }
 }

@@ -14,6 +14,8 @@ use super::keys::By;
 use super::limit::{Limit, Spec, quota_name, rate_name};
 use super::measure::{Measure, Moment};
 use super::overload::UnderWay;
+use super::shared::Shared;
+use super::tally::Tally;
 use super::{Limits, OfRoute};
 use crate::clock::{Clock, Now};
 use crate::files::{Concurrency, GatewayLimits, LimitFields, PolicyDocument, Route, Spanned};
@@ -21,13 +23,15 @@ use crate::files::{Concurrency, GatewayLimits, LimitFields, PolicyDocument, Rout
 /// The counts of limits.
 pub struct LimitStore {
     ticking: Ticking,
+    /// Where rates and quotas are counted with other replicas; in this process where it is absent.
+    shared: Option<Arc<Shared>>,
     under_way: Arc<UnderWay>,
     kept: Mutex<Kept>,
 }
 
 #[derive(Default)]
 struct Kept {
-    counts: HashMap<(String, Arc<str>, Spec), Arc<Counts>>,
+    tallies: HashMap<(String, Arc<str>, Spec), Arc<Tally>>,
     by_address: Option<(Measure, Arc<Counts>)>,
     gates: HashMap<(Place, By), Arc<Gate>>,
 }
@@ -42,7 +46,7 @@ enum Place {
 /// Reads the time as limits count it.
 #[derive(Clone)]
 pub(super) struct Ticking {
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
     start: Instant,
 }
 
@@ -61,11 +65,12 @@ impl Ticking {
 }
 
 impl LimitStore {
-    /// A store that counts by `clock`.
-    pub fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
+    /// A store that counts by `clock`, in this process or with other replicas.
+    pub fn new(clock: Arc<dyn Clock>, shared: Option<Arc<Shared>>) -> Arc<Self> {
         let start = clock.now().instant;
         Arc::new(Self {
             ticking: Ticking { clock, start },
+            shared,
             under_way: Arc::default(),
             kept: Mutex::default(),
         })
@@ -77,6 +82,9 @@ impl LimitStore {
             fields,
             before_authentication,
             max_requests,
+            // The store is chosen once, when the process starts.
+            store: _,
+            on_store_failure: _,
         } = gateway;
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let mut next = Kept::default();
@@ -122,23 +130,24 @@ impl LimitStore {
         kept: &Kept,
         next: &mut Kept,
     ) -> Option<Box<OfRoute>> {
-        let mut counts = |limit: Arc<str>, spec: &Spec| {
-            let key = (name.to_owned(), limit, spec.clone());
-            let counts = kept.counts.get(&key).map(Arc::clone);
-            let counts = counts.unwrap_or_else(|| Arc::new(Counts::new(spec.measure)));
-            next.counts.insert(key, Arc::clone(&counts));
-            counts
+        let mut tally = |limit: Arc<str>, spec: &Spec| {
+            let shared = self.shared.as_ref();
+            let make = || Arc::new(Tally::new(shared, spec.measure, name, &limit));
+            let key = (name.to_owned(), Arc::clone(&limit), spec.clone());
+            let tally = kept.tallies.get(&key).map_or_else(make, Arc::clone);
+            next.tallies.insert(key, Arc::clone(&tally));
+            tally
         };
         let mut limits = Vec::new();
         for written in &route.rate_limits {
             let spec = Spec::of_rate(&written.value);
-            let counts = counts(rate_name(&written.value), &spec);
-            limits.push(Arc::new(Limit::rate(&written.value, spec, counts)));
+            let tally = tally(rate_name(&written.value), &spec);
+            limits.push(Arc::new(Limit::rate(&written.value, spec, tally)));
         }
         for written in &route.quotas {
             let spec = Spec::of_quota(&written.value);
-            let counts = counts(quota_name(&written.value), &spec);
-            limits.push(Arc::new(Limit::quota(&written.value, spec, counts)));
+            let tally = tally(quota_name(&written.value), &spec);
+            limits.push(Arc::new(Limit::quota(&written.value, spec, tally)));
         }
         let place = Place::Route(name.to_owned());
         let gates = route.concurrency.iter();
@@ -179,14 +188,22 @@ impl LimitStore {
     /// Frees the memory of callers who have long been quiet. To be called now and then.
     pub fn tidy(&self) {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let by_address = kept.by_address.iter().map(|(_, counts)| counts);
-        let counts = kept.counts.values().chain(by_address);
-        let counts: Vec<_> = counts.cloned().collect();
+        let by_address = kept.by_address.as_ref();
+        let by_address = by_address.map(|(_, counts)| Arc::clone(counts));
+        let tallies: Vec<_> = kept.tallies.values().cloned().collect();
         drop(kept);
         let now = self.ticking.now();
-        for counts in counts {
+        if let Some(counts) = by_address {
             counts.tidy(now);
         }
+        for tally in tallies {
+            tally.tidy(now);
+        }
+    }
+
+    /// Where rates and quotas are counted with other replicas, if they are.
+    pub fn shared(&self) -> Option<&Arc<Shared>> {
+        self.shared.as_ref()
     }
 
     /// How many requests are under way through the whole gateway; none, where nothing bounds them.

@@ -55,7 +55,7 @@ fn lasting(clock: &ManualClock) -> Lasting {
         entra: Entra::new(Arc::clone(&clock), authority, None, handle.clone(), 8),
         credentials: Credentials::new(Arc::clone(&clock), Arc::new(azure), handle),
         endpoints: Endpoints::default(),
-        limits: LimitStore::new(Arc::clone(&clock)),
+        limits: LimitStore::new(Arc::clone(&clock), None),
         ring: Arc::new(crate::seal::Ring::random().expect("a ring")),
         fingerprint_key: Arc::new(crate::fingerprint::FingerprintKey::random()),
         clock,

@@ -179,7 +179,7 @@ pub fn wanted_secret(secret: &VaultSecret, key_vault: &files::KeyVault) -> Wante
 }
 
 /// An identity that needs no secret.
-fn identity(written: &files::Identity) -> Identity {
+pub fn identity(written: &files::Identity) -> Identity {
     match written {
         files::Identity::System => Identity::System,
         files::Identity::ClientId(id) => Identity::ClientId(id.clone()),

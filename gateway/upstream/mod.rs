@@ -29,7 +29,7 @@ pub use backend::{Backend, Backends};
 pub use body::{BodyError, ResponseBody};
 pub use breaker::BreakerState;
 pub use care::{BackendState, EndpointState};
-pub use credential::{Presenting, wanted_secret};
+pub use credential::{Presenting, identity, wanted_secret};
 pub use endpoint::Endpoints;
 pub use health::ask_whether_well;
 pub use metrics::metrics;

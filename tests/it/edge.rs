@@ -173,15 +173,15 @@ fn there_are_so_many_connections_in_all_workers_together() {
 }
 
 /// The gateway as a process of its own, ended when this is dropped.
-struct Process {
+pub(crate) struct Process {
     child: Child,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     events: Arc<Mutex<Vec<Value>>>,
 }
 
 impl Process {
     /// Runs `command` and waits until the gateway that it becomes listens.
-    fn start(mut command: Command) -> Self {
+    pub(crate) fn start(mut command: Command) -> Self {
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -253,7 +253,11 @@ impl Drop for Process {
 }
 
 /// A TLS connection, or none where it is not let in.
-async fn shake(scene: &Scene, to: SocketAddr, alpn: &[u8]) -> Option<TlsStream<TcpStream>> {
+pub(crate) async fn shake(
+    scene: &Scene,
+    to: SocketAddr,
+    alpn: &[u8],
+) -> Option<TlsStream<TcpStream>> {
     let roots = Roots::Pem(scene.world.ca.pem().into());
     let config = client_config(&roots, &[alpn]).expect("TLS");
     let stream = TcpStream::connect(to).await.ok()?;

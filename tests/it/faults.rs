@@ -48,8 +48,17 @@ const FAULTS: &[(&str, fn() -> Carried)] = &[
         called(doing(vec![Step::text("SSH-2.0-OpenSSH_9.2\r\n\r\n")], ""))
     }),
     ("the backend dies in the middle of a body", || {
+        let scene = Scene::new();
         let head = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf";
-        cut(doing(vec![Step::text(head), Step::Close], ""))
+        let steps = vec![Step::text(head), Step::Wait, Step::Close];
+        let raw = RawBackend::start(&scene, steps);
+        let stage = scene.raw("b", &raw).route("r", ROUTE).start();
+        let mut wire = stage.wire();
+        wire.send("GET /a HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        let mut said = wire.until("half");
+        raw.release();
+        said += &wire.rest();
+        (seen(said.as_bytes()), stage)
     }),
     ("the backend stops in the middle of a body", || {
         let head = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf";

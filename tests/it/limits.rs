@@ -2,6 +2,7 @@
 
 mod at_once;
 mod overload;
+mod replicas;
 mod several;
 
 use std::net::Ipv4Addr;

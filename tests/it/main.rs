@@ -31,6 +31,7 @@ mod schema;
 mod sealed;
 mod secrets;
 mod server;
+mod shared;
 mod stalls;
 mod support;
 mod tokens;

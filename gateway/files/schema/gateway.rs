@@ -4,7 +4,7 @@
 use schemars::JsonSchema;
 
 use super::policy::{List, SecretSource};
-use super::words::{Address, Bytes, Duration, Guid, Text, Url, Word};
+use super::words::{Address, Bytes, Duration, Guid, RedisPrefix, RedisUrl, Text, Url, Word};
 
 /// The configuration of the gateway: where it listens, whose tokens it takes, and which policy is in force.
 #[derive(JsonSchema)]
@@ -297,8 +297,10 @@ struct Limits {
     /// How many requests are under way at once, in all. From 80 in 100 on, callers are refused who have not proved who they are by a token that is known already, from 90 on those with more than their share. The answer is 503. Default: no limit.
     #[schemars(range(min = 1, max = 10_000_000))]
     max_requests: Option<u64>,
-    /// Where the counts are kept. `local` (default), in the process, is the only store of this version.
+    /// Where the counts are kept: `local` (default), in the process, or `{ redis: rediss://… }`, in one Redis for all replicas. Changes take effect after a restart.
     store: Option<Store>,
+    /// What holds while Redis cannot be reached. Default `localShare`. Changes take effect after a restart.
+    on_store_failure: Option<OnStoreFailure>,
 }
 
 /// What answers say of limits.
@@ -339,10 +341,72 @@ enum Counted {
     Failures,
 }
 
-/// Where counts are kept.
+/// Where counts are kept: in the process, or in Redis.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Store {
+    /// The word `local`.
+    Local(Local),
+    /// In one Redis for all replicas.
+    Shared(SharedStore),
+}
+
+/// The word `local`.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "lowercase")]
-enum Store {
+enum Local {
     /// In the process: each replica counts by itself, so two let twice as much through.
     Local,
+}
+
+/// In one Redis for all replicas.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+struct SharedStore {
+    /// The Redis: its URL alone, or a mapping with more about it.
+    redis: Redis,
+}
+
+/// A Redis: its URL alone, or a mapping with more about it.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Redis {
+    /// Its URL.
+    Url(RedisUrl),
+    /// Its URL, and more.
+    Full(Box<RedisStore>),
+}
+
+/// A Redis, how it is reached and how the gateway signs in there.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+struct RedisStore {
+    /// Where it is: `rediss://contoso.redis.azure.net:10000`. `redis://`, in the clear, goes to this machine alone. Of a cluster, any of its nodes. No user or password stands in it.
+    url: RedisUrl,
+    /// Whether it is a cluster. Default `false`.
+    cluster: Option<bool>,
+    /// A PEM file of CA certificates that are trusted for it, instead of the platform's. The path is relative to this file.
+    ca: Option<Text>,
+    /// What all keys in it begin with: gateways with the same prefix share their limits. Without braces. Default `portcullis`.
+    prefix: Option<RedisPrefix>,
+    /// How long a request waits for it. From `1ms` to `5s`, default `100ms`.
+    timeout: Option<Duration>,
+    /// Whose Entra token the gateway signs in with, at Azure's Redis. In place of `password`.
+    identity: Option<Reader>,
+    /// The user. Default: the identity's object ID, or with a password the default user.
+    user: Option<Word>,
+    /// Where the password is read: `{ keyVault: … }`, `{ file: … }` or `{ env: … }`. In place of `identity`.
+    password: Option<SecretSource>,
+}
+
+/// What holds while Redis cannot be reached.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase")]
+enum OnStoreFailure {
+    /// Each replica admits its part of the limit: the rate divided by the replicas that it knew of last.
+    LocalShare,
+    /// Everything is admitted, and counted afterwards.
+    Allow,
+    /// Nothing is admitted where a limit stands.
+    Deny,
 }

@@ -37,6 +37,8 @@ texts! {
     Path r"^/[^?#\s]*$" "A path pattern.";
     Host r"^(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$" "A host, or `*.` and a suffix.";
     Url r"^https?://" "A URL.";
+    RedisUrl r"^rediss?://[^@/?#]+/?$" "The URL of a Redis.";
+    RedisPrefix r"^[^\s{}]+$" "One word without braces.";
     Network r"^[0-9a-fA-F:.]+(/[0-9]{1,3})?$" "A network in CIDR notation.";
     LimitName r"^[A-Za-z0-9._-]{1,64}$" "The name of a limit.";
     Address r":[0-9]+$" "An IP address and port.";

@@ -3,6 +3,7 @@
 
 mod client;
 mod raw;
+pub mod redis;
 mod wire;
 
 use std::io::{self, Write};

@@ -1,0 +1,232 @@
+//! The meters that a replica knows, by name, and how it stands with the store.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use super::bucket::Rate;
+use super::common::Common;
+use super::keeper::Failure;
+use super::meter::Meter;
+use super::settings::{OnStoreFailure, Settings};
+use crate::clock::Now;
+
+/// What a replica knows and the keeper keeps.
+pub(super) struct Store {
+    pub(super) common: Arc<Common>,
+    pub(super) settings: Settings,
+    pub(super) meters: Meters,
+    standing: Mutex<Standing>,
+}
+
+/// How it stands with the store.
+#[derive(Clone, Debug)]
+struct Standing {
+    reachable: bool,
+    met: bool,
+    since: Duration,
+    away: u64,
+    why: String,
+}
+
+/// How it stands with the store, for metrics and readiness. Nothing in it is secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// Whether it answers.
+    pub reachable: bool,
+    /// Whether it ever did: until then nobody knows how many replicas there are.
+    pub met: bool,
+    /// Since when that is so, since the Unix epoch.
+    pub since: Duration,
+    /// Replicas when it answered last, this one among them.
+    pub replicas: u64,
+    /// Of those, the ones that the store did not hear.
+    pub unheard: u64,
+    /// Why it does not answer. Empty if it does.
+    pub why: String,
+    /// Whether nothing is let through while it does not.
+    pub refuses: bool,
+    /// Meters in memory.
+    pub meters: usize,
+    /// Batches that were leased.
+    pub leases: u64,
+    /// Requests that waited for the store.
+    pub waits: u64,
+    /// Connections that failed or could not be made.
+    pub failures: u64,
+    /// Units admitted without the store.
+    pub admitted_locally: u64,
+}
+
+impl Store {
+    pub(super) fn new(common: Arc<Common>, settings: Settings) -> Arc<Self> {
+        let since = common.clock.now().unix;
+        Arc::new(Self {
+            common,
+            meters: Meters::new(settings.most_meters),
+            settings,
+            standing: Mutex::new(Standing {
+                reachable: false,
+                met: false,
+                since,
+                away: 0,
+                why: "not reached yet".to_owned(),
+            }),
+        })
+    }
+
+    /// The meter of this name and rate.
+    pub(super) fn meter(&self, name: &str, rate: Rate) -> Arc<Meter> {
+        self.meters.meter(name, rate, &self.common)
+    }
+
+    /// The store answered to what was sent then.
+    pub(super) fn reached(&self, sent: Instant, replicas: u64, away: u64) {
+        self.common.reached(sent, replicas);
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        standing.away = away;
+        if !standing.reachable {
+            *standing = Standing {
+                reachable: true,
+                met: true,
+                since: self.common.clock.now().unix,
+                away,
+                why: String::new(),
+            };
+        }
+    }
+
+    /// It did not.
+    pub(super) fn failed(&self, why: &Failure) {
+        self.common.counters.failures.add(1);
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        if standing.reachable {
+            standing.since = self.common.clock.now().unix;
+        }
+        standing.reachable = false;
+        standing.why = why.to_string();
+    }
+
+    pub(super) fn state(&self) -> State {
+        let Standing {
+            reachable,
+            met,
+            since,
+            away,
+            why,
+        } = self
+            .standing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let counters = &self.common.counters;
+        State {
+            reachable,
+            met,
+            since,
+            replicas: self.common.replicas(),
+            unheard: away,
+            why,
+            refuses: self.settings.on_failure == OnStoreFailure::Deny,
+            meters: self.meters.len(),
+            leases: counters.leases.get(),
+            waits: counters.waits.get(),
+            failures: counters.failures.get(),
+            admitted_locally: counters.admitted_locally.get(),
+        }
+    }
+}
+
+/// Meters by name, in parts, so that who adds one holds up few others.
+pub(super) struct Meters {
+    parts: Vec<RwLock<HashMap<Box<str>, Arc<Meter>>>>,
+    hasher: RandomState,
+    many: AtomicUsize,
+    most: usize,
+}
+
+const PARTS: usize = 16;
+
+impl Meters {
+    fn new(most: usize) -> Self {
+        Self {
+            parts: (0..PARTS).map(|_| RwLock::default()).collect(),
+            hasher: RandomState::new(),
+            many: AtomicUsize::new(0),
+            most,
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.many.load(Ordering::Relaxed)
+    }
+
+    fn part(&self, name: &str) -> Option<&RwLock<HashMap<Box<str>, Arc<Meter>>>> {
+        self.parts.get(self.hasher.hash_one(name) as usize % PARTS)
+    }
+
+    pub(super) fn find(&self, name: &str) -> Option<Arc<Meter>> {
+        let part = self.part(name)?.read();
+        part.unwrap_or_else(PoisonError::into_inner)
+            .get(name)
+            .cloned()
+    }
+
+    fn meter(&self, name: &str, rate: Rate, common: &Arc<Common>) -> Arc<Meter> {
+        if let Some(meter) = self.find(name).filter(|meter| *meter.rate() == rate) {
+            return meter;
+        }
+        if self.len() < self.most || self.find(name).is_some() {
+            return self.make(name, rate, common);
+        }
+        // Full. Who is new shares one meter with all others who are, of the same rate: strict, but never open.
+        let shared = format!("rest:{}/{}", rate.capacity, rate.per_second);
+        let found = self.find(&shared).filter(|meter| *meter.rate() == rate);
+        found.unwrap_or_else(|| self.make(&shared, rate, common))
+    }
+
+    fn make(&self, name: &str, rate: Rate, common: &Arc<Common>) -> Arc<Meter> {
+        let Some(part) = self.part(name) else {
+            return Meter::new(name, rate, Arc::clone(common));
+        };
+        let mut part = part.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(meter) = part.get(name).filter(|meter| *meter.rate() == rate) {
+            return Arc::clone(meter);
+        }
+        let meter = Meter::new(name, rate, Arc::clone(common));
+        match part.insert(name.into(), Arc::clone(&meter)) {
+            None => drop(self.many.fetch_add(1, Ordering::Relaxed)),
+            // Of another rate, or of the window before.
+            Some(former) => {
+                if former.part() {
+                    former.ask_now();
+                }
+            }
+        }
+        meter
+    }
+
+    pub(super) fn each(&self, mut visit: impl FnMut(&Arc<Meter>)) {
+        for part in &self.parts {
+            let part = part.read().unwrap_or_else(PoisonError::into_inner);
+            part.values().for_each(&mut visit);
+        }
+    }
+
+    /// Has one part of the meters give back what nobody uses, and forgets those that hold nothing.
+    pub(super) fn tidy(&self, turn: u64, now: &Now) {
+        let Some(part) = self.parts.get(turn as usize % PARTS) else {
+            return;
+        };
+        let mut part = part.write().unwrap_or_else(PoisonError::into_inner);
+        let before = part.len();
+        // Whoever holds one goes on using it: it has to stay the only one of its name.
+        part.retain(|_, meter| !meter.tidy(now) || Arc::strong_count(meter) > 1);
+        self.many.fetch_sub(before - part.len(), Ordering::Relaxed);
+        if part.len() * 4 < part.capacity() {
+            part.shrink_to_fit();
+        }
+    }
+}

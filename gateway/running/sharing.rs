@@ -1,0 +1,170 @@
+//! The store of limits that replicas share, as gateway.yaml names it: where it is, and who signs in there.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+
+use super::{StartError, machine, roots};
+use crate::clock::Clock;
+use crate::credentials::fixed::SecretFrom;
+use crate::credentials::{Credentials, Slot, Wanted, WantedToken};
+use crate::entra::{Algorithm, unverified_claims};
+use crate::files::{self, GatewayDocument, RedisSignIn, SecretSource};
+use crate::limits::shared::{Authentication, Settings, Shared};
+use crate::secret::Secret;
+use crate::upstream::{identity, wanted_secret};
+
+/// Whom tokens for Azure's Redis are meant for.
+/// <https://learn.microsoft.com/azure/redis/entra-for-authentication>
+const RESOURCE: &str = "https://redis.azure.com";
+
+/// How often a password in a file is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Begins to speak with the store, if there is one.
+pub(super) fn start(
+    gateway: &GatewayDocument,
+    credentials: &Arc<Credentials>,
+    clock: &Arc<dyn Clock>,
+    control: &Handle,
+) -> Result<Option<Arc<Shared>>, StartError> {
+    let files::LimitStore::Redis(redis) = &gateway.limits.store else {
+        return Ok(None);
+    };
+    let files::Redis {
+        node,
+        cluster,
+        ca,
+        prefix,
+        timeout,
+        sign_in,
+    } = &**redis;
+    let settings = Settings {
+        cluster: *cluster,
+        roots: roots(ca.as_ref(), "limits.store.redis.ca")?,
+        timeout: *timeout,
+        prefix: prefix.clone(),
+        authentication: authentication(sign_in, gateway, credentials, clock)?,
+        on_failure: gateway.limits.on_store_failure,
+        ..Settings::new(vec![node.value.clone()])
+    };
+    let shared = Shared::start(settings, Arc::clone(clock), control);
+    Ok(Some(shared))
+}
+
+fn authentication(
+    sign_in: &RedisSignIn,
+    gateway: &GatewayDocument,
+    credentials: &Arc<Credentials>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Option<Arc<dyn Authentication>>, StartError> {
+    let clock = Arc::clone(clock);
+    let slot = |wanted: Wanted, what: &str| {
+        credentials.check(&wanted).map_err(machine(what))?;
+        Ok(credentials.slot(wanted))
+    };
+    Ok(Some(match sign_in {
+        RedisSignIn::Nobody => return Ok(None),
+        RedisSignIn::Identity { user, identity: of } => {
+            let wanted = Wanted::Token(WantedToken {
+                resource: RESOURCE.to_owned(),
+                identity: identity(of),
+            });
+            Arc::new(Token {
+                user: user.clone(),
+                slot: slot(wanted, "signing in at limits.store.redis")?,
+                clock,
+            })
+        }
+        RedisSignIn::Password { user, password } => {
+            let user = user.clone().unwrap_or_default();
+            let here = match &password.value {
+                SecretSource::Env(name) => SecretFrom::Env(name.clone()),
+                SecretSource::File(path) => SecretFrom::File(path.clone()),
+                SecretSource::KeyVault(secret) => {
+                    let wanted = Wanted::Secret(wanted_secret(secret, &gateway.key_vault));
+                    let slot = slot(wanted, "reading limits.store.redis.password")?;
+                    return Ok(Some(Arc::new(Kept { user, slot, clock })));
+                }
+            };
+            here.text()
+                .map_err(machine("reading limits.store.redis.password"))?;
+            Arc::new(Here {
+                user,
+                place: here,
+                clock,
+                looked: Mutex::default(),
+            })
+        }
+    }))
+}
+
+/// An Entra token.
+struct Token {
+    /// The object ID of the identity; that of the token where it is absent.
+    user: Option<String>,
+    slot: Arc<Slot>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Authentication for Token {
+    fn current(&self) -> Option<(String, Secret<String>)> {
+        let token = self.slot.text(&self.clock.now())?;
+        let user = match &self.user {
+            Some(user) => user.clone(),
+            None => object_of(token.expose())?,
+        };
+        Some((user, token))
+    }
+}
+
+/// Whom a token of the gateway's own is about. Redis compares it with what it verifies itself.
+fn object_of(token: &str) -> Option<String> {
+    let claims = unverified_claims(token, &[Algorithm::Rs256]).ok()?;
+    Some(claims.get("oid")?.as_str()?.to_owned())
+}
+
+/// A password in a key vault.
+struct Kept {
+    user: String,
+    slot: Arc<Slot>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Authentication for Kept {
+    fn current(&self) -> Option<(String, Secret<String>)> {
+        let password = self.slot.text(&self.clock.now())?;
+        Some((self.user.clone(), password))
+    }
+}
+
+/// A password in a file or variable.
+struct Here {
+    user: String,
+    place: SecretFrom,
+    clock: Arc<dyn Clock>,
+    looked: Mutex<Option<(Instant, Secret<String>)>>,
+}
+
+impl Authentication for Here {
+    fn current(&self) -> Option<(String, Secret<String>)> {
+        let now = self.clock.instant();
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = looked
+            .as_ref()
+            .filter(|(at, _)| now.saturating_duration_since(*at) < LOOK_EVERY);
+        let password = match fresh {
+            Some((_, password)) => password.clone(),
+            // The last good one serves while the file cannot be read.
+            None => match self.place.text() {
+                Ok(password) => password,
+                Err(_) => looked.as_ref()?.1.clone(),
+            },
+        };
+        if fresh.is_none() {
+            *looked = Some((now, password.clone()));
+        }
+        Some((self.user.clone(), password))
+    }
+}
