@@ -130,19 +130,20 @@ const FAULTS: &[(&str, fn() -> Carried)] = &[
     ("more is under way than the gateway takes", || {
         let mut scene = Scene::new();
         let raw = RawBackend::start(&scene, vec![Step::Wait]);
-        scene.more = "limits: { maxRequests: 1 }".to_owned();
-        // One who is known, for the unproved are refused before there is nothing left at all.
+        scene.more = "limits: { maxRequests: 2 }".to_owned();
         let stage = scene.raw("b", &raw).portal_route("r", "GET", "/a", "b");
         let stage = stage.start_with(raw);
-        let first = stage.call("GET", "/a").portal().sending();
-        let first = stage.runtime.spawn(first);
-        stage.until("one under way", |stage| {
-            stage
-                .admin("/metrics")
-                .contains("portcullis_requests_under_way 1\n")
-        });
+        let (mut asked, token) = (Vec::new(), stage.portal_token());
+        for under_way in ["1\n", "2\n"] {
+            let sending = stage.call("GET", "/a").bearer(&token).sending();
+            asked.push(stage.runtime.spawn(sending));
+            let gauge = format!("portcullis_requests_under_way {under_way}");
+            stage.until("one more under way", |stage| {
+                stage.admin("/metrics").contains(&gauge)
+            });
+        }
         let seen = call(&stage);
-        first.abort();
+        asked.iter().for_each(tokio::task::JoinHandle::abort);
         (seen, stage)
     }),
     ("a caller's head is too large", || {
@@ -200,20 +201,15 @@ const FAULTS: &[(&str, fn() -> Carried)] = &[
         let raw = RawBackend::ok(&scene, &"x".repeat(32 * 1024 * 1024));
         scene.listen = "  idleTimeout: 200ms\n".to_owned();
         let stage = scene.raw("b", &raw).route("r", ROUTE).start_with(raw);
-        let seen = stage.runtime.block_on(async {
-            let mut stream = stage.tls(b"http/1.1").await;
-            let request = b"GET /a HTTP/1.1\r\nhost: localhost\r\n\r\n";
-            stream.write_all(request).await.expect("written");
-            stage.until("a stalled connection", |stage| {
-                counted(
-                    stage,
-                    r#"portcullis_connections_closed_total{reason="stalled"}"#,
-                ) == 1
-            });
-            let mut said = Vec::new();
-            let _ = patiently(stream.read_to_end(&mut said)).await;
-            seen(&said)
+        let mut wire = stage.wire();
+        wire.send("GET /a HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        stage.until("a stalled connection", |stage| {
+            counted(
+                stage,
+                r#"portcullis_connections_closed_total{reason="stalled"}"#,
+            ) == 1
         });
+        let seen = seen(wire.rest().as_bytes());
         (seen, stage)
     }),
     ("a caller says nothing on a new connection", || {
