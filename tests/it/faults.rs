@@ -162,7 +162,7 @@ const FAULTS: &[(&str, fn() -> Carried)] = &[
         let stage = limited("maxBody: 4");
         said_to(
             stage,
-            "GET /a HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\n\r\n12345",
+            "GET /a HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 5\r\n\r\n12345",
         )
     }),
     ("a caller's body has no end and no length", || {
