@@ -5,7 +5,7 @@ mod sharing;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,9 @@ use crate::net::tls::{self, Roots};
 use crate::pipeline::Worker;
 use crate::reload::{Apply, Documents, Reloader, Reloads};
 use crate::seal::Ring;
-use crate::server::{self, Certificates, Drain, ListenSettings, MinRate, Phase, Security, Workers};
+use crate::server::{
+    self, Beside, Certificates, Drain, ListenSettings, MinRate, Phase, Security, Workers,
+};
 use crate::snapshot::{Candidate, Lasting, Snapshot};
 use crate::telemetry::{Agents, DecisionLog, Level, Log, Metrics, RequestLog, Sink, event};
 use crate::upstream::{self, Endpoints, Pools};
@@ -214,6 +216,8 @@ impl Start {
             options,
         } = self;
         let gateway = &documents.gateway;
+        // Before there is another thread: it takes them out of the environment.
+        let handed = server::handed_over().map_err(machine("taking sockets over"))?;
         let control = runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("control")
@@ -260,7 +264,7 @@ impl Start {
         let drain = Drain::default();
         let agents = Agents::default();
         let (sinks, workers, address) = workers(
-            gateway, &options, &lasting, &snapshot, security, &drain, &agents,
+            handed, gateway, &options, &lasting, &snapshot, security, &drain, &agents,
         )?;
         let metrics = Arc::new(Metrics::new(sinks.clone(), agents));
         let clock = Arc::clone(&options.clock);
@@ -459,6 +463,7 @@ fn cores() -> usize {
 type Started = (Vec<Arc<Sink>>, Workers, SocketAddr);
 
 fn workers(
+    handed: Vec<TcpListener>,
     gateway: &GatewayDocument,
     options: &Options,
     lasting: &Arc<Lasting>,
@@ -470,8 +475,13 @@ fn workers(
     let listen = &gateway.listen;
     let count = gateway.workers.unwrap_or_else(cores);
     let address = listen.address.value;
-    let listeners =
-        server::bind(address, count).map_err(machine(format!("listening on {address}")))?;
+    let is_sole = handed.is_empty();
+    let listeners = match (is_sole, listen.reuse_port) {
+        (false, _) => server::share_out(handed, address, count),
+        (true, false) => server::bind(address, count, Beside::Nobody),
+        (true, true) => server::bind(address, count, Beside::Another),
+    };
+    let listeners = listeners.map_err(machine(format!("listening on {address}")))?;
     let bound = listeners
         .first()
         .and_then(|listener| listener.local_addr().ok())
@@ -492,6 +502,7 @@ fn workers(
         }),
         max_requests: listen.max_requests,
         max_age: listen.max_age,
+        is_sole,
         max_head_bytes: listen.max_head_bytes,
         max_streams: listen.max_streams,
     };

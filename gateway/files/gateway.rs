@@ -14,7 +14,7 @@ use super::limit::{GatewayLimits, gateway_limits};
 use super::node::{Node, Value};
 use super::secret::{SecretSource, secret_source};
 use super::source::Spanned;
-use super::values::{address, choice, count, duration, path, size, url};
+use super::values::{address, boolean, choice, count, duration, path, size, url};
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 pub(super) const MINUTE: Duration = Duration::from_mins(1);
@@ -60,6 +60,8 @@ pub struct GatewayDocument {
 pub struct Listen {
     /// The address and port.
     pub address: Spanned<SocketAddr>,
+    /// Whether another gateway may listen on the same address. Default no.
+    pub reuse_port: bool,
     /// Where TLS ends.
     pub tls: ListenTls,
     /// Longest TLS handshake. Default 10 s.
@@ -240,6 +242,7 @@ fn listen(node: &Node, d: &mut Diagnostics) -> Option<Listen> {
         d,
         tls,
     );
+    let reuse_port = table.optional("reusePort", d, boolean);
     let time = LEAST..=HOUR;
     let handshake_timeout =
         table.optional("handshakeTimeout", d, |n, d| duration(n, time.clone(), d));
@@ -268,6 +271,7 @@ fn listen(node: &Node, d: &mut Diagnostics) -> Option<Listen> {
     }
     Some(Listen {
         address: address?,
+        reuse_port: reuse_port.unwrap_or(false),
         tls: tls?,
         handshake_timeout: handshake_timeout.unwrap_or(10 * SECOND),
         header_timeout: header_timeout.unwrap_or(10 * SECOND),

@@ -227,6 +227,7 @@ fn a_gateway_file_that_says_little_gets_the_defaults() {
     let seconds = Duration::from_secs;
     let Listen {
         address,
+        reuse_port,
         tls,
         handshake_timeout,
         header_timeout,
@@ -241,6 +242,7 @@ fn a_gateway_file_that_says_little_gets_the_defaults() {
         max_streams,
     } = document.listen;
     assert_eq!(address.value.to_string(), "0.0.0.0:8443");
+    assert!(!reuse_port);
     assert_eq!(tls, ListenTls::Platform);
     assert_eq!(
         (handshake_timeout, header_timeout, idle_timeout),

@@ -13,6 +13,7 @@ use futures_util::FutureExt as _;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::connection::{Shared, serve_plain, serve_tls};
+use super::listener::close_to_newcomers;
 use super::places::{Place, Places};
 use super::worker::Security;
 use crate::clock::{pause, within};
@@ -20,7 +21,8 @@ use crate::net::descriptors;
 use crate::telemetry::{Closed, Level, event};
 
 /// How long a worker that drains still takes what the kernel has accepted already.
-const LAST_ACCEPTS: Duration = Duration::from_millis(100);
+/// Who has begun to connect needs one round trip to be there.
+const LAST_ACCEPTS: Duration = Duration::from_millis(250);
 
 /// How long a worker waits when it cannot accept.
 const BREATH: Duration = Duration::from_millis(20);
@@ -38,6 +40,8 @@ pub(super) struct Gate {
     pub(super) places: Arc<Places>,
     /// How many workers are out of descriptors.
     pub(super) short: Arc<AtomicUsize>,
+    /// Whether the sockets end with this process.
+    pub(super) is_sole: bool,
 }
 
 /// Where a worker's callers come in.
@@ -84,6 +88,10 @@ pub(super) async fn accept(
         }
     }
     let open = Rc::clone(&door.open);
+    // Where others have the socket as well, it goes on without us, and closes to nobody.
+    if door.gate.is_sole {
+        close_to_newcomers(&door.listener);
+    }
     // What the kernel has accepted for us is ours to answer: closing would reset it.
     let _ = within(LAST_ACCEPTS, door.last()).await;
     drop(door);

@@ -316,9 +316,14 @@ impl Served {
                     End::Now(why) => return self.movement.ends(why),
                 }
             }
+            // One that was let in just now has as long for its first request as for a head.
+            let unused = (Stop::Idle, header_timeout);
             let movement = Rc::clone(&self.movement);
             minder = Minder::begin(&self.movement, async move {
-                movement.stops([slow, stalled], min_rate).await.into()
+                let stop = movement.stops([slow, stalled, unused], min_rate).await;
+                match End::from(stop) {
+                    End::Now(why) | End::Gracefully(why) => End::Now(why),
+                }
             });
         }
     }

@@ -18,6 +18,6 @@ mod worker;
 
 pub use certificates::Certificates;
 pub use drain::{Drain, Phase};
-pub use listener::bind;
+pub use listener::{Beside, bind, handed_over, share_out};
 pub use pace::MinRate;
 pub use worker::{ListenSettings, Security, Workers};

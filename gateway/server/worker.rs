@@ -42,6 +42,8 @@ pub struct ListenSettings {
     pub max_requests: Option<u64>,
     /// How long a connection may last.
     pub max_age: Duration,
+    /// Whether the listening sockets end with this process, and nobody else holds them.
+    pub is_sole: bool,
     /// Bytes of a request's head.
     pub max_head_bytes: usize,
     /// Requests in flight on one HTTP/2 connection.
@@ -85,6 +87,7 @@ impl Workers {
                 settings.max_connections_per_address,
             ),
             short: Arc::default(),
+            is_sole: settings.is_sole,
         };
         let mut threads = Vec::with_capacity(listeners.len());
         for (index, listener) in listeners.into_iter().enumerate() {

@@ -4,6 +4,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use futures_util::future::join;
 use http::Request;
 use hyper::body::Frame;
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use portcullis::clock::{Clock as _, SystemClock, within};
 use portcullis::net::tls::{Roots, client_config};
@@ -181,9 +183,14 @@ pub(crate) struct Process {
 
 impl Process {
     /// Runs `command` and waits until the gateway that it becomes listens.
-    pub(crate) fn start(mut command: Command) -> Self {
+    pub(crate) fn start(command: Command) -> Self {
+        Self::start_on(command, Stdio::null())
+    }
+
+    /// The same, with a standard input.
+    fn start_on(mut command: Command, input: Stdio) -> Self {
         command
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         let mut child = command.spawn().expect("started");
@@ -543,7 +550,7 @@ fn a_connection_ends_in_order_behind_its_last_request() {
     closed(&stage, "max-requests", 1);
     stage.runtime.block_on(async {
         let io = TokioIo::new(stage.tls(b"h2").await);
-        let shaken = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await;
+        let shaken = http2::handshake(TokioExecutor::new(), io).await;
         let (mut sender, connection) = shaken.expect("HTTP/2");
         let connection = tokio::spawn(connection);
         for _ in 0..3 {
@@ -578,8 +585,7 @@ fn a_connection_that_has_lasted_its_time_ends_in_order_though_it_is_used() {
         }
         assert!(answered > 0);
         let io = TokioIo::new(stage.tls(b"h2").await);
-        let shaken =
-            hyper::client::conn::http2::handshake::<_, _, Piped>(TokioExecutor::new(), io).await;
+        let shaken = http2::handshake::<_, _, Piped>(TokioExecutor::new(), io).await;
         let (_sender, connection) = shaken.expect("HTTP/2");
         patiently(connection).await.expect("closed in order");
     });
@@ -664,4 +670,249 @@ fn a_body_longer_than_the_route_takes_is_refused_before_and_while_it_is_sent() {
     let said = stage.raw(head.as_bytes());
     assert!(said.starts_with("HTTP/1.1 413"), "{said}");
     assert_eq!(stage.world.function.seen().len(), 0);
+}
+
+/// What callers met while gateways came and went.
+#[derive(Debug, Default)]
+struct Met {
+    answered: u64,
+    failed: Vec<String>,
+}
+
+/// Calls again and again, until told to end: each time by a connection of its own, by one that is kept as long as the
+/// gateway keeps it, or by one of HTTP/2.
+async fn call_on(scene: &Scene, to: SocketAddr, kind: usize, end: &AtomicBool) -> Met {
+    let token = token(scene);
+    let close = if kind == 0 {
+        "Connection: close\r\n"
+    } else {
+        ""
+    };
+    let text = format!(
+        "GET /a HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n{close}\r\n"
+    );
+    let mut met = Met::default();
+    while !end.load(Ordering::Relaxed) {
+        let alpn: &[u8] = if kind == 2 { b"h2" } else { b"http/1.1" };
+        let Some(mut stream) = patiently(shake(scene, to, alpn)).await else {
+            met.failed.push("not let in".to_owned());
+            continue;
+        };
+        if kind < 2 {
+            loop {
+                let said = ask(&mut stream, &text).await;
+                // What follows on the head is left for the next reading.
+                match said.starts_with("HTTP/1.1 200") {
+                    true => met.answered += 1,
+                    false => met.failed.push(format!("{kind}: {said:?}")),
+                }
+                let goes_on = said.starts_with("HTTP/1.1 200")
+                    && !said.contains("connection: close")
+                    && !end.load(Ordering::Relaxed);
+                if !goes_on {
+                    break;
+                }
+            }
+            continue;
+        }
+        let shaken = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+        let (mut sender, connection) = shaken.expect("HTTP/2");
+        let connection = tokio::spawn(connection);
+        while !end.load(Ordering::Relaxed) && sender.ready().await.is_ok() {
+            let request = Request::get("https://localhost/a")
+                .header("authorization", format!("Bearer {token}"));
+            let request = request.body(Piped::empty()).expect("a request");
+            match patiently(sender.try_send_request(request)).await {
+                Ok(answer) if answer.status() == 200 => met.answered += 1,
+                Ok(answer) => met.failed.push(answer.status().to_string()),
+                // GOAWAY came first, and the request was not sent.
+                Err(mut error) => match error.take_message() {
+                    Some(_unsent) => break,
+                    None => met.failed.push(error.into_error().to_string()),
+                },
+            }
+        }
+        connection.abort();
+    }
+    met
+}
+
+/// Lets callers of each kind call, while `meanwhile` happens.
+fn under_load(scene: &Scene, to: SocketAddr, meanwhile: impl FnOnce()) {
+    let end = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let calling: Vec<_> = (0..6)
+            .map(|kind| {
+                let end = &end;
+                scope.spawn(move || {
+                    let runtime = tokio::runtime::Builder::new_current_thread()
+                        .enable_all()
+                        .build()
+                        .expect("a runtime");
+                    runtime.block_on(call_on(scene, to, kind % 3, end))
+                })
+            })
+            .collect();
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(meanwhile));
+        end.store(true, Ordering::Relaxed);
+        for caller in calling {
+            let met = caller.join().expect("no panic");
+            assert_eq!(met.failed, [""; 0], "of {}", met.answered);
+            assert!(met.answered > 0);
+        }
+        done.expect("it went well");
+    });
+}
+
+/// The same scene's files with another address and whatever else in `listen`.
+fn files(
+    scene: &mut Scene,
+    folder: &std::path::Path,
+    address: &str,
+    listen: &str,
+) -> std::path::PathBuf {
+    scene.listen = format!("  {listen}\n");
+    let config = scene.write(folder);
+    let text = std::fs::read_to_string(&config).expect("written");
+    let text = text.replace(
+        "  address: 127.0.0.1:0\n",
+        &format!("  address: {address}\n"),
+    );
+    std::fs::write(&config, text).expect("written");
+    config
+}
+
+fn gateway(config: &std::path::Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+    command.arg("run").arg("--config").arg(config);
+    command
+}
+
+impl Process {
+    /// Ends it as platforms do, and waits until it has ended well.
+    fn terminate(mut self) {
+        let process = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(process, rustix::process::Signal::TERM).expect("told");
+        let ended = self.child.wait().expect("ended");
+        assert!(ended.success(), "{ended}");
+        assert_eq!(self.has_told("drain-timeout"), 0);
+    }
+}
+
+/// Waits until a gateway answers, which has keys then.
+fn serves(scene: &Scene, process: &Process) {
+    let request = format!(
+        "GET /a HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\r\n",
+        token(scene)
+    );
+    scene.runtime.block_on(patiently(async {
+        loop {
+            let mut stream = shake(scene, process.address, b"http/1.1")
+                .await
+                .expect("let in");
+            if ask(&mut stream, &request).await.starts_with("HTTP/1.1 200") {
+                return;
+            }
+        }
+    }));
+}
+
+#[test]
+fn one_gateway_takes_over_from_another_on_its_port_and_no_request_fails() {
+    let (_raw, scene) = simple("");
+    let mut scene = scene.workers(2).drain("{ delay: 100ms, timeout: 10s }");
+    let folder = tempfile::tempdir().expect("a folder");
+    let listen = "reusePort: true";
+    let first = Process::start(gateway(&files(
+        &mut scene,
+        folder.path(),
+        "127.0.0.1:0",
+        listen,
+    )));
+    serves(&scene, &first);
+    let address = first.address;
+    let config = files(&mut scene, folder.path(), &address.to_string(), listen);
+    let mut last = Some(first);
+    under_load(&scene, address, || {
+        for _ in 0..3 {
+            let next = Process::start(gateway(&config));
+            assert_eq!(next.address, address);
+            last.replace(next).expect("one").terminate();
+        }
+    });
+    // Whom nobody has let share does not.
+    let config = files(
+        &mut scene,
+        folder.path(),
+        &address.to_string(),
+        "reusePort: false",
+    );
+    let refused = gateway(&config).output().expect("it runs");
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+}
+
+#[test]
+fn gateways_take_a_socket_over_that_outlives_them_and_no_request_fails() {
+    let (_raw, scene) = simple("");
+    let mut scene = scene.workers(2).drain("{ delay: 100ms, timeout: 10s }");
+    let folder = tempfile::tempdir().expect("a folder");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+    let address = listener.local_addr().expect("an address");
+    let config = files(&mut scene, folder.path(), &address.to_string(), "");
+    // As systemd does it (sd_listen_fds(3)): the socket is number 3, and the process that it is for is named.
+    let start = || {
+        let mut command = Command::new("sh");
+        command
+            .arg("-c")
+            .arg(
+                "exec 3<&0 0</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" run --config \"$1\"",
+            )
+            .arg(env!("CARGO_BIN_EXE_portcullis"))
+            .arg(&config);
+        let socket = std::os::fd::OwnedFd::from(listener.try_clone().expect("cloned"));
+        Process::start_on(command, socket.into())
+    };
+    let first = start();
+    assert_eq!(first.address, address);
+    serves(&scene, &first);
+    let mut last = None;
+    under_load(&scene, address, || {
+        let second = start();
+        first.terminate();
+        // Nobody is there for a while, and callers wait.
+        second.terminate();
+        let third = start();
+        let fourth = start();
+        third.terminate();
+        serves(&scene, &fourth);
+        last = Some(fourth);
+    });
+}
+
+#[test]
+fn who_is_let_in_before_the_drain_is_answered_once_though_it_asks_later() {
+    let (_raw, scene) = simple("");
+    let mut stage = scene.start();
+    let gateway = stage.gateway.take().expect("running");
+    let request = format!(
+        "GET /a HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\r\n",
+        stage.portal_token()
+    );
+    stage.runtime.block_on(async {
+        let mut used = stage.tls(b"http/1.1").await;
+        let mut unused = stage.tls(b"http/1.1").await;
+        let said = ask(&mut used, &request).await;
+        assert!(said.starts_with("HTTP/1.1 200"), "{said}");
+        let draining = std::thread::spawn(move || gateway.drain(true));
+        // Who was answered already is let go at once: that is when the drain has begun.
+        let mut rest = Vec::new();
+        let ended = patiently(used.read_to_end(&mut rest)).await;
+        ended.expect("closed in order");
+        let said = ask(&mut unused, &request).await;
+        assert!(said.starts_with("HTTP/1.1 200"), "{said}");
+        assert!(said.contains("connection: close\r\n"), "{said}");
+        let ended = patiently(unused.read_to_end(&mut rest)).await;
+        ended.expect("closed in order");
+        draining.join().expect("ended");
+    });
 }

@@ -51,6 +51,8 @@ struct Listen {
     address: Address,
     /// Where TLS ends: at the gateway with `{ certificates: [{ cert: …, key: … }] }`, or in front of it with `platform`.
     tls: Tls,
+    /// `true`: another gateway may listen on the same address already, so that one takes over from the other. Default `false`.
+    reuse_port: Option<bool>,
     /// Longest TLS handshake; then the connection is closed. From `1ms` to `1h`, default `10s`.
     handshake_timeout: Option<Duration>,
     /// Longest time from the first byte of a request's head to its last. Over HTTP/2: longest wait for the answer to a ping. From `1ms` to `1h`, default `10s`.

@@ -139,13 +139,20 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
                 Poll::Pending => {
                     let has_begun = !self.open.borrow().input.is_empty();
                     self.movement.head_begun(has_begun);
-                    return match self.ends.get() && !has_begun {
+                    return match self.is_over() && !has_begun {
                         true => Poll::Ready(None),
                         false => Poll::Pending,
                     };
                 }
             }
         }
+    }
+
+    /// Whether no request is waited for any more. Who was let in before the gateway drained is answered once: it
+    /// cannot know, and nobody has told it.
+    fn is_over(&self) -> bool {
+        let is_new = self.movement.why() == Some(Closed::Draining) && self.movement.requests() == 0;
+        self.ends.get() && !is_new
     }
 
     fn answer<'l>(
