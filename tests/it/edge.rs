@@ -643,11 +643,8 @@ fn a_body_longer_than_the_route_takes_is_refused_before_and_while_it_is_sent() {
         let answer = sender.send_request(request.body(body).expect("a request"));
         let sending = async {
             // An endless body ends when nobody takes it.
-            while pieces
-                .send(Frame::data(Bytes::from_static(b"12345")))
-                .await
-                .is_ok()
-            {}
+            let piece = Bytes::from_static(&[b'x'; 1024]);
+            while pieces.send(Frame::data(piece.clone())).await.is_ok() {}
         };
         let (answer, ()) = patiently(join(answer, sending)).await;
         assert_eq!(answer.expect("an answer").status(), 413);
