@@ -263,8 +263,9 @@ impl Start {
         raise_descriptors(gateway, &options);
         let drain = Drain::default();
         let agents = Agents::default();
+        let listening = Listening::begin(handed, gateway, security)?;
         let (sinks, workers, address) = workers(
-            handed, gateway, &options, &lasting, &snapshot, security, &drain, &agents,
+            listening, gateway, &options, &lasting, &snapshot, &drain, &agents,
         )?;
         let metrics = Arc::new(Metrics::new(sinks.clone(), agents));
         let clock = Arc::clone(&options.clock);
@@ -462,34 +463,60 @@ fn cores() -> usize {
 
 type Started = (Vec<Arc<Sink>>, Workers, SocketAddr);
 
+/// Where callers connect.
+struct Listening {
+    sockets: Vec<TcpListener>,
+    /// Whether the sockets end with this process.
+    is_sole: bool,
+    security: Security,
+}
+
+impl Listening {
+    fn begin(
+        handed: Vec<TcpListener>,
+        gateway: &GatewayDocument,
+        security: Security,
+    ) -> Result<Self, StartError> {
+        let count = gateway.workers.unwrap_or_else(cores);
+        let address = gateway.listen.address.value;
+        let is_sole = handed.is_empty();
+        let sockets = match (is_sole, gateway.listen.reuse_port) {
+            (false, _) => server::share_out(handed, address, count),
+            (true, false) => server::bind(address, count, Beside::Nobody),
+            (true, true) => server::bind(address, count, Beside::Another),
+        };
+        Ok(Self {
+            sockets: sockets.map_err(machine(format!("listening on {address}")))?,
+            is_sole,
+            security,
+        })
+    }
+
+    fn address(&self) -> Option<SocketAddr> {
+        self.sockets.first()?.local_addr().ok()
+    }
+}
+
 fn workers(
-    handed: Vec<TcpListener>,
+    listening: Listening,
     gateway: &GatewayDocument,
     options: &Options,
     lasting: &Arc<Lasting>,
     snapshot: &Arc<ArcSwap<Snapshot>>,
-    security: Security,
     drain: &Drain,
     agents: &Agents,
 ) -> Result<Started, StartError> {
     let listen = &gateway.listen;
-    let count = gateway.workers.unwrap_or_else(cores);
-    let address = listen.address.value;
-    let is_sole = handed.is_empty();
-    let listeners = match (is_sole, listen.reuse_port) {
-        (false, _) => server::share_out(handed, address, count),
-        (true, false) => server::bind(address, count, Beside::Nobody),
-        (true, true) => server::bind(address, count, Beside::Another),
-    };
-    let listeners = listeners.map_err(machine(format!("listening on {address}")))?;
-    let bound = listeners
-        .first()
-        .and_then(|listener| listener.local_addr().ok())
-        .unwrap_or(address);
+    let bound = listening.address().unwrap_or(listen.address.value);
+    let Listening {
+        sockets,
+        is_sole,
+        security,
+    } = listening;
     let is_written =
         request_log(gateway) != RequestLog::Off || gateway.telemetry.decision_log.is_some();
     let sink = |_| Arc::new(Sink::new(is_written, agents.clone()));
-    let sinks: Vec<Arc<Sink>> = (0..count).map(sink).collect();
+    let sinks: Vec<Arc<Sink>> = (0..sockets.len()).map(sink).collect();
     let settings = ListenSettings {
         handshake_timeout: listen.handshake_timeout,
         header_timeout: listen.header_timeout,
@@ -523,7 +550,7 @@ fn workers(
             .cloned()
             .unwrap_or_else(|| Arc::new(Sink::new(false, Agents::default()))),
     };
-    let workers = Workers::start(listeners, security, &settings, drain, make);
+    let workers = Workers::start(sockets, security, &settings, drain, make);
     Ok((
         sinks,
         workers.map_err(machine("starting the workers"))?,
