@@ -102,7 +102,9 @@ pub(super) fn store_of(
     };
     let entry = table.entry("onStoreFailure");
     let on_failure = entry.and_then(|entry| choice(&entry.value, &choices, d));
-    if let (Some(entry), Some(LimitStore::Local)) = (entry, &store) {
+    // To write the default down is no fault.
+    let chosen = on_failure.is_some_and(|chosen| chosen != OnStoreFailure::LocalShare);
+    if let (Some(entry), Some(LimitStore::Local), true) = (entry, &store, chosen) {
         d.error(&entry.span, "a store in the process does not fail")
             .help("say this beside `store: { redis: .. }`, or leave it out");
     }

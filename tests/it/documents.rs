@@ -721,6 +721,13 @@ fn gateway_with(values: &[(String, String)]) -> String {
     ]);
     let mut document = "policies: policies\n".to_owned();
     for (key, value) in values {
+        // A Redis has to say where it is.
+        if let Some(key) = key.strip_prefix("limits.store.redis.") {
+            let url = "url: 'rediss://x.example'";
+            let more = format!("store: {{ redis: {{ {url}, {key}: {value} }} }}");
+            sections.entry("limits").or_default().push(more);
+            continue;
+        }
         match key.split_once('.') {
             Some((section, key)) => {
                 sections
@@ -752,7 +759,14 @@ fn the_documented_defaults_are_those_of_the_parser() {
     assert!(defaults.len() >= 19, "{defaults:?}");
     for default in &defaults {
         let with = parsed(&gateway_with(std::slice::from_ref(default)));
-        assert_eq!(with, parsed(&gateway_with(&[])), "{default:?}");
+        let without = match default.0.starts_with("limits.store.redis.") {
+            true => vec![(
+                "limits.store".to_owned(),
+                "{ redis: 'rediss://x.example' }".to_owned(),
+            )],
+            false => Vec::new(),
+        };
+        assert_eq!(with, parsed(&gateway_with(&without)), "{default:?}");
     }
     // Whatever else is absent is a section, has to be written, or is said to be absent.
     let absent = parsed(&gateway_with(&[]));
