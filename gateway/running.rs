@@ -21,8 +21,9 @@ use crate::entra::{Authority, Entra, KeyFolder};
 use crate::files::{self, Diagnostics, GatewayDocument, ListenTls};
 use crate::fingerprint::FingerprintKey;
 use crate::limits::LimitStore;
-use crate::net::address::{Resolver, SystemResolver};
+use crate::net::address::Resolver;
 use crate::net::client::Client;
+use crate::net::dns::{Cached, NameServers};
 use crate::net::tls::{self, Roots};
 use crate::pipeline::Worker;
 use crate::reload::{Apply, Documents, Reloader, Reloads};
@@ -47,12 +48,12 @@ pub struct Options {
 }
 
 impl Options {
-    /// The machine's clock, the platform's managed identity, the system's resolver, standard output.
+    /// The machine's clock, the platform's managed identity, its name servers, standard output.
     pub fn system() -> Self {
         Self {
             clock: Arc::new(SystemClock),
             imds: None,
-            resolver: Arc::new(SystemResolver),
+            resolver: Arc::new(NameServers::default()),
             log: Box::new(io::stdout()),
         }
     }
@@ -213,7 +214,7 @@ impl Start {
         let Self {
             path,
             documents,
-            options,
+            mut options,
         } = self;
         let gateway = &documents.gateway;
         // Before there is another thread: it takes them out of the environment.
@@ -224,6 +225,11 @@ impl Start {
             .enable_all()
             .build()
             .map_err(machine("starting the control plane"))?;
+        options.resolver = Arc::new(Cached::new(
+            Arc::clone(&options.resolver),
+            Arc::clone(&options.clock),
+            control.handle().clone(),
+        ));
         let lasting = Arc::new(lasting(gateway, &options, &control)?);
         let certificates = match &gateway.listen.tls {
             ListenTls::Platform => None,

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::net::lookup_host;
@@ -16,6 +17,26 @@ pub trait Resolver: Send + Sync + 'static {
         host: &'a str,
         port: u16,
     ) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>>;
+
+    /// The same, with how long it holds, for who keeps it.
+    fn look_up<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Found>> {
+        let addresses = self.resolve(host, port);
+        Box::pin(async {
+            Ok(Found {
+                addresses: addresses.await?,
+                holds: None,
+            })
+        })
+    }
+}
+
+/// What was found of a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The addresses; at least one.
+    pub addresses: Vec<SocketAddr>,
+    /// How long they hold, where anybody knows.
+    pub holds: Option<Duration>,
 }
 
 /// The resolver of the machine.

@@ -4,4 +4,5 @@
 pub mod address;
 pub mod client;
 pub mod descriptors;
+pub mod dns;
 pub mod tls;

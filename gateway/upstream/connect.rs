@@ -1,9 +1,13 @@
 //! New connections to backends.
 
 use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use hyper::client::conn::http2;
 use hyper::rt::Executor;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -13,7 +17,7 @@ use tokio_rustls::TlsConnector;
 use super::body::RequestBody;
 use super::endpoint::Endpoint;
 use super::http1::Wire;
-use crate::clock::within;
+use crate::clock::{pause, within};
 use crate::denial::{Denial, Reason};
 use crate::files::Timeouts;
 use crate::net::address::Resolver;
@@ -87,21 +91,58 @@ pub(super) async fn dial(
         return Err(Denial::from(Reason::BackendAddressRefused)
             .expected("an address that may be called", refused.ip().to_string()));
     }
-    let mut last = None;
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => {
-                // Without it small requests wait for acknowledgements; failing costs only that.
-                let _ = stream.set_nodelay(true);
-                return Ok(stream);
+    let stream = race(interleaved(addresses)).await.map_err(|error| {
+        if descriptors::are_out(&error) {
+            return exhausted();
+        }
+        Denial::from(Reason::BackendConnectionRefused).expected("a connection", error.to_string())
+    })?;
+    // Without it small requests wait for acknowledgements; failing costs only that.
+    let _ = stream.set_nodelay(true);
+    Ok(stream)
+}
+
+/// When the next address is tried beside the one before (RFC 8305 section 5).
+const NEXT_AFTER: Duration = Duration::from_millis(250);
+
+/// More addresses than this are not tried.
+const MOST_ADDRESSES: usize = 8;
+
+/// One address of each family in turn, beginning with the first (RFC 8305 section 4).
+fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let is_first_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (first, second): (Vec<_>, Vec<_>) = addresses
+        .into_iter()
+        .partition(|address| address.is_ipv6() == is_first_v6);
+    let (mut first, mut second) = (first.into_iter(), second.into_iter());
+    let pairs = std::iter::from_fn(|| {
+        let pair = [first.next(), second.next()];
+        pair.iter().any(Option::is_some).then_some(pair)
+    });
+    pairs.flatten().flatten().take(MOST_ADDRESSES).collect()
+}
+
+/// The first connection that comes about: the next address is tried when the one before fails, or takes long.
+async fn race(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+    let mut addresses = addresses.into_iter();
+    let mut attempts = FuturesUnordered::new();
+    attempts.extend(addresses.next().map(TcpStream::connect));
+    loop {
+        tokio::select! {
+            connected = attempts.next() => match connected {
+                Some(Ok(stream)) => return Ok(stream),
+                Some(Err(error)) => match addresses.next() {
+                    Some(next) => attempts.push(TcpStream::connect(next)),
+                    None if attempts.is_empty() => return Err(error),
+                    None => {}
+                },
+                None => return Err(io::ErrorKind::NotFound.into()),
+            },
+            () = pause(NEXT_AFTER), if addresses.len() > 0 => {
+                attempts.extend(addresses.next().map(TcpStream::connect));
             }
-            // Another address would need one as well.
-            Err(error) if descriptors::are_out(&error) => return Err(exhausted()),
-            Err(error) => last = Some(error),
         }
     }
-    let got = last.map_or_else(String::new, |error| error.to_string());
-    Err(Denial::from(Reason::BackendConnectionRefused).expected("a connection", got))
 }
 
 /// There is no file descriptor left, which is not the backend's fault.
@@ -123,4 +164,36 @@ pub(super) async fn speak_http2(wire: Wire) -> Result<http2::SendRequest<Request
         .map_err(|error| Denial::from(Reason::BackendBroken).expected("HTTP", error.to_string()))?;
     Local.execute(connection);
     Ok(sender)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_both_families_take_turns() {
+        for (addresses, expected) in [
+            ("6a 6b 4a 4b", "6a 4a 6b 4b"),
+            ("4a 6a 6b 6c", "4a 6a 6b 6c"),
+            ("4a 4b 4c 6a", "4a 6a 4b 4c"),
+            ("4a", "4a"),
+            ("", ""),
+            ("6a 6b 6c 6d 6e 6f 4a 4b 4c 4d", "6a 4a 6b 4b 6c 4c 6d 4d"),
+        ] {
+            let read = |word: &str| {
+                let ip = match word.split_at(1) {
+                    ("6", letter) => format!("[2001:db8::{letter}]"),
+                    (_, letter) => format!(
+                        "192.0.2.{}",
+                        u32::from_str_radix(letter, 16).expect("a letter")
+                    ),
+                };
+                format!("{ip}:443")
+                    .parse::<SocketAddr>()
+                    .expect("an address")
+            };
+            let read = |words: &str| words.split_whitespace().map(read).collect::<Vec<_>>();
+            assert_eq!(interleaved(read(addresses)), read(expected), "{addresses}");
+        }
+    }
 }

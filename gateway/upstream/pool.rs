@@ -18,6 +18,10 @@ use crate::http1::Scratch;
 /// closing is not used.
 const LONGEST_IDLE: Duration = Duration::from_secs(90);
 
+/// A connection that is older serves no further request, so that all of them follow when a name moves on to other
+/// addresses. What it serves by then it serves to the end.
+const LONGEST_LIFE: Duration = Duration::from_mins(5);
+
 /// Idle connections of one endpoint that a worker keeps.
 const MOST_IDLE: usize = 1024;
 
@@ -34,7 +38,7 @@ struct Shared {
 #[derive(Default)]
 struct Pool {
     idle: Vec<Idle>,
-    http2: Option<http2::SendRequest<RequestBody>>,
+    http2: Option<(http2::SendRequest<RequestBody>, Instant)>,
 }
 
 struct Idle {
@@ -72,7 +76,7 @@ impl Pools {
         }) = pool.idle.pop()
         {
             let idle = now.saturating_duration_since(since);
-            if idle < LONGEST_IDLE && connection.is_open() {
+            if idle < LONGEST_IDLE && connection.is_young(now) && connection.is_open() {
                 return Some(connection);
             }
         }
@@ -80,15 +84,22 @@ impl Pools {
     }
 
     /// The HTTP/2 connection, if one is open.
-    pub(super) fn http2(&self, endpoint: EndpointId) -> Option<http2::SendRequest<RequestBody>> {
+    pub(super) fn http2(
+        &self,
+        endpoint: EndpointId,
+        now: Instant,
+    ) -> Option<http2::SendRequest<RequestBody>> {
         let pools = self.0.pools.borrow();
-        let sender = pools.get(&endpoint)?.http2.as_ref()?;
-        (!sender.is_closed()).then(|| sender.clone())
+        let (sender, since) = pools.get(&endpoint)?.http2.as_ref()?;
+        let is_young = now.saturating_duration_since(*since) < LONGEST_LIFE;
+        (is_young && !sender.is_closed()).then(|| sender.clone())
     }
 
     /// Keeps the HTTP/2 connection for others.
     pub(super) fn keep_http2(&self, endpoint: EndpointId, sender: http2::SendRequest<RequestBody>) {
-        self.0.pools.borrow_mut().entry(endpoint).or_default().http2 = Some(sender);
+        let since = self.0.clock.instant();
+        let mut pools = self.0.pools.borrow_mut();
+        pools.entry(endpoint).or_default().http2 = Some((sender, since));
     }
 
     /// Forgets the HTTP/2 connection, so that the next request makes another.
@@ -104,13 +115,23 @@ impl Pools {
         self.0.pools.borrow_mut().retain(|_, pool| {
             pool.idle.retain_mut(|idle| {
                 let is_fresh = now.saturating_duration_since(idle.since) < LONGEST_IDLE;
-                let keep = is_fresh && idle.connection.is_open();
+                let keep = is_fresh && idle.connection.is_young(now) && idle.connection.is_open();
                 idle.connection.rest();
                 keep
             });
-            pool.http2 = pool.http2.take().filter(|sender| !sender.is_closed());
+            pool.http2 = pool.http2.take().filter(|(sender, since)| {
+                let is_young = now.saturating_duration_since(*since) < LONGEST_LIFE;
+                is_young && !sender.is_closed()
+            });
             !pool.idle.is_empty() || pool.http2.is_some()
         });
+    }
+}
+
+impl Http1 {
+    /// Whether it may serve another request, by its age.
+    fn is_young(&self, now: Instant) -> bool {
+        u64::from(self.age(now)) < LONGEST_LIFE.as_secs()
     }
 }
 

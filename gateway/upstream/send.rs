@@ -301,6 +301,12 @@ impl Exchange<'_> {
         connect(self.endpoint, self.way.resolver, timeouts).await
     }
 
+    async fn open(&self) -> Result<Http1, Denial> {
+        let wire = self.connect().await?;
+        let pools = self.way.pools;
+        Ok(Http1::new(wire, pools.scratch(), pools.clock().instant()))
+    }
+
     async fn by_http1(
         &self,
         method: &Method,
@@ -316,7 +322,7 @@ impl Exchange<'_> {
             let is_fresh = pooled.is_none();
             let connection = match pooled {
                 Some(connection) => connection,
-                None => Http1::new(Box::pin(self.connect()).await?, pools.scratch()),
+                None => Box::pin(self.open()).await?,
             };
             match self.exchange(connection, sending, method, progress).await {
                 Sent::Answered(connection, head) => {
@@ -373,7 +379,7 @@ impl Exchange<'_> {
     ) -> Result<Response<Stream>, Denial> {
         let (pools, endpoint) = (self.way.pools, self.endpoint.id);
         loop {
-            let pooled = pools.http2(endpoint);
+            let pooled = pools.http2(endpoint, self.way.now.instant);
             let is_fresh = pooled.is_none();
             let mut sender = match pooled {
                 Some(sender) => sender,

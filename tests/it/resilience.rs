@@ -3,6 +3,7 @@
 mod breaker;
 mod endpoints;
 mod health;
+mod names;
 mod retries;
 mod starts;
 mod timeouts;

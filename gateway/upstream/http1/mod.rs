@@ -16,11 +16,12 @@ use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::Method;
 use tokio::task::unconstrained;
 
+use super::moment::moment;
 use crate::clock::Alarm;
 use crate::http1::{Input, Malformed, Scratch, Unsent};
 
@@ -41,6 +42,8 @@ pub(super) struct Http1 {
     wire: Rc<RefCell<Wire>>,
     input: Input,
     alarm: Alarm,
+    /// When it was opened, in seconds: it has to be small, for it stands in every request.
+    since: u32,
 }
 
 /// Why an exchange failed.
@@ -73,14 +76,24 @@ impl fmt::Display for Fault {
     }
 }
 
+fn seconds(at: Instant) -> u32 {
+    u32::try_from(moment(at) / 1000).unwrap_or(u32::MAX)
+}
+
 impl Http1 {
     /// Speaks HTTP/1.1 on a connection that is open.
-    pub(super) fn new(wire: Wire, scratch: Scratch) -> Self {
+    pub(super) fn new(wire: Wire, scratch: Scratch, since: Instant) -> Self {
         Self {
             wire: Rc::new(RefCell::new(wire)),
             input: Input::new(scratch),
             alarm: Alarm::new(FIRST_ALARM),
+            since: seconds(since),
         }
+    }
+
+    /// How many seconds it has been open for.
+    pub(super) fn age(&self, now: Instant) -> u32 {
+        seconds(now).saturating_sub(self.since)
     }
 
     /// Begins to wait for so long.

@@ -5,6 +5,7 @@ use tokio::runtime::Builder;
 
 use super::head::take;
 use super::{Http1, Wire};
+use crate::clock::{Clock as _, SystemClock};
 use crate::http1::{Content, Scratch};
 
 #[derive(Debug, PartialEq)]
@@ -134,6 +135,7 @@ fn what_can_be_read_in_two_ways_is_no_answer() {
 fn however_many_connections_were_closed_each_is_known_to_be() {
     // More than what tokio lets a task do before it makes way for others.
     const MANY: usize = 300;
+    let now = SystemClock.instant();
     let runtime = Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
@@ -144,7 +146,7 @@ fn however_many_connections_were_closed_each_is_known_to_be() {
             let (accepted, _) = listener.accept().await.expect("accepted");
             drop(accepted);
             stream.readable().await.expect("closed");
-            connections.push(Http1::new(Wire::Plain(stream), Scratch::default()));
+            connections.push(Http1::new(Wire::Plain(stream), Scratch::default(), now));
         }
         let open = connections
             .iter_mut()
