@@ -8,7 +8,7 @@ use crate::clock::{Clock, Now};
 use crate::credentials::{Credential, Derived, Slot, Wanted};
 use crate::entra::{KeyStatus, Version};
 use crate::limits::LimitStore;
-use crate::limits::shared::State;
+use crate::limits::shared::{OnStoreFailure, State};
 use crate::server::{Drain, Phase};
 use crate::snapshot::Snapshot;
 
@@ -172,16 +172,23 @@ fn backends(snapshot: &Snapshot) -> impl Iterator<Item = Check> {
 fn store(state: &State) -> Check {
     let State {
         reachable,
+        met,
         why,
-        refuses,
+        on_failure,
         ..
     } = state;
+    let is_needed = match on_failure {
+        OnStoreFailure::Allow => false,
+        // Who never met it does not know how many others there are, and would take all for its share.
+        OnStoreFailure::LocalShare => !met,
+        OnStoreFailure::Deny => true,
+    };
     Check {
         name: "limits.store".to_owned(),
         passes: *reachable,
-        serves: *reachable || !refuses,
+        serves: *reachable || !is_needed,
         lasts: false,
-        required: *refuses,
+        required: is_needed,
         why: why.clone(),
     }
 }

@@ -14,7 +14,7 @@ use super::breaker::{Fared, Leave};
 use super::care::{Care, Load, Waiting};
 use super::http1::{bodiless, readdress};
 use super::moment::moment;
-use super::send::{Going, Outbound, Way};
+use super::send::{Exchange, Going, Outbound, Way};
 use crate::body::CallerBody;
 use crate::clock::{Clock, Stopwatch, pause};
 use crate::denial::{Denial, Reason};
@@ -355,76 +355,86 @@ fn with_authority(uri: &Uri, host: &HeaderValue) -> Option<Uri> {
 impl Going<'_> {
     /// Sees to it that the request can be sent to another endpoint, or again.
     pub(super) fn prepare(&mut self) {
-        let Some(mut careful) = self.careful.take() else {
+        let Some(careful) = &mut self.careful else {
             return;
         };
         let care = &careful.care;
         if care.retry.is_some() || care.cold_start.is_some() {
             careful.spare = Spare::of(&self.request, &self.progress);
         }
-        self.address(careful.load.place());
-        self.careful = Some(careful);
-    }
-
-    /// Has the request go to this endpoint.
-    fn address(&mut self, place: usize) {
-        let care = self.exchange.backend.care.as_ref();
-        let Some(care) = care.filter(|care| care.members.len() > 1) else {
-            return;
-        };
-        if let Some(member) = care.members.get(place) {
-            self.exchange.endpoint = &member.endpoint;
-            self.request.go_to(&member.host);
-        }
+        self.exchange
+            .address(&mut self.request, careful.load.place());
     }
 
     /// Tries, and tries again where that is safe and worth it.
     pub(super) async fn with_care(&mut self) -> Result<Response<Stream>, Denial> {
-        let mut careful = self.careful.take().ok_or(Reason::Internal)?;
-        let first_byte = self.exchange.first_byte;
+        let Self {
+            exchange,
+            request,
+            progress,
+            careful,
+            ..
+        } = self;
+        let careful = careful.as_deref_mut().ok_or(Reason::Internal)?;
+        let (way, first_byte) = (exchange.way, exchange.first_byte);
         careful.watch = Stopwatch::start();
         loop {
-            let attempt = self.once().await;
-            let way = self.exchange.way;
+            let attempt = exchange.once(request, progress).await;
             way.attempts.set(way.attempts.get() + 1);
             let met = Met::of(&attempt);
             let now = way.pools.clock().instant();
             let at = moment(now);
             careful.note(met, at);
-            let is_unsent = self.request.is_unsent();
-            let after = attempt
-                .as_ref()
-                .ok()
-                .and_then(|response| retry_after(response, &way));
+            let is_unsent = request.is_unsent();
+            let answer = attempt.as_ref().ok();
+            let after = answer.and_then(|answer| retry_after(answer, &way));
             let wait = match is_unsent || careful.spare.is_some() {
                 true => careful.again(met, after, first_byte, at),
                 false => None,
             };
             let Some(wait) = wait else {
                 careful.end(met, now);
-                self.careful = Some(careful);
                 return attempt;
             };
             drop(attempt);
             pause(wait).await;
-            self.renew(&mut careful, is_unsent);
-            self.exchange.first_byte = careful.left(met, first_byte);
+            if let Some(spare) = careful.spare.as_ref().filter(|_| !is_unsent) {
+                (*request, *progress) = spare.request(way.pools.scratch());
+            }
+            exchange.address(request, careful.choose_anew(&way));
+            exchange.first_byte = careful.left(met, first_byte);
         }
     }
+}
 
-    /// Makes the request anew, for another endpoint if there is one.
-    fn renew(&mut self, careful: &mut Careful, is_unsent: bool) {
-        let pools = self.exchange.way.pools;
-        let at = moment(pools.clock().instant());
-        careful.load = Care::choose(&careful.care, at, Some(careful.load.place()));
-        if let Some(spare) = careful.spare.as_ref().filter(|_| !is_unsent) {
-            (self.request, self.progress) = spare.request(pools.scratch());
+impl Exchange<'_> {
+    /// Has the request go to this endpoint.
+    fn address(&mut self, request: &mut Outbound, place: usize) {
+        let care = self.backend.care.as_ref();
+        let Some(care) = care.filter(|care| care.members.len() > 1) else {
+            return;
+        };
+        if let Some(member) = care.members.get(place) {
+            self.endpoint = &member.endpoint;
+            request.go_to(&member.host);
         }
-        self.address(careful.load.place());
     }
 }
 
 impl Careful {
+    /// Another endpoint, if there is one.
+    fn choose_anew(&mut self, way: &Way<'_>) -> usize {
+        let at = moment(way.pools.clock().instant());
+        self.load = Care::choose(&self.care, at, Some(self.load.place()));
+        self.load.place()
+    }
+
+    /// The time for all of it is over, whatever is under way.
+    pub(super) fn late(&mut self, now: Instant) {
+        self.load.failed(moment(now));
+        self.end(Met::Late, now);
+    }
+
     /// What of the time for an answer's head is left for the next attempt: all attempts together have what one has.
     /// What met a backend that starts has not run, and takes no time from what will.
     fn left(&mut self, met: Met, first_byte: Duration) -> Duration {

@@ -91,15 +91,21 @@ pub(super) async fn dial(
         return Err(Denial::from(Reason::BackendAddressRefused)
             .expected("an address that may be called", refused.ip().to_string()));
     }
-    let stream = race(interleaved(addresses)).await.map_err(|error| {
-        if descriptors::are_out(&error) {
-            return exhausted();
-        }
-        Denial::from(Reason::BackendConnectionRefused).expected("a connection", error.to_string())
-    })?;
+    let stream = race(interleaved(addresses))
+        .await
+        .map_err(|error| refused(&error))?;
     // Without it small requests wait for acknowledgements; failing costs only that.
     let _ = stream.set_nodelay(true);
     Ok(stream)
+}
+
+/// No connection came about. That the gateway has no descriptors left is not the backend's fault.
+fn refused(error: &io::Error) -> Denial {
+    match descriptors::are_out(error) {
+        true => exhausted(),
+        false => Denial::from(Reason::BackendConnectionRefused)
+            .expected("a connection", error.to_string()),
+    }
 }
 
 /// When the next address is tried beside the one before (RFC 8305 section 5).

@@ -218,7 +218,12 @@ impl<'r> Going<'r> {
         let mut time = Box::pin(pause(total));
         let delivered = tokio::select! {
             delivered = self.deliver() => delivered,
-            () = time.as_mut() => return Err(late(Reason::BackendTimeout, "total", total)),
+            () = time.as_mut() => {
+                if let Some(careful) = &mut self.careful {
+                    careful.late(self.exchange.way.pools.clock().instant());
+                }
+                return Err(late(Reason::BackendTimeout, "total", total));
+            }
         };
         let mut response = delivered?;
         response.body_mut().end_by(time);
@@ -226,9 +231,16 @@ impl<'r> Going<'r> {
     }
 
     async fn deliver(&mut self) -> Result<Response<ResponseBody>, Denial> {
-        let response = match &self.careful {
-            None => self.once().await?,
-            Some(_) => Box::pin(self.with_care()).await?,
+        let (exchange, progress) = (&self.exchange, &self.progress);
+        let response = match (&self.careful, &mut self.request) {
+            (None, Outbound::Http1(method, upload)) => {
+                exchange.by_http1(method, upload, progress).await?
+            }
+            // Boxed, for the room that these take would be in every request.
+            (None, request @ Outbound::Http2(_)) => {
+                Box::pin(exchange.once(request, progress)).await?
+            }
+            (Some(_), _) => Box::pin(self.with_care()).await?,
         };
         // Nobody asked for another protocol, so what follows is nothing that anybody could read.
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -244,16 +256,6 @@ impl<'r> Going<'r> {
             response.body_mut().hold(careful.into_load(), clock);
         }
         Ok(response)
-    }
-
-    /// Tries once.
-    pub(super) async fn once(&mut self) -> Result<Response<Stream>, Denial> {
-        let (exchange, progress) = (&self.exchange, &self.progress);
-        match &mut self.request {
-            Outbound::Http1(method, upload) => exchange.by_http1(method, upload, progress).await,
-            // Boxed, for the room that it takes would be in every request.
-            Outbound::Http2(request) => Box::pin(exchange.by_http2(request, progress)).await,
-        }
     }
 }
 
@@ -288,6 +290,18 @@ enum Sent {
 }
 
 impl Exchange<'_> {
+    /// Tries once, whatever the protocol.
+    pub(super) async fn once(
+        &self,
+        request: &mut Outbound,
+        progress: &Progress,
+    ) -> Result<Response<Stream>, Denial> {
+        match request {
+            Outbound::Http1(method, upload) => self.by_http1(method, upload, progress).await,
+            Outbound::Http2(request) => self.by_http2(request, progress).await,
+        }
+    }
+
     fn idle(&self) -> Duration {
         self.route.idle.unwrap_or(self.backend.timeouts.idle)
     }

@@ -3,6 +3,7 @@
 mod breaker;
 mod endpoints;
 mod health;
+mod http2;
 mod names;
 mod retries;
 mod starts;

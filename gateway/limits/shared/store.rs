@@ -46,8 +46,8 @@ pub struct State {
     pub unheard: u64,
     /// Why it does not answer. Empty if it does.
     pub why: String,
-    /// Whether nothing is let through while it does not.
-    pub refuses: bool,
+    /// What holds while it does not.
+    pub on_failure: OnStoreFailure,
     /// Meters in memory.
     pub meters: usize,
     /// Batches that were leased.
@@ -129,7 +129,7 @@ impl Store {
             replicas: self.common.replicas(),
             unheard: away,
             why,
-            refuses: self.settings.on_failure == OnStoreFailure::Deny,
+            on_failure: self.settings.on_failure,
             meters: self.meters.len(),
             leases: counters.leases.get(),
             waits: counters.waits.get(),

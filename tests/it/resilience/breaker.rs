@@ -127,6 +127,16 @@ fn what_is_slow_too_often_counts_as_failing_also_where_the_caller_left() {
 }
 
 #[test]
+fn who_is_late_with_all_of_it_has_failed() {
+    let scene = Scene::new();
+    let raw = RawBackend::start(&scene, vec![Step::Wait]);
+    let more = "breaker: { failures: 1 }, timeouts: { total: 200ms }";
+    let stage = before(scene, &[raw.url()], more);
+    assert_eq!(get(&stage).verdict(), "504 backend-timeout");
+    assert_eq!(get(&stage).verdict(), "503 backend-open");
+}
+
+#[test]
 fn a_breaker_stays_as_it_is_when_the_policy_changes_around_it() {
     let scene = Scene::new();
     let (_, raw) = switched(&scene);
