@@ -21,7 +21,7 @@ const BETWEEN_LOOKS: u64 = 1_000_000_000;
 pub(super) struct Counts {
     measure: Measure,
     hasher: RandomState,
-    shards: [Mutex<Shard>; SHARDS],
+    shards: Box<[Mutex<Shard>; SHARDS]>,
 }
 
 #[derive(Default)]
@@ -95,7 +95,7 @@ impl Counts {
 
     /// Frees the memory of callers who are rested.
     pub(super) fn tidy(&self, now: Moment) {
-        for shard in &self.shards {
+        for shard in self.shards.iter() {
             let mut shard = lock(shard);
             let levels = &mut shard.levels;
             levels.retain(|_, level| !self.measure.is_rested(*level, now));

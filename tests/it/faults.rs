@@ -14,8 +14,11 @@ use crate::support::{RawBackend, Scene, Stage, Step, patiently};
 /// One row, carried out: what the caller saw, and the gateway that it saw it of.
 type Carried = (String, Stage);
 
-/// How each fault of the matrix is brought about.
-const FAULTS: &[(&str, fn() -> Carried)] = &[
+/// A row, and how its fault is brought about.
+type Fault = (&'static str, fn() -> Carried);
+
+/// Every row of the matrix.
+const FAULTS: &[Fault] = &[
     ("the backend's name does not resolve", || {
         let mut scene = Scene::new();
         scene.resolver = Arc::new(NobodyKnows);
