@@ -54,8 +54,12 @@ impl Stage {
 
 impl Wire<'_> {
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        let sent = self.stream.write_all(bytes.as_ref());
-        let sent = self.stage.runtime.block_on(patiently(sent));
+        let sending = async {
+            self.stream.write_all(bytes.as_ref()).await?;
+            // What TLS has taken is not on its way yet.
+            self.stream.flush().await
+        };
+        let sent = self.stage.runtime.block_on(patiently(sending));
         sent.expect("written");
     }
 
