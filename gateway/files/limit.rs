@@ -1,5 +1,6 @@
 //! Limits as they are written: how often, how much, and how many at once.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use http::Method;
@@ -205,7 +206,29 @@ pub(super) fn quotas(node: &Node, d: &mut Diagnostics) -> Option<Vec<Spanned<Quo
 
 /// `concurrency` of a route: one or several.
 pub(super) fn concurrencies(node: &Node, d: &mut Diagnostics) -> Option<Vec<Spanned<Concurrency>>> {
-    one_or_several(node, d, concurrency)
+    let limits = one_or_several(node, d, concurrency)?;
+    refuse_same_keys(&limits, d);
+    Some(limits)
+}
+
+/// Two limits that count by the same are one: a request would wait for itself.
+fn refuse_same_keys(limits: &[Spanned<Concurrency>], d: &mut Diagnostics) {
+    let keys = |limit: &Spanned<Concurrency>| -> HashSet<LimitKey> {
+        let keys = limit.value.by.iter().map(|key| key.value.clone());
+        // Every limit stands by its own route already.
+        keys.filter(|key| *key != LimitKey::Route).collect()
+    };
+    for (at, limit) in limits.iter().enumerate() {
+        let mut before = limits.iter().take(at);
+        if let Some(first) = before.find(|first| keys(first) == keys(limit)) {
+            d.error(
+                &limit.span,
+                "another limit of this route counts by the same",
+            )
+            .also(&first.span, "which is this one")
+            .help("keep the one that is meant, or count by something else");
+        }
+    }
 }
 
 fn one_or_several<T>(
