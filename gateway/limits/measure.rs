@@ -79,12 +79,15 @@ impl Measure {
         Ok(self.left(taken, now))
     }
 
-    /// Counts units that are let through already, whatever is left.
+    /// Counts units that are let through already, whatever is left. Of a rate never more than a burst: who sends much at
+    /// once owes no more than who is let through.
     pub(super) fn charge(&self, level: &mut Level, units: u64, now: Moment) {
         match self {
-            Self::Rate { interval, .. } => {
+            Self::Rate { interval, burst } => {
                 let cost = units.saturating_mul(*interval);
-                level.mark = level.mark.max(now.ticks).saturating_add(cost);
+                let most = now.ticks.saturating_add(burst.saturating_mul(*interval));
+                let owed = level.mark.max(now.ticks).saturating_add(cost);
+                level.mark = level.mark.max(owed.min(most));
             }
             Self::Quota { per, .. } => {
                 *level = current(*level, *per, now);
@@ -93,16 +96,17 @@ impl Measure {
         }
     }
 
-    /// Takes back what was counted for a request that then did not come through.
+    /// Takes back what was counted at that time for a request that then did not come through.
     pub(super) fn give_back(&self, level: &mut Level, units: u64, now: Moment) {
         match self {
             Self::Rate { interval, .. } => {
                 level.mark = level.mark.saturating_sub(units.saturating_mul(*interval));
             }
-            Self::Quota { per, .. } => {
-                *level = current(*level, *per, now);
+            // What a window that is over has counted is gone already.
+            Self::Quota { per, .. } if level.mark == per.began(now.unix) => {
                 level.used = level.used.saturating_sub(units);
             }
+            Self::Quota { .. } => {}
         }
     }
 
@@ -173,10 +177,11 @@ impl Measure {
     }
 }
 
-/// The level in the window that is now.
+/// The level in the window that is now. Who read the time just before a window began and comes behind somebody who did
+/// not counts in the new one.
 fn current(level: Level, per: Window, now: Moment) -> Level {
     let began = per.began(now.unix);
-    match level.mark == began {
+    match level.mark == began || level.mark == per.ends(now.unix) {
         true => level,
         false => Level {
             mark: began,
@@ -325,6 +330,47 @@ mod tests {
             measure.take(&mut level, 0, next).expect("let in").units,
             100
         );
+    }
+
+    #[test]
+    fn who_comes_late_out_of_the_window_before_begins_no_window_anew() {
+        let measure = Measure::Quota {
+            amount: Amount::Requests(2),
+            per: Window::Day,
+        };
+        let after = at(0);
+        let before = Moment {
+            unix: after.unix - Duration::from_hours(24),
+            ..after
+        };
+        let mut level = Level::default();
+        assert!(measure.take(&mut level, 1, before).is_ok());
+        assert!(measure.take(&mut level, 2, after).is_ok());
+        measure.give_back(&mut level, 1, before);
+        assert!(measure.take(&mut level, 1, after).is_err(), "given back");
+        assert!(measure.take(&mut level, 1, before).is_err(), "taken");
+        measure.charge(&mut level, 1, before);
+        assert!(measure.take(&mut level, 1, after).is_err(), "charged");
+        // A clock that was far ahead and was set right counts from where it is.
+        let early = Moment {
+            unix: before.unix - Duration::from_hours(24),
+            ..before
+        };
+        assert!(measure.take(&mut level, 1, early).is_ok());
+    }
+
+    #[test]
+    fn however_much_is_charged_at_once_the_next_may_come_after_one_interval() {
+        let measure = Measure::rate(60, Duration::from_mins(1), 5);
+        let mut level = Level::default();
+        for _ in 0..10_000 {
+            measure.charge(&mut level, 1, at(0));
+        }
+        let wait = measure.take(&mut level, 1, at(0)).expect_err("refused");
+        assert_eq!(wait, Duration::from_secs(1));
+        measure.charge(&mut level, u64::MAX, at(500));
+        assert!(measure.take(&mut level, 1, at(1_499)).is_err());
+        assert!(measure.take(&mut level, 1, at(1_500)).is_ok());
     }
 
     fn measures() -> impl Strategy<Value = Measure> {
