@@ -15,6 +15,7 @@ use crate::denial::{Denial, Reason};
 #[derive(Default)]
 pub(super) struct UnderWay {
     all: AtomicU64,
+    /// Those who have proved who they are: nobody else has a share, for addresses can be had by the thousand.
     callers: Mutex<HashMap<Who, u64>>,
 }
 
@@ -65,8 +66,11 @@ impl OneOf {
     /// # Errors
     /// [`Reason::Overloaded`], if it holds more than its share while there is little room.
     pub(super) fn taken_by(&mut self, who: Who) -> Result<(), Denial> {
-        if matches!(who, Who::Address(_)) && self.is_pressed() {
-            return Err(overloaded());
+        if matches!(who, Who::Address(_)) {
+            return match self.is_pressed() {
+                true => Err(overloaded()),
+                false => Ok(()),
+            };
         }
         let is_pressed = self.is_beyond(BEYOND_SHARE);
         let mut callers = self
@@ -148,13 +152,25 @@ mod tests {
     }
 
     #[test]
+    fn strangers_from_many_addresses_make_nobodys_share_smaller() {
+        let under_way = Arc::default();
+        let addresses = (0..60).map(|last| Who::Address([192, 0, 2, last].into()));
+        let mut held: Vec<OneOf> = addresses
+            .map(|address| enters(&under_way, address).expect("room"))
+            .collect();
+        held.extend(fill(&under_way, app(1), 35));
+        assert!(enters(&under_way, app(1)).is_ok());
+    }
+
+    #[test]
     fn the_unproved_go_first_then_those_beyond_their_share_then_everybody() {
         let under_way = Arc::default();
-        let mut held = fill(&under_way, app(1), 79);
+        let mut held = fill(&under_way, app(1), 78);
+        held.extend(fill(&under_way, app(2), 1));
         held.extend(fill(&under_way, stranger(), 1));
         assert!(enters(&under_way, stranger()).is_err(), "the unproved");
         held.extend(fill(&under_way, app(1), 10));
-        // The greedy one holds 89 of 90; its share, of three, is 33.
+        // The greedy one holds 88 of 90; its share, of two, is 50.
         assert!(enters(&under_way, app(1)).is_err(), "beyond its share");
         held.extend(fill(&under_way, app(2), 10));
         assert!(enters(&under_way, app(3)).is_err(), "everybody");
