@@ -12,9 +12,14 @@ pub(super) struct Moving {
     limit: f64,
     /// How soon answers usually begin, in seconds; unknown before the first.
     usual: Option<f64>,
+    /// How soon they began lately, in seconds.
+    lately: Option<f64>,
 }
 
-/// By so much of the difference the usual latency follows each answer.
+/// By so much of the difference the latency of late follows each answer: where some requests cost a hundred times what
+/// others do, one answer says nothing of a queue.
+const SMOOTHS: f64 = 1.0 / 100.0;
+/// By so much of the difference the usual latency follows that of late, with each answer.
 const FOLLOWS: f64 = 1.0 / 500.0;
 /// And by so much while the limit is used, when what is slow may only be waiting: a backend that has too much to do must
 /// not soon be taken for one that was always slow.
@@ -34,6 +39,7 @@ impl Moving {
             most: f64::from(most),
             limit: f64::from(most),
             usual: None,
+            lately: None,
         }
     }
 
@@ -74,9 +80,12 @@ impl Moving {
         self.limit = self.limit.clamp(f64::from(self.rule.least), self.most);
     }
 
-    /// How soon answers begin usually, against how soon this one did: below 1 where it waited in a queue.
+    /// How soon answers begin usually, against how soon they did lately: below 1 where they waited in a queue.
     fn gradient(&mut self, latency: f64, is_used: bool) -> f64 {
         let latency = latency.max(1e-6);
+        let lately = self.lately.unwrap_or(latency);
+        let latency = lately + (latency - lately) * SMOOTHS;
+        self.lately = Some(latency);
         let usual = self.usual.unwrap_or(latency);
         let follows = match is_used {
             true => FOLLOWS_IN_USE,
@@ -141,6 +150,23 @@ mod tests {
                 moving.answered(Some(Duration::from_millis(100)), moving.limit());
             }
             assert_eq!(moving.limit(), MOST, "{latency:?}");
+        }
+    }
+
+    #[test]
+    fn a_backend_that_is_well_keeps_all_where_some_answers_take_a_hundred_times_as_long_as_others()
+    {
+        let rule = Adaptive {
+            least: LEAST,
+            latency: None,
+        };
+        for fast_in_ten in [1, 5, 9] {
+            let mut moving = Moving::new(rule, MOST);
+            for at in 0..20_000 {
+                let millis = if at % 10 < fast_in_ten { 1 } else { 100 };
+                moving.answered(Some(Duration::from_millis(millis)), moving.limit());
+            }
+            assert_eq!(moving.limit(), MOST, "{fast_in_ten}");
         }
     }
 
