@@ -378,3 +378,122 @@ impl fmt::Debug for Gate {
         f.debug_struct("Gate").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use futures_util::FutureExt as _;
+    use futures_util::future::LocalBoxFuture;
+    use proptest::prelude::*;
+    use std::net::IpAddr;
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        /// Somebody comes, by a key and as one of the callers.
+        Comes(u8, u8),
+        /// Somebody who was told looks, or not.
+        Looks(usize),
+        /// Somebody who waits leaves, whether the turn has come or not.
+        Leaves(usize),
+        /// A request is over.
+        Ends(usize),
+        /// The limit and the queue are others.
+        Changes(u32, u32),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            4 => (0u8..2, 0u8..4).prop_map(|(key, who)| Step::Comes(key, who)),
+            2 => any::<usize>().prop_map(Step::Looks),
+            2 => any::<usize>().prop_map(Step::Leaves),
+            3 => any::<usize>().prop_map(Step::Ends),
+            1 => (1u32..4, 1u32..5).prop_map(|(limit, queue)| Step::Changes(limit, queue)),
+        ];
+        proptest::collection::vec(step, 1..80)
+    }
+
+    fn written(requests: u32, queue: u32) -> Concurrency {
+        Concurrency {
+            requests,
+            by: Vec::new(),
+            wait: Duration::from_mins(1),
+            queue,
+            adaptive: None,
+        }
+    }
+
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
+    }
+
+    type Entering = LocalBoxFuture<'static, Result<Permit, NoRoom>>;
+
+    /// Those who wait and those who are under way.
+    struct Scene {
+        gate: Arc<Gate>,
+        waiting: Vec<Entering>,
+        under_way: Vec<Permit>,
+    }
+
+    impl Scene {
+        fn looks(&mut self, mut entering: Entering) {
+            match entering.as_mut().now_or_never() {
+                None => self.waiting.push(entering),
+                Some(entered) => self.under_way.extend(entered.ok()),
+            }
+        }
+
+        fn take(&mut self, step: Step) {
+            let (waiting, under_way) = (self.waiting.len(), self.under_way.len());
+            match step {
+                Step::Comes(key, who) => {
+                    let gate = Arc::clone(&self.gate);
+                    let (key, who) = (Key::of_address(address(key)), Who::Address(address(who)));
+                    self.looks(Box::pin(async move { gate.enter(key, who).await }));
+                }
+                Step::Looks(at) if waiting > 0 => {
+                    let entering = self.waiting.remove(at % waiting);
+                    self.looks(entering);
+                }
+                Step::Leaves(at) if waiting > 0 => drop(self.waiting.remove(at % waiting)),
+                Step::Ends(at) if under_way > 0 => drop(self.under_way.remove(at % under_way)),
+                Step::Changes(limit, queue) => self.gate.change(&written(limit, queue)),
+                Step::Looks(_) | Step::Leaves(_) | Step::Ends(_) => {}
+            }
+        }
+
+        /// Nobody waits where there is room, and what is counted is what there is.
+        fn is_sound(&self) -> bool {
+            let state = self.gate.state();
+            let limit = state.limit.now();
+            let lanes = state.lanes.values();
+            let told = |lane: &Lane| lane.lines.values().map(VecDeque::len).sum::<usize>();
+            let idles = |lane: &Lane| told(lane) > 0 && lane.under_way < limit;
+            let turns = |lane: &Lane| lane.turns.len() == lane.lines.len();
+            lanes.clone().map(told).sum::<usize>() == state.waiting
+                && lanes.clone().all(|lane| turns(lane) && !idles(lane))
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_right_is_lost_and_nobody_waits_where_there_is_room(steps in steps()) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+            let runtime = runtime.expect("a runtime");
+            let _entered = runtime.enter();
+            let gate = Gate::new(&written(2, 3), Arc::new(SystemClock));
+            let mut scene = Scene { gate, waiting: Vec::new(), under_way: Vec::new() };
+            for step in steps {
+                scene.take(step);
+                prop_assert!(scene.is_sound(), "{step:?}");
+            }
+            scene.waiting.clear();
+            prop_assert_eq!(scene.gate.standing().0, scene.under_way.len() as u64);
+            scene.under_way.clear();
+            let (under_way, waiting, _) = scene.gate.standing();
+            prop_assert_eq!((under_way, waiting), (0, 0));
+            prop_assert!(scene.gate.state().lanes.is_empty());
+        }
+    }
+}
