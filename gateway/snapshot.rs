@@ -179,6 +179,11 @@ impl Lasting {
         let sealing = Sealing::compile(gateway, presenting, &self.ring, diagnostics);
         let fingerprints = self.fingerprints(gateway, presenting, diagnostics);
         let (policy, backends, sealing) = (policy?, backends?, sealing?);
+        let fingerprints = fingerprints?;
+        // Limits are changed where they are: what is refused must not come so far.
+        if diagnostics.has_errors() {
+            return None;
+        }
         let mut rules = self.rules(gateway, policy);
         rules.tokens.kept = both(&rules.tokens.kept, limits::claims_counted(policies)).into();
         Some(Snapshot {
@@ -196,7 +201,7 @@ impl Lasting {
             candidate: Candidate::None,
             backends,
             sealing,
-            fingerprints: fingerprints?,
+            fingerprints,
             compiled: self.clock.now(),
         })
     }
