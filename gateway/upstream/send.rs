@@ -190,7 +190,7 @@ impl<'r> Going<'r> {
             Some(total) => Box::pin(self.deliver_within(total)).await,
         };
         if let (Err(denial), Some(slot)) = (&delivered, &self.slot)
-            && denial.reason() != Reason::RequestBodyBroken
+            && !is_callers_own(denial.reason())
         {
             slot.failed();
         }
@@ -454,6 +454,14 @@ impl Exchange<'_> {
     fn late(&self) -> Denial {
         late(Reason::BackendTimeout, "firstByte", self.first_byte)
     }
+}
+
+/// Whether it says nothing about the backend that no answer came: a caller could have a limit fall by it.
+fn is_callers_own(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::RequestBodyBroken | Reason::BodyTooSlow | Reason::BodyTooLarge
+    )
 }
 
 fn broken(error: &dyn std::fmt::Display, progress: &Progress) -> Denial {

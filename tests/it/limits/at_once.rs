@@ -258,6 +258,27 @@ fn a_limit_that_follows_the_latency_falls_when_answers_are_late_and_never_below_
 }
 
 #[test]
+fn a_body_that_is_the_callers_own_fault_lowers_no_limit() {
+    let scene = Scene::new();
+    let raw = RawBackend::ok(&scene, "fine");
+    let rest = format!(
+        "match: {{ methods: [POST], path: /a }}, backend: raw, {ANYONE}, maxBody: 8, concurrency: {{ requests: 10, adaptive: {{ least: 2, latency: 1s }} }}"
+    );
+    let stage = scene.raw("raw", &raw).route("limited", &rest).start();
+    let portal = by(&stage, MARKETING_PORTAL);
+    for _ in 0..3 {
+        let said = stage.raw(
+            format!(
+                "POST /a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {portal}\r\nTransfer-Encoding: chunked\r\n\r\n6\r\n123456\r\n5\r\n78901\r\n0\r\n\r\n"
+            )
+            .as_bytes(),
+        );
+        assert!(said.starts_with("HTTP/1.1 413"), "{said}");
+    }
+    assert_eq!(gauge(&stage, "portcullis_concurrency_limit{"), 10);
+}
+
+#[test]
 fn a_reload_changes_the_limit_and_calls_those_for_whom_there_is_room_now() {
     let (raw, stage) = limited("{ requests: 1, wait: 1m }");
     let portal = by(&stage, MARKETING_PORTAL);
