@@ -32,7 +32,11 @@ pub(super) fn limits(store: &LimitStore) -> String {
         let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n");
         for each in &standing {
             let (kind, of, value) = (each.kind, &each.name, read(each));
-            let _ = writeln!(text, "{name}{{of=\"{kind}\",name=\"{of}\"}} {value}");
+            let by = escaped(&each.by);
+            let _ = writeln!(
+                text,
+                "{name}{{of=\"{kind}\",name=\"{of}\",by=\"{by}\"}} {value}"
+            );
         }
     }
     let _ = write!(
@@ -46,6 +50,11 @@ pub(super) fn limits(store: &LimitStore) -> String {
         text += &shared_store(&shared.state());
     }
     text
+}
+
+/// What stands between the quotes of a label. Names of claims may hold anything but spaces.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"")
 }
 
 /// How it stands with the store that replicas share.

@@ -77,6 +77,30 @@ impl By {
         by
     }
 
+    /// What it names, as it is written but for its braces; empty where all share one count.
+    pub(super) fn text(&self) -> String {
+        let Self {
+            tenant,
+            app,
+            principal,
+            client_address,
+            others,
+        } = self;
+        let words = [
+            (*tenant, LimitKey::Tenant),
+            (*app, LimitKey::App),
+            (*principal, LimitKey::Principal),
+            (*client_address, LimitKey::ClientAddress),
+        ];
+        let words = words.into_iter().filter(|(named, _)| *named);
+        let words = words.map(|(_, word)| word.text());
+        let others = others.iter().map(|other| match other {
+            Other::Claim(claim) => LimitKey::Claim(claim.to_string()).text(),
+            Other::Header(header) => LimitKey::Header(header.clone()).text(),
+        });
+        words.chain(others).collect::<Vec<_>>().join(", ")
+    }
+
     /// Whom a request is counted for.
     pub(super) fn key(&self, asker: &Asker<'_>) -> Key {
         let Self {

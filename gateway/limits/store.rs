@@ -214,7 +214,7 @@ impl LimitStore {
     /// What is under way now, for `/metrics`.
     pub fn under_way(&self) -> Vec<Standing> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let standing = kept.gates.iter().map(|((place, _), gate)| {
+        let standing = kept.gates.iter().map(|((place, by), gate)| {
             let (under_way, waiting, limit) = gate.standing();
             let (kind, name) = match place {
                 Place::Route(name) => ("route", name),
@@ -223,13 +223,14 @@ impl LimitStore {
             Standing {
                 kind,
                 name: name.clone(),
+                by: by.text(),
                 under_way,
                 waiting,
                 limit,
             }
         });
         let mut standing: Vec<Standing> = standing.collect();
-        standing.sort_by(|one, other| (one.kind, &one.name).cmp(&(other.kind, &other.name)));
+        standing.sort_by(|one, other| one.order().cmp(&other.order()));
         standing
     }
 }
@@ -241,12 +242,20 @@ pub struct Standing {
     pub kind: &'static str,
     /// Its name.
     pub name: String,
+    /// What has a count of its own there; empty where all share one.
+    pub by: String,
     /// How many requests are under way, for all callers together.
     pub under_way: u64,
     /// How many wait.
     pub waiting: u64,
     /// How many may be under way, for each that has a count of its own.
     pub limit: u32,
+}
+
+impl Standing {
+    fn order(&self) -> (&str, &str, &str) {
+        (self.kind, &self.name, &self.by)
+    }
 }
 
 impl fmt::Debug for LimitStore {

@@ -279,6 +279,18 @@ fn a_body_that_is_the_callers_own_fault_lowers_no_limit() {
 }
 
 #[test]
+fn several_limits_of_one_route_are_told_apart() {
+    let (_raw, stage) = limited("[{ requests: 3 }, { requests: 2, by: [app, { claim: 'a\"b' }] }]");
+    let text = stage.admin("/metrics");
+    for line in [
+        r#"portcullis_concurrency_limit{of="route",name="limited",by=""} 3"#,
+        r#"portcullis_concurrency_limit{of="route",name="limited",by="app, claim a\"b"} 2"#,
+    ] {
+        assert!(text.lines().any(|told| told == line), "{text}");
+    }
+}
+
+#[test]
 fn a_reload_changes_the_limit_and_calls_those_for_whom_there_is_room_now() {
     let (raw, stage) = limited("{ requests: 1, wait: 1m }");
     let portal = by(&stage, MARKETING_PORTAL);
