@@ -472,6 +472,9 @@ fn meters_in_memory_are_bounded_and_those_beyond_share_one() {
         assert_eq!(shared.state().meters, 11);
         let yes = |granted: &[bool]| granted.iter().filter(|granted| **granted).count();
         assert_eq!((yes(&granted[..10]), yes(&granted[10..])), (10, 3));
+        // Who fills one limit leaves room in another of the same rate.
+        let meter = shared.meter("orders/daily/caller", rate);
+        assert_eq!(drain(&meter).await, 3);
     });
 }
 

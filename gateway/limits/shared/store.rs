@@ -181,8 +181,10 @@ impl Meters {
         if self.len() < self.most || self.find(name).is_some() {
             return self.make(name, rate, common);
         }
-        // Full. Who is new shares one meter with all others who are, of the same rate: strict, but never open.
-        let shared = format!("rest:{}/{}", rate.capacity, rate.per_second);
+        // Full. Who is new shares one meter with all others who are, of the same limit: strict, but never open. What
+        // names who is counted stands last.
+        let limit = name.rsplit_once('/').map_or("", |(limit, _)| limit);
+        let shared = format!("{limit}/rest:{}/{}", rate.capacity, rate.per_second);
         let found = self.find(&shared).filter(|meter| *meter.rate() == rate);
         found.unwrap_or_else(|| self.make(&shared, rate, common))
     }
