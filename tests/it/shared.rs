@@ -636,6 +636,41 @@ fn a_token_that_changes_signs_in_anew_on_the_connection_that_there_is() {
     }
 }
 
+#[test]
+fn a_password_of_the_default_user_that_changes_signs_in_anew_too() {
+    with_redis(Redis::with(&["--requirepass", "first"]), async |redis| {
+        let who = Changing::new("", "first");
+        let shared = start(signed_in(redis.node(), &who));
+        met(&shared).await;
+        let by = |password: &str| {
+            let url = format!("redis://:{password}@127.0.0.1:{}", redis.node().port);
+            let client = redis::Client::open(url).expect("a client");
+            client.get_connection().expect("signed in")
+        };
+        let mut admin = by("first");
+        redis::cmd("CONFIG")
+            .arg(&["SET", "requirepass", "second"])
+            .exec(&mut admin)
+            .expect("changed");
+        redis::cmd("CONFIG")
+            .arg("RESETSTAT")
+            .exec(&mut admin)
+            .expect("reset");
+        who.0.lock().expect("not poisoned").1 = "second";
+        let mut signed = || {
+            let stats: String = redis::cmd("INFO")
+                .arg("commandstats")
+                .query(&mut admin)
+                .expect("told");
+            stats.contains("cmdstat_auth:")
+        };
+        until("the sign-in", &mut signed);
+        let meter = shared.meter("contoso", daily(5));
+        assert_eq!(drain(&meter).await, 5);
+        assert_eq!(shared.state().failures, 0);
+    });
+}
+
 /// How often somebody has signed in.
 fn sign_ins(redis: &Redis) -> u64 {
     let stats = format!("{:?}", redis.tell(&["INFO", "commandstats"]));

@@ -107,7 +107,11 @@ impl Link {
         limit: Duration,
     ) -> Result<(), LinkError> {
         let mut command = redis::cmd("AUTH");
-        command.arg(&sign_in.user).arg(sign_in.password.expose());
+        // No user is the default one, who has no name before Redis 6.
+        if !sign_in.user.is_empty() {
+            command.arg(&sign_in.user);
+        }
+        command.arg(sign_in.password.expose());
         let signing = async {
             match self {
                 Self::One(link) => link.req_packed_command(&command).await,
