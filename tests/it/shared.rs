@@ -492,6 +492,23 @@ fn a_server_that_forgets_its_scripts_learns_them_again() {
 }
 
 #[test]
+fn a_store_that_lets_join_and_answers_no_question_is_asked_later_and_later() {
+    with_redis(Redis::start(), async |redis| {
+        let shared = start(settings(redis.node()));
+        met(&shared).await;
+        let meter = shared.meter("contoso", daily(5));
+        assert!(matches!(take(&meter).await, Taken::Granted { .. }));
+        let keys = redis.keys().into_iter().map(|(key, _)| key);
+        let key = keys.filter(|key| key.ends_with("contoso")).next_back();
+        let begun = SystemClock.instant();
+        redis.tell(&["SET", &key.expect("a meter"), "of another kind"]);
+        take(&meter).await;
+        state(&shared, |state| state.failures >= 8).await;
+        assert!(begun.elapsed() >= Duration::from_millis(500));
+    });
+}
+
+#[test]
 fn nobody_waits_long_for_a_store_that_does_not_answer() {
     with_redis(Redis::start(), async |redis| {
         let shared = start(settings(redis.node()));

@@ -63,7 +63,8 @@ impl Common {
         self.replicas.store(replicas.max(1), Ordering::Relaxed);
     }
 
-    fn contact(&self) -> Instant {
+    /// When what reached the store last was sent.
+    pub(super) fn contact(&self) -> Instant {
         self.start + Duration::from_nanos(self.contact.load(Ordering::Relaxed))
     }
 

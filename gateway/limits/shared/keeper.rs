@@ -110,13 +110,15 @@ impl Keeper {
     pub(super) async fn run(mut self) {
         let mut retry = RETRY.0;
         loop {
-            let joined = self.store.common.session();
-            match self.session().await {
+            let heard = self.store.common.contact();
+            let ended = self.session().await;
+            // Who joins and is not heard afterwards tries later and later, too: a store that is full lets all join.
+            let got_through = matches!(ended, End::Stale) || self.store.common.contact() != heard;
+            match ended {
                 End::Left => return,
                 End::Stale => {}
                 End::Failed(why) => self.store.failed(&why),
             }
-            let got_through = self.store.common.session() != joined;
             retry = if got_through {
                 RETRY.0
             } else {
