@@ -92,7 +92,7 @@ impl Careful {
             .unwrap_or_default()
             .max(soon(FIRST_WAIT, LONGEST_WAIT, self.tries));
         self.tries += 1;
-        (since.elapsed() + wait < limit).then_some(wait)
+        (since.elapsed().saturating_add(wait) < limit).then_some(wait)
     }
 
     fn retry(

@@ -99,3 +99,24 @@ fn what_was_sent_and_broke_off_is_no_start() {
         assert_eq!(raw.seen().requests.len(), sent + 1);
     }
 }
+
+#[test]
+fn a_backend_that_asks_to_be_left_alone_for_ever_is_not_waited_for() {
+    let scene = Scene::new();
+    let busy = |time: &str| {
+        format!(
+            "HTTP/1.1 503 Service Unavailable\r\nRetry-After: {time}\r\nContent-Length: 4\r\n\r\nbusy"
+        )
+    };
+    let asked = AtomicUsize::new(0);
+    let raw = RawBackend::answering(&scene, move |_| {
+        let time = match asked.fetch_add(1, Ordering::SeqCst) {
+            0 => "1".to_owned(),
+            _ => u64::MAX.to_string(),
+        };
+        vec![Step::text(&busy(&time))]
+    });
+    let stage = before(scene, &[raw.url()], "coldStart: 1m");
+    assert_eq!(get(&stage).verdict(), "503");
+    assert_eq!(raw.seen().requests.len(), 2);
+}
