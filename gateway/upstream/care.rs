@@ -58,11 +58,6 @@ const LEAST_RETRIES: u64 = 3 * BUDGET_SPAN.as_secs();
 const MOST_WAITING: usize = 1024;
 
 impl Member {
-    /// Whether it is thought to be well.
-    pub(super) fn is_well(&self) -> bool {
-        self.endpoint.standing.is_in() && self.is_healthy()
-    }
-
     fn is_healthy(&self) -> bool {
         self.checked
             .as_ref()
@@ -87,10 +82,17 @@ impl Care {
         }
         let is_other = |place: usize| Some(place) != avoid;
         let place = care
-            .less_busy(|place, member| is_other(place) && member.is_well())
+            .less_busy(|place, member| is_other(place) && care.is_well(member))
             .or_else(|| care.less_busy(|place, _| is_other(place)))
             .unwrap_or_default();
         Load::begin(care, place, false)
+    }
+
+    /// Whether an endpoint is thought to be well. The only one is never left out, though it may be where another backend
+    /// has it among several.
+    fn is_well(&self, member: &Member) -> bool {
+        let is_in = self.members.len() == 1 || member.endpoint.standing.is_in();
+        is_in && member.is_healthy()
     }
 
     fn less_busy(&self, fits: impl Fn(usize, &Member) -> bool) -> Option<usize> {
@@ -130,7 +132,7 @@ impl Care {
 
     /// What is wrong, where no endpoint is well.
     pub(super) fn fault(&self) -> Option<String> {
-        if self.members.iter().any(Member::is_well) {
+        if self.members.iter().any(|member| self.is_well(member)) {
             return None;
         }
         let why = self
@@ -324,7 +326,7 @@ impl Care {
         let kept = &self.kept;
         let endpoints = self.members.iter().map(|member| EndpointState {
             name: format!("{}:{}", member.endpoint.host, member.endpoint.port),
-            is_well: member.is_well(),
+            is_well: self.is_well(member),
             under_way: member.endpoint.standing.load(),
             ejections: member.endpoint.standing.ejections(),
         });

@@ -220,3 +220,24 @@ fn an_endpoint_that_may_not_be_called_is_refused_wherever_it_stands() {
     let said = String::from_utf8_lossy(&checked.stdout).into_owned();
     assert!(said.contains("this address may not be a backend"), "{said}");
 }
+
+#[test]
+fn the_only_endpoint_of_a_backend_is_well_although_another_backend_leaves_it_out() {
+    let scene = Scene::new();
+    let good = RawBackend::start(&scene, vec![Step::text(OK)]);
+    let busy = RawBackend::start(&scene, vec![Step::text(BUSY)]);
+    let alone = format!("http: {}, credential: none, breaker: {{}}", busy.url());
+    let stage = before(
+        scene.backend("c", &alone),
+        &[good.url(), busy.url()],
+        "ejection: { consecutive: 1 }",
+    );
+    stage.until("one left out", |stage| {
+        get(stage);
+        let text = stage.admin("/metrics");
+        text.lines()
+            .any(|line| line.starts_with("portcullis_backend_available{") && line.ends_with(" 0"))
+    });
+    let ready = stage.admin("/readyz?verbose");
+    assert!(ready.contains("[+] backend/c ok"), "{ready}");
+}
