@@ -2,6 +2,8 @@
 //! if it may be repeated (RFC 9110 section 9.2.2) and has no body, for bodies are never kept. A POST or PATCH of which
 //! anything was sent is never sent again.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -168,7 +170,7 @@ enum Met {
 }
 
 impl Met {
-    fn of(attempt: &Result<Response<Stream>, Denial>) -> Self {
+    fn of(attempt: &Result<Response<Stream>, Denial>, progress: &Progress) -> Self {
         match attempt {
             Ok(response) => Self::Answer(response.status().as_u16()),
             Err(denial) => match denial.reason() {
@@ -178,6 +180,8 @@ impl Met {
                 Reason::BackendDns => Self::Unknown,
                 Reason::BackendTls | Reason::BackendAddressRefused => Self::Impostor,
                 Reason::BackendBroken => Self::Broken,
+                // Who waits for the caller is not late.
+                Reason::BackendTimeout if progress.is_awaited() => Self::NotTheBackend,
                 Reason::BackendTimeout => Self::Late,
                 _ => Self::NotTheBackend,
             },
@@ -213,7 +217,8 @@ impl Met {
 struct Pass {
     care: Arc<Care>,
     leave: Leave,
-    begun: Instant,
+    /// Since when the backend alone is waited for: before that, the caller sends.
+    since: Option<Instant>,
     clock: Arc<dyn Clock>,
     is_noted: bool,
 }
@@ -228,7 +233,7 @@ impl Pass {
         Ok(Some(Self {
             care: Arc::clone(care),
             leave,
-            begun: way.now.instant,
+            since: None,
             clock: Arc::clone(way.pools.clock()),
             is_noted: false,
         }))
@@ -240,10 +245,9 @@ impl Pass {
 
     fn count(&mut self, has_failed: bool, now: Instant) {
         if let Some(breaker) = &self.care.breaker {
-            let is_slow = now.saturating_duration_since(self.begun) >= breaker.slow_after;
             let fared = Fared {
                 has_failed,
-                is_slow,
+                is_slow: self.is_slow(now),
             };
             self.is_noted = true;
             let at = moment(now);
@@ -253,8 +257,8 @@ impl Pass {
 
     fn is_slow(&self, now: Instant) -> bool {
         let breaker = self.care.breaker.as_ref();
-        let waited = now.saturating_duration_since(self.begun);
-        breaker.is_some_and(|breaker| waited >= breaker.slow_after)
+        let waited = self.since.map(|since| now.saturating_duration_since(since));
+        breaker.is_some_and(|breaker| waited >= Some(breaker.slow_after))
     }
 }
 
@@ -379,9 +383,10 @@ impl Going<'_> {
         let (way, first_byte) = (exchange.way, exchange.first_byte);
         careful.watch = Stopwatch::start();
         loop {
-            let attempt = exchange.once(request, progress).await;
+            let attempt = careful.attempt(exchange.once(request, progress), progress);
+            let attempt = attempt.await;
             way.attempts.set(way.attempts.get() + 1);
-            let met = Met::of(&attempt);
+            let met = Met::of(&attempt, progress);
             let now = way.pools.clock().instant();
             let at = moment(now);
             careful.note(met, at);
@@ -429,10 +434,35 @@ impl Careful {
         self.load.place()
     }
 
+    /// Tries once, and notes when the request was whole.
+    async fn attempt<T>(&mut self, once: impl Future<Output = T>, progress: &Progress) -> T {
+        let mut once = pin!(once);
+        poll_fn(|cx| {
+            self.note_whole(progress);
+            let tried = once.as_mut().poll(cx);
+            self.note_whole(progress);
+            tried
+        })
+        .await
+    }
+
+    fn note_whole(&mut self, progress: &Progress) {
+        if let Some(pass) = &mut self.pass
+            && pass.since.is_none()
+            && progress.is_whole()
+        {
+            pass.since = Some(pass.clock.instant());
+        }
+    }
+
     /// The time for all of it is over, whatever is under way.
-    pub(super) fn late(&mut self, now: Instant) {
-        self.load.failed(moment(now));
-        self.end(Met::Late, now);
+    pub(super) fn late(&mut self, progress: &Progress, now: Instant) {
+        let met = match progress.is_awaited() {
+            true => Met::NotTheBackend,
+            false => Met::Late,
+        };
+        self.note(met, moment(now));
+        self.end(met, now);
     }
 
     /// What of the time for an answer's head is left for the next attempt: all attempts together have what one has.

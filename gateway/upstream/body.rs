@@ -58,6 +58,8 @@ pub(super) struct Progress(Rc<Shared>);
 struct Shared {
     sent: Cell<Sent>,
     pieces: Cell<u64>,
+    /// Whether the backend's connection waits for more of it, rather than it for the connection.
+    is_awaited: Cell<bool>,
     ended: Notify,
 }
 
@@ -86,6 +88,16 @@ impl Progress {
             Sent::Broken(fault) => Some(fault),
             Sent::Partly | Sent::Whole => None,
         }
+    }
+
+    /// Whether the caller is waited for: more of its body is to come.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.0.is_awaited.get() && self.0.sent.get() == Sent::Partly
+    }
+
+    /// Whether it is the caller's doing that nothing comes of the request.
+    pub(super) fn is_to_blame(&self) -> bool {
+        self.is_broken() || self.is_awaited()
     }
 
     /// How many pieces of it the backend's connection has taken.
@@ -135,8 +147,9 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
-        let frame = match frame {
+        let frame = Pin::new(&mut self.incoming).poll_frame(cx);
+        self.state.0.is_awaited.set(frame.is_pending());
+        let frame = match ready!(frame) {
             None => {
                 self.state.end(Sent::Whole);
                 return Poll::Ready(None);
@@ -205,6 +218,8 @@ struct Held {
     end: Option<Pin<Box<tokio::time::Sleep>>>,
     /// The place at one of several endpoints, and the clock that failures there are noted by.
     load: Option<(Load, Arc<dyn Clock>)>,
+    /// How far the request's body has come, for an answer may begin before its end.
+    progress: Progress,
 }
 
 impl Held {
@@ -214,7 +229,9 @@ impl Held {
     }
 
     fn failed(&mut self) {
-        if let Some((mut load, clock)) = self.load.take() {
+        if let Some((mut load, clock)) = self.load.take()
+            && !self.progress.is_to_blame()
+        {
             load.failed(moment(clock.instant()));
         }
     }
@@ -335,8 +352,9 @@ impl ResponseBody {
     }
 
     /// Keeps a place at an endpoint until it has ended.
-    pub(super) fn hold(&mut self, load: Load, clock: Arc<dyn Clock>) {
-        self.held.get_or_insert_default().load = Some((load, clock));
+    pub(super) fn hold(&mut self, load: Load, clock: Arc<dyn Clock>, progress: Progress) {
+        let held = self.held.get_or_insert_default();
+        (held.load, held.progress) = (Some((load, clock)), progress);
     }
 
     /// Has the URLs in it sealed.

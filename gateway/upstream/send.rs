@@ -190,7 +190,8 @@ impl<'r> Going<'r> {
             Some(total) => Box::pin(self.deliver_within(total)).await,
         };
         if let (Err(denial), Some(slot)) = (&delivered, &self.slot)
-            && !is_callers_own(denial.reason())
+            && !is_callers(denial.reason())
+            && !self.progress.is_awaited()
         {
             slot.failed();
         }
@@ -220,7 +221,8 @@ impl<'r> Going<'r> {
             delivered = self.deliver() => delivered,
             () = time.as_mut() => {
                 if let Some(careful) = &mut self.careful {
-                    careful.late(self.exchange.way.pools.clock().instant());
+                    let now = self.exchange.way.pools.clock().instant();
+                    careful.late(&self.progress, now);
                 }
                 return Err(late(Reason::BackendTimeout, "total", total));
             }
@@ -253,10 +255,21 @@ impl<'r> Going<'r> {
         let mut response = response.map(|stream| ResponseBody::new(stream, idle, slot));
         if let Some(careful) = self.careful.take() {
             let clock = Arc::clone(self.exchange.way.pools.clock());
-            response.body_mut().hold(careful.into_load(), clock);
+            let progress = self.progress.clone();
+            response
+                .body_mut()
+                .hold(careful.into_load(), clock, progress);
         }
         Ok(response)
     }
+}
+
+/// Whether a request came to nothing by its own body.
+fn is_callers(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::RequestBodyBroken | Reason::BodyTooSlow | Reason::BodyTooLarge
+    )
 }
 
 /// The answer's framing is the gateway's own: a length beside a coding, or where there is no body, is a
@@ -454,14 +467,6 @@ impl Exchange<'_> {
     fn late(&self) -> Denial {
         late(Reason::BackendTimeout, "firstByte", self.first_byte)
     }
-}
-
-/// Whether it says nothing about the backend that no answer came: a caller could have a limit fall by it.
-fn is_callers_own(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::RequestBodyBroken | Reason::BodyTooSlow | Reason::BodyTooLarge
-    )
 }
 
 fn broken(error: &dyn std::fmt::Display, progress: &Progress) -> Denial {

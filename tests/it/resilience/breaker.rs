@@ -164,3 +164,46 @@ fn a_caller_who_breaks_off_its_body_says_nothing_of_the_backend() {
     }
     assert_eq!(get(&stage).verdict(), "200");
 }
+
+#[test]
+fn callers_who_are_slow_with_their_bodies_open_no_breaker() {
+    enum Then {
+        Leaves,
+        Sends,
+        IsLate,
+    }
+    for (name, timeouts, then) in [
+        ("leaves in the middle", "total: 1m", Then::Leaves),
+        ("sends the rest late", "total: 1m", Then::Sends),
+        ("stalls for firstByte", "firstByte: 100ms", Then::IsLate),
+        ("stalls for total", "total: 100ms", Then::IsLate),
+    ] {
+        let scene = Scene::new();
+        let raw = RawBackend::start(&scene, vec![Step::text(OK)]);
+        let more = format!(
+            "breaker: {{ failures: 1, slowAfter: 10s, slowRate: 1%, minimum: 1, window: 1h }}, timeouts: {{ {timeouts} }}"
+        );
+        let stage = before(scene, &[raw.url()], &more);
+        let token = stage.portal_token();
+        let mut wire = stage.wire();
+        wire.send(format!(
+            "POST /a HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nContent-Length: 10\r\n\r\nhello"
+        ));
+        stage.until("a connection", |_| raw.seen().connections == 1);
+        stage.clock.advance(Duration::from_secs(10));
+        match then {
+            Then::Leaves => {
+                drop(wire);
+                stage.until("the end", |_| raw.seen().closed == 1);
+            }
+            Then::Sends => {
+                wire.send("there");
+                wire.until("fine");
+            }
+            Then::IsLate => {
+                wire.until("backend-timeout");
+            }
+        }
+        assert_eq!(get(&stage).verdict(), "200", "{name}");
+    }
+}

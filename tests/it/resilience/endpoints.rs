@@ -1,5 +1,7 @@
 //! Several endpoints of one backend: which one a request goes to, and which one is left out.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -219,6 +221,47 @@ fn an_endpoint_that_may_not_be_called_is_refused_wherever_it_stands() {
         .expect("run");
     let said = String::from_utf8_lossy(&checked.stdout).into_owned();
     assert!(said.contains("this address may not be a backend"), "{said}");
+}
+
+/// Answers as soon as a head has come, and takes what follows for as long as it comes.
+fn early() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            let mut buffer = [0; 4096];
+            let _ = stream.read(&mut buffer);
+            let _ = stream
+                .write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n");
+            while matches!(stream.read(&mut buffer), Ok(1..)) {}
+        }
+    });
+    format!("http://{address}")
+}
+
+#[test]
+fn a_body_that_its_caller_breaks_behind_the_beginning_of_the_answer_is_no_failure() {
+    let stage = before(
+        Scene::new(),
+        &[early(), early()],
+        "ejection: { consecutive: 1 }, timeouts: { idle: 200ms }",
+    );
+    let token = stage.portal_token();
+    for _ in 0..3 {
+        let mut wire = stage.wire();
+        wire.send(format!(
+            "POST /a HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
+        ));
+        wire.until("half");
+        wire.send("no chunk\r\n");
+        wire.rest();
+    }
+    let text = stage.admin("/metrics");
+    let ejections = text
+        .lines()
+        .filter(|line| line.starts_with("portcullis_backend_ejections_total{"));
+    let ejections: Vec<_> = ejections.map(|line| line.ends_with(" 0")).collect();
+    assert_eq!(ejections, [true, true]);
 }
 
 #[test]
