@@ -94,6 +94,10 @@ impl Careful {
             .unwrap_or_default()
             .max(soon(FIRST_WAIT, LONGEST_WAIT, self.tries));
         self.tries += 1;
+        // A start takes its time; who is slow behind it is.
+        if let Some(pass) = &mut self.pass {
+            pass.since = None;
+        }
         (since.elapsed().saturating_add(wait) < limit).then_some(wait)
     }
 

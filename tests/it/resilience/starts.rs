@@ -1,6 +1,7 @@
 //! Backends that start from nothing: who waits for them, how long, and that nothing is run twice.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 
@@ -119,4 +120,31 @@ fn a_backend_that_asks_to_be_left_alone_for_ever_is_not_waited_for() {
     let stage = before(scene, &[raw.url()], "coldStart: 1m");
     assert_eq!(get(&stage).verdict(), "503");
     assert_eq!(raw.seen().requests.len(), 2);
+}
+
+#[test]
+fn the_wait_for_a_start_opens_no_breaker_for_slowness() {
+    let (held, address) = silent();
+    let stage = before(
+        Scene::new(),
+        &[format!("http://{address}")],
+        "coldStart: 1m, breaker: { slowAfter: 10s, slowRate: 1%, minimum: 1, window: 1h }",
+    );
+    let token = stage.portal_token();
+    let mut wire = stage.wire();
+    wire.send(format!(
+        "GET /a HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n"
+    ));
+    stage.until("the wait", |stage| {
+        metric(stage, "portcullis_cold_start_waiting{backend=\"b\"}").as_deref() == Some("1")
+    });
+    stage.clock.advance(Duration::from_secs(10));
+    held.listen(16).expect("listening");
+    held.set_nonblocking(true).expect("set");
+    let entered = stage.runtime.enter();
+    let listener = TcpListener::from_std(held.into()).expect("a listener");
+    drop(entered);
+    let _raw = RawBackend::on(&stage.runtime, listener, |_| vec![Step::text(OK)]);
+    wire.until("fine");
+    assert_eq!(get(&stage).verdict(), "200");
 }
