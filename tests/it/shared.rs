@@ -498,8 +498,8 @@ fn a_store_that_lets_join_and_answers_no_question_is_asked_later_and_later() {
         met(&shared).await;
         let meter = shared.meter("contoso", daily(5));
         assert!(matches!(take(&meter).await, Taken::Granted { .. }));
-        let keys = redis.keys().into_iter().map(|(key, _)| key);
-        let key = keys.filter(|key| key.ends_with("contoso")).next_back();
+        let mut keys = redis.keys().into_iter().map(|(key, _)| key);
+        let key = keys.rfind(|key| key.ends_with("contoso"));
         let begun = SystemClock.instant();
         redis.tell(&["SET", &key.expect("a meter"), "of another kind"]);
         take(&meter).await;
