@@ -235,27 +235,3 @@ async fn files_that_still_change_are_not_taken() {
         .await;
     assert_eq!(site.counts(), (1, 0));
 }
-
-#[tokio::test]
-async fn a_reload_that_is_refused_changes_no_limit() {
-    let clock = ManualClock::at(SystemClock.now());
-    let lasting = lasting(&clock);
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("gateway.yaml");
-    fs::write(&path, gateway("policy.yaml")).expect("written");
-    let documents = |most: u32| {
-        let backend = format!("http: 'http://127.0.0.1:9', concurrency: {{ requests: {most} }}");
-        let policy = format!("{}{}", self::backend(&backend), route("/a"));
-        fs::write(folder.path().join("policy.yaml"), policy).expect("written");
-        let documents = Documents::read(&path, &mut Diagnostics::new());
-        documents.expect("read")
-    };
-    let compiled = documents(1).compile(&lasting, &mut Diagnostics::new());
-    assert!(compiled.is_some());
-    let mut faults = Diagnostics::new();
-    assert!(Documents::read(&folder.path().join("none.yaml"), &mut faults).is_none());
-    assert!(documents(2).compile(&lasting, &mut faults).is_none());
-    let limits = lasting.limits.under_way();
-    let limits: Vec<u32> = limits.iter().map(|standing| standing.limit).collect();
-    assert_eq!(limits, [1]);
-}
