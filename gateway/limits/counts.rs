@@ -1,7 +1,7 @@
 //! What has been counted for each caller, in this process's memory. Bounded: strangers can make callers up.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,9 +24,41 @@ pub(super) struct Counts {
     shards: Box<[Mutex<Shard>; SHARDS]>,
 }
 
+/// A caller and its hash, which is reckoned once: for the lock and for what lies behind it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Hashed {
+    hash: u64,
+    key: Key,
+}
+
+impl Hash for Hashed {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+/// Takes the hash as it is.
+#[derive(Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        // INVARIANT: nothing else is written.
+        debug_assert!(bytes.is_empty(), "a hash alone");
+    }
+}
+
 #[derive(Default)]
 struct Shard {
-    levels: HashMap<Key, Level>,
+    levels: HashMap<Hashed, Level, BuildHasherDefault<AsItIs>>,
     /// Those for whom there is no room share one count.
     crowd: Level,
     /// When it was looked through last.
@@ -35,7 +67,7 @@ struct Shard {
 
 impl Shard {
     /// The level of a caller, who may be new.
-    fn level(&mut self, key: &Key, measure: &Measure, now: Moment) -> &mut Level {
+    fn level(&mut self, key: &Hashed, measure: &Measure, now: Moment) -> &mut Level {
         let Self {
             levels,
             crowd,
@@ -65,30 +97,34 @@ impl Counts {
 
     /// As [`Measure::take`].
     pub(super) fn take(&self, key: &Key, units: u64, now: Moment) -> Result<Left, Duration> {
-        let mut shard = self.shard(key);
-        let level = shard.level(key, &self.measure, now);
+        let key = self.hashed(key);
+        let mut shard = self.shard(&key);
+        let level = shard.level(&key, &self.measure, now);
         self.measure.take(level, units, now)
     }
 
     /// Whether so many units would be let through now.
     pub(super) fn would_take(&self, key: &Key, units: u64, now: Moment) -> Result<Left, Duration> {
-        let shard = self.shard(key);
-        let level = shard.levels.get(key).copied().unwrap_or_default();
+        let key = self.hashed(key);
+        let shard = self.shard(&key);
+        let level = shard.levels.get(&key).copied().unwrap_or_default();
         drop(shard);
         self.measure.take(&mut { level }, units, now)
     }
 
     /// As [`Measure::charge`].
     pub(super) fn charge(&self, key: &Key, units: u64, now: Moment) {
-        let mut shard = self.shard(key);
-        let level = shard.level(key, &self.measure, now);
+        let key = self.hashed(key);
+        let mut shard = self.shard(&key);
+        let level = shard.level(&key, &self.measure, now);
         self.measure.charge(level, units, now);
     }
 
     /// As [`Measure::give_back`].
     pub(super) fn give_back(&self, key: &Key, units: u64, now: Moment) {
-        let mut shard = self.shard(key);
-        if let Some(level) = shard.levels.get_mut(key) {
+        let key = self.hashed(key);
+        let mut shard = self.shard(&key);
+        if let Some(level) = shard.levels.get_mut(&key) {
             self.measure.give_back(level, units, now);
         }
     }
@@ -106,8 +142,16 @@ impl Counts {
         }
     }
 
-    fn shard(&self, key: &Key) -> MutexGuard<'_, Shard> {
-        let place = self.hasher.hash_one(key) as usize % SHARDS;
+    fn hashed(&self, key: &Key) -> Hashed {
+        Hashed {
+            hash: self.hasher.hash_one(key),
+            key: *key,
+        }
+    }
+
+    fn shard(&self, key: &Hashed) -> MutexGuard<'_, Shard> {
+        // By other bits than those by which a map finds its places.
+        let place = (key.hash >> 40) as usize % SHARDS;
         #[expect(clippy::indexing_slicing, reason = "the remainder is a place of it")]
         lock(&self.shards[place])
     }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 
@@ -106,17 +107,26 @@ impl Telling {
         Standing(match self {
             Self::Nothing => None,
             Self::Ietf { policy } => {
-                let mut text = String::with_capacity(48);
+                let mut text = Vec::with_capacity(64);
                 for (told, left) in limits {
-                    separate(&mut text);
-                    let seconds = whole_seconds(left.full_in);
-                    let _ = write!(text, r#""{}";r={};t={seconds}"#, told.name, left.units);
+                    if !text.is_empty() {
+                        text.extend_from_slice(b", ");
+                    }
+                    text.push(b'"');
+                    text.extend_from_slice(told.name.as_bytes());
+                    text.extend_from_slice(b"\";r=");
+                    push_number(left.units, &mut text);
+                    text.extend_from_slice(b";t=");
+                    push_number(whole_seconds(left.full_in), &mut text);
                 }
+                let is_empty = text.is_empty();
+                // INVARIANT: names of limits are made of letters, digits and three signs.
+                let standing = HeaderValue::from_maybe_shared(Bytes::from(text));
                 let fields = Fields::Ietf {
                     policy: policy.clone(),
-                    standing: value(&text),
+                    standing: standing.unwrap_or(HeaderValue::from_static("")),
                 };
-                (!text.is_empty()).then(|| Box::new(fields))
+                (!is_empty).then(|| Box::new(fields))
             }
             Self::Old => {
                 let tightest = limits.min_by_key(|(_, left)| left.units);
@@ -130,6 +140,21 @@ impl Telling {
             }
         })
     }
+}
+
+/// Every answer says some: without the machinery of formatting, which takes ten times as long.
+fn push_number(mut number: u64, out: &mut Vec<u8>) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+        at -= 1;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(digits.get(at..).unwrap_or_default());
 }
 
 fn separate(list: &mut String) {
@@ -190,5 +215,22 @@ impl Standing {
         let mut fields = HeaderMap::new();
         self.tell(&mut fields);
         fields
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::push_number;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_number_is_written_as_everybody_writes_it(number in any::<u64>(), shift in 0u32..64) {
+            for number in [number >> shift, u64::MAX, 0] {
+                let mut out = b"r=".to_vec();
+                push_number(number, &mut out);
+                prop_assert_eq!(out, format!("r={number}").into_bytes());
+            }
+        }
     }
 }
