@@ -242,33 +242,46 @@ fn one_or_several<T>(
     }
 }
 
+/// The keys of a limit on how often, each as far as it is sound.
+struct RateKeys {
+    requests: Option<u32>,
+    per: Option<Duration>,
+    burst: Option<u32>,
+}
+
+impl RateKeys {
+    /// `how_many` is what whoever forgot `requests` is told to write.
+    fn of(table: &mut Table<'_>, how_many: &'static str, d: &mut Diagnostics) -> Self {
+        let positive = 1..=u64::from(u32::MAX);
+        Self {
+            requests: table.required("requests", how_many, d, |node, d| {
+                count(node, positive.clone(), d)
+            }),
+            per: table.required("per", "write the period: `per: 1m`", d, |node, d| {
+                duration(node, SECOND..=DAY, d)
+            }),
+            burst: table.optional("burst", d, |node, d| count(node, positive.clone(), d)),
+        }
+    }
+}
+
 fn rate_limit(node: &Node, d: &mut Diagnostics) -> Option<RateLimit> {
-    let positive = 1..=u64::from(u32::MAX);
     let mut table = Table::of(node, "`{ requests: .., per: .., by: [..] }`", d)?;
     let name = table.optional("name", d, spanned(name));
-    let requests = table.required(
-        "requests",
-        "write how many: `requests: 60`",
-        d,
-        |node, d| count(node, positive.clone(), d),
-    );
-    let per = table.required("per", "write the period: `per: 1m`", d, |node, d| {
-        duration(node, SECOND..=DAY, d)
-    });
-    let burst = table.optional("burst", d, |node, d| count(node, positive.clone(), d));
+    let rate = RateKeys::of(&mut table, "write how many: `requests: 60`", d);
     let by = by(&mut table, d);
     let cost = table.optional("cost", d, costs);
     let mode = table.optional("mode", d, mode);
     table.finish(d);
     let cost = cost.unwrap_or_default();
-    if let Some(most) = burst.or(requests) {
+    if let Some(most) = rate.burst.or(rate.requests) {
         refuse_costs_above(&cost, u64::from(most), d);
     }
     Some(RateLimit {
         name,
-        requests: requests?,
-        per: per?,
-        burst,
+        requests: rate.requests?,
+        per: rate.per?,
+        burst: rate.burst,
         by: by?,
         cost,
         mode: mode.unwrap_or(Mode::Enforce),
@@ -360,24 +373,14 @@ fn address_limit(node: &Node, d: &mut Diagnostics) -> Option<AddressLimit> {
         ("requests", Counted::Requests),
         ("failures", Counted::Failures),
     ];
-    let positive = 1..=u64::from(u32::MAX);
     let mut table = Table::of(node, "`{ requests: .., per: .. }`", d)?;
-    let requests = table.required(
-        "requests",
-        "write how many: `requests: 600`",
-        d,
-        |node, d| count(node, positive.clone(), d),
-    );
-    let per = table.required("per", "write the period: `per: 1m`", d, |node, d| {
-        duration(node, SECOND..=DAY, d)
-    });
-    let burst = table.optional("burst", d, |node, d| count(node, positive.clone(), d));
+    let rate = RateKeys::of(&mut table, "write how many: `requests: 600`", d);
     let counted = table.optional("count", d, |node, d| choice(node, &COUNTED, d));
     table.finish(d);
     Some(AddressLimit {
-        requests: requests?,
-        per: per?,
-        burst,
+        requests: rate.requests?,
+        per: rate.per?,
+        burst: rate.burst,
         count: counted.unwrap_or(Counted::Requests),
     })
 }

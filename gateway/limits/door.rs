@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::header::HeaderValue;
 
 use super::counts::Counts;
-use super::fields::{Standing, Telling, Told};
+use super::fields::{Telling, Told};
 use super::keys::{Key, Who};
 use super::measure::{Left, Measure, Moment};
 use super::overload::{OneOf, UnderWay};
@@ -58,17 +58,8 @@ impl ByAddress {
             Counted::Failures => self.counts.would_take(key, 1, now),
         };
         let Err(wait) = admitted else { return Ok(()) };
-        let left = Left {
-            units: 0,
-            full_in: wait,
-        };
-        let standing = self.telling.standing(std::iter::once((&self.told, left)));
-        Err(refusal(
-            Reason::RateLimited,
-            [&self.told].into_iter(),
-            wait,
-            standing,
-        ))
+        let refusing = std::iter::once((&self.told, wait));
+        Err(refusal(Reason::RateLimited, &self.telling, refusing))
     }
 }
 
@@ -123,16 +114,19 @@ impl Entry {
     }
 }
 
-/// A refusal because of limits, with what the caller is told of them.
+/// A refusal by limits, each with the time after which it lets the request through.
 pub(super) fn refusal<'t>(
     reason: Reason,
-    limits: impl Iterator<Item = &'t Told>,
-    wait: Duration,
-    standing: Standing,
+    telling: &Telling,
+    refusing: impl Iterator<Item = (&'t Told, Duration)> + Clone,
 ) -> Denial {
-    let denial = Denial::from(reason).retry_after(wait.max(Duration::from_secs(1)));
-    let denial = limits.fold(denial, |denial, told| denial.violates(&told.name));
-    let fields = standing.into_fields();
+    let waits = refusing.clone().map(|(_, wait)| wait);
+    let longest = waits.fold(Duration::from_secs(1), Duration::max);
+    let denial = Denial::from(reason).retry_after(longest);
+    let names = refusing.clone().map(|(told, _)| &told.name);
+    let denial = names.fold(denial, Denial::violates);
+    let left = refusing.map(|(told, wait)| (told, Left::none(wait)));
+    let fields = telling.standing(left).into_fields();
     fields
         .iter()
         .fold(denial, |denial, (name, value): (_, &HeaderValue)| {

@@ -53,6 +53,16 @@ pub(super) struct Left {
     pub(super) full_in: Duration,
 }
 
+impl Left {
+    /// Nothing, for so long.
+    pub(super) fn none(wait: Duration) -> Self {
+        Self {
+            units: 0,
+            full_in: wait,
+        }
+    }
+}
+
 impl Measure {
     /// A rate of `requests` in each period, `burst` of them at once.
     pub(super) fn rate(requests: u32, per: Duration, burst: u32) -> Self {

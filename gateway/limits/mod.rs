@@ -212,21 +212,11 @@ impl OfRoute {
                 refusing.push((limit, wait));
             }
         }
-        let longest = refusing.iter().map(|(_, wait)| *wait).max();
-        let standing = refusing.iter().map(|(limit, wait)| {
-            let left = Left {
-                units: 0,
-                full_in: *wait,
-            };
-            (&limit.told, left)
-        });
-        let standing = self.telling.standing(standing);
         let Some((limit, _)) = refusing.first() else {
             return Reason::RateLimited.into();
         };
-        let told = refusing.iter().map(|(limit, _)| &limit.told);
-        refusal(limit.reason(), told, longest.unwrap_or(wait), standing)
-            .expected(limit.expected.as_str(), "more")
+        let told = refusing.iter().map(|(limit, wait)| (&limit.told, *wait));
+        refusal(limit.reason(), &self.telling, told).expected(limit.expected.as_str(), "more")
     }
 
     /// The limits on bytes, and whom the request counts for.
