@@ -304,7 +304,6 @@ impl Start {
         let admin = Arc::new(Admin {
             readiness: readiness(),
             metrics,
-            limits: Arc::clone(&lasting.limits),
             reloads: reloader.reloads(),
         });
         let admin = match gateway.admin {

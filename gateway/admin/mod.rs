@@ -20,7 +20,6 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::body::Reply;
 use crate::clock::{pause, within};
-use crate::limits::LimitStore;
 use crate::reload::Reloads;
 use crate::telemetry::Metrics;
 use crate::upstream;
@@ -39,8 +38,6 @@ pub struct Admin {
     pub readiness: Readiness,
     /// The counters.
     pub metrics: Arc<Metrics>,
-    /// The counts of limits.
-    pub limits: Arc<LimitStore>,
     /// How reloads went.
     pub reloads: watch::Receiver<Reloads>,
 }
@@ -110,7 +107,7 @@ impl Admin {
     fn metrics(&self) -> String {
         let snapshot = self.readiness.snapshot.load();
         let counted = self.metrics.text();
-        counted + &upstream::metrics(&snapshot.backends) + &gauges::limits(&self.limits)
+        counted + &upstream::metrics(&snapshot.backends) + &gauges::limits(&self.readiness.limits)
     }
 
     fn policies(&self) -> Response<Reply> {

@@ -1,7 +1,7 @@
 //! What has a count of its own: the part of a caller that a limit counts by.
 
 use std::hash::{Hash, Hasher};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use aws_lc_rs::digest;
 use http::header::HeaderName;
@@ -10,6 +10,7 @@ use http::{HeaderMap, Method};
 use crate::entra::Principal;
 use crate::files::{LimitKey, Spanned};
 use crate::ids::{AppId, ObjectId, TenantId};
+use crate::net::address::subscriber;
 use crate::policy::Authorized;
 
 /// Who asks to be let through, and with what.
@@ -236,15 +237,4 @@ fn digest_of(others: &[Other], caller: Option<&Principal>, headers: &HeaderMap) 
 fn half(digest: &digest::Digest) -> u128 {
     let first = digest.as_ref().first_chunk();
     first.map_or(0, |bytes| u128::from_be_bytes(*bytes))
-}
-
-/// An IPv6 subscriber has a /64 at least, and may use any address in it.
-pub(super) fn subscriber(client: IpAddr) -> IpAddr {
-    match client.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => {
-            let network = address.to_bits() & !u128::from(u64::MAX);
-            IpAddr::V6(Ipv6Addr::from_bits(network))
-        }
-    }
 }

@@ -53,6 +53,17 @@ impl Resolver for SystemResolver {
     }
 }
 
+/// What counts as one address of a caller. An IPv6 subscriber has a /64 at least, and may use any address in it.
+pub fn subscriber(client: IpAddr) -> IpAddr {
+    match client.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => {
+            let network = address.to_bits() & !u128::from(u64::MAX);
+            IpAddr::V6(Ipv6Addr::from_bits(network))
+        }
+    }
+}
+
 /// Asks the machine's resolver. An empty answer is an error.
 pub async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     let addresses: Vec<SocketAddr> = lookup_host((host, port)).await?.collect();

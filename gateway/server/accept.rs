@@ -40,8 +40,6 @@ pub(super) struct Gate {
     pub(super) places: Arc<Places>,
     /// How many workers are out of descriptors.
     pub(super) short: Arc<AtomicUsize>,
-    /// Whether the sockets end with this process.
-    pub(super) is_sole: bool,
 }
 
 /// Where a worker's callers come in.
@@ -89,7 +87,7 @@ pub(super) async fn accept(
     }
     let open = Rc::clone(&door.open);
     // Where others have the socket as well, it goes on without us, and closes to nobody.
-    if door.gate.is_sole {
+    if shared.settings.is_sole {
         close_to_newcomers(&door.listener);
     }
     // What the kernel has accepted for us is ours to answer: closing would reset it.

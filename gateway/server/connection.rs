@@ -282,6 +282,18 @@ impl Served {
         self.shared.dates.at(self.shared.worker.clock.now().unix)
     }
 
+    /// Minds the connection until one of these has been so for its time, or the gateway drains.
+    fn minded<const N: usize>(self: &Rc<Self>, limits: [(Stop, Duration); N]) -> Minder {
+        let served = Rc::clone(self);
+        Minder::begin(&self.movement, async move {
+            let min_rate = served.shared.settings.min_rate;
+            tokio::select! {
+                stop = served.movement.stops(limits, min_rate) => stop.into(),
+                () = served.shared.drain.draining() => End::Gracefully(Closed::Draining),
+            }
+        })
+    }
+
     async fn http1<IO: AsyncRead + AsyncWrite + Unpin + 'static>(
         self: Rc<Self>,
         line: Rc<Line<IO>>,
@@ -297,13 +309,7 @@ impl Served {
         let stalled = (Stop::Stalled, idle_timeout);
         let idle = (Stop::Idle, idle_timeout);
         let old = (Stop::Old, self.lasts());
-        let served = Rc::clone(&self);
-        let mut minder = Minder::begin(&self.movement, async move {
-            tokio::select! {
-                stop = served.movement.stops([slow, stalled, idle, old], min_rate) => stop.into(),
-                () = served.shared.drain.draining() => End::Gracefully(Closed::Draining),
-            }
-        });
+        let mut minder = self.minded([slow, stalled, idle, old]);
         loop {
             tokio::select! {
                 () = connection.as_mut() => return,
@@ -351,16 +357,9 @@ impl Served {
         let io = TokioIo::new(Frames::new(io, Rc::clone(&self.movement)));
         let mut connection = pin!(builder.serve_connection(io, service));
         let limit = settings.idle_timeout;
-        let limits = [(Stop::Stalled, limit), (Stop::Idle, limit)];
-        let [stalled, idle] = limits;
-        let (old, min_rate) = ((Stop::Old, self.lasts()), settings.min_rate);
-        let served = Rc::clone(&self);
-        let mut minder = Minder::begin(&self.movement, async move {
-            tokio::select! {
-                stop = served.movement.stops([stalled, idle, old], min_rate) => stop.into(),
-                () = served.shared.drain.draining() => End::Gracefully(Closed::Draining),
-            }
-        });
+        let (stalled, idle) = ((Stop::Stalled, limit), (Stop::Idle, limit));
+        let old = (Stop::Old, self.lasts());
+        let mut minder = self.minded([stalled, idle, old]);
         tokio::select! {
             ended = connection.as_mut() => return self.ended(ended.err()),
             end = minder.end(&self.movement) => match end {
@@ -377,7 +376,7 @@ impl Served {
         );
         tokio::select! {
             _ = connection => {}
-            _ = self.movement.stops(limits, min_rate) => {}
+            _ = self.movement.stops([stalled, idle], settings.min_rate) => {}
             () = pause(LONGEST_UNWANTED), if is_brief => {}
         }
     }

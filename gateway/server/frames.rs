@@ -11,6 +11,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::MOST_LINGERED;
 use super::stall::Movement;
 use crate::telemetry::Closed;
 
@@ -24,10 +25,6 @@ const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// What a caller sends first (RFC 9113 section 3.4).
 const PREFACE: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
-
-/// The most that is read, in bytes, of one who was told to calm down: what comes on a closed connection is answered by
-/// a reset, which may overtake that.
-const MOST_LINGERED: usize = 1024 * 1024;
 
 /// The head of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,8 +150,6 @@ pub(super) struct Frames<IO> {
     came: Walk,
     sent: Walk,
     allowance: Allowance,
-    /// The looks of the minder's that were counted.
-    looks: u32,
     /// The last stream that a request came on.
     last_stream: u32,
     /// What was read of one who was told to calm down.
@@ -169,7 +164,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Frames<IO> {
             came: Walk::behind(PREFACE),
             sent: Walk::behind(0),
             allowance: Allowance(Allowance::MOST),
-            looks: 0,
             last_stream: 0,
             lingered: None,
         }
@@ -181,13 +175,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Frames<IO> {
             movement,
             came,
             allowance,
-            looks,
             last_stream,
             ..
         } = self;
-        let looked = movement.looks();
-        if looked != *looks {
-            *looks = looked;
+        if movement.has_looked() {
             allowance.gains(Allowance::LOOK);
         }
         let mut is_calm = true;

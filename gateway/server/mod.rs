@@ -21,3 +21,7 @@ pub use drain::{Drain, Phase};
 pub use listener::{Beside, bind, handed_over, share_out};
 pub use pace::MinRate;
 pub use worker::{ListenSettings, Security, Workers};
+
+/// The most that is read, in bytes, on a connection that was closed on our side: what comes there is answered by a
+/// reset, which may overtake what was said last.
+const MOST_LINGERED: usize = 1024 * 1024;

@@ -3,10 +3,11 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::net::address::subscriber;
 use crate::telemetry::Closed;
 
 /// The places that all workers share.
@@ -62,7 +63,7 @@ impl Places {
             return Err(Closed::TooMany);
         }
         if let Some(addresses) = &self.addresses {
-            let network = network(peer);
+            let network = subscriber(peer);
             if !addresses.take(network) {
                 return Err(Closed::TooManyFromAddress);
             }
@@ -110,17 +111,6 @@ impl Addresses {
                 part.remove(&network);
             }
         }
-    }
-}
-
-/// What counts as one address. An IPv6 subscriber has a /64 at least, and may use any address in it.
-fn network(peer: IpAddr) -> IpAddr {
-    match peer.to_canonical() {
-        IpAddr::V6(peer) => {
-            let [a, b, c, d, ..] = peer.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
-        peer @ IpAddr::V4(_) => peer,
     }
 }
 

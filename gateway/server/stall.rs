@@ -37,16 +37,14 @@ pub(super) struct Movement {
     waiting: Cell<usize>,
     /// Whether the head of a request has begun and is not whole.
     head_begun: Cell<bool>,
-    /// Heads that were whole.
-    heads: Cell<u64>,
     /// Requests.
     requests: Cell<u64>,
     /// Their bodies that have to be waited for.
     uploads: RefCell<Vec<Rc<Upload>>>,
     /// How often in a row the minder has seen that no request is answered.
     quiet: Cell<u32>,
-    /// How often it has looked.
-    looks: Cell<u32>,
+    /// Whether it has looked since that was asked.
+    looked: Cell<bool>,
     /// Why the connection is to end, if the gateway is who ends it.
     why: Cell<Option<Closed>>,
     /// Ends the minder, which ends the connection.
@@ -114,9 +112,9 @@ impl Movement {
         self.quiet.get()
     }
 
-    /// How often the minder has looked whether anybody uses the connection.
-    pub(super) fn looks(&self) -> u32 {
-        self.looks.get()
+    /// Whether the minder has looked whether anybody uses the connection since this was asked.
+    pub(super) fn has_looked(&self) -> bool {
+        self.looked.take()
     }
 
     /// Who minds the connection. Whoever has it told to end ends its minder.
@@ -143,15 +141,9 @@ impl Movement {
         self.why.get()
     }
 
-    /// The head of a request has begun, or nothing of it has come.
+    /// The head of a request has begun, or nothing of it is left to come.
     pub(super) fn head_begun(&self, begun: bool) {
         self.head_begun.set(begun);
-    }
-
-    /// The head of a request is whole, or refused.
-    pub(super) fn head_ended(&self) {
-        self.head_begun.set(false);
-        self.heads.set(self.heads.get().wrapping_add(1));
     }
 
     /// Completes when one of these has been so for its time, or a quarter longer, and says which. Looking now and
@@ -187,7 +179,7 @@ impl Movement {
     /// What stays the same as long as it is so. None while it is not.
     fn look(&self, stop: Stop) -> Option<u64> {
         match stop {
-            Stop::SlowHead => self.head_begun.get().then(|| self.heads.get()),
+            Stop::SlowHead => self.head_begun.get().then(|| self.requests.get()),
             Stop::Stalled => self.waits_for_caller().then(|| self.moved.get()),
             Stop::Idle => self.is_idle().then(|| self.served.get()),
             Stop::Old => Some(0),
@@ -285,7 +277,7 @@ impl Watch {
         self.before = now;
         if self.stop == Stop::Idle {
             movement.quiet.set(self.same);
-            movement.looks.set(movement.looks.get().wrapping_add(1));
+            movement.looked.set(true);
         }
         self.same >= Self::LOOKS
     }

@@ -87,7 +87,6 @@ impl Workers {
                 settings.max_connections_per_address,
             ),
             short: Arc::default(),
-            is_sole: settings.is_sole,
         };
         let mut threads = Vec::with_capacity(listeners.len());
         for (index, listener) in listeners.into_iter().enumerate() {

@@ -18,14 +18,12 @@ use crate::body::{CallerBody, LONGEST_UNWANTED, MOST_UNWANTED, Source as _};
 use crate::clock::within;
 use crate::denial::Reason;
 use crate::http1::{Content, Input, Malformed, Piece};
+use crate::server::MOST_LINGERED;
 use crate::server::connection::Served;
 use crate::server::stall::{Movement, WatchedBody};
 use crate::telemetry::Closed;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-
-/// The most that is read, in bytes, on a connection that was closed on our side.
-const MOST_LINGERED: usize = 1024 * 1024;
 
 /// A connection on which a caller speaks HTTP/1.
 pub(in crate::server) struct Line<IO> {
@@ -128,7 +126,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
             let mut open = self.open.borrow_mut();
             let Open { input, heads, .. } = &mut *open;
             if let Some(taken) = heads.take(input.bytes()).transpose() {
-                self.movement.head_ended();
+                self.movement.head_begun(false);
                 return Poll::Ready(Some(taken));
             }
             drop(open);
