@@ -52,30 +52,12 @@ fn described(document: &PolicyDocument, route: usize) -> Option<Described> {
         ("sas", keys_in_urls(route)),
         ("sealBody", seal_body(route)),
         ("maxBody", max_body(route)),
-        (
-            "rateLimit",
-            all(route
-                .rate_limits
-                .iter()
-                .map(|limit| rate_limit(&limit.value))),
-        ),
-        (
-            "quota",
-            all(route.quotas.iter().map(|quota| quota_of(&quota.value))),
-        ),
-        (
-            "concurrency",
-            all(route
-                .concurrency
-                .iter()
-                .map(|limit| concurrency(&limit.value))),
-        ),
+        ("rateLimit", all(&route.rate_limits, rate_limit)),
+        ("quota", all(&route.quotas, quota_of)),
+        ("concurrency", all(&route.concurrency, concurrency)),
         (
             "concurrency of the backend",
-            all(backend
-                .concurrency
-                .iter()
-                .map(|limit| concurrency(&limit.value))),
+            all(&backend.concurrency, concurrency),
         ),
     ])
 }
@@ -291,10 +273,7 @@ fn on_bad_days(backend: &Backend) -> String {
     if let Some(limit) = backend.cold_start {
         said.push(format!("a start is waited for, {limit:?}"));
     }
-    match said.is_empty() {
-        true => none(),
-        false => said.join("; "),
-    }
+    listed(&said)
 }
 
 fn kept(route: &Route) -> String {
@@ -311,8 +290,15 @@ fn kept(route: &Route) -> String {
 }
 
 /// Several, or none, in the order in which they are written.
-fn all(texts: impl Iterator<Item = String>) -> String {
-    let texts: Vec<String> = texts.collect();
+fn all<'l, T: 'l>(
+    limits: impl IntoIterator<Item = &'l Spanned<T>>,
+    words: fn(&T) -> String,
+) -> String {
+    let texts = limits.into_iter().map(|limit| words(&limit.value));
+    listed(&texts.collect::<Vec<_>>())
+}
+
+fn listed(texts: &[String]) -> String {
     match texts.is_empty() {
         true => none(),
         false => texts.join("; "),

@@ -1,6 +1,5 @@
 //! Backends as they are written: what is called, how, and with which credential.
 
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,8 +11,8 @@ use super::diagnostics::Diagnostics;
 use super::limit::{Concurrency, shared_concurrency};
 use super::node::{Entry, Node, Value};
 use super::resilience::{
-    Breaker, Ejection, FAILURES, Health, Retry, breaker, cold_start, ejection, failure_statuses,
-    health, retry,
+    Breaker, Ejection, FAILURES, Health, MOMENT, Retry, breaker, cold_start, ejection,
+    failure_statuses, health, retry,
 };
 use super::secret::literal_secret;
 use super::source::{Span, Spanned};
@@ -280,8 +279,8 @@ fn urls(node: &Node, kind: BackendKind, d: &mut Diagnostics) -> Option<Urls> {
 }
 
 fn is_alike(one: &Uri, other: &Uri) -> bool {
-    let path = |url: &Uri| url.path().trim_end_matches('/').to_owned();
-    one.scheme() == other.scheme() && path(one) == path(other)
+    one.scheme() == other.scheme()
+        && one.path().trim_end_matches('/') == other.path().trim_end_matches('/')
 }
 
 fn backend_url(node: &Node, kind: BackendKind, d: &mut Diagnostics) -> Option<Uri> {
@@ -348,8 +347,7 @@ fn parameter_name(parameter: &str) -> String {
 
 /// A time limit of a backend.
 fn limit(table: &mut Table<'_>, key: &'static str, d: &mut Diagnostics) -> Option<Duration> {
-    const BOUNDS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(1);
-    table.optional(key, d, |node, d| duration(node, BOUNDS, d))
+    table.optional(key, d, |node, d| duration(node, MOMENT, d))
 }
 
 fn timeouts(mut table: Table<'_>, kind: BackendKind, d: &mut Diagnostics) -> Timeouts {

@@ -8,6 +8,7 @@ use http::header::HeaderName;
 
 use super::decode::{Table, expected, list, scalar, spanned, warn_of_repeats};
 use super::diagnostics::Diagnostics;
+use super::gateway::{DAY, SECOND};
 use super::look::holds_a_credential;
 use super::node::{Entry, Node, Value};
 use super::route::method_of;
@@ -186,9 +187,6 @@ impl LimitKey {
         }
     }
 }
-
-const SECOND: Duration = Duration::from_secs(1);
-const DAY: Duration = Duration::from_hours(24);
 
 /// Where nobody says how long to wait, and how many may.
 const USUAL_WAIT: Duration = Duration::from_secs(1);

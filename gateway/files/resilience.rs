@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use super::decode::{Table, list, scalar, spanned, warn_of_repeats};
 use super::diagnostics::Diagnostics;
+use super::gateway::{HOUR, LEAST, MINUTE, SECOND};
 use super::node::Node;
 use super::source::Spanned;
-use super::values::{boolean, choice, count, duration, token};
+use super::values::{boolean, choice, count, duration, token, with_unit};
 
 /// `ejection`: when one of several endpoints is left out for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,7 +119,7 @@ pub struct Health {
 /// Statuses by which a backend fails, where nobody writes others.
 pub(super) const FAILURES: [u16; 3] = [502, 503, 504];
 
-const MOMENT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(1);
+pub(super) const MOMENT: RangeInclusive<Duration> = LEAST..=HOUR;
 
 /// `ejection`.
 pub(super) fn ejection(node: &Node, d: &mut Diagnostics) -> Option<Ejection> {
@@ -160,7 +161,7 @@ pub(super) fn breaker(node: &Node, d: &mut Diagnostics) -> Option<Breaker> {
     })
 }
 
-const WINDOW: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(1);
+const WINDOW: RangeInclusive<Duration> = SECOND..=HOUR;
 
 /// `retry`. All that it may say has a default.
 pub(super) fn retry(node: &Node, d: &mut Diagnostics) -> Option<Retry> {
@@ -200,7 +201,7 @@ pub(super) fn retry(node: &Node, d: &mut Diagnostics) -> Option<Retry> {
 
 /// `health`.
 pub(super) fn health(node: &Node, d: &mut Diagnostics) -> Option<Health> {
-    const LATE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_mins(1);
+    const LATE: RangeInclusive<Duration> = LEAST..=MINUTE;
     let mut table = Table::of(node, "`{ path: /healthz }`", d)?;
     let path = table.required("path", "say what is asked for: `path: /healthz`", d, asked);
     let every = table.optional("every", d, |node, d| duration(node, WINDOW, d));
@@ -254,17 +255,15 @@ pub(super) fn failure_statuses(node: &Node, d: &mut Diagnostics) -> Option<Vec<u
 /// A part, from 1 to 100 per cent.
 fn percent(node: &Node, d: &mut Diagnostics) -> Option<u32> {
     let text = scalar(node, "a part such as `50%`", d)?;
-    let number = text.strip_suffix('%').map(str::trim_end);
-    let is_plain = |number: &&str| number.bytes().all(|byte| byte.is_ascii_digit());
-    let number = number
-        .filter(is_plain)
-        .and_then(|number| number.parse().ok());
-    let number = number.filter(|number| (1..=100).contains(number));
-    if number.is_none() {
+    let part = match with_unit(text) {
+        Some((part @ 1..=100, "%")) => u32::try_from(part).ok(),
+        _ => None,
+    };
+    if part.is_none() {
         d.error(&node.span, "this is not a part of a hundred")
             .help("write `50%`, from `1%` to `100%`");
     }
-    number
+    part
 }
 
 /// One status, or a range of them.

@@ -14,7 +14,7 @@ use super::nearest::nearest;
 use super::node::{Entry, Node, Value};
 use super::rule::{Mode, Rule, allow_rule, deny_rule, mode, owner, point_in_time};
 use super::source::{Span, Spanned};
-use super::values::{boolean, choice, size, text, token};
+use super::values::{amount, boolean, choice, text, token};
 
 /// A route.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,7 +62,7 @@ pub struct Route {
     pub seal_body: Option<Spanned<bool>>,
     /// `maxBody`: the longest body of a request, in bytes. 100 MiB in front of Functions and Logic Apps, and any
     /// length elsewhere, where it is absent.
-    pub max_body: Option<Spanned<usize>>,
+    pub max_body: Option<Spanned<u64>>,
     /// `timeouts`: those of the backend that are otherwise here.
     pub timeouts: RouteTimeouts,
 }
@@ -131,7 +131,7 @@ pub(super) fn route(node: &Node, d: &mut Diagnostics) -> Option<Route> {
     let sas = table.optional("sas", d, spanned(sas_mode));
     let reject_from = table.optional("rejectFrom", d, spanned(day_or_instant));
     let seal_body = table.optional("sealBody", d, spanned(boolean));
-    let max_body = table.optional("maxBody", d, spanned(|n, d| size(n, 0..=1 << 40, d)));
+    let max_body = table.optional("maxBody", d, spanned(|n, d| amount(n, 0..=1 << 40, d)));
     let timeouts = route_timeouts(table.section("timeouts", d), d);
     table.finish(d);
     if let (Some(sas), Some(from)) = (&sas, &reject_from)

@@ -12,7 +12,7 @@ use super::gateway::{LEAST, SECOND};
 use super::node::{Entry, Node, Value};
 use super::secret::{SecretSource, literal_secret, secret_source};
 use super::source::Spanned;
-use super::values::{boolean, choice, duration, is_loopback, path, text, token};
+use super::values::{boolean, choice, duration, host_and_port, is_loopback, path, text, token};
 
 /// `limits.store`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -244,18 +244,14 @@ impl RedisNode {
             return Err("behind the port of this URL stands something");
         }
         let authority = uri.authority().ok_or("this URL has no host")?;
-        let host = authority.host();
-        let port = authority.as_str().strip_prefix(host).unwrap_or_default();
-        let number = authority.port_u16().filter(|port| *port != 0);
-        if host.is_empty() || (!port.is_empty() && number.is_none()) {
-            return Err("the host or port of this URL makes no sense");
-        }
+        let (host, port) =
+            host_and_port(authority).ok_or("the host or port of this URL makes no sense")?;
         if !tls && !is_loopback(host) {
             return Err("`redis://` sends everything in the clear: it goes to this machine alone");
         }
         Ok(Self {
             host: host.trim_matches(['[', ']']).to_owned(),
-            port: number.unwrap_or(6379),
+            port: port.unwrap_or(6379),
             tls,
         })
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::Uri;
+use http::uri::Authority;
 use uuid::Uuid;
 
 use super::decode::{scalar, words};
@@ -101,7 +102,7 @@ fn digits(text: &str) -> Option<u64> {
 }
 
 /// A number and the unit after it.
-fn with_unit(text: &str) -> Option<(u64, &str)> {
+pub(super) fn with_unit(text: &str) -> Option<(u64, &str)> {
     let end = text
         .find(|letter: char| !letter.is_ascii_digit())
         .unwrap_or(text.len());
@@ -276,12 +277,10 @@ fn reachable(url: &Uri, span: &Span, diagnostics: &mut Diagnostics) -> bool {
             .help("say under `credential` what the gateway presents");
         return false;
     }
-    let host = authority.host();
-    let port = authority.as_str().strip_prefix(host).unwrap_or_default();
-    if host.is_empty() || (!port.is_empty() && authority.port_u16().is_none_or(|port| port == 0)) {
+    let Some((host, _)) = host_and_port(authority) else {
         diagnostics.error(span, "the host or port of this URL makes no sense");
         return false;
-    }
+    };
     if scheme == "http" && !is_loopback(host) {
         diagnostics
             .error(span, "plain `http` is for this machine alone")
@@ -289,6 +288,14 @@ fn reachable(url: &Uri, span: &Span, diagnostics: &mut Diagnostics) -> bool {
         return false;
     }
     true
+}
+
+/// The host, and the port if one is written. `None` where they make no sense.
+pub(super) fn host_and_port(authority: &Authority) -> Option<(&str, Option<u16>)> {
+    let host = authority.host();
+    let written = authority.as_str().strip_prefix(host).unwrap_or_default();
+    let port = authority.port_u16().filter(|port| *port != 0);
+    (!host.is_empty() && (written.is_empty() || port.is_some())).then_some((host, port))
 }
 
 /// Whether a host is this machine: a token or key sent to any other in the clear could be read.

@@ -1,9 +1,9 @@
 //! How many requests are under way at once. Who finds no room waits for a bounded time in a bounded queue, in which
 //! callers take turns: one who asks for much waits behind itself.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+use std::collections::hash_map::{Entry, HashMap};
 use std::fmt;
-use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -172,10 +172,7 @@ impl Gate {
 
     fn give_back(&self, key: Key) {
         let mut state = self.state();
-        if let Some(lane) = state.lanes.get_mut(&key) {
-            lane.under_way = lane.under_way.saturating_sub(1);
-        }
-        let calls = state.call(key);
+        let calls = state.call(key, 1);
         drop(state);
         self.tell(calls);
     }
@@ -187,7 +184,7 @@ impl Gate {
         if let Limit::Moving(moving) = limit {
             moving.answered(latency, under_way);
         }
-        let calls = state.call(key);
+        let calls = state.call(key, 0);
         drop(state);
         self.tell(calls);
     }
@@ -205,13 +202,15 @@ impl Gate {
 }
 
 impl State {
-    /// Those on a lane for whom there is room now. The lane is forgotten when nobody is on it.
-    fn call(&mut self, key: Key) -> Vec<(Key, Waiter)> {
+    /// Those on a lane for whom there is room now that so many have ended. The lane is forgotten when nobody is on it.
+    fn call(&mut self, key: Key, ended: u32) -> Vec<(Key, Waiter)> {
         let limit = self.limit.now();
         let mut calls = Vec::new();
-        let Some(lane) = self.lanes.get_mut(&key) else {
+        let Entry::Occupied(mut entry) = self.lanes.entry(key) else {
             return calls;
         };
+        let lane = entry.get_mut();
+        lane.under_way = lane.under_way.saturating_sub(ended);
         while lane.under_way < limit
             && let Some(waiter) = lane.next()
         {
@@ -220,14 +219,14 @@ impl State {
             calls.push((key, waiter));
         }
         if lane.under_way == 0 && lane.turns.is_empty() {
-            self.lanes.remove(&key);
+            entry.remove();
         }
         calls
     }
 
     fn call_all(&mut self) -> Vec<(Key, Waiter)> {
         let keys: Vec<Key> = self.lanes.keys().copied().collect();
-        keys.into_iter().flat_map(|key| self.call(key)).collect()
+        keys.into_iter().flat_map(|key| self.call(key, 0)).collect()
     }
 
     /// Has the last of whoever has most in the queue give way to one who would still have less. `None` if that is
@@ -326,7 +325,7 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        if mem::replace(&mut self.is_over, true) {
+        if self.is_over {
             return;
         }
         let mut state = self.gate.state();

@@ -2,7 +2,7 @@
 //! first: who has not proved who they are, then who holds more than their share, then everybody. Health is told on an
 //! address of its own and never refused.
 
-use std::collections::HashMap;
+use std::collections::hash_map::{Entry, HashMap};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -106,10 +106,10 @@ impl Drop for OneOf {
             .callers
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(held) = callers.get_mut(&who) {
-            *held -= 1;
-            if *held == 0 {
-                callers.remove(&who);
+        if let Entry::Occupied(mut held) = callers.entry(who) {
+            *held.get_mut() -= 1;
+            if *held.get() == 0 {
+                held.remove();
             }
         }
     }

@@ -80,7 +80,8 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         let bytes = self.bytes.get();
-        if bytes == 0 {
+        // Most requests have no limit on bytes, and need no clock.
+        if bytes == 0 || self.by_bytes.is_empty() {
             return;
         }
         let now = self.ticking.clock.now();

@@ -149,9 +149,11 @@ impl LimitStore {
             let tally = tally(quota_name(&written.value), &spec);
             limits.push(Arc::new(Limit::quota(&written.value, spec, tally)));
         }
-        let place = Place::Route(name.to_owned());
         let gates = route.concurrency.iter();
-        let gates = gates.map(|written| self.gate(place.clone(), written, kept, next));
+        let gates = gates.map(|written| {
+            let place = Place::Route(name.to_owned());
+            self.gate(place, written, kept, next)
+        });
         let gates: Box<[_]> = gates.collect();
         if limits.is_empty() && gates.is_empty() {
             return None;

@@ -99,6 +99,7 @@ fn route(
     let deny = rules::compile(Effect::Deny, &route.deny, names, diagnostics);
     let rewrite = rewritten(route, diagnostics);
     let backend_as_written = written_backend(document, route);
+    let is_azure = backend_as_written.is_some_and(|backend| backend.kind != BackendKind::Http);
     let kept = kept(route, backend_as_written, diagnostics);
     let claim_headers = claim_headers(route, names, diagnostics);
     check_credentials(route, backend_as_written, diagnostics);
@@ -128,7 +129,7 @@ fn route(
         mode: route.mode.as_ref().map_or(Mode::Enforce, |mode| mode.value),
         owner: text(&route.owner),
         base: backend_as_written.and_then(base),
-        behind_a_host: backend_as_written.is_some_and(|backend| backend.kind != BackendKind::Http),
+        behind_a_host: is_azure,
         guard: backend_as_written.and_then(|backend| guard(backend, route, rewrite.as_ref())),
         rewrite: rewrite?,
         kept,
@@ -138,8 +139,8 @@ fn route(
             (_, None) => None,
         },
         forwards_caller_token: is_set(&route.forward_caller_token),
-        seals_body: seals_body(route, backend_as_written),
-        max_body: max_body(route, backend_as_written),
+        seals_body: seals_body(route, is_azure),
+        max_body: max_body(route, is_azure),
         timeouts: route.timeouts,
         claim_headers,
         parameters,
@@ -154,19 +155,17 @@ fn is_set(flag: &Option<Spanned<bool>>) -> bool {
 /// What Azure takes, where nothing else is written: Functions and Logic Apps refuse longer bodies.
 const AZURE_TAKES: u64 = 100 << 20;
 
-fn max_body(route: &files::Route, backend: Option<&files::Backend>) -> u64 {
-    let is_azure = backend.is_some_and(|backend| backend.kind != BackendKind::Http);
+fn max_body(route: &files::Route, is_azure: bool) -> u64 {
     match (&route.max_body, is_azure) {
-        (Some(written), _) => written.value as u64,
+        (Some(written), _) => written.value,
         (None, true) => AZURE_TAKES,
         (None, false) => u64::MAX,
     }
 }
 
 /// What callers may be handed links in, unless the route says otherwise.
-fn seals_body(route: &files::Route, backend: Option<&files::Backend>) -> SealsBody {
-    let hands_out_links = backend.is_some_and(|backend| backend.kind != BackendKind::Http);
-    match (&route.seal_body, hands_out_links) {
+fn seals_body(route: &files::Route, is_azure: bool) -> SealsBody {
+    match (&route.seal_body, is_azure) {
         (Some(written), _) if written.value => SealsBody::Always,
         (Some(_), _) | (None, false) => SealsBody::Never,
         (None, true) => SealsBody::Accepted,

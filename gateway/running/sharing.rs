@@ -47,7 +47,7 @@ pub(super) fn start(
         prefix: prefix.clone(),
         authentication: authentication(sign_in, gateway, credentials, clock)?,
         on_failure: gateway.limits.on_store_failure,
-        ..Settings::new(vec![node.value.clone()])
+        ..Settings::new(node.value.clone())
     };
     let shared = Shared::start(settings, Arc::clone(clock), control);
     Ok(Some(shared))
@@ -71,7 +71,7 @@ fn authentication(
                 resource: RESOURCE.to_owned(),
                 identity: identity(of),
             });
-            Arc::new(Token {
+            Arc::new(Fetched {
                 user: user.clone(),
                 slot: slot(wanted, "signing in at limits.store.redis")?,
                 clock,
@@ -85,7 +85,8 @@ fn authentication(
                 SecretSource::KeyVault(secret) => {
                     let wanted = Wanted::Secret(wanted_secret(secret, &gateway.key_vault));
                     let slot = slot(wanted, "reading limits.store.redis.password")?;
-                    return Ok(Some(Arc::new(Kept { user, slot, clock })));
+                    let user = Some(user);
+                    return Ok(Some(Arc::new(Fetched { user, slot, clock })));
                 }
             };
             here.text()
@@ -100,22 +101,22 @@ fn authentication(
     }))
 }
 
-/// An Entra token.
-struct Token {
-    /// The object ID of the identity; that of the token where it is absent.
+/// An Entra token, or a password in a key vault.
+struct Fetched {
+    /// Who signs in; whom the token is about where it is absent.
     user: Option<String>,
     slot: Arc<Slot>,
     clock: Arc<dyn Clock>,
 }
 
-impl Authentication for Token {
+impl Authentication for Fetched {
     fn current(&self) -> Option<(String, Secret<String>)> {
-        let token = self.slot.text(&self.clock.now())?;
+        let secret = self.slot.text(&self.clock.now())?;
         let user = match &self.user {
             Some(user) => user.clone(),
-            None => object_of(token.expose())?,
+            None => object_of(secret.expose())?,
         };
-        Some((user, token))
+        Some((user, secret))
     }
 }
 
@@ -123,20 +124,6 @@ impl Authentication for Token {
 fn object_of(token: &str) -> Option<String> {
     let claims = unverified_claims(token, &[Algorithm::Rs256]).ok()?;
     Some(claims.get("oid")?.as_str()?.to_owned())
-}
-
-/// A password in a key vault.
-struct Kept {
-    user: String,
-    slot: Arc<Slot>,
-    clock: Arc<dyn Clock>,
-}
-
-impl Authentication for Kept {
-    fn current(&self) -> Option<(String, Secret<String>)> {
-        let password = self.slot.text(&self.clock.now())?;
-        Some((self.user.clone(), password))
-    }
 }
 
 /// A password in a file or variable.
@@ -151,20 +138,13 @@ impl Authentication for Here {
     fn current(&self) -> Option<(String, Secret<String>)> {
         let now = self.clock.instant();
         let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = looked
-            .as_ref()
-            .filter(|(at, _)| now.saturating_duration_since(*at) < LOOK_EVERY);
-        let password = match fresh {
-            Some((_, password)) => password.clone(),
+        let is_fresh = |(at, _): &(Instant, _)| now.saturating_duration_since(*at) < LOOK_EVERY;
+        if !looked.as_ref().is_some_and(is_fresh) {
             // The last good one serves while the file cannot be read.
-            None => match self.place.text() {
-                Ok(password) => password,
-                Err(_) => looked.as_ref()?.1.clone(),
-            },
-        };
-        if fresh.is_none() {
-            *looked = Some((now, password.clone()));
+            let last = looked.take().map(|(_, password)| password);
+            *looked = Some((now, self.place.text().ok().or(last)?));
         }
-        Some((self.user.clone(), password))
+        let (_, password) = looked.as_ref()?;
+        Some((self.user.clone(), password.clone()))
     }
 }

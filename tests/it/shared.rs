@@ -42,7 +42,7 @@ fn daily(capacity: u64) -> Rate {
 }
 
 fn settings(node: Node) -> Settings {
-    Settings::new(vec![node])
+    Settings::new(node)
 }
 
 fn start(settings: Settings) -> Arc<Shared> {

@@ -1,7 +1,6 @@
 //! The task that speaks with the store for all meters of a replica: it connects, tells what was admitted meanwhile,
 //! asks for what is wanted, many meters at once, and gives signs of life.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,7 @@ use tokio::sync::oneshot;
 use super::link::{Link, LinkError};
 use super::meter::{Again, Meter};
 use super::script::{Answer, Ask, By, Heard, Memory, Scripts, Sign};
-use super::settings::{NoSignIn, SignIn};
+use super::settings::SignIn;
 use super::store::Store;
 use crate::clock::{Now, pause};
 use crate::ids::{jitter, random_u128};
@@ -43,38 +42,16 @@ pub(super) struct Keeper {
     beats: u64,
 }
 
-/// Why a session is over.
+/// Why a session is over before the replica leaves.
 enum End {
-    /// The replica has left.
-    Left,
     /// It has to join anew: another epoch has begun.
     Stale,
-    Failed(Failure),
-}
-
-pub(super) enum Failure {
-    NoSignIn(NoSignIn),
-    Link(LinkError),
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoSignIn(why) => why.fmt(f),
-            Self::Link(why) => why.fmt(f),
-        }
-    }
+    Failed(LinkError),
 }
 
 impl From<LinkError> for End {
     fn from(error: LinkError) -> Self {
-        Self::Failed(Failure::Link(error))
-    }
-}
-
-impl From<NoSignIn> for End {
-    fn from(error: NoSignIn) -> Self {
-        Self::Failed(Failure::NoSignIn(error))
+        Self::Failed(error)
     }
 }
 
@@ -113,11 +90,12 @@ impl Keeper {
             let heard = self.store.common.contact();
             let ended = self.session().await;
             // Who joins and is not heard afterwards tries later and later, too: a store that is full lets all join.
-            let got_through = matches!(ended, End::Stale) || self.store.common.contact() != heard;
+            let is_stale = matches!(ended, Err(End::Stale));
+            let got_through = is_stale || self.store.common.contact() != heard;
             match ended {
-                End::Left => return,
-                End::Stale => {}
-                End::Failed(why) => self.store.failed(&why),
+                Ok(()) => return,
+                Err(End::Stale) => {}
+                Err(End::Failed(why)) => self.store.failed(&why),
             }
             retry = if got_through {
                 RETRY.0
@@ -131,14 +109,8 @@ impl Keeper {
         }
     }
 
-    async fn session(&mut self) -> End {
-        match self.try_session().await {
-            Ok(()) => End::Left,
-            Err(end) => end,
-        }
-    }
-
-    async fn try_session(&mut self) -> Result<(), End> {
+    /// Ends well when the replica has left.
+    async fn session(&mut self) -> Result<(), End> {
         self.signed = self.store.settings.sign_in()?;
         let mut link = Link::open(&self.store.settings, self.signed.as_ref()).await?;
         self.join(&mut link).await?;

@@ -33,6 +33,8 @@ pub(super) enum Link {
 pub(super) enum LinkError {
     Late(Duration),
     Redis(RedisError),
+    /// There is no password or token yet.
+    NoSignIn,
     /// The answer is not what the scripts answer.
     Unreadable,
 }
@@ -53,6 +55,7 @@ impl fmt::Display for LinkError {
         match self {
             Self::Late(limit) => write!(f, "no answer within {} ms", limit.as_millis()),
             Self::Redis(error) => error.fmt(f),
+            Self::NoSignIn => f.write_str("there is no password or token to sign in with yet"),
             Self::Unreadable => f.write_str("the answer is not one of the gateway's scripts"),
         }
     }
@@ -140,27 +143,14 @@ async fn one(
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECT))
         .set_response_timeout(Some(CONNECT));
-    let mut last = RedisError::from((ErrorKind::InvalidClientConfig, "no address is given"));
-    for node in &settings.nodes {
-        let client = client(settings, node, sign_in)?;
-        match client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await
-        {
-            Ok(link) => return Ok(link),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
+    client(settings, sign_in)?
+        .get_multiplexed_async_connection_with_config(&config)
+        .await
 }
 
-fn client(
-    settings: &Settings,
-    node: &Node,
-    sign_in: Option<&SignIn>,
-) -> Result<Client, RedisError> {
-    let info = info(node, sign_in)?;
-    match node.tls {
+fn client(settings: &Settings, sign_in: Option<&SignIn>) -> Result<Client, RedisError> {
+    let info = info(&settings.node, sign_in)?;
+    match settings.node.tls {
         false => Client::open(info),
         true => Client::build_with_tls(info, certificates(settings)),
     }
@@ -170,13 +160,11 @@ async fn cluster(
     settings: &Settings,
     sign_in: Option<&SignIn>,
 ) -> Result<ClusterConnection, RedisError> {
-    let nodes = settings.nodes.iter().map(|node| info(node, sign_in));
-    let nodes: Vec<ConnectionInfo> = nodes.collect::<Result<_, _>>()?;
-    let mut builder = ClusterClientBuilder::new(nodes)
+    let mut builder = ClusterClientBuilder::new([info(&settings.node, sign_in)?])
         .retries(RETRIES)
         .connection_timeout(CONNECT)
         .response_timeout(CONNECT);
-    if settings.nodes.iter().any(|node| node.tls) {
+    if settings.node.tls {
         builder = builder.certs(certificates(settings));
     }
     builder.build()?.get_async_connection().await

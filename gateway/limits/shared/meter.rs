@@ -245,7 +245,7 @@ impl Meter {
     fn is_dry(&self, state: &State, units: u64, now: &Now) -> Option<Duration> {
         let view = state.view.filter(|view| !view.contended)?;
         let seen = now.instant.saturating_duration_since(view.at);
-        let missing = units - state.lease.min(units);
+        let missing = units.saturating_sub(state.lease);
         let dry = view.free_at(&self.rate, now.instant) < missing as f64;
         (dry && seen < REFRESH).then(|| view.wait(missing, &self.rate, now.instant, now.unix))
     }
@@ -442,7 +442,7 @@ impl Meter {
             return Some(self.alone(state, units, now));
         }
         let view = state.view.filter(|view| covered && !view.contended)?;
-        let missing = units - state.lease.min(units);
+        let missing = units.saturating_sub(state.lease);
         // Whoever came in between took what was meant for this one: there is more.
         if view.free_at(&self.rate, now.instant) >= missing as f64 {
             return None;

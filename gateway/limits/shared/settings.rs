@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::link::LinkError;
 pub use crate::files::{OnStoreFailure, RedisNode as Node};
 use crate::net::tls::Roots;
 use crate::secret::Secret;
@@ -11,8 +12,8 @@ use crate::secret::Secret;
 /// Settings of a shared store.
 #[derive(Clone)]
 pub struct Settings {
-    /// The server; of a cluster, some of its nodes. Tried in this order.
-    pub nodes: Vec<Node>,
+    /// The server; of a cluster, one of its nodes.
+    pub node: Node,
     /// Whether it is a cluster.
     pub cluster: bool,
     /// Whose certificates are believed.
@@ -45,9 +46,9 @@ pub(super) struct SignIn {
 
 impl Settings {
     /// Settings with the defaults: a request waits 100 ms, and each replica keeps to its share in a failure.
-    pub fn new(nodes: Vec<Node>) -> Self {
+    pub fn new(node: Node) -> Self {
         Self {
-            nodes,
+            node,
             cluster: false,
             roots: Roots::Platform,
             timeout: Duration::from_millis(100),
@@ -59,11 +60,11 @@ impl Settings {
     }
 
     /// How to sign in by now. `Err` while nobody can.
-    pub(super) fn sign_in(&self) -> Result<Option<SignIn>, NoSignIn> {
+    pub(super) fn sign_in(&self) -> Result<Option<SignIn>, LinkError> {
         let Some(authentication) = &self.authentication else {
             return Ok(None);
         };
-        let (user, password) = authentication.current().ok_or(NoSignIn)?;
+        let (user, password) = authentication.current().ok_or(LinkError::NoSignIn)?;
         Ok(Some(SignIn { user, password }))
     }
 }
@@ -71,19 +72,9 @@ impl Settings {
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
-            .field("nodes", &self.nodes)
+            .field("node", &self.node)
             .field("cluster", &self.cluster)
             .finish_non_exhaustive()
-    }
-}
-
-/// There is no password or token yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct NoSignIn;
-
-impl fmt::Display for NoSignIn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("there is no password or token to sign in with yet")
     }
 }
 
@@ -104,7 +95,7 @@ mod tests {
             port: 6379,
             tls: true,
         };
-        let mut settings = Settings::new(vec![node]);
+        let mut settings = Settings::new(node);
         settings.authentication = Some(Arc::new(Fixed));
         let signs_in = settings.sign_in().expect("somebody").expect("signs in");
         assert_eq!(signs_in.password.expose(), "hunter2");

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::bucket::Rate;
 use super::common::Common;
-use super::keeper::Failure;
+use super::link::LinkError;
 use super::meter::Meter;
 use super::settings::{OnStoreFailure, Settings};
 use crate::clock::Now;
@@ -99,7 +99,7 @@ impl Store {
     }
 
     /// It did not.
-    pub(super) fn failed(&self, why: &Failure) {
+    pub(super) fn failed(&self, why: &LinkError) {
         self.common.counters.failures.add(1);
         let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
         if standing.reachable {
@@ -141,18 +141,20 @@ impl Store {
 
 /// Meters by name, in parts, so that who adds one holds up few others.
 pub(super) struct Meters {
-    parts: Vec<RwLock<HashMap<Box<str>, Arc<Meter>>>>,
+    parts: [RwLock<Part>; PARTS],
     hasher: RandomState,
     many: AtomicUsize,
     most: usize,
 }
+
+type Part = HashMap<Box<str>, Arc<Meter>>;
 
 const PARTS: usize = 16;
 
 impl Meters {
     fn new(most: usize) -> Self {
         Self {
-            parts: (0..PARTS).map(|_| RwLock::default()).collect(),
+            parts: Default::default(),
             hasher: RandomState::new(),
             many: AtomicUsize::new(0),
             most,
@@ -163,22 +165,24 @@ impl Meters {
         self.many.load(Ordering::Relaxed)
     }
 
-    fn part(&self, name: &str) -> Option<&RwLock<HashMap<Box<str>, Arc<Meter>>>> {
-        self.parts.get(self.hasher.hash_one(name) as usize % PARTS)
+    #[expect(clippy::indexing_slicing, reason = "the remainder is a place of it")]
+    fn part(&self, name: &str) -> &RwLock<Part> {
+        &self.parts[self.hasher.hash_one(name) as usize % PARTS]
     }
 
     pub(super) fn find(&self, name: &str) -> Option<Arc<Meter>> {
-        let part = self.part(name)?.read();
+        let part = self.part(name).read();
         part.unwrap_or_else(PoisonError::into_inner)
             .get(name)
             .cloned()
     }
 
     fn meter(&self, name: &str, rate: Rate, common: &Arc<Common>) -> Arc<Meter> {
-        if let Some(meter) = self.find(name).filter(|meter| *meter.rate() == rate) {
-            return meter;
-        }
-        if self.len() < self.most || self.find(name).is_some() {
+        let is_known = match self.find(name) {
+            Some(meter) if *meter.rate() == rate => return meter,
+            found => found.is_some(),
+        };
+        if is_known || self.len() < self.most {
             return self.make(name, rate, common);
         }
         // Full. Who is new shares one meter with all others who are, of the same limit: strict, but never open. What
@@ -190,10 +194,8 @@ impl Meters {
     }
 
     fn make(&self, name: &str, rate: Rate, common: &Arc<Common>) -> Arc<Meter> {
-        let Some(part) = self.part(name) else {
-            return Meter::new(name, rate, Arc::clone(common));
-        };
-        let mut part = part.write().unwrap_or_else(PoisonError::into_inner);
+        let part = self.part(name).write();
+        let mut part = part.unwrap_or_else(PoisonError::into_inner);
         if let Some(meter) = part.get(name).filter(|meter| *meter.rate() == rate) {
             return Arc::clone(meter);
         }
