@@ -10,6 +10,7 @@ pub mod credentials;
 pub mod demo;
 pub mod denial;
 pub mod doctor;
+pub mod drain;
 pub mod entra;
 pub mod files;
 pub mod fingerprint;

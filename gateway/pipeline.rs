@@ -19,6 +19,7 @@ use crate::body::{CallerBody, Reply};
 use crate::canonical::{self, KeptParameters};
 use crate::clock::{Clock, Now};
 use crate::denial::{Denial, Reason};
+use crate::drain::Drain;
 use crate::entra::{Entra, LastToken, Principal, TokenRules};
 use crate::limits::{self, Admitted, Asker, Entry};
 use crate::net::address::Resolver;
@@ -47,6 +48,8 @@ pub struct Worker {
     pub resolver: Arc<dyn Resolver>,
     /// The worker's connections to backends.
     pub pools: Pools,
+    /// How far the end of the gateway has come.
+    pub drain: Drain,
     /// Where records go.
     pub sink: Arc<Sink>,
 }

@@ -17,6 +17,7 @@ use crate::admin::{self, Admin, Readiness};
 use crate::clock::{Clock, SystemClock, pause, within};
 use crate::credentials::azure::{self, AzureSource, Platform};
 use crate::credentials::{Credentials, Identity, Wanted};
+use crate::drain::{Drain, Phase};
 use crate::entra::{Authority, Entra, KeyFolder};
 use crate::files::{self, Diagnostics, GatewayDocument, ListenTls};
 use crate::fingerprint::FingerprintKey;
@@ -28,9 +29,7 @@ use crate::net::tls::{self, Roots};
 use crate::pipeline::Worker;
 use crate::reload::{Apply, Documents, Reloader, Reloads};
 use crate::seal::Ring;
-use crate::server::{
-    self, Beside, Certificates, Drain, ListenSettings, MinRate, Phase, Security, Workers,
-};
+use crate::server::{self, Beside, Certificates, ListenSettings, MinRate, Security, Workers};
 use crate::snapshot::{Candidate, Lasting, Snapshot};
 use crate::telemetry::{Agents, DecisionLog, Level, Log, Metrics, RequestLog, Sink, event};
 use crate::upstream::{self, Endpoints, Pools};
@@ -543,19 +542,20 @@ fn workers(
         Arc::clone(snapshot),
         Arc::clone(&options.resolver),
     );
-    let each = sinks.clone();
+    let (each, drain) = (sinks.clone(), drain.clone());
     let make = move |index: usize| Worker {
         snapshot: Arc::clone(&snapshot),
         entra: Arc::clone(&lasting.entra),
         clock: Arc::clone(&lasting.clock),
         resolver: Arc::clone(&resolver),
         pools: Pools::new(Arc::clone(&lasting.clock)),
+        drain: drain.clone(),
         sink: each
             .get(index)
             .cloned()
             .unwrap_or_else(|| Arc::new(Sink::new(false, Agents::default()))),
     };
-    let workers = Workers::start(sockets, security, &settings, drain, make);
+    let workers = Workers::start(sockets, security, &settings, make);
     Ok((
         sinks,
         workers.map_err(machine("starting the workers"))?,

@@ -6,10 +6,10 @@ use arc_swap::ArcSwap;
 
 use crate::clock::{Clock, Now};
 use crate::credentials::{Credential, Derived, Slot, Wanted};
+use crate::drain::{Drain, Phase};
 use crate::entra::{KeyStatus, Version};
 use crate::limits::LimitStore;
 use crate::limits::shared::{OnStoreFailure, State};
-use crate::server::{Drain, Phase};
 use crate::snapshot::Snapshot;
 
 /// Knows what readiness depends on.

@@ -82,7 +82,7 @@ pub(super) async fn accept(
                 }
                 Err(error) => door.fails(&error).await,
             },
-            () = shared.drain.draining() => break,
+            () = shared.worker.drain.draining() => break,
         }
     }
     let open = Rc::clone(&door.open);

@@ -22,7 +22,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use super::drain::{Drain, Phase};
 use super::frames::Frames;
 use super::http1::{Authorizations, Dates, Line};
 use super::http2::body as http2_body;
@@ -33,6 +32,7 @@ use super::worker::ListenSettings;
 use crate::body::{CallerBody, LONGEST_UNWANTED};
 use crate::clock::{pause, within};
 use crate::denial::Reason;
+use crate::drain::Phase;
 use crate::entra::LastToken;
 use crate::http1::Scratch;
 use crate::ids::jitter;
@@ -44,7 +44,6 @@ use crate::upstream::Caller;
 pub(super) struct Shared {
     pub(super) worker: Worker,
     pub(super) settings: ListenSettings,
-    pub(super) drain: Drain,
     pub(super) dates: Dates,
     pub(super) authorizations: Authorizations,
     pub(super) tls: TlsScratch,
@@ -274,7 +273,7 @@ impl Served {
 
     /// Whether the gateway takes no more requests.
     pub(super) fn is_draining(&self) -> bool {
-        self.shared.drain.phase() > Phase::Serving
+        self.shared.worker.drain.phase() > Phase::Serving
     }
 
     /// What an answer that is sent now says of the time.
@@ -289,7 +288,7 @@ impl Served {
             let min_rate = served.shared.settings.min_rate;
             tokio::select! {
                 stop = served.movement.stops(limits, min_rate) => stop.into(),
-                () = served.shared.drain.draining() => End::Gracefully(Closed::Draining),
+                () = served.shared.worker.drain.draining() => End::Gracefully(Closed::Draining),
             }
         })
     }

@@ -4,7 +4,6 @@
 mod accept;
 mod certificates;
 mod connection;
-mod drain;
 mod frames;
 pub mod http1;
 mod http2;
@@ -17,7 +16,6 @@ mod tls;
 mod worker;
 
 pub use certificates::Certificates;
-pub use drain::{Drain, Phase};
 pub use listener::{Beside, bind, handed_over, share_out};
 pub use pace::MinRate;
 pub use worker::{ListenSettings, Security, Workers};

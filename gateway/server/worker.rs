@@ -14,7 +14,6 @@ use tokio::sync::{mpsc, watch};
 
 use super::accept::{Gate, accept};
 use super::connection::Shared;
-use super::drain::Drain;
 use super::http1::{Authorizations, Dates};
 use super::pace::MinRate;
 use super::places::Places;
@@ -75,7 +74,6 @@ impl Workers {
         listeners: Vec<StdListener>,
         security: Security,
         settings: &ListenSettings,
-        drain: &Drain,
         make: impl Fn(usize) -> Worker + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let make = Arc::new(make);
@@ -90,7 +88,7 @@ impl Workers {
         };
         let mut threads = Vec::with_capacity(listeners.len());
         for (index, listener) in listeners.into_iter().enumerate() {
-            let (make, drain, end) = (Arc::clone(&make), drain.clone(), end.clone());
+            let (make, end) = (Arc::clone(&make), end.clone());
             let (security, settings) = (security.clone(), settings.clone());
             let gate = gate.clone();
             let mut abandoned = abandon.subscribe();
@@ -114,7 +112,6 @@ impl Workers {
                 let shared = Rc::new(Shared {
                     worker: make(index),
                     settings,
-                    drain,
                     dates: Dates::default(),
                     authorizations: Authorizations::default(),
                     tls: TlsScratch::default(),

@@ -32,7 +32,7 @@ const ORDER: &[&[&str]] = &[
     &["trace"],
     &["body"],
     &["ids"],
-    &["fingerprint", "secret", "clock", "token"],
+    &["drain", "fingerprint", "secret", "clock", "token"],
 ];
 
 fn rank(room: &str) -> Option<usize> {
