@@ -30,4 +30,5 @@ pub mod telemetry;
 pub mod token;
 pub mod trace;
 pub mod trial;
+pub mod upgrade;
 pub mod upstream;

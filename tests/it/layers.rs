@@ -27,6 +27,7 @@ const ORDER: &[&[&str]] = &[
     &["canonical"],
     &["files"],
     &["net"],
+    &["upgrade"],
     &["http1"],
     &["denial"],
     &["trace"],
