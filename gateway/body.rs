@@ -68,6 +68,12 @@ pub trait Source {
 
     /// Whether the connection itself reads what nobody wants.
     fn is_read_on(&self) -> bool;
+
+    /// From here on it is all that comes on the connection, which is handed over to another protocol. Whether that can
+    /// be.
+    fn hand_over(&self) -> bool {
+        false
+    }
 }
 
 /// Why a caller's body came to nothing.
@@ -156,6 +162,13 @@ impl CallerBody {
         if let Some(source) = &self.source {
             source.take_time();
         }
+    }
+
+    /// All that comes on the connection from here on, of whatever protocol, as slowly as the caller likes. None where
+    /// the connection cannot be handed over.
+    pub fn hand_over(self) -> Option<Self> {
+        let source = self.source?;
+        source.hand_over().then(|| Self::on(source))
     }
 
     /// Reads on what the caller still sends of a body that nobody wants, within bounds: over HTTP/2 an answer

@@ -2,6 +2,8 @@
 //! types let none be skipped: `canonical::Request` → `Matched` → `Decision` → `Authorized` → `Slot` →
 //! `Presented`.
 
+mod upgraded;
+
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -15,6 +17,7 @@ use futures_util::FutureExt as _;
 use http::header::{HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, header};
 
+use self::upgraded::Upgraded;
 use crate::body::{CallerBody, Reply};
 use crate::canonical::{self, KeptParameters};
 use crate::clock::{Clock, Now};
@@ -174,12 +177,12 @@ async fn forward(
         last: arrival.last_token,
         lasts: arrival.brought.lasts,
         opened: opened.as_ref(),
-        entry: &entry,
+        entry: Some(&entry),
     };
     if let Some(issued) = asked.issued() {
         ride.note(|record| record.follows(issued));
     }
-    let decision = decide(worker, &snapshot.rules, &asked, None, now).await;
+    let decision = decide(&worker.entra, &snapshot.rules, &asked, None, now).await;
     ride.note(|record| record.decided(&decision, &snapshot.rules.policy));
     if let Candidate::Watching {
         rules, same_trust, ..
@@ -187,7 +190,7 @@ async fn forward(
     {
         let known = same_trust.then(|| caller(&decision)).flatten();
         // It only watches: what it would have to wait for, it does without.
-        let other = decide(worker, rules, &asked, known, now).now_or_never();
+        let other = decide(&worker.entra, rules, &asked, known, now).now_or_never();
         ride.note(|record| record.rehearsed(&decision, other.as_ref(), rules.policy.names()));
     }
     if let Some(recorded) = &snapshot.recorded {
@@ -200,6 +203,8 @@ async fn forward(
     let decision = decision.map_err(|unrouted| unrouted.denial)?;
     let opened = opened.transpose()?;
     let authorized = decision.enforce()?;
+    let upgrade = request.take_upgrade();
+    let upgrade = upgrade.map(|asked| authorized.upgrade(asked)).transpose()?;
     bound(body, &authorized)?;
     let asker = Asker {
         authorized: &authorized,
@@ -230,6 +235,7 @@ async fn forward(
         backend,
         credential,
         followed: opened.as_ref().map(|opened| opened.target.as_str()),
+        upgrade,
     };
     let attempts = Cell::new(0);
     let way = Way {
@@ -240,12 +246,29 @@ async fn forward(
     };
     let body = body.take().ok_or(Reason::Internal)?;
     let method = request.method().clone();
+    // What is handed over is decided on again, as it was.
+    let asked_for = proofs.upgrade.as_ref();
+    let asked_for = asked_for.map(|upgrade| upgrade.asked().protocol().clone());
+    let fields = asked_for.as_ref().map(|_| request.headers().clone());
     let caller = &arrival.caller;
     let mut sending = pin!(upstream::send(
         proofs, way, caller, *trace, id, request, body
     ));
     // It takes no room while the answer is waited for.
-    *read = None;
+    let read = read.take();
+    let upgraded = asked_for
+        .zip(fields)
+        .zip(read)
+        .map(|((protocol, fields), mut read)| {
+            *read.request.headers_mut() = fields;
+            Box::new(Upgraded::new(
+                worker,
+                read,
+                protocol,
+                &authorized,
+                backend.name(),
+            ))
+        });
     let answer = sending.as_mut().await;
     let answered_on = ride.instant();
     ride.note(|record| {
@@ -265,6 +288,9 @@ async fn forward(
     let (mut response, caught) = answer?.seal(&method, sealer, &published)?;
     ride.note(|record| record.caught = caught);
     standing.tell(response.headers_mut());
+    if let Some(upgraded) = upgraded {
+        response.body_mut().end_when(upgraded.ends());
+    }
     Ok(response)
 }
 
@@ -285,8 +311,8 @@ struct Asked<'r> {
     /// Whether the connection may hold on to the token.
     lasts: bool,
     opened: Option<&'r Result<Opened, Denial>>,
-    /// It may be looked at.
-    entry: &'r Entry,
+    /// It may be looked at; whoever has been let in has none.
+    entry: Option<&'r Entry>,
 }
 
 impl<'r> Asked<'r> {
@@ -356,7 +382,7 @@ type Authenticated = Result<Arc<Principal>, Denial>;
 /// # Errors
 /// The refusal of a request that no route takes.
 async fn decide<'s>(
-    worker: &Worker,
+    entra: &Arc<Entra>,
     rules: &'s Rules,
     asked: &Asked<'_>,
     known: Option<Authenticated>,
@@ -366,7 +392,7 @@ async fn decide<'s>(
     let caller = match (&matched, known) {
         (Ok(matched), _) if matched.is_public() => Err(Reason::TokenMissing.into()),
         (_, Some(known)) => known,
-        (_, None) => authenticate(worker, &rules.tokens, asked, now).await,
+        (_, None) => authenticate(entra, &rules.tokens, asked, now).await,
     };
     match matched {
         Ok(matched) => Ok(matched.decide(caller, &asked.circumstances(now.unix))),
@@ -394,7 +420,7 @@ fn has_failed(decision: &Result<Decision<'_>, Unrouted>) -> bool {
 
 /// The bearer token becomes a principal, or a denial that is an input to the decision.
 async fn authenticate(
-    worker: &Worker,
+    entra: &Arc<Entra>,
     rules: &TokenRules,
     asked: &Asked<'_>,
     now: &Now,
@@ -406,10 +432,10 @@ async fn authenticate(
         return outcome;
     }
     let token = request.bearer()?;
-    if asked.entry.is_pressed() && !worker.entra.knows(token) {
+    if asked.entry.is_some_and(Entry::is_pressed) && !entra.knows(token) {
         return Err(limits::overloaded());
     }
-    let (principal, known) = worker.entra.authenticate(token, rules, now).await?;
+    let (principal, known) = entra.authenticate(token, rules, now).await?;
     if let Some(authorization) = authorization.filter(|_| asked.lasts) {
         last.keep(authorization, known);
     }

@@ -2,8 +2,8 @@
 //! readers may read in two ways is refused. The fields that stay are never copied.
 
 use bytes::Bytes;
-use http::Version;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Version};
 
 use super::bearer::Authorization;
 use super::keys::KeyHeaders;
@@ -11,12 +11,14 @@ use super::names::{Fate, fate, folds_alike, must_arrive};
 use crate::denial::Reason;
 use crate::http1::length;
 use crate::secret::Secret;
+use crate::upgrade::Asked;
 
 /// What was learned while a request's fields were cleaned.
 pub(super) struct Findings {
     pub(super) authorization: Authorization,
     pub(super) key_headers: KeyHeaders,
     pub(super) te_trailers: bool,
+    pub(super) upgrade: Option<Box<Asked>>,
 }
 
 /// Cleans a request's fields in place. `Host` is not read here: it is only removed. `authorization` is one that
@@ -25,6 +27,7 @@ pub(super) struct Findings {
 /// # Errors
 /// `AmbiguousFraming`, `AmbiguousHeader` or `UpgradeNotSupported`.
 pub(super) fn clean(
+    method: &Method,
     version: Version,
     headers: &mut HeaderMap,
     authorization: Option<Secret<Bytes>>,
@@ -35,6 +38,10 @@ pub(super) fn clean(
     } else {
         survey.check_http1(version)?;
     }
+    let upgrade = match survey.upgrade.take() {
+        None => None,
+        Some(asked) => Some(asked.read(method, version, headers)?),
+    };
     if survey.connection {
         remove_nominated(headers)?;
     }
@@ -46,6 +53,7 @@ pub(super) fn clean(
         authorization,
         key_headers: survey.keys,
         te_trailers: survey.te_trailers,
+        upgrade,
     })
 }
 
@@ -100,13 +108,35 @@ struct Survey {
     content_length: Times,
     transfer_encoding: Times,
     connection: bool,
-    upgrade: bool,
+    upgrade: Option<Upgrade>,
     connection_specific: bool,
     te_trailers: bool,
     te_other: bool,
     /// What has to be removed.
     unwanted: Batch,
     keys: KeyHeaders,
+}
+
+/// What `Upgrade` names.
+enum Upgrade {
+    To(HeaderValue),
+    ToSeveral,
+}
+
+impl Upgrade {
+    /// What is asked for, if nobody reads it otherwise.
+    fn read(
+        self,
+        method: &Method,
+        version: Version,
+        headers: &HeaderMap,
+    ) -> Result<Box<Asked>, Reason> {
+        let asked = match self {
+            Self::To(protocol) => Asked::read(&protocol, method, version, headers),
+            Self::ToSeveral => None,
+        };
+        asked.map(Box::new).ok_or(Reason::UpgradeNotSupported)
+    }
 }
 
 /// How often a field came, and whether its only value is one that is understood.
@@ -151,10 +181,17 @@ impl Survey {
                 .add(value.as_bytes().eq_ignore_ascii_case(b"chunked")),
             Fate::Te => self.note_te(value),
             Fate::Connection => self.connection = true,
-            Fate::Upgrade => self.upgrade = true,
+            Fate::Upgrade => self.note_upgrade(value),
             Fate::ConnectionSpecific => self.connection_specific = true,
             Fate::Asserted(keys) => self.keys = self.keys.with(keys),
         }
+    }
+
+    fn note_upgrade(&mut self, value: &HeaderValue) {
+        self.upgrade = Some(match self.upgrade {
+            None => Upgrade::To(value.clone()),
+            Some(_) => Upgrade::ToSeveral,
+        });
     }
 
     fn note_te(&mut self, value: &HeaderValue) {
@@ -170,7 +207,12 @@ impl Survey {
     /// RFC 9113 section 8.2.2: a message with these fields is malformed.
     fn check_http2(&self) -> Result<(), Reason> {
         let framed = !matches!(self.transfer_encoding, Times::Never);
-        if framed || self.connection || self.upgrade || self.connection_specific || self.te_other {
+        if framed
+            || self.connection
+            || self.upgrade.is_some()
+            || self.connection_specific
+            || self.te_other
+        {
             return Err(Reason::AmbiguousHeader);
         }
         self.check_content_length()
@@ -183,9 +225,6 @@ impl Survey {
             (Times::Never, _) => self.check_content_length()?,
             (Times::Once { understood: true }, Times::Never) if version == Version::HTTP_11 => {}
             _ => return Err(Reason::AmbiguousFraming),
-        }
-        if self.upgrade {
-            return Err(Reason::UpgradeNotSupported);
         }
         Ok(())
     }
@@ -316,7 +355,7 @@ mod tests {
             ("traceparent", "00-1-2-01"),
             ("baggage", "a=b"),
         ]);
-        let findings = clean(Version::HTTP_11, &mut headers, None).expect("clean");
+        let findings = clean(&Method::GET, Version::HTTP_11, &mut headers, None).expect("clean");
         assert!(findings.te_trailers);
         assert_eq!(
             left(&headers),
@@ -342,7 +381,7 @@ mod tests {
             ("x-forwarded-for", "1.2.3.4"),
             ("x-other", "1"),
         ]);
-        let findings = clean(Version::HTTP_11, &mut headers, None).expect("clean");
+        let findings = clean(&Method::GET, Version::HTTP_11, &mut headers, None).expect("clean");
         let names: Vec<_> = findings.key_headers.names().collect();
         assert_eq!(names, ["x-functions-key", "x-ms-client-principal"]);
         assert_eq!(left(&headers), [("x-other", "1")]);
@@ -355,7 +394,7 @@ mod tests {
             let name: HeaderName = format!("x-forwarded-{at}").parse().expect("a field name");
             headers.append(name, HeaderValue::from_static("1"));
         }
-        clean(Version::HTTP_11, &mut headers, None).expect("clean");
+        clean(&Method::GET, Version::HTTP_11, &mut headers, None).expect("clean");
         assert_eq!(left(&headers), [("accept", "*/*")]);
     }
 
@@ -520,7 +559,7 @@ mod tests {
             ),
         ];
         for (why, version, fields, reason) in rows {
-            let refused = clean(*version, &mut map(fields), None).err();
+            let refused = clean(&Method::GET, *version, &mut map(fields), None).err();
             assert_eq!(refused, Some(*reason), "{why}");
         }
     }
@@ -542,7 +581,7 @@ mod tests {
         ];
         for (version, fields) in rows {
             assert!(
-                clean(*version, &mut map(fields), None).is_ok(),
+                clean(&Method::GET, *version, &mut map(fields), None).is_ok(),
                 "{fields:?}"
             );
         }

@@ -34,6 +34,7 @@ pub(crate) use self::urls::{URL_FIELDS, text_carries_key};
 use self::host::Host;
 use crate::denial::{Denial, Reason};
 use crate::secret::Secret;
+use crate::upgrade;
 
 /// The canonical form of a path that somebody wrote into a policy.
 ///
@@ -204,6 +205,12 @@ impl Request {
         self.findings.headers.key_headers
     }
 
+    /// Moves out what the caller wants to speak on the connection from here on. Whoever lets it has to say so to the
+    /// backend: `Upgrade` and `Connection` are gone.
+    pub fn take_upgrade(&mut self) -> Option<Box<upgrade::Asked>> {
+        self.findings.headers.upgrade.take()
+    }
+
     /// Whether the caller takes trailer fields (`TE: trailers`, RFC 9110 section 10.1.4).
     pub fn te_trailers(&self) -> bool {
         self.findings.headers.te_trailers
@@ -277,7 +284,12 @@ fn examine(parts: &mut Parts, authorization: Option<Secret<Bytes>>) -> Result<Fi
     }
     // The host is read after the framing was checked and before `Host` is removed.
     let host = Host::read(parts.version, &parts.uri, &parts.headers);
-    let headers = headers::clean(parts.version, &mut parts.headers, authorization)?;
+    let headers = headers::clean(
+        &parts.method,
+        parts.version,
+        &mut parts.headers,
+        authorization,
+    )?;
     Ok(Findings {
         host: host?,
         path: path::canonical(parts.uri.path())?,

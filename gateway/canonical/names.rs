@@ -25,7 +25,7 @@ pub(super) enum Fate {
     Te,
     /// `connection`: obeyed and dropped.
     Connection,
-    /// `upgrade`: refused.
+    /// `upgrade`: taken out and kept apart, or refused.
     Upgrade,
     /// Dropped without being read: for this hop alone, or another spelling of a name above.
     Hop,

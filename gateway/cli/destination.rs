@@ -27,7 +27,7 @@ pub(super) fn changes(
         .collect()
 }
 
-type Described = [(&'static str, String); 17];
+type Described = [(&'static str, String); 18];
 
 fn described(document: &PolicyDocument, route: usize) -> Option<Described> {
     let route = &document.routes.get(route)?.value;
@@ -52,6 +52,7 @@ fn described(document: &PolicyDocument, route: usize) -> Option<Described> {
         ("sas", keys_in_urls(route)),
         ("sealBody", seal_body(route)),
         ("maxBody", max_body(route)),
+        ("upgrades", upgrades(route)),
         ("rateLimit", all(&route.rate_limits, rate_limit)),
         ("quota", all(&route.quotas, quota_of)),
         ("concurrency", all(&route.concurrency, concurrency)),
@@ -85,6 +86,15 @@ fn max_body(route: &Route) -> String {
         || "default".to_owned(),
         |written| format!("{} bytes", written.value),
     )
+}
+
+fn upgrades(route: &Route) -> String {
+    let mut names: Vec<&str> = route.upgrades.iter().map(|one| one.value.name()).collect();
+    names.sort_unstable();
+    match names.is_empty() {
+        true => none(),
+        false => names.join(", "),
+    }
 }
 
 fn claims(route: &Route) -> String {

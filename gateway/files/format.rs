@@ -31,7 +31,7 @@ const POLICY: [&str; 9] = [
     "backends",
     "routes",
 ];
-const ROUTE: [&str; 21] = [
+const ROUTE: [&str; 22] = [
     "match",
     "backend",
     "owner",
@@ -50,6 +50,7 @@ const ROUTE: [&str; 21] = [
     "rejectFrom",
     "sealBody",
     "maxBody",
+    "upgrades",
     "claimHeaders",
     "forwardCallerToken",
     "timeouts",

@@ -15,6 +15,7 @@ use super::node::{Entry, Node, Value};
 use super::rule::{Mode, Rule, allow_rule, deny_rule, mode, owner, point_in_time};
 use super::source::{Span, Spanned};
 use super::values::{amount, boolean, choice, text, token};
+use crate::upgrade::Protocol;
 
 /// A route.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,6 +64,9 @@ pub struct Route {
     /// `maxBody`: the longest body of a request, in bytes. 100 MiB in front of Functions and Logic Apps, and any
     /// length elsewhere, where it is absent.
     pub max_body: Option<Spanned<u64>>,
+    /// `upgrades`: what else than HTTP may be spoken on a connection, if caller and backend agree. Nothing where it is
+    /// absent.
+    pub upgrades: Vec<Spanned<Protocol>>,
     /// `timeouts`: those of the backend that are otherwise here.
     pub timeouts: RouteTimeouts,
 }
@@ -132,6 +136,7 @@ pub(super) fn route(node: &Node, d: &mut Diagnostics) -> Option<Route> {
     let reject_from = table.optional("rejectFrom", d, spanned(day_or_instant));
     let seal_body = table.optional("sealBody", d, spanned(boolean));
     let max_body = table.optional("maxBody", d, spanned(|n, d| amount(n, 0..=1 << 40, d)));
+    let upgrades = table.optional("upgrades", d, upgrades);
     let timeouts = route_timeouts(table.section("timeouts", d), d);
     table.finish(d);
     if let (Some(sas), Some(from)) = (&sas, &reject_from)
@@ -162,6 +167,7 @@ pub(super) fn route(node: &Node, d: &mut Diagnostics) -> Option<Route> {
         reject_from,
         seal_body,
         max_body,
+        upgrades: upgrades.unwrap_or_default(),
         timeouts,
     })
 }
@@ -324,6 +330,21 @@ fn claim_header(entry: &Entry, d: &mut Diagnostics) -> Option<Spanned<HeaderName
         return None;
     }
     Some(Spanned::new(name, entry.span.clone()))
+}
+
+fn upgrades(node: &Node, d: &mut Diagnostics) -> Option<Vec<Spanned<Protocol>>> {
+    let protocols = list(node, "leave the key out instead", d, spanned(protocol))?;
+    warn_of_repeats(&protocols, d);
+    Some(protocols)
+}
+
+fn protocol(node: &Node, d: &mut Diagnostics) -> Option<Protocol> {
+    let protocol = Protocol::read(scalar(node, "the name of a protocol", d)?);
+    if protocol.is_none() {
+        d.error(&node.span, "no connection is handed over to this protocol")
+            .help("write `websocket`, or what else callers name in `Upgrade`; `h2c`, other versions of HTTP and TLS are never passed on");
+    }
+    protocol
 }
 
 fn keep_parameters(node: &Node, d: &mut Diagnostics) -> Option<Vec<Spanned<String>>> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Method;
 use http::header::{self, HeaderName};
 
 use super::back_door::Guard;
@@ -16,8 +17,8 @@ use super::rule_set::RuleSet;
 use super::rules;
 use crate::canonical::{self, KeptParameters};
 use crate::files::{
-    self, BackendKind, Credential, Diagnostics, Mode, Named, PolicyDocument, SasMode, Spanned,
-    nearest,
+    self, BackendKind, Credential, Diagnostics, Mode, Named, PolicyDocument, Protocol, SasMode,
+    Spanned, nearest,
 };
 
 /// Compiles a policy. `None` when the diagnostics hold an error.
@@ -103,6 +104,7 @@ fn route(
     let kept = kept(route, backend_as_written, diagnostics);
     let claim_headers = claim_headers(route, names, diagnostics);
     check_credentials(route, backend_as_written, diagnostics);
+    check_upgrades(route, backend_as_written, diagnostics);
     let (allow, deny) = (allow?, deny?);
     let public = is_public(route);
     if public {
@@ -141,6 +143,7 @@ fn route(
         forwards_caller_token: is_set(&route.forward_caller_token),
         seals_body: seals_body(route, is_azure),
         max_body: max_body(route, is_azure),
+        upgrades: route.upgrades.iter().map(|one| one.value.clone()).collect(),
         timeouts: route.timeouts,
         claim_headers,
         parameters,
@@ -199,6 +202,35 @@ fn guard(
     let rewritten = rewrite.and_then(Option::as_ref).map(Rewrite::pattern);
     let pattern = rewritten.as_deref().unwrap_or(&route.r#match.path.value);
     Some(Guard::new(backend.url.value.path(), pattern))
+}
+
+/// Upgrades are HTTP/1.1's (RFC 9113 section 8.6), and that to WebSocket is a GET (RFC 6455 section 4.1).
+fn check_upgrades(
+    route: &files::Route,
+    backend: Option<&files::Backend>,
+    diagnostics: &mut Diagnostics,
+) {
+    let Some(first) = route.upgrades.first() else {
+        return;
+    };
+    if backend.is_some_and(|backend| backend.protocol == Protocol::Http2) {
+        diagnostics
+            .error(
+                &first.span,
+                "over HTTP/2 no connection is handed over to another protocol",
+            )
+            .help("remove `protocol: http2` of the backend, or `upgrades`");
+    }
+    let mut upgrades = route.upgrades.iter();
+    let Some(websocket) = upgrades.find(|one| one.value.is_websocket()) else {
+        return;
+    };
+    let methods = route.r#match.methods.as_deref().unwrap_or_default();
+    if methods.iter().all(|method| method.value != Method::GET) {
+        diagnostics
+            .error(&websocket.span, "a WebSocket begins with a GET")
+            .help("add `GET` to the route's `methods`, or remove `websocket`");
+    }
 }
 
 /// What goes to the backend in `Authorization` can be one thing only, and a Logic App refuses a token

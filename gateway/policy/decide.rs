@@ -10,6 +10,7 @@ use super::rule::{Rule, RuleId, Verdict};
 use crate::denial::{Denial, Reason};
 use crate::entra::Principal;
 use crate::files::Mode;
+use crate::upgrade::Asked;
 
 /// What the policy says of a request, before anything acts on it.
 #[derive(Debug)]
@@ -59,7 +60,34 @@ pub struct Authorized<'p> {
     grounds: Grounds,
 }
 
+/// The proof that the caller's connection may be handed over to another protocol, if the backend agrees. Only an
+/// [`Authorized`] makes it.
+#[derive(Debug)]
+pub struct Upgrade(Box<Asked>);
+
+impl Upgrade {
+    /// What was asked for.
+    pub fn asked(&self) -> &Asked {
+        &self.0
+    }
+}
+
 impl<'p> Authorized<'p> {
+    /// Lets a connection be handed over.
+    ///
+    /// # Errors
+    /// `UpgradeNotSupported` where the route does not name the protocol, or a sealed URL was followed.
+    pub fn upgrade(&self, asked: Box<Asked>) -> Result<Upgrade, Denial> {
+        let protocol = asked.protocol();
+        match self.matched.bound.is_none() && self.matched.route.upgrades_to(protocol) {
+            true => Ok(Upgrade(asked)),
+            false => Err(Denial::from(Reason::UpgradeNotSupported).expected(
+                "a protocol that the route names in `upgrades`",
+                protocol.name(),
+            )),
+        }
+    }
+
     /// The route that matched, which is the route that was decided on.
     pub fn matched(&self) -> &Matched<'p> {
         &self.matched

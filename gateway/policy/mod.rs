@@ -37,7 +37,7 @@ mod tests;
 
 pub use circumstances::{Circumstances, Known};
 pub use compile::compile;
-pub use decide::{Authorized, Decision, Grounds, Refusal, Rehearsed};
+pub use decide::{Authorized, Decision, Grounds, Refusal, Rehearsed, Upgrade};
 pub use difference::{Change, Difference, Kept, difference};
 pub use method::MethodSet;
 pub use named::{Meanings, Named, Register};

@@ -21,6 +21,7 @@ use crate::denial::{Denial, Reason, allow_field};
 use crate::entra::Principal;
 use crate::files::{Mode, RouteTimeouts, Span, hexadecimal};
 use crate::ids::TenantId;
+use crate::upgrade::Protocol;
 use http::Method;
 use http::header::HeaderName;
 
@@ -59,6 +60,7 @@ pub struct Route {
     pub(super) forwards_caller_token: bool,
     pub(super) seals_body: SealsBody,
     pub(super) max_body: u64,
+    pub(super) upgrades: Box<[Protocol]>,
     pub(super) timeouts: RouteTimeouts,
     pub(super) claim_headers: Arc<[(HeaderName, Box<str>)]>,
     /// The names of the path's parameters in order, where a condition asks for them.
@@ -171,6 +173,11 @@ impl Route {
     /// The longest body of a request, in bytes.
     pub fn max_body(&self) -> u64 {
         self.max_body
+    }
+
+    /// Whether a connection may be handed over to a protocol.
+    pub fn upgrades_to(&self, protocol: &Protocol) -> bool {
+        self.upgrades.contains(protocol)
     }
 
     /// What of the backend's times is otherwise here.

@@ -215,6 +215,7 @@ backends:
   keyed: { http: http://127.0.0.1:9000, credential: { header: { name: x-api-key, value: { env: K } } } }
   own: { http: http://127.0.0.1:9000, credential: { header: { name: authorization, value: { env: K } } } }
   token: { http: http://127.0.0.1:9000, credential: { managedIdentity: { resource: 'api://b' } } }
+  spoken: { http: 'https://b.contoso.com', credential: none, protocol: http2 }
   sas: { logicApp: 'https://b.logic.azure.com/workflows/w', credential: { sas: { env: K } } }
 ";
     const ALLOW: &str = "allow: [{ tenants: [contoso] }]";
@@ -224,6 +225,20 @@ backends:
             None,
         ),
         ("backend: keyed, forwardCallerToken: true", None),
+        ("backend: keyed, upgrades: [WebSocket, tcp]", None),
+        (
+            "backend: spoken, upgrades: [tcp]",
+            Some("over HTTP/2 no connection is handed over to another protocol"),
+        ),
+        (
+            "backend: keyed, upgrades: [h2c]",
+            Some("no connection is handed over to this protocol"),
+        ),
+        (
+            "backend: keyed, upgrades: [websocket]",
+            Some("a WebSocket begins with a GET"),
+        ),
+        ("backend: keyed, upgrades: []", Some("this list is empty")),
         ("backend: sas, keepParameters: [code]", None),
         (
             "backend: sas, keepParameters: [SE]",
@@ -262,8 +277,13 @@ backends:
             Some("some backends take this header and another here for one"),
         ),
     ] {
+        let method = if route.ends_with("[websocket]") {
+            "POST"
+        } else {
+            "GET"
+        };
         let text = format!(
-            "{BACKENDS}routes: {{ r: {{ match: {{ methods: [GET], path: /r }}, {route}, {ALLOW} }} }}"
+            "{BACKENDS}routes: {{ r: {{ match: {{ methods: [{method}], path: /r }}, {route}, {ALLOW} }} }}"
         );
         let mut diagnostics = Diagnostics::new();
         let document = parse_policies(&[(Path::new("p.yaml"), &text)], &mut diagnostics);

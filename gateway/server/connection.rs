@@ -224,6 +224,11 @@ impl Served {
         Asking::begin(&self.movement)
     }
 
+    /// Counts that the connection has been handed over to another protocol, as long as what is given is held.
+    pub(super) fn upgraded(&self) -> impl Drop + use<'_> {
+        self.shared.worker.sink.connections().upgraded()
+    }
+
     fn conversation<IO>(self: Rc<Self>, is_http2: bool, io: IO) -> Conversation
     where
         IO: AsyncRead + AsyncWrite + Unpin + 'static,

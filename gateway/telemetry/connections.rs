@@ -60,6 +60,7 @@ reasons! {
 pub struct Connections {
     accepted: AtomicU64,
     ended: AtomicU64,
+    upgraded: AtomicU64,
     closed: [AtomicU64; Closed::ALL.len()],
 }
 
@@ -68,6 +69,7 @@ impl Default for Connections {
         Self {
             accepted: AtomicU64::new(0),
             ended: AtomicU64::new(0),
+            upgraded: AtomicU64::new(0),
             closed: [const { AtomicU64::new(0) }; Closed::ALL.len()],
         }
     }
@@ -84,6 +86,12 @@ impl Connections {
         self.ended.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// One is handed over to another protocol, as long as what is given is held.
+    pub fn upgraded(&self) -> impl Drop + use<'_> {
+        self.upgraded.fetch_add(1, Ordering::Relaxed);
+        Upgraded(&self.upgraded)
+    }
+
     /// The gateway ends one by itself.
     pub fn closed(&self, why: Closed) {
         // INVARIANT: there is a count for each reason, in their order.
@@ -98,6 +106,15 @@ impl Connections {
     }
 }
 
+/// A connection on which another protocol is spoken.
+struct Upgraded<'c>(&'c AtomicU64);
+
+impl Drop for Upgraded<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// What several workers have counted, as `/metrics` answers it.
 pub(super) fn text<'c>(workers: impl Iterator<Item = &'c Connections> + Clone, text: &mut String) {
     let sum = |of: &dyn Fn(&Connections) -> u64| workers.clone().map(of).sum::<u64>();
@@ -105,11 +122,15 @@ pub(super) fn text<'c>(workers: impl Iterator<Item = &'c Connections> + Clone, t
     let ended = sum(&|worker| worker.ended.load(Ordering::Relaxed));
     let accepted = sum(&|worker| worker.accepted.load(Ordering::Relaxed));
     let open = accepted.saturating_sub(ended);
+    let upgraded = sum(&|worker| worker.upgraded.load(Ordering::Relaxed));
     let _ = write!(
         text,
         "# HELP portcullis_connections Callers' connections that are open.\n\
          # TYPE portcullis_connections gauge\n\
          portcullis_connections {open}\n\
+         # HELP portcullis_connections_upgraded Those of them on which another protocol is spoken, such as WebSocket.\n\
+         # TYPE portcullis_connections_upgraded gauge\n\
+         portcullis_connections_upgraded {upgraded}\n\
          # HELP portcullis_connections_accepted_total Callers' connections that were accepted.\n\
          # TYPE portcullis_connections_accepted_total counter\n\
          portcullis_connections_accepted_total {accepted}\n\

@@ -163,8 +163,13 @@ impl Drop for RecordedBody {
             self.passed(0, true);
         }
         if let AnswerBody::Backend(body) = &self.body {
-            let caught = body.caught();
-            self.ride.note(|record| record.caught += caught);
+            let (caught, ended_by) = (body.caught(), body.ended_by());
+            self.ride.note(|record| {
+                record.caught += caught;
+                if let Some(reason) = ended_by {
+                    record.outcome = Outcome::Denied(reason);
+                }
+            });
         }
     }
 }

@@ -16,12 +16,15 @@ use hyper::body::Incoming;
 use tokio::sync::Notify;
 
 use super::care::Load;
-use super::http1::{AnswerBody, Fault};
+use super::http1::{AnswerBody, Fault, Upload, as_it_is};
 use super::moment::moment;
 use super::pool::Lease;
+use super::tunnel::{Next, Tunnel};
 use crate::body::{BodyFault, Broken, CallerBody};
 use crate::canonical::{folds_alike, gateway_writes, strip_trailers};
 use crate::clock::{Clock, pause};
+use crate::denial::Reason;
+use crate::http1::Scratch;
 use crate::limits::{Passing, Slot};
 use crate::seal::{BodySealer, Caught, withhold};
 
@@ -205,6 +208,8 @@ pub struct ResponseBody {
     held: Option<Box<Held>>,
     /// What seals the URLs in it, where the route asks for that.
     sealing: Option<Box<Sealing>>,
+    /// Where it is no body at all, for another protocol is spoken.
+    tunnel: Option<Box<Tunnel>>,
     /// What was withheld behind it.
     behind: Caught,
     /// What its request holds until the answer is over.
@@ -266,6 +271,13 @@ pub(super) enum Stream {
 }
 
 impl Stream {
+    fn hand_over(&mut self, caller: Upload) -> bool {
+        match self {
+            Self::Http1(Some((body, _))) => body.hand_over(caller),
+            Self::Http1(None) | Self::Http2(_) => false,
+        }
+    }
+
     fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
@@ -341,6 +353,7 @@ impl ResponseBody {
             timer: None,
             held: None,
             sealing: None,
+            tunnel: None,
             behind: Caught::default(),
             slot,
         }
@@ -355,6 +368,34 @@ impl ResponseBody {
     pub(super) fn hold(&mut self, load: Load, clock: Arc<dyn Clock>, progress: Progress) {
         let held = self.held.get_or_insert_default();
         (held.load, held.progress) = (Some((load, clock)), progress);
+    }
+
+    /// Hands the connection over: from here on what comes on either side goes to the other as it is. Whether that can be.
+    pub(super) fn hand_over(
+        &mut self,
+        caller: CallerBody,
+        is_websocket: bool,
+        scratch: Scratch,
+    ) -> bool {
+        let Some(caller) = caller.hand_over() else {
+            return false;
+        };
+        let (said, progress) = RequestBody::new(caller, Withheld::default(), self.slot.passing());
+        self.tunnel = Some(Box::new(Tunnel::new(progress, is_websocket)));
+        self.stream.hand_over(as_it_is(said, scratch))
+    }
+
+    /// Has the connection that was handed over end when `watch` says so, with why the caller may go on no longer, or
+    /// without a reason where the gateway leaves.
+    pub fn end_when(&mut self, watch: impl Future<Output = Option<Reason>> + 'static) {
+        if let Some(tunnel) = &mut self.tunnel {
+            tunnel.watch(Box::pin(watch));
+        }
+    }
+
+    /// Why the caller might not go on, where a connection that was handed over ended for that.
+    pub fn ended_by(&self) -> Option<Reason> {
+        self.tunnel.as_ref()?.ended_by()
     }
 
     /// Has the URLs in it sealed.
@@ -414,6 +455,9 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.tunnel.is_some() {
+            return self.poll_tunnel(cx);
+        }
         loop {
             let waiting = self.sealing.as_mut();
             if let Some(sealing) = waiting.filter(|sealing| sealing.finished) {
@@ -434,9 +478,10 @@ impl Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.sealing {
-            None => self.stream.is_end_stream(),
-            Some(sealing) => sealing.finished && sealing.trailers.is_none(),
+        match (&self.tunnel, &self.sealing) {
+            (Some(tunnel), _) => tunnel.is_over(),
+            (None, None) => self.stream.is_end_stream(),
+            (None, Some(sealing)) => sealing.finished && sealing.trailers.is_none(),
         }
     }
 
@@ -449,6 +494,51 @@ impl Body for ResponseBody {
 }
 
 impl ResponseBody {
+    fn poll_tunnel(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        while let Some(tunnel) = &mut self.tunnel {
+            if let Some(held) = &mut self.held
+                && held.is_over(cx)
+            {
+                tunnel.end(None);
+            }
+            match tunnel.next(cx) {
+                Next::PassOn => {}
+                Next::Last(said) => return Poll::Ready(Some(Ok(Frame::data(said)))),
+                Next::End => break,
+            }
+            let Poll::Ready(said) = self.stream.poll_frame(cx) else {
+                ready!(self.wait(cx));
+                // It is quiet on both sides, or on this one alone.
+                self.timer = None;
+                if let Some(tunnel) = &mut self.tunnel
+                    && !tunnel.has_moved()
+                {
+                    tunnel.end(None);
+                }
+                continue;
+            };
+            self.timer = None;
+            let Some(said) = said else {
+                tunnel.is_closed();
+                break;
+            };
+            let said = said.inspect_err(|_| {
+                if let Some(held) = &mut self.held {
+                    held.failed();
+                }
+            })?;
+            let said = tunnel.pass(said.into_data().unwrap_or_default());
+            self.slot.add(said.len());
+            if !said.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(said))));
+            }
+        }
+        Poll::Ready(None)
+    }
+
     fn poll_incoming(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

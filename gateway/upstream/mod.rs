@@ -22,6 +22,7 @@ mod sealing;
 mod send;
 mod standing;
 mod target;
+mod tunnel;
 mod unsealed;
 mod window;
 

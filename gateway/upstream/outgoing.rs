@@ -11,11 +11,12 @@ use super::target::Target;
 use crate::canonical::{self, KeyParameters};
 use crate::credentials::{Carried, FUNCTIONS_KEY, Presented};
 use crate::denial::{Denial, Reason};
-use crate::files::{self, BackendKind, Credential, Protocol};
+use crate::files::{self, BackendKind, Credential};
 use crate::http1::Block;
 use crate::ids::RequestId;
 use crate::policy::{Authorized, SealsBody};
 use crate::trace::Trace;
+use crate::upgrade::Protocol;
 
 /// What the gateway says of the caller's connection, which is TLS: to the gateway, or to the platform in
 /// front of it. Made once a connection.
@@ -173,8 +174,8 @@ impl<'r> Outgoing<'r> {
         *request.method_mut() = self.method;
         let path_and_query = PathAndQuery::try_from(self.target).map_err(|_| Reason::Internal)?;
         match target.protocol {
-            Protocol::Http1 => *request.uri_mut() = Uri::from(path_and_query),
-            Protocol::Http2 => {
+            files::Protocol::Http1 => *request.uri_mut() = Uri::from(path_and_query),
+            files::Protocol::Http2 => {
                 let scheme = if target.secure { "https" } else { "http" };
                 let uri = Uri::builder()
                     .scheme(scheme)
@@ -201,6 +202,8 @@ pub(super) struct Parts<'r> {
     pub(super) caller: &'r Caller,
     pub(super) trace: Trace,
     pub(super) id: &'r HeaderValue,
+    /// What the connection is to be handed over to.
+    pub(super) upgrade: Option<&'r Protocol>,
 }
 
 impl<'r> Parts<'r> {
@@ -247,6 +250,10 @@ impl<'r> Parts<'r> {
         }
         if let Carried::Field(name, value) = credential {
             head.say_alone(name, value);
+        }
+        if let Some(value) = self.upgrade.and_then(upgrade_field) {
+            head.say(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            head.say(header::UPGRADE, value);
         }
         if trailers {
             head.say(header::TE, HeaderValue::from_static("trailers"));
@@ -373,6 +380,11 @@ impl<'r> Parts<'r> {
     }
 }
 
+/// `Upgrade`, on either side.
+pub(super) fn upgrade_field(protocol: &Protocol) -> Option<HeaderValue> {
+    HeaderValue::from_str(protocol.name()).ok()
+}
+
 /// Whether a target can be written into a request line: it holds nothing that ends it, or that a reader might end
 /// it at. It was made of what was checked before; this is the last look, and without a branch for each byte.
 fn may_be_sent(target: &str) -> bool {
@@ -413,6 +425,7 @@ pub fn preview(
         caller: &caller,
         trace: Trace::take(&mut HeaderMap::new()),
         id: &id,
+        upgrade: None,
     };
     let placeholder = HeaderValue::from_static("(the gateway's)");
     let credential = match &backend.credential.value {

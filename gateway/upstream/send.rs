@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::header::{self, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
 
 use super::again::Careful;
@@ -16,7 +16,7 @@ use super::body::{Progress, RequestBody, ResponseBody, Stream, Withheld};
 use super::connect::{connect, late, speak_http2};
 use super::endpoint::Endpoint;
 use super::http1::{AnswerBody, Fault, Head, Http1, Upload, Wire, upload};
-use super::outgoing::{Caller, Parts};
+use super::outgoing::{Caller, Parts, upgrade_field};
 use super::pool::{Lease, Pools};
 use super::unsealed::Unsealed;
 use crate::body::{BodyFault, CallerBody};
@@ -24,11 +24,12 @@ use crate::canonical::{self, strip_response};
 use crate::clock::{Now, pause, within};
 use crate::credentials::Presented;
 use crate::denial::{Denial, Reason};
-use crate::files::{Protocol, RouteTimeouts};
+use crate::files::{self, RouteTimeouts};
 use crate::limits::Slot;
 use crate::net::address::Resolver;
-use crate::policy::{Authorized, SealsBody};
+use crate::policy::{Authorized, SealsBody, Upgrade};
 use crate::trace::Trace;
+use crate::upgrade::Protocol;
 
 /// What a request must have before it may go: that it was let in, is within its limits, and has a
 /// credential for the backend of its route.
@@ -43,6 +44,8 @@ pub struct Proofs<'r> {
     pub credential: Presented,
     /// Path and query at the backend, where a sealed URL is followed.
     pub followed: Option<&'r str>,
+    /// What the connection may be handed over to, where the caller asks for that.
+    pub upgrade: Option<Upgrade>,
 }
 
 /// What a request goes by.
@@ -99,6 +102,15 @@ pub(super) struct Going<'r> {
     bodies: SealsBody,
     /// Until the answer's body takes it along.
     slot: Option<Slot>,
+    /// Boxed, for hardly any request asks for it.
+    upgrading: Option<Box<Upgrading>>,
+}
+
+/// What a connection may be handed over with.
+struct Upgrading {
+    upgrade: Upgrade,
+    /// What comes on the caller's side.
+    caller: CallerBody,
 }
 
 pub(super) enum Outbound {
@@ -116,7 +128,7 @@ impl<'r> Going<'r> {
         trace: Trace,
         id: &'r HeaderValue,
         request: &mut canonical::Request,
-        body: CallerBody,
+        mut body: CallerBody,
     ) -> Result<Self, Denial> {
         let Proofs {
             authorized,
@@ -124,7 +136,12 @@ impl<'r> Going<'r> {
             backend,
             credential,
             followed,
+            upgrade,
         } = proofs;
+        let upgrading = upgrade.map(|upgrade| {
+            let caller = std::mem::replace(&mut body, CallerBody::nothing());
+            Box::new(Upgrading { upgrade, caller })
+        });
         let (presented, is_own) = (credential.carries(), credential.is_own());
         let route = authorized.matched().route();
         let echo = credential.name().cloned();
@@ -139,9 +156,10 @@ impl<'r> Going<'r> {
             caller,
             trace,
             id,
+            upgrade: upgrading.as_ref().map(|upgrading| upgrading.protocol()),
         };
         // What both sides say piece by piece may take its time: gRPC.
-        if backend.endpoint.protocol == Protocol::Http2 {
+        if backend.endpoint.protocol == files::Protocol::Http2 {
             body.take_time();
         }
         let (body, progress) = RequestBody::new(body, withheld, slot.passing());
@@ -151,11 +169,11 @@ impl<'r> Going<'r> {
         };
         let head = parts.head(request, credential)?;
         let request = match backend.endpoint.protocol {
-            Protocol::Http1 => {
+            files::Protocol::Http1 => {
                 let upload = upload(&head, body, way.pools.scratch());
                 Outbound::Http1(head.method().clone(), Some(upload))
             }
-            Protocol::Http2 => {
+            files::Protocol::Http2 => {
                 let request = head.into_request(&backend.target)?.map(|()| body);
                 Outbound::Http2(Some(request))
             }
@@ -177,6 +195,7 @@ impl<'r> Going<'r> {
             echo,
             bodies: route.seals_body(),
             slot: Some(slot),
+            upgrading,
         };
         if going.careful.is_some() {
             going.prepare();
@@ -211,7 +230,16 @@ impl<'r> Going<'r> {
                 && (*name == header::WWW_AUTHENTICATE || Some(name) == self.echo.as_ref())
         };
         strip_response(response.headers_mut(), echoes);
-        Ok(Unsealed::new(response, self.bodies))
+        let mut bodies = self.bodies;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            // What is no message of HTTP is nobody's to look through.
+            bodies = SealsBody::Never;
+            let upgrading = self.upgrading.as_ref();
+            if let Some(value) = upgrading.and_then(|one| upgrade_field(one.protocol())) {
+                response.headers_mut().insert(header::UPGRADE, value);
+            }
+        }
+        Ok(Unsealed::new(response, bodies))
     }
 
     /// Has the whole answer come in time, its body too.
@@ -244,8 +272,9 @@ impl<'r> Going<'r> {
             }
             (Some(_), _) => Box::pin(self.with_care()).await?,
         };
-        // Nobody asked for another protocol, so what follows is nothing that anybody could read.
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let is_handed_over = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        // Where nobody asked for that, what follows is nothing that anybody could read.
+        if is_handed_over && !self.is_agreed_by(response.headers()) {
             return Err(Denial::from(Reason::BackendBroken)
                 .expected("an answer", "101 Switching Protocols"));
         }
@@ -253,6 +282,9 @@ impl<'r> Going<'r> {
         let slot = self.slot.take().ok_or(Reason::Internal)?;
         slot.answered();
         let mut response = response.map(|stream| ResponseBody::new(stream, idle, slot));
+        if is_handed_over && !self.hand_over(response.body_mut()) {
+            return Err(Reason::BackendBroken.into());
+        }
         if let Some(careful) = self.careful.take() {
             let clock = Arc::clone(self.exchange.way.pools.clock());
             let progress = self.progress.clone();
@@ -261,6 +293,29 @@ impl<'r> Going<'r> {
                 .hold(careful.into_load(), clock, progress);
         }
         Ok(response)
+    }
+}
+
+impl Going<'_> {
+    /// Whether the caller has asked for what a 101 with these fields says.
+    fn is_agreed_by(&self, headers: &HeaderMap) -> bool {
+        let upgrading = self.upgrading.as_ref();
+        upgrading.is_some_and(|one| one.upgrade.asked().is_agreed_by(headers))
+    }
+
+    fn hand_over(&mut self, body: &mut ResponseBody) -> bool {
+        let Some(upgrading) = &mut self.upgrading else {
+            return false;
+        };
+        let caller = std::mem::replace(&mut upgrading.caller, CallerBody::nothing());
+        let is_websocket = upgrading.protocol().is_websocket();
+        body.hand_over(caller, is_websocket, self.exchange.way.pools.scratch())
+    }
+}
+
+impl Upgrading {
+    fn protocol(&self) -> &Protocol {
+        self.upgrade.asked().protocol()
     }
 }
 

@@ -205,14 +205,14 @@ fn curl_is_refused_over_both_protocols_with_an_answer_that_says_why() {
     );
 }
 
-/// The Python that has MSAL.
-fn python() -> PathBuf {
+/// The Python that has the libraries which the tests call by.
+pub fn python() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let named = std::env::var_os("PORTCULLIS_MSAL_PYTHON").map(PathBuf::from);
-    let python = named.unwrap_or_else(|| root.join("target/msal/bin/python"));
+    let named = std::env::var_os("PORTCULLIS_TEST_PYTHON").map(PathBuf::from);
+    let python = named.unwrap_or_else(|| root.join("target/python/bin/python"));
     assert!(
         python.exists(),
-        "there is no {}: run tests/run, which installs MSAL for Python there, or name a Python that has it in PORTCULLIS_MSAL_PYTHON",
+        "there is no {}: run tests/run, which installs MSAL and websockets for Python there, or name a Python that has them in PORTCULLIS_TEST_PYTHON",
         python.display()
     );
     python
@@ -220,7 +220,7 @@ fn python() -> PathBuf {
 
 /// Asks the demo's Entra for a token by MSAL, and returns MSAL's answer.
 fn msal(stage: &Stage, app: &str, secret: &str, scope: &str) -> Value {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/msal/client.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/msal_client.py");
     let mut command = Command::new(python());
     // What this machine says of proxies and CAs is not about Entra, and requests heeds it before `verify`.
     for name in [

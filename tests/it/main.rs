@@ -35,3 +35,4 @@ mod shared;
 mod stalls;
 mod support;
 mod tokens;
+mod upgrades;

@@ -8,8 +8,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::words::{
     AuthStrength, Bytes, DayOrInstant, Duration, Guid, Host, Instant, KeptParameter, LimitName,
-    LimitWord, Method, Mode, Network, Path, Percent, RetryOn, Sas, Size, Text, TokenKind, Url,
-    Window, Word,
+    LimitWord, Method, Mode, Network, Path, Percent, RetryOn, Sas, Size, Text, TokenKind, Upgrade,
+    Url, Window, Word,
 };
 
 type Names<T> = BTreeMap<String, T>;
@@ -431,6 +431,8 @@ struct Route {
     seal_body: Option<bool>,
     /// Longest body of a request; a longer one is refused with 413. From `0` to `1048576MiB`. Default `100MiB` for a `function` or `logicApp`, as much as Azure takes; else any length.
     max_body: Option<Bytes>,
+    /// What else than HTTP may be spoken on a connection, by the name in `Upgrade`: `[websocket]`. The caller is let in like any other, and the connection closed once its token has expired or the policy would not let it in any more. Over HTTP/1.1 alone, on both sides. Default: nothing.
+    upgrades: Option<List<Upgrade>>,
     /// Claims of the caller's token that the backend gets as headers of their own: `{ x-caller-department: department }`. Nothing that a caller sends under such a name arrives.
     claim_headers: Option<ClaimHeaders>,
     /// `true`: the backend gets the caller's own token. Whoever runs it can then call in the caller's name whatever else takes that token. Default `false`.

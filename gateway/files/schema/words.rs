@@ -40,6 +40,7 @@ texts! {
     RedisUrl r"^rediss?://[^@/?#]+/?$" "The URL of a Redis.";
     RedisPrefix r"^[^\s{}]+$" "One word without braces.";
     Network r"^[0-9a-fA-F:.]+(/[0-9]{1,3})?$" "A network in CIDR notation.";
+    Upgrade r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+(/[A-Za-z0-9!#$%&'*+.^_`|~-]+)?$" "The name of a protocol.";
     LimitName r"^[A-Za-z0-9._-]{1,64}$" "The name of a limit.";
     Address r":[0-9]+$" "An IP address and port.";
 }

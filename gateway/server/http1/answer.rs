@@ -43,6 +43,9 @@ impl Asked {
 
     /// How the body of the answer is framed; `said` is the length that its head says.
     fn coding<B: Body>(self, status: StatusCode, said: Option<u64>, body: &B) -> Coding {
+        if status == StatusCode::SWITCHING_PROTOCOLS {
+            return Coding::UntilClose;
+        }
         if !may_have_body(self.is_head, status) {
             return Coding::Done;
         }
@@ -82,6 +85,9 @@ impl<B: Body<Data = Bytes> + Unpin> Answer<B> {
             false => tell_length(asked, status, said, &mut out),
         }
         match keeps_alive {
+            _ if status == StatusCode::SWITCHING_PROTOCOLS => {
+                out.extend_from_slice(b"connection: upgrade\r\n");
+            }
             false => out.extend_from_slice(b"connection: close\r\n"),
             true if asked.is_old => out.extend_from_slice(b"connection: keep-alive\r\n"),
             true => {}

@@ -121,4 +121,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Source for RequestBody<IO> {
     fn is_read_on(&self) -> bool {
         true
     }
+
+    fn hand_over(&self) -> bool {
+        if !self.is_end_stream() {
+            return false;
+        }
+        *self.content.borrow_mut() = Content::UntilClose { ended: false };
+        self.take_time();
+        self.line.hand_over();
+        true
+    }
 }

@@ -56,6 +56,8 @@ pub struct Wishes {
     pub expects_continue: bool,
     /// Whether it reads what stands behind an answer's body (RFC 9110 section 10.1.4).
     pub takes_trailers: bool,
+    /// Whether it may want to go on in another protocol (RFC 9110 section 7.8).
+    pub upgrades: bool,
 }
 
 /// Takes the heads of requests off what one connection brings.
@@ -153,6 +155,7 @@ struct Options {
     keep_alive: bool,
     expects_continue: bool,
     takes_trailers: bool,
+    upgrades: bool,
 }
 
 impl Scan {
@@ -240,6 +243,7 @@ impl Scan {
             10 if name == header::CONNECTION => {
                 self.options.close |= lists(value, b"close");
                 self.options.keep_alive |= lists(value, b"keep-alive");
+                self.options.upgrades |= lists(value, b"upgrade");
             }
             // It is kept apart, and what is put among the fields is looked through once more.
             13 if name == header::AUTHORIZATION => check_controls(value)?,
@@ -356,6 +360,7 @@ impl Options {
             keeps_alive: !self.close && (is_new || self.keep_alive),
             expects_continue: is_new && self.expects_continue,
             takes_trailers: self.takes_trailers,
+            upgrades: is_new && self.upgrades,
         }
     }
 }

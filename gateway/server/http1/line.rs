@@ -31,6 +31,8 @@ pub(in crate::server) struct Line<IO> {
     movement: Rc<Movement>,
     /// No request is waited for any more.
     ends: Cell<bool>,
+    /// Another protocol is spoken.
+    is_handed_over: Cell<bool>,
 }
 
 struct Open<IO> {
@@ -87,6 +89,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
             }),
             movement: Rc::clone(served.movement()),
             ends: Cell::new(false),
+            is_handed_over: Cell::new(false),
         })
     }
 
@@ -166,12 +169,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
             content,
             wishes,
         } = head;
-        let body = match self.is_done(&content) {
+        let body = match self.is_done(&content) && !wishes.upgrades {
             true => None,
             false => Some(RequestBody::new(Rc::clone(self), content)),
         };
         let gives_up = GivesUp(body.clone());
-        if wishes.expects_continue && body.is_some() {
+        if wishes.expects_continue && body.as_ref().is_some_and(|body| !body.is_end_stream()) {
             self.open.borrow_mut().asks = Some(CONTINUE);
         }
         let request = request.map(|()| match &body {
@@ -197,9 +200,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
                 return ControlFlow::Break(());
             };
             let keeps_alive = answer.keeps_alive;
+            let upgraded = self.is_handed_over.get().then(|| served.upgraded());
             let is_whole = self.write(&mut answer, &body).await;
             // Its record says when it was over, whatever is read behind it.
-            drop(answer);
+            drop((answer, upgraded));
             match is_whole {
                 true => self.go_on(keeps_alive, &body).await,
                 false => ControlFlow::Break(()),
@@ -244,6 +248,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
             && !served.is_draining()
             && !untold
             && !self.is_last(served)
+            && !self.is_handed_over.get()
             && body.as_ref().is_none_or(readable);
         Some(framed(served, asked, response, keeps_alive))
     }
@@ -292,7 +297,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
     /// one is noticed when the answer is written.
     fn poll_left(&self, body: &Unread<IO>, cx: &mut Context<'_>) -> Poll<()> {
         let is_whole = body.as_ref().is_none_or(|body| body.is_end_stream());
-        if !is_whole || !self.open.borrow().input.is_empty() {
+        if !is_whole || self.is_handed_over.get() || !self.open.borrow().input.is_empty() {
             return Poll::Pending;
         }
         match ready!(self.poll_read(cx)) {
@@ -351,6 +356,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Line<IO> {
+    /// From here on another protocol is spoken.
+    pub(super) fn hand_over(&self) {
+        self.is_handed_over.set(true);
+    }
+
     /// What moves on it.
     pub(super) fn movement(&self) -> &Rc<Movement> {
         &self.movement

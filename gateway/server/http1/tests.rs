@@ -265,6 +265,15 @@ fn what_a_request_says_of_the_connection_is_understood() {
             },
         ),
         ("1.1", "te: gzip\r\n", stays),
+        (
+            "1.1",
+            "connection: keep-alive, Upgrade\r\n",
+            Wishes {
+                upgrades: true,
+                ..stays
+            },
+        ),
+        ("1.0", "connection: upgrade\r\n", nothing),
     ] {
         let text = format!("POST / HTTP/{version}\r\nhost: a\r\n{fields}\r\n");
         let head = Heads::new(MAX_HEAD, Authorizations::default())

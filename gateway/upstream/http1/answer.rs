@@ -2,12 +2,14 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::Response;
 use http_body::{Frame, SizeHint};
+use tokio::io::AsyncWrite as _;
 use tokio::task::AbortHandle;
 
 use super::head::Head;
@@ -30,13 +32,18 @@ struct Rest {
 }
 
 impl Rest {
-    fn send(connection: &Http1, mut upload: Upload) -> Self {
+    /// `ends` says that nothing comes behind it on the connection.
+    fn send(connection: &Http1, mut upload: Upload, ends: bool) -> Self {
         let is_whole = Rc::new(Cell::new(false));
         let (wire, told) = (Rc::clone(&connection.wire), Rc::clone(&is_whole));
         let task = tokio::task::spawn_local(async move {
             // A backend that takes no more has answered already.
             let sent = poll_fn(|cx| upload.poll(&mut *wire.borrow_mut(), cx)).await;
             told.set(sent.is_ok());
+            if ends && sent.is_ok() {
+                let shut = poll_fn(|cx| Pin::new(&mut *wire.borrow_mut()).poll_shutdown(cx));
+                let _ = shut.await;
+            }
         });
         Self {
             is_whole,
@@ -59,7 +66,7 @@ impl AnswerBody {
         upload: Option<Upload>,
     ) -> (Response<()>, Self) {
         let rest = upload.filter(|upload| !upload.is_done());
-        let rest = rest.map(|upload| Rest::send(&connection, upload));
+        let rest = rest.map(|upload| Rest::send(&connection, upload, false));
         let body = Self {
             connection,
             keeps_alive: head.keeps_alive,
@@ -67,6 +74,18 @@ impl AnswerBody {
             content: head.content,
         };
         (head.response, body)
+    }
+
+    /// Hands the connection over to another protocol: what comes on it is passed on as it is, and so is what the
+    /// caller says. Whether that can be.
+    pub(in crate::upstream) fn hand_over(&mut self, caller: Upload) -> bool {
+        if self.rest.is_some() {
+            return false;
+        }
+        self.keeps_alive = false;
+        self.content = Content::UntilClose { ended: false };
+        self.rest = Some(Rest::send(&self.connection, caller, true));
+        true
     }
 
     pub(in crate::upstream) fn poll_frame(

@@ -27,7 +27,7 @@ use crate::http1::{Input, Malformed, Scratch, Unsent};
 
 pub(super) use self::answer::AnswerBody;
 pub(super) use self::head::Head;
-pub(super) use self::upload::{Upload, bodiless, readdress, upload};
+pub(super) use self::upload::{Upload, as_it_is, bodiless, readdress, upload};
 pub(super) use self::wire::Wire;
 
 /// The longest head of an answer, in bytes.

@@ -33,6 +33,11 @@ pub(in crate::upstream) fn bodiless(head: Vec<u8>, body: RequestBody, scratch: S
     Sending::new(head, body, Coding::Done, Vec::new(), scratch)
 }
 
+/// What is said in another protocol, as it comes.
+pub(in crate::upstream) fn as_it_is(body: RequestBody, scratch: Scratch) -> Upload {
+    Sending::new(Vec::new(), body, Coding::UntilClose, Vec::new(), scratch).once()
+}
+
 /// Has it go to another host, as long as nothing of it was sent.
 pub(in crate::upstream) fn readdress(upload: &mut Upload, host: &HeaderValue) {
     // The only line of this name: what a caller sends under it never gets here, and no value holds a line break.
