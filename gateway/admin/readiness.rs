@@ -90,7 +90,11 @@ impl Readiness {
         checks.extend(proofs);
         checks.extend(backends(&snapshot));
         checks.extend(self.own_keys(&snapshot));
-        checks.extend(self.limits.shared().map(|shared| store(&shared.state())));
+        if let Some(shared) = self.limits.shared() {
+            let state = shared.state();
+            checks.push(store(&state));
+            checks.extend(astray(&state));
+        }
         checks
     }
 
@@ -191,6 +195,20 @@ fn store(state: &State) -> Check {
         required: is_needed,
         why: why.clone(),
     }
+}
+
+/// Keys in the store that hold something else. Until somebody removes that, it is for each of those limits as if the
+/// store were away.
+fn astray(state: &State) -> impl Iterator<Item = Check> {
+    let serves = state.on_failure != OnStoreFailure::Deny;
+    state.astray.iter().map(move |(key, why)| Check {
+        name: format!("limits.store/{key}"),
+        passes: false,
+        serves,
+        lasts: true,
+        required: false,
+        why: format!("a key that begins so holds something else; delete it: {why}"),
+    })
 }
 
 /// What a slot holds.

@@ -497,14 +497,99 @@ fn a_store_that_lets_join_and_answers_no_question_is_asked_later_and_later() {
         let shared = start(settings(redis.node()));
         met(&shared).await;
         let meter = shared.meter("contoso", daily(5));
-        assert!(matches!(take(&meter).await, Taken::Granted { .. }));
-        let mut keys = redis.keys().into_iter().map(|(key, _)| key);
-        let key = keys.rfind(|key| key.ends_with("contoso"));
         let begun = SystemClock.instant();
-        redis.tell(&["SET", &key.expect("a meter"), "of another kind"]);
+        // Who is known may join a store that is full.
+        redis.tell(&["CONFIG", "SET", "maxmemory", "1"]);
         take(&meter).await;
         state(&shared, |state| state.failures >= 8).await;
         assert!(begun.elapsed() >= Duration::from_millis(500));
+    });
+}
+
+/// Puts something else in place of a meter whose name ends so; the key.
+fn put_astray(redis: &Redis, name: &str) -> String {
+    let mut keys = redis.keys().into_iter().map(|(key, _)| key);
+    let key = keys.find(|key| key.ends_with(name)).expect("a meter");
+    redis.tell(&["SET", &key, "of another kind"]);
+    key
+}
+
+#[test]
+fn a_key_of_another_kind_takes_the_store_away_from_its_own_meter_alone_and_until_it_is_gone() {
+    for (on_failure, locally, afterwards) in [
+        (OnStoreFailure::Deny, 0, 20),
+        (OnStoreFailure::Allow, 100, 0),
+        // Alone, its share is all that was left.
+        (OnStoreFailure::LocalShare, 20, 0),
+    ] {
+        with_redis(Redis::start(), async |redis| {
+            let mut settings = settings(redis.node());
+            settings.on_failure = on_failure;
+            let shared = start(settings);
+            met(&shared).await;
+            let meter = shared.meter("orders/daily/one", daily(30));
+            let other = shared.meter("orders/daily/other", daily(30));
+            for _ in 0..10 {
+                assert!(matches!(take(&meter).await, Taken::Granted { .. }));
+                assert!(matches!(take(&other).await, Taken::Granted { .. }));
+            }
+            let key = put_astray(redis, "orders/daily/one");
+            let mut granted = 0;
+            for _ in 0..100 {
+                granted += u64::from(matches!(take(&meter).await, Taken::Granted { .. }));
+            }
+            assert_eq!(granted, locally, "{on_failure:?}");
+            assert_eq!(drain(&other).await, 20, "{on_failure:?}");
+            assert_eq!(drain(&shared.meter("new", daily(30))).await, 30);
+            let State {
+                reachable,
+                failures,
+                astray,
+                ..
+            } = shared.state();
+            assert!(reachable && failures == 0);
+            // Which limit it is, and not who is counted there.
+            let told: Vec<_> = astray.into_iter().collect();
+            let [(named, why)] = told.as_slice() else {
+                panic!("{told:?}");
+            };
+            assert_eq!(format!("{named}one"), key);
+            assert!(why.contains("WRONGTYPE"), "{why}");
+
+            redis.tell(&["DEL", &key]);
+            let mut more = 0;
+            let mended = async {
+                while !shared.state().astray.is_empty() {
+                    // It is looked at again by whoever uses it.
+                    more += u64::from(matches!(take(&meter).await, Taken::Granted { .. }));
+                    pause(Duration::from_millis(20)).await;
+                }
+            };
+            patiently(mended).await;
+            // What was counted before is remembered, and what was admitted meanwhile is told.
+            let drained = drain(&meter).await;
+            match on_failure {
+                OnStoreFailure::Allow => assert_eq!(drained, afterwards),
+                _ => assert_eq!(more + drained, afterwards, "{on_failure:?}"),
+            }
+        });
+    }
+}
+
+#[test]
+fn a_key_of_another_kind_in_a_cluster_takes_only_its_own_meter_away_too() {
+    with_redis(Redis::cluster(), async |redis| {
+        let mut settings = settings(redis.node());
+        settings.cluster = true;
+        settings.on_failure = OnStoreFailure::Deny;
+        let shared = start(settings);
+        met(&shared).await;
+        let meter = shared.meter("orders/daily/one", daily(30));
+        assert!(matches!(take(&meter).await, Taken::Granted { .. }));
+        put_astray(redis, "orders/daily/one");
+        assert_eq!(drain(&meter).await, 0);
+        assert_eq!(drain(&shared.meter("new", daily(30))).await, 30);
+        assert_eq!(shared.state().failures, 0);
     });
 }
 

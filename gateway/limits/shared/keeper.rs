@@ -8,7 +8,7 @@ use redis::{Pipeline, Value};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::sync::oneshot;
 
-use super::link::{Link, LinkError};
+use super::link::{Answered, Link, LinkError};
 use super::meter::{Again, Meter};
 use super::script::{Answer, Ask, By, Heard, Memory, Scripts, Sign};
 use super::settings::SignIn;
@@ -135,8 +135,8 @@ impl Keeper {
                 &keeper.others,
             ));
         });
-        let values = values.await?;
-        let Some(Heard::Joined(epoch)) = values.first().and_then(Heard::read) else {
+        let joined = values.await?.pop().transpose().map_err(LinkError::from)?;
+        let Some(Heard::Joined(epoch)) = joined.as_ref().and_then(Heard::read) else {
             return Err(LinkError::Unreadable.into());
         };
         self.store.common.joined(epoch != self.epoch);
@@ -242,7 +242,7 @@ impl Keeper {
         });
         let mut values = values.await?;
         let heard = match beat {
-            Beat::Yes => values.pop(),
+            Beat::Yes => values.pop().transpose().map_err(LinkError::from)?,
             Beat::No => None,
         };
         self.take_in(&values, asked.instant)?;
@@ -255,7 +255,7 @@ impl Keeper {
         &self,
         link: &mut Link,
         fill: impl Fn(&Self, By, &mut Pipeline),
-    ) -> Result<Vec<Value>, LinkError> {
+    ) -> Result<Vec<Answered>, LinkError> {
         let limit = self
             .store
             .settings
@@ -274,10 +274,18 @@ impl Keeper {
         Err(last)
     }
 
-    fn take_in(&mut self, values: &[Value], asked: Instant) -> Result<(), End> {
+    fn take_in(&mut self, values: &[Answered], asked: Instant) -> Result<(), End> {
         let now = self.now();
         let mut stale = Vec::new();
         for (meter, value) in std::mem::take(&mut self.unanswered).into_iter().zip(values) {
+            let value = match value {
+                Ok(value) => value,
+                // The others go on as they are.
+                Err(why) => {
+                    self.store.strayed(&meter, why, &now);
+                    continue;
+                }
+            };
             match Answer::read(value) {
                 Some(Answer::Told(told)) => {
                     let again = meter.answered(&told, asked, &now);

@@ -28,6 +28,9 @@ pub(super) enum Link {
     Cluster(ClusterConnection),
 }
 
+/// The answer to one command, or what is the matter with the key that it names.
+pub(super) type Answered = Result<Value, RedisError>;
+
 /// Why there is no answer. Holds nothing secret: of what was sent, only names of commands appear in Redis' errors.
 #[derive(Debug)]
 pub(super) enum LinkError {
@@ -48,6 +51,20 @@ impl LinkError {
 
 fn is_unknown_script(kind: ErrorKind) -> bool {
     kind == ErrorKind::Server(ServerErrorKind::NoScript)
+}
+
+/// Whether the server only says that a script could do nothing with what lies at its key. Before Redis 7 all that is
+/// met within a script is `ERR`, what is the matter with the server as well.
+fn is_of_key(error: &RedisError) -> bool {
+    const OF_SERVER: [&str; 5] = ["OOM", "READONLY", "MISCONF", "NOREPLICAS", "can't run this"];
+    match error.code() {
+        Some("WRONGTYPE") => true,
+        Some("ERR") => {
+            let text = error.to_string();
+            text.contains("script") && !OF_SERVER.iter().any(|word| text.contains(word))
+        }
+        _ => false,
+    }
 }
 
 impl fmt::Display for LinkError {
@@ -88,7 +105,7 @@ impl Link {
         &mut self,
         commands: &Pipeline,
         limit: Duration,
-    ) -> Result<Vec<Value>, LinkError> {
+    ) -> Result<Vec<Answered>, LinkError> {
         let many = commands.len();
         let sending = async {
             match self {
@@ -98,8 +115,11 @@ impl Link {
         };
         let sent = within(limit, sending).await;
         let values = sent.ok_or(LinkError::Late(limit))??;
-        // A failure of one is a failure of all: they are sent again as they are.
-        let values = values.into_iter().map(Value::extract_error);
+        let values = values.into_iter().map(|value| match value.extract_error() {
+            Err(error) if is_of_key(&error) => Ok(Err(error)),
+            // A failure of one is a failure of all: they are sent again as they are.
+            answer => answer.map(Ok),
+        });
         Ok(values.collect::<Result<_, _>>()?)
     }
 
@@ -201,5 +221,59 @@ fn certificates(settings: &Settings) -> TlsCertificates {
     TlsCertificates {
         client_tls: None,
         root_cert,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::make_extension_error;
+
+    use super::*;
+
+    #[test]
+    fn what_is_the_matter_with_one_key_is_told_from_what_is_the_matter_with_the_server() {
+        let general = |text: &str| {
+            let kind = ErrorKind::Server(ServerErrorKind::ResponseError);
+            RedisError::from((kind, "An error was signalled", text.to_owned()))
+        };
+        let of_kind = |kind| RedisError::from((ErrorKind::Server(kind), "An error was signalled"));
+        let with_code = |code: &str| make_extension_error(code.to_owned(), None);
+        for (error, expected) in [
+            (with_code("WRONGTYPE"), true),
+            (
+                general(
+                    "user_script:31: attempt to perform arithmetic on a nil value script: 01ab, on @user_script:31.",
+                ),
+                true,
+            ),
+            // Redis 6.
+            (
+                general(
+                    "Error running script (call to f_01ab): @user_script:31: WRONGTYPE Operation against a key",
+                ),
+                true,
+            ),
+            (
+                general(
+                    "Error running script (call to f_01ab): @user_script:85: -OOM command not allowed",
+                ),
+                false,
+            ),
+            (
+                general(
+                    "Error running script (call to f_01ab): @user_script:85: -READONLY You can't write",
+                ),
+                false,
+            ),
+            (general("unknown command 'EVALSHA'"), false),
+            (with_code("OOM"), false),
+            (with_code("NOAUTH"), false),
+            (with_code("MISCONF"), false),
+            (of_kind(ServerErrorKind::BusyLoading), false),
+            (of_kind(ServerErrorKind::NoPerm), false),
+            (of_kind(ServerErrorKind::ClusterDown), false),
+        ] {
+            assert_eq!(is_of_key(&error), expected, "{error}");
+        }
     }
 }

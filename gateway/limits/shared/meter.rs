@@ -68,6 +68,8 @@ struct State {
     view: Option<View>,
     /// Until then not everybody has told the store what it has lost.
     gathering: Option<Instant>,
+    /// What lies at its key is none of the gateway's.
+    astray: Option<Astray>,
     /// The session and epoch of the view.
     session: u64,
     epoch: u64,
@@ -76,6 +78,13 @@ struct State {
     waiting: VecDeque<Waiter>,
     used: Instant,
     parting: bool,
+}
+
+/// Since when a key holds something else, and when it is looked at again.
+#[derive(Clone, Copy)]
+struct Astray {
+    since: Instant,
+    again: Instant,
 }
 
 struct Waiter {
@@ -115,6 +124,7 @@ impl Meter {
                 share: None,
                 view: None,
                 gathering: None,
+                astray: None,
                 session: 0,
                 epoch: 0,
                 sent: None,
@@ -220,8 +230,9 @@ impl Meter {
             let retry_after = bucket::never(&self.rate, now.unix);
             return Some(Taken::Refused { retry_after });
         }
+        self.look_again(state, now.instant);
         let gathering = state.gathering.is_some_and(|until| now.instant < until);
-        if gathering || self.common.is_cut(now.instant) {
+        if gathering || state.astray.is_some() || self.common.is_cut(now.instant) {
             return Some(self.alone(state, units, now));
         }
         let retry_after = self.is_dry(state, units, now)?;
@@ -250,7 +261,7 @@ impl Meter {
         (dry && seen < REFRESH).then(|| view.wait(missing, &self.rate, now.instant, now.unix))
     }
 
-    /// The store cannot be asked.
+    /// The store cannot be asked, or not about this one.
     fn alone(&self, state: &mut State, units: u64, now: &Now) -> Taken {
         match self.common.on_failure {
             OnStoreFailure::Allow => self.admit(state, units, now),
@@ -267,7 +278,8 @@ impl Meter {
 
     fn share(&self, state: &mut State, units: u64, now: &Now) -> Taken {
         let replicas = self.common.replicas();
-        let begins = self.common.cut_since();
+        let begins = state.astray.map(|astray| astray.since);
+        let begins = begins.unwrap_or_else(|| self.common.cut_since());
         let begins = state.view.map_or(begins, |view| begins.max(view.at));
         let kept = state.standby.saturating_sub(state.owed);
         let share = state.share.get_or_insert_with(|| Share::new(kept, begins));
@@ -313,7 +325,19 @@ impl Meter {
     }
 
     fn ask(self: &Arc<Self>, state: &mut State) {
-        if state.sent.is_none() && !state.queued {
+        if state.sent.is_none() && state.astray.is_none() && !state.queued {
+            state.queued = self.common.queue.send(Arc::clone(self)).is_ok();
+        }
+    }
+
+    /// Asks again for what was found astray, now and then.
+    fn look_again(self: &Arc<Self>, state: &mut State, now: Instant) {
+        if let Some(astray) = &mut state.astray
+            && astray.again <= now
+            && state.sent.is_none()
+            && !state.queued
+        {
+            astray.again = now + AWAY;
             state.queued = self.common.queue.send(Arc::clone(self)).is_ok();
         }
     }
@@ -387,7 +411,9 @@ impl Meter {
     fn memory(&self, state: &State, now: Instant) -> Memory {
         let (session, epoch) = self.common.session();
         let level = match state.view {
-            Some(view) if state.session != session => view.level_at(&self.rate, now),
+            Some(view) if state.session != session || state.astray.is_some() => {
+                view.level_at(&self.rate, now)
+            }
             _ => 0.0,
         };
         let lost = state.epoch != epoch;
@@ -409,6 +435,7 @@ impl Meter {
             state.gap = 0;
         }
         state.share = None;
+        state.astray = None;
         state.view = Some(View {
             level: told.level,
             free: told.free,
@@ -419,6 +446,35 @@ impl Meter {
         (state.session, state.epoch) = self.common.session();
         self.serve(state, sent.covers, now);
         self.again(state, told.why)
+    }
+
+    /// Its key holds something else, so that nothing of the question has been counted. Until another one is answered
+    /// the replica is by itself here. Whether that is news.
+    pub(super) fn strayed(&self, now: &Now) -> bool {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let before = state.astray;
+        state.astray = Some(Astray {
+            since: before.map_or(now.instant, |astray| astray.since),
+            again: now.instant + AWAY,
+        });
+        if let Some(Sent { ask, .. }) = state.sent.take() {
+            state.owed = state.owed.saturating_add(ask.debt);
+            state.standby = state.standby.saturating_add(ask.debt);
+            state.lease = state.lease.saturating_add(ask.back);
+        }
+        for waiter in std::mem::take(&mut state.waiting) {
+            if !waiter.answer.is_closed() {
+                let taken = self.alone(state, waiter.units, now);
+                self.tell(state, waiter, taken);
+            }
+        }
+        before.is_none()
+    }
+
+    /// Whether its key holds something else, as far as is known.
+    pub(super) fn is_astray(&self) -> bool {
+        self.lock().astray.is_some()
     }
 
     fn serve(&self, state: &mut State, covers: usize, now: &Now) {
@@ -507,6 +563,7 @@ impl Meter {
         }
         if state.holds() {
             self.ask(&mut state);
+            self.look_again(&mut state, now.instant);
             return false;
         }
         let level = state

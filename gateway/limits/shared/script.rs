@@ -47,6 +47,11 @@ pub(super) struct Scripts {
     recalls: String,
 }
 
+/// What the keys of all meters begin with.
+pub(super) fn meters(prefix: &str) -> String {
+    format!("{{{prefix}}}:k:")
+}
+
 /// What a sign of life is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sign {
@@ -85,7 +90,7 @@ impl Scripts {
         Self {
             beat: Text::new(concat!(include_str!("group.lua"), include_str!("beat.lua"))),
             ask: Text::new(concat!(include_str!("group.lua"), include_str!("ask.lua"))),
-            prefix: format!("{{{prefix}}}:k:"),
+            prefix: meters(prefix),
             group: format!("{{{prefix}}}:group"),
             recalls: format!("{{{prefix}}}:recalls"),
         }

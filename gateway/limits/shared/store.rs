@@ -1,15 +1,18 @@
 //! The meters that a replica knows, by name, and how it stands with the store.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
+
+use redis::RedisError;
 
 use super::bucket::Rate;
 use super::common::Common;
 use super::link::LinkError;
 use super::meter::Meter;
+use super::script;
 use super::settings::{OnStoreFailure, Settings};
 use crate::clock::Now;
 
@@ -19,6 +22,8 @@ pub(super) struct Store {
     pub(super) settings: Settings,
     pub(super) meters: Meters,
     standing: Mutex<Standing>,
+    /// Meters whose keys held something else, and what the store said of it.
+    astray: Mutex<Vec<(Weak<Meter>, String)>>,
 }
 
 /// How it stands with the store.
@@ -46,6 +51,9 @@ pub struct State {
     pub unheard: u64,
     /// Why it does not answer. Empty if it does.
     pub why: String,
+    /// Keys that hold something else than the gateway wrote, by what they begin with, and what the store says of it.
+    /// The limits whose they are count as if it did not answer.
+    pub astray: BTreeMap<String, String>,
     /// What holds while it does not.
     pub on_failure: OnStoreFailure,
     /// Meters in memory.
@@ -74,6 +82,7 @@ impl Store {
                 away: 0,
                 why: "not reached yet".to_owned(),
             }),
+            astray: Mutex::default(),
         })
     }
 
@@ -109,6 +118,33 @@ impl Store {
         standing.why = why.to_string();
     }
 
+    /// It answered that the key of this meter holds something else.
+    pub(super) fn strayed(&self, meter: &Arc<Meter>, why: &RedisError, now: &Now) {
+        if meter.strayed(now) {
+            let mut astray = self.astray.lock().unwrap_or_else(PoisonError::into_inner);
+            astray.push((Arc::downgrade(meter), why.to_string()));
+        }
+    }
+
+    fn astray(&self) -> BTreeMap<String, String> {
+        let mut astray = self.astray.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut by_limit = BTreeMap::new();
+        astray.retain(|(meter, why)| {
+            let Some(meter) = meter.upgrade().filter(|meter| meter.is_astray()) else {
+                return false;
+            };
+            // Who is counted there stands last.
+            let limit = meter
+                .place()
+                .rsplit_once('/')
+                .map_or("", |(limit, _)| limit);
+            let key = script::meters(&self.settings.prefix) + limit + "/";
+            by_limit.entry(key).or_insert_with(|| why.clone());
+            true
+        });
+        by_limit
+    }
+
     pub(super) fn state(&self) -> State {
         let Standing {
             reachable,
@@ -129,6 +165,11 @@ impl Store {
             replicas: self.common.replicas(),
             unheard: away,
             why,
+            astray: if reachable {
+                self.astray()
+            } else {
+                BTreeMap::new()
+            },
             on_failure: self.settings.on_failure,
             meters: self.meters.len(),
             leases: counters.leases.get(),

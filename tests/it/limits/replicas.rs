@@ -226,6 +226,38 @@ fn how_it_stands_with_the_store_is_told_and_requests_go_on_without_it() {
 }
 
 #[test]
+fn a_limit_whose_key_holds_something_else_is_told_of_and_the_others_go_on() {
+    let mut scene = Scene::new();
+    let raw = RawBackend::ok(&scene, "fine");
+    let redis = Redis::start();
+    scene.more = limits(&redis, "").replace("limits: {", "limits: { onStoreFailure: deny,");
+    for (name, path) in [("spoilt", "/a"), ("sound", "/b")] {
+        let rest = format!(
+            "match: {{ methods: [GET], path: {path} }}, backend: raw, public: true, rateLimit: {{ requests: 2, per: 1d, by: [route] }}"
+        );
+        scene = scene.route(name, &rest);
+    }
+    let stage = scene.raw("raw", &raw).start();
+    let verdict = |path: &str| stage.call("GET", path).send().verdict();
+    assert_eq!(verdict("/a"), "200");
+    let mut keys = redis.keys().into_iter().map(|(key, _)| key);
+    let key = keys.find(|key| key.contains("spoilt/")).expect("a meter");
+    redis.tell(&["SET", &key, "of another kind"]);
+    assert_eq!(verdict("/a"), "429 rate-limited");
+    assert_eq!(verdict("/b"), "200");
+    let (begins, caller) = key.rsplit_once('/').expect("a caller");
+    let name = format!("limits.store/{begins}/");
+    assert!(!check(&stage, &name) && check(&stage, "limits.store"));
+    let verbose = stage.admin("/readyz?verbose");
+    assert!(verbose.starts_with("HTTP/1.1 200"), "{verbose}");
+    let says = format!("[!] {name} degraded: a key that begins so holds something else");
+    assert!(
+        verbose.contains(&says) && !verbose.contains(caller),
+        "{verbose}"
+    );
+}
+
+#[test]
 fn where_nothing_is_to_pass_without_the_store_the_gateway_is_not_ready_without_it() {
     let mut scene = Scene::new();
     let raw = RawBackend::ok(&scene, "fine");
