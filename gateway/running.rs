@@ -2,6 +2,8 @@
 
 mod sharing;
 
+pub(crate) use sharing::{settings as store_settings, signed_in_by as store_signed_in_by};
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{self, Write};

@@ -23,6 +23,8 @@ pub enum Area {
     Backends,
     /// Keys that sealed URLs and fingerprints are made with.
     OwnKeys,
+    /// The store of limits that replicas share.
+    Limits,
     /// Backends that are called as a stranger would.
     Probes,
 }
@@ -40,6 +42,7 @@ impl Area {
             Self::Certificates => "certificates",
             Self::Backends => "backends",
             Self::OwnKeys => "own-keys",
+            Self::Limits => "limits",
             Self::Probes => "probes",
         }
     }

@@ -12,7 +12,8 @@ use crate::credentials::slot::Failure;
 use crate::credentials::{
     Asked, Credential, Identity, Place, Proof, Slot, Wanted, WantedSecret, WantedToken,
 };
-use crate::files::{self, Diagnostics, SecretSource};
+use crate::files::{self, Diagnostics, LimitStore, SecretSource};
+use crate::running::store_signed_in_by;
 use crate::snapshot::Lasting;
 use crate::upstream::{Presenting, wanted_secret};
 
@@ -80,6 +81,18 @@ pub(super) fn wanted(surroundings: &Surroundings<'_>, diagnostics: &mut Diagnost
             let wanted = Wanted::Secret(wanted_secret(secret, &gateway.key_vault));
             note(surroundings, &mut held, &wanted, key, Purpose::OwnKey);
         }
+    }
+    if let LimitStore::Redis(redis) = &gateway.limits.store
+        && let Some(wanted) = store_signed_in_by(&redis.sign_in, &gateway.key_vault)
+    {
+        // A password is no key of the gateway's own, but nothing is asked of it either.
+        note(
+            surroundings,
+            &mut held,
+            &wanted,
+            "limits.store",
+            Purpose::OwnKey,
+        );
     }
     held
 }

@@ -8,6 +8,7 @@ mod finding;
 mod identities;
 mod own_keys;
 mod probes;
+mod store;
 mod vault;
 
 use std::fs;
@@ -20,7 +21,7 @@ use serde_json::{Value, json};
 use tokio::runtime::{self, Runtime};
 
 use self::identities::Held;
-use crate::files::{self, Diagnostics, GatewayDocument, PolicyDocument};
+use crate::files::{self, Diagnostics, GatewayDocument, LimitStore, PolicyDocument};
 use crate::net::address::Resolver;
 use crate::net::tls;
 use crate::policy;
@@ -204,15 +205,17 @@ impl Examination {
         diagnostics: &mut Diagnostics,
     ) -> Result<Vec<Finding>, Finding> {
         let control = control().map_err(|why| could_not_begin(&why))?;
-        // Keys are to be fetched now, and none are to be kept for the gateway.
-        let gateway = GatewayDocument {
+        // Keys are to be fetched now, and none are to be kept for the gateway; and who joins those that share limits
+        // takes a part of them.
+        let mut alone = GatewayDocument {
             state: None,
             ..self.gateway.clone()
         };
-        let lasting = running::lasting(&gateway, options, &control);
+        alone.limits.store = LimitStore::Local;
+        let lasting = running::lasting(&alone, options, &control);
         let lasting = lasting.map_err(|why| could_not_begin(&plain(why)))?;
         let surroundings = Surroundings {
-            gateway: &gateway,
+            gateway: &self.gateway,
             policies: &self.policies,
             candidate: self.candidate.as_ref().map(|(read, _)| read),
             lasting: &lasting,
@@ -240,8 +243,13 @@ impl Surroundings<'_> {
                 false => Vec::new(),
             }
         };
-        let (tokens, keys, clock, ways, probes) = tokio::join!(
-            identities::tokens(self, held),
+        // What signs in at the store is there once the tokens are.
+        let signing_in = async {
+            let tokens = identities::tokens(self, held).await;
+            (tokens, store::limits(self).await)
+        };
+        let ((tokens, store), keys, clock, ways, probes) = tokio::join!(
+            signing_in,
             authority::signing_keys(self),
             authority::clock(self),
             backends::reach(self, places),
@@ -258,6 +266,7 @@ impl Surroundings<'_> {
             ways,
             own_keys::sealing(self, held),
             own_keys::fingerprints(self, held),
+            store.into_iter().collect(),
             probes,
         ]
         .concat()

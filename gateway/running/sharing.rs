@@ -32,6 +32,18 @@ pub(super) fn start(
     let files::LimitStore::Redis(redis) = &gateway.limits.store else {
         return Ok(None);
     };
+    let settings = settings(gateway, redis, credentials, clock)?;
+    let shared = Shared::start(settings, Arc::clone(clock), control);
+    Ok(Some(shared))
+}
+
+/// What gateway.yaml says of the store.
+pub(crate) fn settings(
+    gateway: &GatewayDocument,
+    redis: &files::Redis,
+    credentials: &Arc<Credentials>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Settings, StartError> {
     let files::Redis {
         node,
         cluster,
@@ -39,8 +51,8 @@ pub(super) fn start(
         prefix,
         timeout,
         sign_in,
-    } = &**redis;
-    let settings = Settings {
+    } = redis;
+    Ok(Settings {
         cluster: *cluster,
         roots: roots(ca.as_ref(), "limits.store.redis.ca")?,
         timeout: *timeout,
@@ -48,9 +60,28 @@ pub(super) fn start(
         authentication: authentication(sign_in, gateway, credentials, clock)?,
         on_failure: gateway.limits.on_store_failure,
         ..Settings::new(node.value.clone())
-    };
-    let shared = Shared::start(settings, Arc::clone(clock), control);
-    Ok(Some(shared))
+    })
+}
+
+/// What has to be fetched to sign in there, if anything has.
+pub(crate) fn signed_in_by(sign_in: &RedisSignIn, key_vault: &files::KeyVault) -> Option<Wanted> {
+    match sign_in {
+        RedisSignIn::Nobody => None,
+        RedisSignIn::Identity { identity: of, .. } => Some(token(of)),
+        RedisSignIn::Password { password, .. } => match &password.value {
+            SecretSource::KeyVault(secret) => {
+                Some(Wanted::Secret(wanted_secret(secret, key_vault)))
+            }
+            SecretSource::Env(_) | SecretSource::File(_) => None,
+        },
+    }
+}
+
+fn token(of: &files::Identity) -> Wanted {
+    Wanted::Token(WantedToken {
+        resource: RESOURCE.to_owned(),
+        identity: identity(of),
+    })
 }
 
 fn authentication(
@@ -66,17 +97,11 @@ fn authentication(
     };
     Ok(Some(match sign_in {
         RedisSignIn::Nobody => return Ok(None),
-        RedisSignIn::Identity { user, identity: of } => {
-            let wanted = Wanted::Token(WantedToken {
-                resource: RESOURCE.to_owned(),
-                identity: identity(of),
-            });
-            Arc::new(Fetched {
-                user: user.clone(),
-                slot: slot(wanted, "signing in at limits.store.redis")?,
-                clock,
-            })
-        }
+        RedisSignIn::Identity { user, identity: of } => Arc::new(Fetched {
+            user: user.clone(),
+            slot: slot(token(of), "signing in at limits.store.redis")?,
+            clock,
+        }),
         RedisSignIn::Password { user, password } => {
             let user = user.clone().unwrap_or_default();
             let here = match &password.value {

@@ -22,6 +22,8 @@ use portcullis::entra::Version;
 use portcullis::net::address::{Resolver, resolve};
 use portcullis::running::Options;
 
+use crate::resilience::silent;
+use crate::support::redis::Redis;
 use crate::support::{LogBuffer, RawBackend, Scene, Step};
 
 const PORTCULLIS: &str = env!("CARGO_BIN_EXE_portcullis");
@@ -966,4 +968,139 @@ fn the_command_tells_people_and_programs_and_ends_by_what_it_found() {
 
     let wrong = command(&scene, &config, &["--formt", "json"]);
     assert_eq!(wrong.status.code(), Some(2));
+}
+
+/// What is found of a store of limits, with what gateway.yaml says of it beside its URL.
+fn store_examined(address: SocketAddr, more: &str) -> Report {
+    let mut scene = whole();
+    scene.more +=
+        &format!("limits: {{ store: {{ redis: {{ url: 'redis://{address}' {more} }} }} }}\n");
+    examined_after(&scene, false, |folder| {
+        fs::write(folder.join("password"), "planted-password").expect("written");
+    })
+}
+
+#[test]
+fn a_store_of_limits_is_tried_and_nothing_is_left_in_it() {
+    let redis = Redis::with(&["--requirepass", "planted-password"]);
+    let report = store_examined(redis.address(), ", password: { file: password }");
+    assert_eq!(complaints(&report), Vec::<&Finding>::new());
+    let found = of(&report, Area::Limits);
+    let [finding] = found.as_slice() else {
+        panic!("{found:#?}");
+    };
+    assert_eq!(
+        finding.name,
+        format!("limits.store redis://{}", redis.address())
+    );
+    assert!(finding.found.contains("runs its scripts"), "{finding:?}");
+    let url = format!("redis://:planted-password@{}", redis.address());
+    let client = redis::Client::open(url).expect("a client");
+    let mut link = client.get_connection().expect("signed in");
+    let keys: u64 = redis::cmd("DBSIZE").query(&mut link).expect("a count");
+    assert_eq!(keys, 0, "nobody has joined");
+}
+
+#[test]
+fn what_keeps_the_gateway_from_its_store_of_limits_is_told_with_what_mends_it() {
+    let redis = Redis::with(&["--requirepass", "another"]);
+    let (_held, nobody) = silent();
+    let cluster = Redis::cluster();
+    let alone = Redis::start();
+    alone.tell(&[
+        "ACL",
+        "SETUSER",
+        "gateway",
+        "on",
+        ">planted-password",
+        "~*",
+        "+@all",
+        "-eval",
+    ]);
+    alone.tell(&[
+        "ACL",
+        "SETUSER",
+        "reader",
+        "on",
+        ">planted-password",
+        "~*",
+        "+@all",
+        "-hset",
+    ]);
+    alone.tell(&[
+        "ACL",
+        "SETUSER",
+        "other",
+        "on",
+        ">planted-password",
+        "~other:*",
+        "+@all",
+    ]);
+    let full = Redis::with(&["--maxmemory", "1"]);
+    let by = |user: &str| format!(", user: {user}, password: {{ file: password }}");
+    let rows: [(&str, SocketAddr, String, &[&str]); 8] = [
+        (
+            "a wrong password",
+            redis.address(),
+            ", password: { file: password }".to_owned(),
+            &[
+                "see that `user` and `password`",
+                "the default one's password",
+            ],
+        ),
+        (
+            "none",
+            redis.address(),
+            String::new(),
+            &["it wants to know who calls"],
+        ),
+        (
+            "nobody there",
+            nobody,
+            String::new(),
+            &["refused", "listens on that port"],
+        ),
+        (
+            "no scripts",
+            alone.address(),
+            by("gateway"),
+            &["+eval +evalsha"],
+        ),
+        (
+            "no writing",
+            alone.address(),
+            by("reader"),
+            &["hset", "+hset"],
+        ),
+        (
+            "no keys",
+            alone.address(),
+            by("other"),
+            &["on ~{portcullis}:*"],
+        ),
+        (
+            "no cluster",
+            alone.address(),
+            ", cluster: true".to_owned(),
+            &["it is no cluster"],
+        ),
+        ("full", full.address(), String::new(), &["give it room"]),
+    ];
+    for (row, address, more, says) in rows {
+        let report = store_examined(address, &more);
+        assert_eq!(of(&report, Area::Limits).len(), 1, "{row}");
+        assert_complains(&report, Area::Limits, Outcome::Bad, "limits.store", says);
+        assert_only(&report, &[Area::Limits]);
+    }
+    let report = store_examined(cluster.address(), "");
+    let says = ["one server of a cluster", "write `cluster: true`"];
+    assert_complains(
+        &report,
+        Area::Limits,
+        Outcome::Warning,
+        "limits.store",
+        &says,
+    );
+    let report = store_examined(cluster.address(), ", cluster: true");
+    assert_eq!(complaints(&report), Vec::<&Finding>::new());
 }

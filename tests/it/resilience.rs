@@ -29,7 +29,7 @@ fn before(scene: Scene, urls: &[String], more: &str) -> Stage {
 }
 
 /// A port that is taken, on which nobody listens.
-fn silent() -> (Socket, SocketAddr) {
+pub fn silent() -> (Socket, SocketAddr) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
     socket.bind(&any.into()).expect("bound");

@@ -123,6 +123,18 @@ impl Link {
         Ok(values.collect::<Result<_, _>>()?)
     }
 
+    /// Asks one thing.
+    pub(super) async fn ask(&mut self, command: &Cmd, limit: Duration) -> Result<Value, LinkError> {
+        let asking = async {
+            match self {
+                Self::One(link) => link.req_packed_command(command).await,
+                Self::Cluster(link) => link.req_packed_command(command).await,
+            }
+        };
+        let asked = within(limit, asking).await;
+        Ok(asked.ok_or(LinkError::Late(limit))??.extract_error()?)
+    }
+
     /// Signs in anew on a connection that is in use: at Azure's Redis it ends with the token otherwise.
     pub(super) async fn sign_in(
         &mut self,

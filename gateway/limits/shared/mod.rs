@@ -16,6 +16,7 @@ mod common;
 mod keeper;
 mod link;
 mod meter;
+mod probe;
 mod script;
 mod settings;
 mod store;
@@ -30,6 +31,7 @@ use tokio::task::AbortHandle;
 
 pub use bucket::Rate;
 pub use meter::{Meter, Taken};
+pub use probe::{Fault, Found, Step, probe};
 pub use settings::{Authentication, Node, OnStoreFailure, Settings};
 pub use store::State;
 

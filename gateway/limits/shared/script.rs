@@ -52,6 +52,27 @@ pub(super) fn meters(prefix: &str) -> String {
     format!("{{{prefix}}}:k:")
 }
 
+/// A script that tries what the others do, and the key that it does it to.
+pub(super) struct Probe {
+    text: Text,
+    key: String,
+}
+
+impl Probe {
+    pub(super) fn new(prefix: &str) -> Self {
+        Self {
+            text: Text::new(include_str!("probe.lua")),
+            key: format!("{{{prefix}}}:probe"),
+        }
+    }
+
+    pub(super) fn call(&self, by: By) -> Cmd {
+        let mut command = self.text.call(by);
+        command.arg(1).arg(&self.key);
+        command
+    }
+}
+
 /// What a sign of life is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sign {
