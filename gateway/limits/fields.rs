@@ -200,7 +200,10 @@ impl Standing {
                 remaining,
                 reset,
             }) => {
-                if answer.contains_key(OLD_LIMIT) || answer.contains_key(OLD_REMAINING) {
+                if [OLD_LIMIT, OLD_REMAINING, OLD_RESET]
+                    .iter()
+                    .any(|name| answer.contains_key(name))
+                {
                     return;
                 }
                 answer.insert(OLD_LIMIT, limit);

@@ -284,21 +284,23 @@ fn a_malformed_or_ambiguous_message_of_http_2_never_reaches_the_backend() {
     });
 }
 
-/// The codes of the GOAWAY frames in what the gateway has said.
-fn goodbyes(mut said: &[u8]) -> Vec<u32> {
-    let mut codes = Vec::new();
+/// The GOAWAY frames in what the gateway has said: the last stream and the code of each.
+fn goodbyes(mut said: &[u8]) -> Vec<(u32, u32)> {
+    let mut goodbyes = Vec::new();
     while let Some((head, rest)) = said.split_first_chunk::<9>() {
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
         let length = rest.len().min(usize::try_from(length).expect("small"));
         let (payload, rest) = rest.split_at(length);
-        if let (GOAWAY, [_, _, _, _, code @ ..]) = (head[3], payload) {
-            codes.push(u32::from_be_bytes(
-                code[..4].try_into().expect("four bytes"),
-            ));
+        if head[3] == GOAWAY {
+            let number = |at: usize| {
+                let bytes = payload[at..at + 4].try_into().expect("four bytes");
+                u32::from_be_bytes(bytes)
+            };
+            goodbyes.push((number(0), number(4)));
         }
         said = rest;
     }
-    codes
+    goodbyes
 }
 
 /// Sends `first` and then `again` for ever, until the gateway closes the connection. What it said.
@@ -345,10 +347,19 @@ fn a_flood_of_frames_that_ask_for_nothing_ends_its_connection_and_no_other() {
         ])
     };
     let post = |flags: u8| frame(HEADERS, flags, 1, &request("POST"));
+    let get = |stream: u32| {
+        let flags = END_HEADERS | END_STREAM;
+        frame(HEADERS, flags, stream, &request("GET"))
+    };
     let rows: Vec<(&str, Vec<u8>, Vec<u8>)> = vec![
         ("PING", vec![], frame(PING, 0, 0, &[0; 8])),
         ("SETTINGS", vec![], frame(SETTINGS, 0, 0, &[])),
         ("PRIORITY", vec![], frame(PRIORITY, 0, 1, &[0; 5])),
+        (
+            "PRIORITY behind requests",
+            [get(3), get(7)].concat(),
+            frame(PRIORITY, 0, 99, &[0; 5]),
+        ),
         (
             "WINDOW_UPDATE",
             vec![],
@@ -368,18 +379,27 @@ fn a_flood_of_frames_that_ask_for_nothing_ends_its_connection_and_no_other() {
     stage.runtime.block_on(async {
         for (what, first, again) in rows {
             let said = patiently(flood(&stage, first, || again.clone())).await;
+            // The last stream on which a request came whole (RFC 9113 section 6.8).
+            let last = match what {
+                "empty DATA" => 1,
+                "PRIORITY behind requests" => 7,
+                _ => 0,
+            };
             // ENHANCE_YOUR_CALM (RFC 9113 section 7).
-            assert_eq!(goodbyes(&said), [11], "{what}");
+            assert_eq!(goodbyes(&said), [(last, 11)], "{what}");
         }
-        let (mut stream, get) = (1, request("GET"));
+        let mut stream = 1;
         let reset = || {
             stream += 2;
-            let mut frames = frame(HEADERS, END_HEADERS | END_STREAM, stream, &get);
+            let mut frames = get(stream);
             frames.extend(frame(RST_STREAM, 0, stream, &[0, 0, 0, 8]));
             frames
         };
         let said = patiently(flood(&stage, vec![], reset)).await;
-        assert_eq!(goodbyes(&said), [11], "resets");
+        let [(last, 11)] = goodbyes(&said)[..] else {
+            panic!("{:?}", goodbyes(&said));
+        };
+        assert!(last > 1 && last <= stream, "{last} of {stream}");
         let request = http::Request::get("https://localhost/a").header("authorization", &token);
         let request = request.body(Full::new(Bytes::new())).expect("a request");
         let answer = patiently(honest.send_request(request)).await;

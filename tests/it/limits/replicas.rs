@@ -226,6 +226,44 @@ fn how_it_stands_with_the_store_is_told_and_requests_go_on_without_it() {
 }
 
 #[test]
+fn who_begins_to_use_up_bytes_takes_one_of_them_and_a_fortieth_of_all_ahead() {
+    for (bytes, leased, told) in [
+        (20, "1", &["200 19", "200 10", "200 1", "429 0"][..]),
+        (4_000, "101", &["200 3999", "200 3990"]),
+    ] {
+        let mut scene = Scene::new();
+        let raw = RawBackend::ok(&scene, "fine");
+        let redis = Redis::start();
+        scene.more = limits(&redis, ", timeout: 5s");
+        let rest = format!(
+            "match: {{ methods: [POST], path: /a }}, backend: raw, public: true, quota: {{ bytes: {bytes}, per: month, by: [route] }}"
+        );
+        let stage = scene.raw("raw", &raw).route("shared", &rest).start();
+        stage.until("the store", |stage| check(stage, "limits.store"));
+        for (at, told) in told.iter().enumerate() {
+            // Five bytes of a request and four of an answer, one of which was taken before.
+            let answer = stage.call("POST", "/a").body("hello").send();
+            let standing = answer.header("ratelimit").expect("a standing");
+            let left = standing.split(['=', ';']).nth(2).expect("what is left");
+            assert_eq!(format!("{} {left}", answer.status.as_u16()), *told);
+            if at > 0 {
+                continue;
+            }
+            let mut keys = redis.keys().into_iter().map(|(key, _)| key);
+            let key = keys.find(|key| key.contains("shared/")).expect("a meter");
+            let level = || redis.tell(&["HGET", &key, "l"]);
+            let is =
+                |level: redis::Value, units: &str| level == redis::Value::BulkString(units.into());
+            match leased {
+                // What has passed beyond what is leased is told.
+                "1" => stage.until("the rest", |_| is(level(), "9")),
+                _ => assert!(is(level(), leased), "{:?}", level()),
+            }
+        }
+    }
+}
+
+#[test]
 fn a_limit_whose_key_holds_something_else_is_told_of_and_the_others_go_on() {
     let mut scene = Scene::new();
     let raw = RawBackend::ok(&scene, "fine");

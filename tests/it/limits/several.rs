@@ -182,6 +182,47 @@ fn a_backends_own_429_passes_with_all_that_it_says() {
 }
 
 #[test]
+fn the_older_fields_of_a_backend_stay_as_they_are_and_those_of_a_refusal_are_the_gateways() {
+    for own in [
+        &["X-RateLimit-Limit: 5"][..],
+        &["X-RateLimit-Remaining: 3"],
+        &["X-RateLimit-Reset: 1795454645"],
+        &[
+            "X-RateLimit-Limit: 5",
+            "X-RateLimit-Remaining: 3",
+            "X-RateLimit-Reset: 9",
+        ],
+    ] {
+        let mut scene = Scene::new();
+        let fields = own.join("\r\n");
+        let answer = format!("HTTP/1.1 200 OK\r\n{fields}\r\nContent-Length: 4\r\n\r\nfine");
+        let raw = RawBackend::start(&scene, vec![crate::support::Step::text(&answer)]);
+        scene.more = "limits: { headers: legacy }".to_owned();
+        let rest = format!(
+            "match: {{ methods: [GET], path: /a }}, backend: raw, {ANYONE}, rateLimit: {{ requests: 6, per: 1m, burst: 1, by: [app] }}"
+        );
+        let stage = scene.raw("raw", &raw).route("limited", &rest).start();
+        let portal = portal(&stage);
+        let answer = ask(&stage, &portal);
+        // Beside one of the backend's, one of the gateway's would be read as if they belonged together.
+        let names = [
+            "x-ratelimit-limit",
+            "x-ratelimit-remaining",
+            "x-ratelimit-reset",
+        ];
+        let told = names.iter().filter_map(|name| {
+            let value = answer.header(name)?;
+            Some(format!("{name}: {value}"))
+        });
+        let sent: Vec<_> = own.iter().map(|field| field.to_lowercase()).collect();
+        assert_eq!(told.collect::<Vec<_>>(), sent);
+        let refused = ask(&stage, &portal);
+        assert_eq!(refused.verdict(), "429 rate-limited");
+        assert_eq!(refused.header("x-ratelimit-limit"), Some("6"));
+    }
+}
+
+#[test]
 fn a_method_counts_as_many_times_as_it_costs() {
     let (_raw, stage) =
         start("rateLimit: { requests: 6, per: 1m, burst: 6, by: [app], cost: { POST: 4 } }");

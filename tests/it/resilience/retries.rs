@@ -156,6 +156,34 @@ fn a_backend_is_left_alone_for_as_long_as_it_asks_or_its_answer_is_passed_on() {
 }
 
 #[test]
+fn a_further_attempt_has_what_is_left_of_the_time_for_an_answers_head() {
+    let scene = Scene::new();
+    let asked = AtomicUsize::new(0);
+    let raw = RawBackend::answering(&scene, move |_| {
+        match asked.fetch_add(1, Ordering::SeqCst) {
+            0 => vec![Step::text(
+                "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n",
+            )],
+            _ => vec![Step::Wait],
+        }
+    });
+    let more = "timeouts: { firstByte: 3s }, retry: { maxBackoff: 1s, attempts: 2 }";
+    let stage = before(scene, &[raw.url()], more);
+    let answer = get(&stage);
+    assert_eq!(answer.verdict(), "504 backend-timeout");
+    assert_eq!(raw.seen().requests.len(), 2);
+    let record = stage.record_of(&answer);
+    let expected = record["expected"].as_str().expect("a note");
+    let limit = expected.split("`firstByte`, ").nth(1).expect("a limit");
+    let seconds: f64 = match limit.strip_suffix("ms") {
+        Some(millis) => millis.parse::<f64>().expect("a number") / 1000.0,
+        None => limit.trim_end_matches('s').parse().expect("a number"),
+    };
+    // It was let alone for a second first.
+    assert!(seconds > 0.0 && seconds <= 2.0, "{expected}");
+}
+
+#[test]
 fn further_attempts_have_a_budget() {
     let scene = Scene::new();
     let raw = RawBackend::start(&scene, vec![Step::Reset]);

@@ -3,10 +3,11 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use http::Request;
 use tokio::net::TcpListener;
 
 use super::{BUSY, OK, before, get, metric, silent};
-use crate::support::{RawBackend, Scene, Step};
+use crate::support::{Piped, RawBackend, Scene, Step};
 
 #[test]
 fn a_request_waits_for_a_backend_on_whose_port_nobody_listens_yet() {
@@ -49,6 +50,51 @@ fn a_request_waits_for_a_backend_on_whose_port_nobody_listens_yet() {
     }
     let seconds = metric(&stage, "portcullis_cold_start_seconds_total{backend=\"b\"}");
     assert_ne!(seconds.as_deref(), Some("0.000"));
+}
+
+#[test]
+fn so_many_wait_for_a_start_and_who_comes_behind_them_gets_the_failure_at_once() {
+    const MOST: usize = 1024;
+    let (_held, address) = silent();
+    let mut scene = Scene::new();
+    scene.listen = "  maxStreams: 2000\n".to_owned();
+    let stage = before(scene, &[format!("http://{address}")], "coldStart: 1m");
+    let token = format!("Bearer {}", stage.portal_token());
+    let waiting = "portcullis_cold_start_waiting{backend=\"b\"}";
+    let most = MOST.to_string();
+    let (sender, asked) = stage.runtime.block_on(async {
+        let mut sender = stage.http2().await;
+        let mut asked = Vec::new();
+        for _ in 0..MOST {
+            let request = Request::get("https://localhost/a").header("authorization", &token);
+            let request = request.body(Piped::empty()).expect("a request");
+            sender.ready().await.expect("open");
+            asked.push(tokio::spawn(sender.send_request(request)));
+        }
+        (sender, asked)
+    });
+    stage.until("the waits", |stage| {
+        metric(stage, waiting).as_deref() == Some(&most)
+    });
+    let answer = get(&stage);
+    assert_eq!(answer.verdict(), "502 backend-connection-refused");
+    assert_eq!(stage.record_of(&answer)["attempts"], 1);
+    assert_eq!(metric(&stage, waiting).as_deref(), Some(&*most));
+    assert!(asked.iter().all(|asked| !asked.is_finished()));
+    // Whoever leaves makes room.
+    asked[0].abort();
+    stage.until("room", |stage| {
+        metric(stage, waiting).as_deref() == Some("1023")
+    });
+    let token = stage.portal_token();
+    let mut wire = stage.wire();
+    wire.send(format!(
+        "GET /a HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n"
+    ));
+    stage.until("the last wait", |stage| {
+        metric(stage, waiting).as_deref() == Some(&most)
+    });
+    drop(sender);
 }
 
 #[test]
