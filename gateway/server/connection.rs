@@ -26,7 +26,7 @@ use super::frames::Frames;
 use super::http1::{Authorizations, Dates, Line};
 use super::http2::body as http2_body;
 use super::present::Present;
-use super::stall::{Asking, Movement, Stop, WatchedBody, WatchedIo};
+use super::stall::{Asking, Movement, Shelved, Stop, WatchedBody, WatchedIo};
 use super::tls::{self, TlsScratch};
 use super::worker::ListenSettings;
 use crate::body::{CallerBody, LONGEST_UNWANTED};
@@ -213,6 +213,15 @@ impl Served {
         self.watched(response)
     }
 
+    /// The same over HTTP/2, where one answer may be let go without the others.
+    async fn answered_apart(&self, request: Request<CallerBody>) -> Response<WatchedBody<Shelved>> {
+        let asking = self.asking();
+        let response = self.answer(request, Brought::among_fields(), None).await;
+        drop(asking);
+        let movement = &self.movement;
+        response.map(|body| WatchedBody::new(Shelved::new(body, movement), Rc::clone(movement)))
+    }
+
     /// An answer whose body is known to move.
     pub(super) fn watched(&self, response: Response<RecordedBody>) -> Response<WatchedBody> {
         let movement = Rc::clone(&self.movement);
@@ -348,7 +357,7 @@ impl Served {
             if served.is_last_request() {
                 served.movement.end(Closed::MaxRequests);
             }
-            Box::pin(async move { Ok::<_, Infallible>(served.answered(request, None).await) })
+            Box::pin(async move { Ok::<_, Infallible>(served.answered_apart(request).await) })
         });
         let mut builder = http2::Builder::new(Local);
         builder
@@ -362,8 +371,9 @@ impl Served {
         let mut connection = pin!(builder.serve_connection(io, service));
         let limit = settings.idle_timeout;
         let (stalled, idle) = ((Stop::Stalled, limit), (Stop::Idle, limit));
+        let untaken = (Stop::Untaken, limit);
         let old = (Stop::Old, self.lasts());
-        let mut minder = self.minded([stalled, idle, old]);
+        let mut minder = self.minded([stalled, untaken, idle, old]);
         tokio::select! {
             ended = connection.as_mut() => return self.ended(ended.err()),
             end = minder.end(&self.movement) => match end {
@@ -380,7 +390,7 @@ impl Served {
         );
         tokio::select! {
             _ = connection => {}
-            _ = self.movement.stops([stalled, idle], settings.min_rate) => {}
+            _ = self.movement.stops([stalled, untaken, idle], settings.min_rate) => {}
             () = pause(LONGEST_UNWANTED), if is_brief => {}
         }
     }
@@ -415,7 +425,8 @@ impl From<Stop> for End {
             Stop::SlowHead => Self::Now(Closed::SlowHead),
             Stop::SlowReader => Self::Now(Closed::SlowReader),
             Stop::Old => Self::Gracefully(Closed::MaxAge),
-            Stop::Stalled => Self::Now(Closed::Stalled),
+            // Whoever minds a connection deals with the latter itself.
+            Stop::Stalled | Stop::Untaken => Self::Now(Closed::Stalled),
             Stop::Idle => Self::Gracefully(Closed::Idle),
         }
     }

@@ -223,8 +223,18 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Frames<IO> {
     }
 
     fn wrote(&mut self, bytes: &[u8]) {
-        let allowance = &mut self.allowance;
-        self.sent.take(bytes, |head| allowance.sent(head));
+        let Self {
+            movement,
+            sent,
+            allowance,
+            ..
+        } = self;
+        sent.take(bytes, |head| {
+            allowance.sent(head);
+            if head.kind == DATA && head.length > 0 {
+                movement.wrote_piece();
+            }
+        });
     }
 }
 

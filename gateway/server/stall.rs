@@ -26,6 +26,10 @@ pub(super) struct Movement {
     moved: Cell<u64>,
     /// Bytes written.
     written: Cell<u64>,
+    /// Grows with every piece of an answer that is written over HTTP/2.
+    pieces: Cell<u64>,
+    /// Bodies of answers over HTTP/2.
+    shelves: RefCell<Vec<Rc<Shelf>>>,
     /// Grows with every answer that has ended. Pings, which are written as well, are no use of a connection.
     served: Cell<u64>,
     write_pending: Cell<bool>,
@@ -77,6 +81,20 @@ impl Movement {
     fn waits_for_caller(&self) -> bool {
         let due = self.write_pending.get() || self.bodies.get() > 0;
         due && self.asking.get() == 0 && self.waiting.get() == 0
+    }
+
+    /// A piece of an answer was written over HTTP/2.
+    pub(super) fn wrote_piece(&self) {
+        self.pieces.set(self.pieces.get().wrapping_add(1));
+    }
+
+    /// Lets go of the bodies that only the caller holds up. Their streams end when it takes something of them again.
+    fn let_go(&self) {
+        let due = |shelf: &&Rc<Shelf>| shelf.is_due();
+        let shelves: Vec<_> = self.shelves.borrow().iter().filter(due).cloned().collect();
+        for shelf in shelves {
+            drop(shelf.body.take());
+        }
     }
 
     /// A request has come.
@@ -164,8 +182,10 @@ impl Movement {
             // More than that passes: timers are never early.
             let passed = SystemClock.instant().saturating_duration_since(before);
             for watch in &mut watches {
-                if watch.passes(passed, self) {
-                    return watch.stop;
+                match (watch.passes(passed, self), watch.stop) {
+                    (false, _) => {}
+                    (true, Stop::Untaken) => self.let_go(),
+                    (true, stop) => return stop,
                 }
             }
             if let Some(paces) = &mut paces
@@ -181,6 +201,10 @@ impl Movement {
         match stop {
             Stop::SlowHead => self.head_begun.get().then(|| self.requests.get()),
             Stop::Stalled => self.waits_for_caller().then(|| self.moved.get()),
+            Stop::Untaken => {
+                let is_any_due = self.shelves.borrow().iter().any(|shelf| shelf.is_due());
+                is_any_due.then(|| self.pieces.get())
+            }
             Stop::Idle => self.is_idle().then(|| self.served.get()),
             Stop::Old => Some(0),
             // Its own watch looks for it.
@@ -196,6 +220,9 @@ pub(super) enum Stop {
     SlowHead,
     /// The caller has taken nothing although something is due.
     Stalled,
+    /// The same of some answers over HTTP/2, whatever is the matter with others. It ends those alone: another request
+    /// may rightly wait for its backend.
+    Untaken,
     /// No request has been answered.
     Idle,
     /// The connection has lasted for as long as one may.
@@ -301,15 +328,85 @@ impl Drop for Asking {
     }
 }
 
+/// Where the body of an answer over HTTP/2 lies, so that it can be let go of while nobody asks for more of it.
+struct Shelf {
+    body: RefCell<Option<RecordedBody>>,
+    /// Whether it waits for its backend.
+    waits: Cell<bool>,
+}
+
+impl Shelf {
+    /// Whether its next piece waits for the caller alone.
+    fn is_due(&self) -> bool {
+        !self.waits.get() && self.body.borrow().is_some()
+    }
+}
+
+/// The body of an answer over HTTP/2.
+pub(super) struct Shelved {
+    shelf: Rc<Shelf>,
+    movement: Rc<Movement>,
+}
+
+impl Shelved {
+    pub(super) fn new(body: RecordedBody, movement: &Rc<Movement>) -> Self {
+        let shelf = Rc::new(Shelf {
+            body: RefCell::new(Some(body)),
+            waits: Cell::new(false),
+        });
+        movement.shelves.borrow_mut().push(Rc::clone(&shelf));
+        Self {
+            shelf,
+            movement: Rc::clone(movement),
+        }
+    }
+}
+
+impl Drop for Shelved {
+    fn drop(&mut self) {
+        let mut shelves = self.movement.shelves.borrow_mut();
+        shelves.retain(|other| !Rc::ptr_eq(other, &self.shelf));
+    }
+}
+
+impl Body for Shelved {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Some(body) = &mut *self.shelf.body.borrow_mut() else {
+            let why = "the caller took nothing of it for too long".to_owned();
+            return Poll::Ready(Some(Err(BodyError::Broken(why))));
+        };
+        let frame = Pin::new(body).poll_frame(cx);
+        self.shelf.waits.set(frame.is_pending());
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let body = self.shelf.body.borrow();
+        body.as_ref().is_some_and(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let body = self.shelf.body.borrow();
+        body.as_ref()
+            .map_or_else(SizeHint::default, Body::size_hint)
+    }
+}
+
 /// The body of an answer, watched.
-pub(super) struct WatchedBody {
-    body: RecordedBody,
+pub(super) struct WatchedBody<B = RecordedBody> {
+    body: B,
     movement: Rc<Movement>,
     waiting: bool,
 }
 
-impl WatchedBody {
-    pub(super) fn new(body: RecordedBody, movement: Rc<Movement>) -> Self {
+impl<B> WatchedBody<B> {
+    pub(super) fn new(body: B, movement: Rc<Movement>) -> Self {
         add(&movement.bodies);
         Self {
             body,
@@ -328,7 +425,7 @@ impl WatchedBody {
     }
 }
 
-impl Drop for WatchedBody {
+impl<B> Drop for WatchedBody<B> {
     fn drop(&mut self) {
         self.waits(false);
         take(&self.movement.bodies);
@@ -337,7 +434,7 @@ impl Drop for WatchedBody {
     }
 }
 
-impl Body for WatchedBody {
+impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Body for WatchedBody<B> {
     type Data = Bytes;
     type Error = BodyError;
 

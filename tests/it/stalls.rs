@@ -1,10 +1,17 @@
 //! Callers who hold things up, on purpose or not, and shapes of messages that hyper would repair or lose.
 
 use std::process::Command;
+use std::time::Duration;
 
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt as _, Empty};
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use portcullis::clock::pause;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::support::{RawBackend, Scene, Stage, Step};
+use crate::support::{RawBackend, Scene, Stage, Step, patiently};
 
 fn impatient(raw: &RawBackend, scene: Scene) -> Stage {
     let mut scene = scene
@@ -97,6 +104,96 @@ fn a_slow_backend_is_not_mistaken_for_a_caller_who_takes_nothing() {
         });
         assert_eq!(answer.text(), "done");
     }
+}
+
+/// An answer of so many bytes.
+fn answer_of(bytes: usize) -> Vec<Step> {
+    let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {bytes}\r\n\r\n").into_bytes();
+    answer.resize(answer.len() + bytes, b'x');
+    vec![Step::Send(answer)]
+}
+
+/// Two routes, `/large` and `/slow`, of which one answers with so many bytes and the other when it is released.
+fn large_and_slow(bytes: usize, idle: &str) -> (RawBackend, RawBackend, Stage) {
+    let scene = Scene::new();
+    let large = RawBackend::start(&scene, answer_of(bytes));
+    let slow = vec![
+        Step::Wait,
+        Step::text("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone"),
+    ];
+    let slow = RawBackend::start(&scene, slow);
+    let mut scene = scene.raw("large", &large).raw("slow", &slow);
+    for name in ["large", "slow"] {
+        scene = scene.portal_route(name, "GET", &format!("/{name}"), name);
+    }
+    scene.listen = format!("  idleTimeout: {idle}\n");
+    (large, slow, scene.start())
+}
+
+/// A caller over HTTP/2 who lets so much of an answer come before it takes any of it.
+async fn reluctant(stage: &Stage, window: u32) -> SendRequest<Empty<Bytes>> {
+    let io = TokioIo::new(stage.tls(b"h2").await);
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder.initial_stream_window_size(window);
+    let (sender, connection) = builder.handshake(io).await.expect("HTTP/2");
+    tokio::spawn(connection);
+    sender
+}
+
+fn get(path: &str, token: &str) -> Request<Empty<Bytes>> {
+    let request = Request::get(format!("https://localhost{path}"));
+    let request = request.header("authorization", format!("Bearer {token}"));
+    request.body(Empty::new()).expect("a request")
+}
+
+#[test]
+fn an_answer_that_is_not_taken_is_let_go_although_another_request_waits_for_its_backend() {
+    let (large, slow, stage) = large_and_slow(64 << 20, "400ms");
+    let token = stage.portal_token();
+    stage.runtime.block_on(async {
+        let mut sender = reluctant(&stage, 1 << 16).await;
+        let waiting = tokio::spawn(sender.send_request(get("/slow", &token)));
+        patiently(slow.saw(|seen| seen.requests.len() == 1)).await;
+        let untaken = patiently(sender.send_request(get("/large", &token))).await;
+        let untaken = untaken.expect("an answer");
+        patiently(large.saw(|seen| seen.closed == 1)).await;
+        // The other one is served on the same connection as if nothing had been.
+        slow.release();
+        let answer = patiently(waiting).await.expect("asked").expect("an answer");
+        let body = patiently(answer.into_body().collect())
+            .await
+            .expect("a body");
+        assert_eq!(body.to_bytes(), "done");
+        let taken = patiently(untaken.into_body().collect()).await;
+        assert!(taken.is_err(), "it breaks off");
+    });
+    let record = stage.record("the record", |record| record["path"] == "/large");
+    assert_eq!(record["complete"], false);
+}
+
+#[test]
+fn an_answer_that_is_taken_slowly_while_another_request_waits_comes_whole() {
+    // More than the gateway has on its way: the rest waits for the caller.
+    const ALL: usize = 640 << 10;
+    let (_large, slow, stage) = large_and_slow(ALL, "1s");
+    let token = stage.portal_token();
+    stage.runtime.block_on(async {
+        let mut sender = reluctant(&stage, 1 << 14).await;
+        let waiting = tokio::spawn(sender.send_request(get("/slow", &token)));
+        patiently(slow.saw(|seen| seen.requests.len() == 1)).await;
+        let answer = patiently(sender.send_request(get("/large", &token))).await;
+        let mut body = answer.expect("an answer").into_body();
+        let mut taken = 0;
+        while let Some(frame) = patiently(body.frame()).await {
+            taken += frame.expect("more").into_data().expect("data").len();
+            // Several times as long in all as a caller may take nothing.
+            pause(Duration::from_millis(100)).await;
+        }
+        assert_eq!(taken, ALL);
+        slow.release();
+        let answer = patiently(waiting).await.expect("asked");
+        assert_eq!(answer.expect("an answer").status(), 200);
+    });
 }
 
 #[test]
