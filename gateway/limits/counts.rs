@@ -26,10 +26,32 @@ pub(super) struct Counts {
 
 /// A caller and its hash, which is reckoned once: for the lock and for what lies behind it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Hashed {
+pub(super) struct Hashed {
     hash: u64,
     key: Key,
 }
+
+impl Hashed {
+    pub(super) fn new(key: &Key, hasher: &RandomState) -> Self {
+        Self {
+            hash: hasher.hash_one(key),
+            key: *key,
+        }
+    }
+
+    /// As [`Key::name`].
+    pub(super) fn name(&self) -> String {
+        self.key.name()
+    }
+
+    /// Which of so many locks it lies behind: by other bits than those by which a map finds its places.
+    pub(super) fn place(&self, many: usize) -> usize {
+        (self.hash >> 40) as usize % many
+    }
+}
+
+/// By callers.
+pub(super) type ByCaller<T> = HashMap<Hashed, T, BuildHasherDefault<AsItIs>>;
 
 impl Hash for Hashed {
     fn hash<H: Hasher>(&self, state: &mut H) {
@@ -39,7 +61,7 @@ impl Hash for Hashed {
 
 /// Takes the hash as it is.
 #[derive(Default)]
-struct AsItIs(u64);
+pub(super) struct AsItIs(u64);
 
 impl Hasher for AsItIs {
     fn finish(&self) -> u64 {
@@ -58,7 +80,7 @@ impl Hasher for AsItIs {
 
 #[derive(Default)]
 struct Shard {
-    levels: HashMap<Hashed, Level, BuildHasherDefault<AsItIs>>,
+    levels: ByCaller<Level>,
     /// Those for whom there is no room share one count.
     crowd: Level,
     /// When it was looked through last.
@@ -143,17 +165,12 @@ impl Counts {
     }
 
     fn hashed(&self, key: &Key) -> Hashed {
-        Hashed {
-            hash: self.hasher.hash_one(key),
-            key: *key,
-        }
+        Hashed::new(key, &self.hasher)
     }
 
     fn shard(&self, key: &Hashed) -> MutexGuard<'_, Shard> {
-        // By other bits than those by which a map finds its places.
-        let place = (key.hash >> 40) as usize % SHARDS;
         #[expect(clippy::indexing_slicing, reason = "the remainder is a place of it")]
-        lock(&self.shards[place])
+        lock(&self.shards[key.place(SHARDS)])
     }
 }
 

@@ -45,6 +45,7 @@ pub enum Taken {
 
 /// A meter that replicas share.
 pub struct Meter {
+    name: Arc<str>,
     /// Where it lies in the store: its rate and its name, for another rate makes another meter of it.
     place: Box<str>,
     rate: Rate,
@@ -108,11 +109,12 @@ pub(super) enum Again {
 }
 
 impl Meter {
-    pub(super) fn new(name: &str, rate: Rate, common: Arc<Common>) -> Arc<Self> {
+    pub(super) fn new(name: Arc<str>, rate: Rate, common: Arc<Common>) -> Arc<Self> {
         let ends = rate.ends.unwrap_or_default().as_millis();
         let used = common.clock.instant();
         Arc::new(Self {
             place: format!("{}/{}/{ends}:{name}", rate.capacity, rate.per_second).into(),
+            name,
             rate,
             common,
             state: Mutex::new(State {
@@ -134,6 +136,11 @@ impl Meter {
                 parting: false,
             }),
         })
+    }
+
+    /// Its name. Whoever holds it knows by the number of its holders whether there still is a meter of it.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
     }
 
     pub(super) fn place(&self) -> &str {

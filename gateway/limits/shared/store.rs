@@ -188,7 +188,7 @@ pub(super) struct Meters {
     most: usize,
 }
 
-type Part = HashMap<Box<str>, Arc<Meter>>;
+type Part = HashMap<Arc<str>, Arc<Meter>>;
 
 const PARTS: usize = 16;
 
@@ -240,8 +240,10 @@ impl Meters {
         if let Some(meter) = part.get(name).filter(|meter| *meter.rate() == rate) {
             return Arc::clone(meter);
         }
-        let meter = Meter::new(name, rate, Arc::clone(common));
-        match part.insert(name.into(), Arc::clone(&meter)) {
+        let known = part.get_key_value(name);
+        let name = known.map_or_else(|| name.into(), |(name, _)| Arc::clone(name));
+        let meter = Meter::new(Arc::clone(&name), rate, Arc::clone(common));
+        match part.insert(name, Arc::clone(&meter)) {
             None => drop(self.many.fetch_add(1, Ordering::Relaxed)),
             // Of another rate, or of the window before.
             Some(former) => {
