@@ -113,7 +113,7 @@ pub fn handle<'w>(
                 )
                 .await
             }
-            Err(denial) => Err(denial.clone()),
+            Err(denial) => Err(unreadable(worker, &arrival, denial, &now)),
         };
         let mut response = match forwarded {
             Ok(response) => response.map(AnswerBody::Backend),
@@ -156,6 +156,21 @@ fn read(
     let trace = Trace::take(request.headers_mut());
     ride.note(|record| record.request(&request, trace));
     Ok(Box::new(Read { request, trace }))
+}
+
+/// What a request that cannot be read is answered. It counts for its address as one without a good token does, or it
+/// would be the only one that may come as often as it likes.
+fn unreadable(worker: &Worker, arrival: &Arrival<'_>, denial: &Denial, now: &Now) -> Denial {
+    let snapshot = worker.snapshot.load();
+    match snapshot.limits.enter(arrival.client.ip(), now) {
+        Err(limited) => limited,
+        Ok(entry) => {
+            if entry.counts_failures() {
+                snapshot.limits.failed(&entry, now);
+            }
+            denial.clone()
+        }
+    }
 }
 
 async fn forward(

@@ -268,3 +268,34 @@ fn a_reload_keeps_the_count_of_a_limit_that_stays_and_begins_one_that_changes() 
     stage.change_policy(|policy| policy.replace("burst: 3", "burst: 2"));
     assert_eq!(of_four(&stage, &portal), 2);
 }
+
+#[test]
+fn requests_that_cannot_be_read_count_for_their_address_too() {
+    for count in ["requests", "failures"] {
+        let (raw, mut scene) = limited("app");
+        scene.more = format!(
+            "limits: {{ beforeAuthentication: {{ requests: 2, per: 1h, count: {count} }} }}"
+        );
+        let stage = scene.start();
+        let two_hosts = b"GET /a HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n";
+        for (row, request) in [
+            (
+                "two readings",
+                &b"GET /a%2Fb HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"[..],
+            ),
+            ("two hosts", &two_hosts[..]),
+        ] {
+            let said = stage.raw(request);
+            assert!(said.starts_with("HTTP/1.1 400"), "{count} {row}: {said}");
+        }
+        let said = stage.raw(two_hosts);
+        assert!(said.starts_with("HTTP/1.1 429"), "{count}: {said}");
+        let portal = app(&stage, CONTOSO, MARKETING_PORTAL);
+        assert_eq!(
+            ask(&stage, &portal).verdict(),
+            "429 rate-limited",
+            "{count}"
+        );
+        assert_eq!(raw.seen().requests.len(), 0);
+    }
+}

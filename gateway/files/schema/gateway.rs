@@ -329,7 +329,7 @@ struct AddressLimit {
     /// How many may come at once. Default: as many as `requests`.
     #[schemars(range(min = 1))]
     burst: Option<u32>,
-    /// What counts: `requests` (default), or `failures` alone, so that who proves who they are is not held up by others at their address until these have used it up.
+    /// What counts: `requests` (default), or `failures` alone (401, and 400 for what cannot be read), so that who proves who they are is not held up by others at their address until these have used it up.
     count: Option<Counted>,
 }
 
