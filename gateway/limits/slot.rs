@@ -72,14 +72,19 @@ impl Passing {
 }
 
 impl Held {
+    /// What lasts for long is not counted at its end alone: no more than so many bytes are, at once.
+    const COUNTED_AT_ONCE: u64 = 1024 * 1024;
+
     fn add(&self, bytes: usize) {
         self.bytes.set(self.bytes.get() + bytes as u64);
+        if self.bytes.get() >= Self::COUNTED_AT_ONCE {
+            self.count();
+        }
     }
-}
 
-impl Drop for Held {
-    fn drop(&mut self) {
-        let bytes = self.bytes.get();
+    /// Counts the bytes that have passed since it last did.
+    fn count(&self) {
+        let bytes = self.bytes.take();
         // Most requests have no limit on bytes, and need no clock.
         if bytes == 0 || self.by_bytes.is_empty() {
             return;
@@ -89,6 +94,12 @@ impl Drop for Held {
         for (limit, key) in &self.by_bytes {
             limit.passed(key, bytes, &now, moment);
         }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.count();
     }
 }
 
