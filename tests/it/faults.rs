@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
 use portcullis::net::address::Resolver;
@@ -68,6 +69,13 @@ const FAULTS: &[Fault] = &[
         let steps = vec![Step::text(head), Step::Wait];
         cut(doing(steps, "timeouts: { idle: 100ms }"))
     }),
+    (
+        "the backend hands over the connection, and nobody asked for that",
+        || {
+            let head = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+            called(doing(vec![Step::text(head), Step::Wait], ""))
+        },
+    ),
     ("the backend never ends the TLS handshake", || {
         called(deaf("timeouts: { tls: 100ms }"))
     }),
@@ -230,6 +238,20 @@ const FAULTS: &[Fault] = &[
             (seen, stage)
         },
     ),
+    ("the token of a caller on a WebSocket ends", || {
+        let scene = Scene::new();
+        let agreed = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+        let raw = RawBackend::start(&scene, vec![Step::text(agreed), Step::Wait]);
+        let route = "match: { methods: [GET], path: /a }, backend: b, upgrades: [websocket], allow: [{ tenants: [contoso] }]";
+        let stage = scene.raw("b", &raw).route("r", route).start_with(raw);
+        let token = stage.portal_token();
+        let mut wire = stage.wire();
+        wire.send(format!("GET /a HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"));
+        let said = wire.until("\r\n\r\n");
+        stage.clock.advance(Duration::from_hours(2));
+        let seen = seen((said + &wire.rest()).as_bytes());
+        (seen, stage)
+    }),
 ];
 
 const ROUTE: &str = "match: { methods: [GET], path: /a }, backend: b, public: true";
@@ -388,6 +410,10 @@ fn seen(answer: &[u8]) -> String {
         return "closed".to_owned();
     };
     let status = head.split(' ').nth(1).expect("a status");
+    if status == "101" {
+        let why = body.rsplit(|letter: char| !letter.is_ascii_lowercase() && letter != '-');
+        return format!("{status} {}", why.into_iter().next().unwrap_or_default());
+    }
     let length = head.to_lowercase();
     let length = length.split("content-length: ").nth(1);
     let length: usize = length
