@@ -68,6 +68,9 @@ impl Backend {
     }
 }
 
+/// To the handshake of a WebSocket that every caller begins with.
+const AGREED: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
 /// It has a date, so that no proxy writes one.
 fn answer(size: usize) -> Bytes {
     let mut answer = format!(
@@ -88,16 +91,23 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
 
 async fn serve(mut stream: TcpStream, state: Arc<State>) -> io::Result<()> {
     let mut reader = Reader::new();
-    while let Some(good) = reader
-        .message(&mut stream, |head| state.is_good(head))
-        .await?
-    {
+    let look = |head: &[u8]| (state.is_good(head), asks_for_websocket(head));
+    while let Some((good, upgrades)) = reader.message(&mut stream, look).await? {
         if !good {
             state.faults.fetch_add(1, Ordering::Relaxed);
         }
-        stream.write_all(&state.answer).await?;
+        // Behind it nothing is said on either side.
+        stream
+            .write_all(if upgrades { AGREED } else { &state.answer })
+            .await?;
     }
     Ok(())
+}
+
+fn asks_for_websocket(head: &[u8]) -> bool {
+    // HAProxy writes names of fields as they came, nginx in its own way.
+    let head = head.to_ascii_lowercase();
+    find(&head, b"\r\nupgrade: websocket\r\n").is_some()
 }
 
 impl State {

@@ -360,5 +360,11 @@ fn held() -> Vec<Case> {
             THOUSAND,
             Siege::Http2,
         ),
+        case(
+            "held-websocket",
+            "1,000 connections that were handed over to WebSocket, on which nothing is said",
+            THOUSAND,
+            Siege::Websocket,
+        ),
     ]
 }

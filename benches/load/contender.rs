@@ -113,7 +113,7 @@ pub(crate) fn policy(backend: SocketAddr, routes: usize, apps: usize) -> String 
     let role = tokens::ROLE;
     let _ = write!(
         text,
-        "audiences: ['{AUDIENCE}']\nbackends:\n  b: {{ http: 'http://{backend}', credential: {{ managedIdentity: {{ resource: '{LOGIC_APP_RESOURCE}' }} }} }}\nroutes:\n  r: {{ match: {{ methods: [POST], path: /invitations }}, backend: b, allow: [{{ tenants: [contoso], apps: [{names}], roles: [{role}] }}], rateLimit: {{ requests: 100000000, per: 1s, by: [tenant, app] }} }}\n"
+        "audiences: ['{AUDIENCE}']\nbackends:\n  b: {{ http: 'http://{backend}', credential: {{ managedIdentity: {{ resource: '{LOGIC_APP_RESOURCE}' }} }} }}\nroutes:\n  r: {{ match: {{ methods: [GET, POST], path: /invitations }}, backend: b, upgrades: [websocket], allow: [{{ tenants: [contoso], apps: [{names}], roles: [{role}] }}], rateLimit: {{ requests: 100000000, per: 1s, by: [tenant, app] }} }}\n"
     );
     for route in 1..routes {
         let _ = writeln!(

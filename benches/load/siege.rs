@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use portcullis::clock::{pause, within};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::client::TlsStream;
@@ -31,6 +31,8 @@ pub(crate) enum Siege {
     Untaken,
     /// By HTTP/2, after its first frames.
     Http2,
+    /// Handed over to WebSocket, on which nothing is said.
+    Websocket,
 }
 
 /// So many connections are opened at a time.
@@ -133,6 +135,12 @@ impl Siege {
                 });
                 return Ok(Held::Http2(sender, connection.abort_handle()));
             }
+            Self::Websocket => {
+                let mut stream = doors.http1.connect().await?;
+                return upgrade(&mut stream, head)
+                    .await
+                    .map(|()| Held::Http1(Box::new(stream)));
+            }
             Self::HalfHead => head[..head.len() / 2].into(),
             Self::LongHead => {
                 let mut long = head;
@@ -157,6 +165,33 @@ impl Siege {
         stream.write_all(&bytes).await.map_err(said)?;
         stream.flush().await.map_err(said)?;
         Ok(Held::Http1(Box::new(stream)))
+    }
+}
+
+/// Has the connection handed over to WebSocket (the handshake of RFC 6455 section 1.3).
+async fn upgrade(stream: &mut TlsStream<TcpStream>, head: Vec<u8>) -> Result<(), String> {
+    const HANDSHAKE: &str = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let head = String::from_utf8(head).map_err(said)?;
+    let fields = head.trim_end().lines();
+    let fields = fields.filter(|line| !line.starts_with("content-"));
+    let mut request = String::new();
+    for line in fields {
+        request += &line.replacen("POST ", "GET ", 1);
+        request += "\r\n";
+    }
+    request += HANDSHAKE;
+    stream.write_all(request.as_bytes()).await.map_err(said)?;
+    stream.flush().await.map_err(said)?;
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        answer.push(stream.read_u8().await.map_err(said)?);
+    }
+    match answer.starts_with(b"HTTP/1.1 101 ") {
+        true => Ok(()),
+        false => Err(format!(
+            "no WebSocket: {}",
+            String::from_utf8_lossy(&answer)
+        )),
     }
 }
 
