@@ -113,6 +113,11 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
         }
     }
 
+    /// What is sent behind the head.
+    pub fn body(&mut self) -> &mut B {
+        &mut self.body
+    }
+
     /// Whether some of it was written, so that the other end may have acted on it.
     pub fn has_begun(&self) -> bool {
         self.begun

@@ -425,6 +425,13 @@ impl<B> WatchedBody<B> {
     }
 }
 
+impl WatchedBody {
+    /// As [`RecordedBody::poll_cut`].
+    pub(super) fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.body.poll_cut(cx)
+    }
+}
+
 impl<B> Drop for WatchedBody<B> {
     fn drop(&mut self) {
         self.waits(false);

@@ -113,6 +113,16 @@ impl RecordedBody {
     }
 }
 
+impl RecordedBody {
+    /// As [`ResponseBody::poll_cut`].
+    pub fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.body {
+            AnswerBody::Own(_) => Poll::Pending,
+            AnswerBody::Backend(body) => body.poll_cut(cx),
+        }
+    }
+}
+
 impl Body for RecordedBody {
     type Data = Bytes;
     type Error = BodyError;

@@ -278,6 +278,20 @@ impl Stream {
         }
     }
 
+    /// Passes on nothing more of what the caller says.
+    fn hear_no_more(&mut self) {
+        if let Self::Http1(Some((body, _))) = self {
+            body.hear_no_more();
+        }
+    }
+
+    /// Keeps no memory while nothing comes.
+    fn rest(&mut self) {
+        if let Self::Http1(Some((body, _))) = self {
+            body.rest();
+        }
+    }
+
     fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
@@ -494,6 +508,24 @@ impl Body for ResponseBody {
 }
 
 impl ResponseBody {
+    /// Ready when the caller, who takes nothing just now, is to be cut off: a connection that was handed over ends even
+    /// so, and what the caller says goes nowhere any more.
+    pub fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(tunnel) = &mut self.tunnel else {
+            return Poll::Pending;
+        };
+        if let Some(held) = &mut self.held
+            && held.is_over(cx)
+        {
+            tunnel.end(None);
+        }
+        let cut = tunnel.poll_cut(cx);
+        if !tunnel.is_open() {
+            self.stream.hear_no_more();
+        }
+        cut
+    }
+
     fn poll_tunnel(
         &mut self,
         cx: &mut Context<'_>,
@@ -504,12 +536,17 @@ impl ResponseBody {
             {
                 tunnel.end(None);
             }
-            match tunnel.next(cx) {
+            let next = tunnel.next(cx);
+            if !tunnel.is_open() {
+                self.stream.hear_no_more();
+            }
+            match next {
                 Next::PassOn => {}
                 Next::Last(said) => return Poll::Ready(Some(Ok(Frame::data(said)))),
                 Next::End => break,
             }
             let Poll::Ready(said) = self.stream.poll_frame(cx) else {
+                self.stream.rest();
                 ready!(self.wait(cx));
                 // It is quiet on both sides, or on this one alone.
                 self.timer = None;

@@ -16,6 +16,8 @@ use crate::upgrade::websocket::{self, GOING_AWAY, POLICY_VIOLATION, Walk};
 
 /// How long a frame that has begun may take to be whole, once the connection is to end.
 const LAST_FRAME: Duration = Duration::from_secs(1);
+/// How long the caller may then take for what it is told last.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// When a connection is to end, and why the caller may go on no longer; none where the gateway just leaves.
 pub(super) type Watch = Pin<Box<dyn Future<Output = Option<Reason>>>>;
@@ -32,6 +34,8 @@ pub(super) struct Tunnel {
     frames: Option<Walk>,
     state: State,
     ended_by: Option<Reason>,
+    /// When the caller is cut off, whatever it has not taken by then.
+    cut: Option<Pin<Box<Sleep>>>,
 }
 
 enum State {
@@ -69,6 +73,7 @@ impl Tunnel {
             frames: is_websocket.then(Walk::default),
             state: State::Open,
             ended_by: None,
+            cut: None,
         }
     }
 
@@ -80,6 +85,11 @@ impl Tunnel {
     /// Why the caller might not go on.
     pub(super) fn ended_by(&self) -> Option<Reason> {
         self.ended_by
+    }
+
+    /// Whether what the caller says may still go to the backend.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.state, State::Open)
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -94,21 +104,44 @@ impl Tunnel {
 
     /// It ends as soon as no frame is cut by that.
     pub(super) fn end(&mut self, why: Option<Reason>) {
-        if matches!(self.state, State::Open) {
+        if self.is_open() {
             self.ended_by = why;
             self.state = State::Ends(Box::pin(pause(LAST_FRAME)));
+            self.cut = Some(Box::pin(pause(LAST_WORDS)));
+        }
+    }
+
+    fn look(&mut self, cx: &mut Context<'_>) {
+        if !self.is_open() {
+            return;
+        }
+        if self.gone.as_mut().poll(cx).is_ready() {
+            self.state = State::Over;
+        } else if let Poll::Ready(why) = self.watch.as_mut().poll(cx) {
+            self.end(why);
+        }
+    }
+
+    /// Ready when the caller is to be cut off, whatever it has not taken. To be asked while it takes nothing.
+    pub(super) fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_open() {
+            self.look(cx);
+            // If it is to end only now, whoever would take more can be told.
+            if !self.is_open() {
+                cx.waker().wake_by_ref();
+            }
+        }
+        match (&mut self.cut, &self.state) {
+            (Some(cut), _) => cut.as_mut().poll(cx),
+            // Nobody is there any more.
+            (None, State::Over) => Poll::Ready(()),
+            (None, State::Open | State::Ends(_)) => Poll::Pending,
         }
     }
 
     /// Looks whether it is to end.
     pub(super) fn next(&mut self, cx: &mut Context<'_>) -> Next {
-        if matches!(self.state, State::Open) {
-            if self.gone.as_mut().poll(cx).is_ready() {
-                self.state = State::Over;
-            } else if let Poll::Ready(why) = self.watch.as_mut().poll(cx) {
-                self.end(why);
-            }
-        }
+        self.look(cx);
         let is_late = match &mut self.state {
             State::Open => return Next::PassOn,
             State::Over => return Next::End,

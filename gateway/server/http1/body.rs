@@ -88,6 +88,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Source for RequestBody<IO> {
                 return Poll::Ready(Some(Err(Broken::slow())));
             }
             self.waits.set(Some(cx.waker().clone()));
+            self.line.rest();
             return Poll::Pending;
         };
         self.waits.set(None);

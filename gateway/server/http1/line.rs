@@ -286,6 +286,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
             let sent = answer.sending.poll(&mut self.open.borrow_mut().io, cx);
             match sent {
                 Poll::Ready(sent) => Poll::Ready(sent.is_ok()),
+                Poll::Pending if self.is_handed_over.get() => {
+                    answer.sending.body().poll_cut(cx).map(|()| false)
+                }
                 Poll::Pending => self.poll_left(body, cx).map(|()| false),
             }
         });
@@ -297,7 +300,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
     /// one is noticed when the answer is written.
     fn poll_left(&self, body: &Unread<IO>, cx: &mut Context<'_>) -> Poll<()> {
         let is_whole = body.as_ref().is_none_or(|body| body.is_end_stream());
-        if !is_whole || self.is_handed_over.get() || !self.open.borrow().input.is_empty() {
+        if !is_whole || !self.open.borrow().input.is_empty() {
             return Poll::Pending;
         }
         match ready!(self.poll_read(cx)) {
@@ -359,6 +362,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Line<IO> {
     /// From here on another protocol is spoken.
     pub(super) fn hand_over(&self) {
         self.is_handed_over.set(true);
+    }
+
+    /// Keeps no memory while nothing comes that may not come for hours.
+    pub(super) fn rest(&self) {
+        if self.is_handed_over.get() {
+            self.open.borrow_mut().input.rest();
+        }
     }
 
     /// What moves on it.

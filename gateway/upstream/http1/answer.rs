@@ -88,6 +88,16 @@ impl AnswerBody {
         true
     }
 
+    /// Sends nothing more of what the caller says.
+    pub(in crate::upstream) fn hear_no_more(&mut self) {
+        self.rest = None;
+    }
+
+    /// Keeps no memory while nothing comes.
+    pub(in crate::upstream) fn rest(&mut self) {
+        self.connection.rest();
+    }
+
     pub(in crate::upstream) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,

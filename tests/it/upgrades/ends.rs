@@ -65,6 +65,49 @@ fn a_frame_that_is_not_whole_in_time_is_the_last() {
 }
 
 #[test]
+fn it_ends_for_who_takes_nothing_too_and_nothing_more_of_theirs_arrives() {
+    let scene = Scene::new();
+    let mut peer = Peer::start(&scene, AGREED);
+    let stage = stage(&peer, scene, "");
+    stage.runtime.block_on(async {
+        let stream = open(&stage).await;
+        let (_, backend) = peer.next().await;
+        let (mut from_backend, mut to_backend) = backend.into_split();
+        let (_untaken, mut to_gateway) = tokio::io::split(stream);
+        // More than the kernel and the gateway hold together, of which the caller takes nothing.
+        let filling = tokio::spawn(async move {
+            let frame = [
+                &b"\x82\x7f\x00\x00\x00\x00\x04\x00\x00\x00"[..],
+                &vec![b'x'; 64 << 20],
+            ]
+            .concat();
+            let _ = to_backend.write_all(&frame).await;
+        });
+        to_gateway.write_all(b"heard").await.expect("written");
+        to_gateway.flush().await.expect("flushed");
+        assert_eq!(&read(&mut from_backend).await, b"heard");
+        stage.clock.advance(Duration::from_hours(2));
+        // The caller goes on saying something as long as anybody listens.
+        let saying = async {
+            loop {
+                if to_gateway.write_all(b"more").await.is_err() || to_gateway.flush().await.is_err()
+                {
+                    return;
+                }
+                portcullis::clock::pause(Duration::from_millis(20)).await;
+            }
+        };
+        let heard = async {
+            let heard = rest(&mut from_backend).await;
+            assert!(heard.len() < 4 * 100, "{} bytes arrived", heard.len());
+        };
+        tokio::join!(saying, heard);
+        filling.abort();
+    });
+    assert_eq!(record(&stage)["reason"], "token-expired");
+}
+
+#[test]
 fn what_is_no_websocket_ends_without_a_word() {
     let scene = Scene::new();
     let mut peer = Peer::start(&scene, TCP);
