@@ -14,7 +14,7 @@ use tokio::task::AbortHandle;
 
 use super::head::Head;
 use super::{Fault, Http1, Upload};
-use crate::http1::{Content, Piece};
+use crate::http1::{Content, Piece, Unsent};
 
 /// The body of an answer, and the connection on which it comes.
 pub(in crate::upstream) struct AnswerBody {
@@ -40,7 +40,13 @@ impl Rest {
             // A backend that takes no more has answered already.
             let sent = poll_fn(|cx| upload.poll(&mut *wire.borrow_mut(), cx)).await;
             told.set(sent.is_ok());
-            if ends && sent.is_ok() {
+            // A backend that waits for the rest of a body that broke off has to know that nothing will come.
+            let is_over = match sent {
+                Ok(()) => ends,
+                Err(Unsent::Body) => true,
+                Err(Unsent::Io(_)) => false,
+            };
+            if is_over {
                 let shut = poll_fn(|cx| Pin::new(&mut *wire.borrow_mut()).poll_shutdown(cx));
                 let _ = shut.await;
             }

@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
@@ -276,6 +277,42 @@ fn an_upload_that_was_answered_early_ends_at_an_http_2_backend_without_seeming_w
     // Nothing holds the connection open behind its limits.
     assert_eq!(wire.rest(), "");
     assert!(!seemed_whole(&stage, &mut bodies));
+}
+
+#[test]
+fn a_backend_that_answers_early_is_told_when_the_rest_of_the_body_will_not_come() {
+    let scene = Scene::new();
+    let listener = TcpListener::bind("127.0.0.1:0");
+    let listener = scene.runtime.block_on(listener).expect("bound");
+    let address = listener.local_addr().expect("an address");
+    let backend = format!("http: 'http://{address}', credential: none");
+    let stage = scene.backend("early", &backend).all("early").start();
+    let mut wire = stage.wire();
+    wire.send(head(
+        &stage,
+        "POST /a HTTP/1.1",
+        "Content-Length: 60000\r\n",
+    ));
+    wire.send("begun");
+    let mut stream = stage.runtime.block_on(async {
+        let (mut stream, _) = patiently(listener.accept()).await.expect("a connection");
+        let answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nearly\r\n";
+        stream.write_all(answer).await.expect("written");
+        stream
+    });
+    wire.until("early");
+    drop(wire);
+    // Long before either side has been quiet for too long.
+    let mut came = Vec::new();
+    let read = stage
+        .runtime
+        .block_on(patiently(stream.read_to_end(&mut came)));
+    read.expect("the end");
+    assert!(
+        came.ends_with(b"begun"),
+        "{}",
+        String::from_utf8_lossy(&came)
+    );
 }
 
 #[test]
