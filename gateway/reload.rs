@@ -20,6 +20,11 @@ use crate::telemetry::{Level, event};
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// So many looks after a refusal the same files are tried again: what kept them from being read may have passed, and
+/// shows in no file. Twice as many each time, up to the latter.
+const FIRST_TRY: u32 = 5;
+const LAST_TRY: u32 = 320;
+
 /// The documents as they were read, and the files that they came from.
 pub struct Documents {
     /// gateway.yaml.
@@ -149,6 +154,7 @@ impl Reloader {
     pub async fn watch(self: Arc<Self>, documents: Documents) {
         let mut taken = documents.look;
         let mut before = taken.again();
+        let mut refused: Option<Refusal> = None;
         loop {
             let asked = tokio::select! {
                 () = self.lasting.clock.sleep(LOOK_EVERY) => false,
@@ -158,8 +164,17 @@ impl Reloader {
             // Files that still change are in somebody's hands: they are taken once, and whole.
             let settled = look == before;
             before = look;
-            if asked || (settled && before != taken) {
-                taken = self.reload().await.unwrap_or_else(|| before.clone());
+            let is_changed = settled && before != taken;
+            let is_due = refused.as_mut().is_some_and(Refusal::is_due);
+            if asked || is_changed || is_due {
+                let again = is_due && !asked && !is_changed;
+                let (look, is_taken) = self.reload(again).await;
+                taken = look.unwrap_or_else(|| before.clone());
+                refused = match (is_taken, refused) {
+                    (true, _) => None,
+                    (false, Some(refused)) if again => Some(refused.later()),
+                    (false, _) => Some(Refusal::default()),
+                };
                 // Files that were written while they were read look otherwise than what was taken, and
                 // are taken at the next look that finds them still.
                 before = taken.again();
@@ -167,9 +182,10 @@ impl Reloader {
         }
     }
 
-    /// Reads the files and takes them, or says why not. What they looked like either way, so that it is
-    /// the files named now that are watched for a repair; `None` if nobody knows.
-    async fn reload(self: &Arc<Self>) -> Option<Look> {
+    /// Reads the files and takes them, or says why not; not once more, where it is tried again for the same reason.
+    /// What they looked like either way, so that it is the files named now that are watched for a repair, if anybody
+    /// knows; and whether they were taken.
+    async fn reload(self: &Arc<Self>, again: bool) -> (Option<Look>, bool) {
         let reloader = Arc::clone(self);
         let compiled = giving_way(move || {
             let mut look = Look::default();
@@ -198,25 +214,31 @@ impl Reloader {
                     reloads.taken += 1;
                     reloads.fault = None;
                 });
-                Some(look)
+                (Some(look), true)
             }
             Some((look, Err(diagnostics))) => {
-                self.refuse(now, diagnostics.render(), diagnostics.to_json());
-                Some(look)
+                self.refuse(now, again, diagnostics.render(), || diagnostics.to_json());
+                (Some(look), false)
             }
             None => {
                 let why = "the reload failed unexpectedly";
-                self.refuse(
-                    now,
-                    why.to_owned(),
-                    serde_json::json!([{ "severity": "error", "message": why }]),
-                );
-                None
+                let told = || serde_json::json!([{ "severity": "error", "message": why }]);
+                self.refuse(now, again, why.to_owned(), told);
+                (None, false)
             }
         }
     }
 
-    fn refuse(&self, now: Duration, fault: String, diagnostics: serde_json::Value) {
+    fn refuse(
+        &self,
+        now: Duration,
+        again: bool,
+        fault: String,
+        diagnostics: impl FnOnce() -> serde_json::Value,
+    ) {
+        if again && self.reloads.borrow().fault.as_ref() == Some(&fault) {
+            return;
+        }
         event(
             now,
             Level::Error,
@@ -228,7 +250,7 @@ impl Reloader {
             reloads.fault = Some(fault);
             reloads.last_refused = Some(Refused {
                 at: now,
-                diagnostics,
+                diagnostics: diagnostics(),
             });
         });
     }
@@ -244,6 +266,35 @@ impl Reloader {
             documents.and_then(|documents| documents.compile(&self.lasting, &mut diagnostics));
         let compiled = compiled.filter(|_| !diagnostics.has_errors());
         compiled.ok_or(diagnostics)
+    }
+}
+
+/// When files that were refused are tried again, in looks.
+struct Refusal {
+    left: u32,
+    wait: u32,
+}
+
+impl Default for Refusal {
+    fn default() -> Self {
+        Self {
+            left: FIRST_TRY,
+            wait: FIRST_TRY,
+        }
+    }
+}
+
+impl Refusal {
+    /// Counts a look. Whether it is time.
+    fn is_due(&mut self) -> bool {
+        self.left = self.left.saturating_sub(1);
+        self.left == 0
+    }
+
+    /// They were refused again.
+    fn later(self) -> Self {
+        let wait = LAST_TRY.min(2 * self.wait);
+        Self { left: wait, wait }
     }
 }
 

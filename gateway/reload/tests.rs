@@ -8,6 +8,7 @@ use crate::clock::{Clock, ManualClock, SystemClock};
 use crate::credentials::Credentials;
 use crate::credentials::azure::{AzureSource, Settings};
 use crate::entra::{Authority, Entra};
+use crate::files::Span;
 use crate::limits::LimitStore;
 use crate::net::address::SystemResolver;
 use crate::net::client::Client;
@@ -65,6 +66,14 @@ fn lasting(clock: &ManualClock) -> Lasting {
 impl Site {
     /// With these policy files. `meanwhile` is run by every reload, once the files have been read.
     fn new(files: &[(&str, &str)], meanwhile: impl Fn(&Path) + Send + Sync + 'static) -> Self {
+        Self::applying(files, move |folder, _| meanwhile(folder))
+    }
+
+    /// The same, where it may also say that something is wrong.
+    fn applying(
+        files: &[(&str, &str)],
+        meanwhile: impl Fn(&Path, &mut Diagnostics) + Send + Sync + 'static,
+    ) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let clock = ManualClock::at(SystemClock.now());
         fs::create_dir(folder.path().join("policies")).expect("a folder");
@@ -81,7 +90,7 @@ impl Site {
         let snapshot = snapshot.unwrap_or_else(|| panic!("{}", faults.render()));
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let place = folder.path().to_owned();
-        let apply: Apply = Box::new(move |_, _| meanwhile(&place));
+        let apply: Apply = Box::new(move |_, diagnostics| meanwhile(&place, diagnostics));
         let reloader = Reloader::new(&path, lasting, Arc::clone(&snapshot), apply);
         Self {
             folder,
@@ -234,4 +243,34 @@ async fn files_that_still_change_are_not_taken() {
     site.looks_until("the whole", |site| site.path() == "/two")
         .await;
     assert_eq!(site.counts(), (1, 0));
+}
+
+fn fails(diagnostics: &mut Diagnostics) {
+    let file = Span::nowhere_in(Path::new("gateway.yaml"));
+    diagnostics.error(&file, "it cannot be read just now");
+}
+
+#[tokio::test]
+async fn what_failed_for_no_fault_of_the_files_is_tried_again_and_told_once() {
+    let reloads = Arc::new(AtomicU64::new(0));
+    let counting = Arc::clone(&reloads);
+    let mut site = Site::applying(&[("p.yaml", &policy("/one"))], move |_, diagnostics| {
+        if counting.fetch_add(1, Ordering::Relaxed) < 3 {
+            fails(diagnostics);
+        }
+    });
+    site.watch().await;
+    site.write("policies/p.yaml", &policy("/two"));
+    site.looks_until("the refusal", |site| site.counts() == (0, 1))
+        .await;
+    assert_eq!(site.path(), "/one");
+    site.looks_until("another try", |site| site.path() == "/two")
+        .await;
+    assert_eq!(site.counts(), (1, 1));
+    assert_eq!(reloads.load(Ordering::Relaxed), 4);
+    // It is over then.
+    for _ in 0..2 * LAST_TRY {
+        site.look().await;
+    }
+    assert_eq!(reloads.load(Ordering::Relaxed), 4);
 }
