@@ -1,6 +1,8 @@
 //! Endpoints that are asked, again and again, whether they are well. That is the control plane's: one question at a
 //! time for each, on a connection of its own, whatever the number of workers.
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -164,6 +166,16 @@ fn field(credential: &Credential, now: &Now) -> Option<Option<(HeaderName, Heade
     }
 }
 
+/// An answer, and the connection that has to be driven until it is there. The connection may end with it.
+async fn driven_by<T>(connection: impl Future, answer: impl Future<Output = T>) -> T {
+    let mut answer = pin!(answer);
+    tokio::select! {
+        biased;
+        answer = &mut answer => answer,
+        _ = connection => answer.await,
+    }
+}
+
 impl Question {
     /// # Errors
     /// What is wrong.
@@ -186,19 +198,13 @@ impl Question {
             Protocol::Http1 => {
                 let (mut sender, connection) = http1::handshake(wire).await.map_err(wrong)?;
                 let answer = sender.send_request(self.request()?);
-                tokio::select! {
-                    answer = answer => answer.map_err(wrong),
-                    _ = connection => Err("the connection ended".to_owned()),
-                }
+                driven_by(connection, answer).await.map_err(wrong)
             }
             Protocol::Http2 => {
                 let shaken = http2::handshake(TokioExecutor::new(), wire).await;
                 let (mut sender, connection) = shaken.map_err(wrong)?;
                 let answer = sender.send_request(self.request()?);
-                tokio::select! {
-                    answer = answer => answer.map_err(wrong),
-                    _ = connection => Err("the connection ended".to_owned()),
-                }
+                driven_by(connection, answer).await.map_err(wrong)
             }
         }
     }

@@ -125,3 +125,18 @@ fn what_is_asked_carries_the_credential_where_the_policy_says_so_alone() {
         );
     }
 }
+
+#[test]
+fn an_endpoint_that_closes_behind_its_answer_is_as_well_as_any_other() {
+    let scene = Scene::new();
+    let answer = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok";
+    let raw = RawBackend::start(&scene, vec![Step::text(answer), Step::Close]);
+    let more = "health: { path: /healthz, every: 10s, unhealthy: 1 }";
+    let stage = super::before(scene, &[raw.url()], more);
+    // Which of the two comes first is a matter of chance.
+    for _ in 0..20 {
+        ask(&stage, &[&raw], 1);
+        let told = stage.admin("/readyz?verbose");
+        assert!(told.contains("[+] backend/b ok"), "{told}");
+    }
+}
