@@ -39,6 +39,11 @@ impl Input {
         self.bytes.is_empty()
     }
 
+    /// How many bytes there are.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Keeps no memory while nothing is on its way.
     pub fn rest(&mut self) {
         if self.bytes.is_empty() {

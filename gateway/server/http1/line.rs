@@ -23,6 +23,9 @@ use crate::server::connection::Served;
 use crate::server::stall::{Movement, WatchedBody};
 use crate::telemetry::Closed;
 
+/// So many bytes of what follows on a request are read while that is answered.
+const MOST_AHEAD: usize = 4 * 1024;
+
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// A connection on which a caller speaks HTTP/1.
@@ -295,18 +298,18 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
         sent.await
     }
 
-    /// Ready when the caller has closed its side behind a request that is whole: nobody waits for the answer. A
-    /// request that follows is read already, but no more than one piece of it, so that a caller who leaves behind
-    /// one is noticed when the answer is written.
+    /// Ready when the caller has closed its side behind a request that is whole: nobody waits for the answer. What
+    /// follows is read already, but no more than a little of it: who leaves behind more is noticed when the answer is
+    /// written.
     fn poll_left(&self, body: &Unread<IO>, cx: &mut Context<'_>) -> Poll<()> {
         let is_whole = body.as_ref().is_none_or(|body| body.is_end_stream());
-        if !is_whole || !self.open.borrow().input.is_empty() {
-            return Poll::Pending;
+        while is_whole && self.open.borrow().input.len() < MOST_AHEAD {
+            match ready!(self.poll_read(cx)) {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => return Poll::Ready(()),
+            }
         }
-        match ready!(self.poll_read(cx)) {
-            Ok(1..) => Poll::Pending,
-            Ok(0) | Err(_) => Poll::Ready(()),
-        }
+        Poll::Pending
     }
 
     /// Reads what is left of a body that nobody wants. Whether that was all of it.

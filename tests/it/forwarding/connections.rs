@@ -316,6 +316,22 @@ fn a_backend_that_answers_early_is_told_when_the_rest_of_the_body_will_not_come(
 }
 
 #[test]
+fn who_leaves_with_the_beginning_of_another_request_unanswered_is_noticed() {
+    let scene = Scene::new();
+    let raw = RawBackend::start(&scene, vec![Step::Wait]);
+    let stage = scene.raw("raw", &raw).all("raw").start();
+    let mut wire = stage.wire();
+    wire.send(head(&stage, "GET /a HTTP/1.1", "") + "GET /b");
+    stage
+        .runtime
+        .block_on(patiently(raw.saw(|seen| seen.requests.len() == 1)));
+    drop(wire);
+    stage
+        .runtime
+        .block_on(patiently(raw.saw(|seen| seen.closed == 1)));
+}
+
+#[test]
 fn what_the_connection_reads_on_of_a_body_is_not_cut_out_of_it() {
     let (mut bodies, stage) = hasty();
     let mut wire = stage.wire();
