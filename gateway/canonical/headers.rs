@@ -38,13 +38,16 @@ pub(super) fn clean(
     } else {
         survey.check_http1(version)?;
     }
-    let upgrade = match survey.upgrade.take() {
-        None => None,
-        Some(asked) => Some(asked.read(method, version, headers)?),
-    };
     if survey.connection {
         remove_nominated(headers)?;
     }
+    // What is left of it is what the backend gets.
+    let has_body = !matches!(survey.transfer_encoding, Times::Never);
+    let upgrade = match survey.upgrade.take() {
+        None => None,
+        Some(_) if has_body => return Err(Reason::UpgradeNotSupported),
+        Some(asked) => Some(asked.read(method, version, headers)?),
+    };
     let authorization = Authorization::take(headers, authorization);
     if survey.unwanted.take_from(headers) {
         remove_where(headers, |name| !passes(fate(name)));
@@ -489,6 +492,29 @@ mod tests {
                 Upgrade,
             ),
             ("websocket", v11, &[("upgrade", "websocket")], Upgrade),
+            (
+                "a WebSocket with a body",
+                v11,
+                &[
+                    ("upgrade", "websocket"),
+                    ("connection", "upgrade, transfer-encoding"),
+                    ("transfer-encoding", "chunked"),
+                    ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+                    ("sec-websocket-version", "13"),
+                ],
+                Upgrade,
+            ),
+            (
+                "a WebSocket whose key is for this hop",
+                v11,
+                &[
+                    ("upgrade", "websocket"),
+                    ("connection", "upgrade, sec-websocket-key"),
+                    ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+                    ("sec-websocket-version", "13"),
+                ],
+                Upgrade,
+            ),
             (
                 "Connection names Host",
                 v11,

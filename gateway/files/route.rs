@@ -339,7 +339,18 @@ fn upgrades(node: &Node, d: &mut Diagnostics) -> Option<Vec<Spanned<Protocol>>> 
 }
 
 fn protocol(node: &Node, d: &mut Diagnostics) -> Option<Protocol> {
-    let protocol = Protocol::read(scalar(node, "the name of a protocol", d)?);
+    let text = scalar(node, "the name of a protocol", d)?;
+    let protocol = Protocol::read(text);
+    let is_short = ["ws", "wss"].contains(&text);
+    let meant = ["websocket"];
+    let is_near = nearest(text, meant.into_iter()).is_some() || text.starts_with("websocket");
+    if let Some(protocol) = &protocol
+        && !protocol.is_websocket()
+        && (is_short || is_near)
+    {
+        d.warning(&node.span, "no client asks for a protocol of this name")
+            .did_you_mean(Some("websocket"));
+    }
     if protocol.is_none() {
         d.error(&node.span, "no connection is handed over to this protocol")
             .help("write `websocket`, or what else callers name in `Upgrade`; `h2c`, other versions of HTTP and TLS are never passed on");

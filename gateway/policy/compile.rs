@@ -213,6 +213,22 @@ fn check_upgrades(
     let Some(first) = route.upgrades.first() else {
         return;
     };
+    if backend.is_some_and(|backend| backend.kind == BackendKind::LogicApp) {
+        diagnostics
+            .error(
+                &first.span,
+                "a Logic App hands no connection over to another protocol",
+            )
+            .help("remove `upgrades`");
+    }
+    if is_set(&route.seal_body) {
+        diagnostics
+            .warning(
+                &first.span,
+                "what is said in another protocol is not looked at, whatever `sealBody` says",
+            )
+            .help("see that no links with keys are sent there, or give it a route of its own");
+    }
     if backend.is_some_and(|backend| backend.protocol == Protocol::Http2) {
         diagnostics
             .error(

@@ -227,6 +227,10 @@ backends:
         ("backend: keyed, forwardCallerToken: true", None),
         ("backend: keyed, upgrades: [WebSocket, tcp]", None),
         (
+            "backend: sas, upgrades: [tcp]",
+            Some("a Logic App hands no connection over to another protocol"),
+        ),
+        (
             "backend: spoken, upgrades: [tcp]",
             Some("over HTTP/2 no connection is handed over to another protocol"),
         ),
