@@ -100,6 +100,11 @@ pub fn within<F: Future>(
     tokio::time::timeout(limit, future).map(Result::ok)
 }
 
+/// A wait that is doubled each time, up to `most`.
+pub fn doubled(first: Duration, times: u32, most: Duration) -> Duration {
+    first.saturating_mul(1 << times.min(16)).min(most)
+}
+
 /// How long something takes, by the machine's clock: for limits on input and output, which no test needs to move.
 #[derive(Clone, Copy, Debug)]
 pub struct Stopwatch(tokio::time::Instant);

@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 
 use super::slot::{Needs, Shared};
 use super::source::{FetchFailure, Fetched, Needed, Source};
-use crate::clock::{Clock, Now};
+use crate::clock::{Clock, Now, doubled};
 use crate::ids::jitter;
 
 /// A fetch that takes longer has failed.
@@ -148,12 +148,11 @@ fn ahead_of_the_end(lifetime: Duration) -> Duration {
 /// How long to wait after this many failures in a row. What will not pass by itself is tried at the
 /// slowest pace at once. `jitter` is in `0.0..1.0`.
 fn retry_in(failures: u32, is_final: bool, jitter: f64) -> Duration {
-    let doubled = match is_final {
+    let times = match is_final {
         true => u32::MAX,
-        false => 2_u32.saturating_pow(failures.saturating_sub(1)),
+        false => failures.saturating_sub(1),
     };
-    let wait = FIRST_WAIT.saturating_mul(doubled).min(LONGEST_WAIT * 2 / 3);
-    wait.mul_f64(1.0 + jitter / 2.0)
+    doubled(FIRST_WAIT, times, LONGEST_WAIT * 2 / 3).mul_f64(1.0 + jitter / 2.0)
 }
 
 fn put_off(failure: &FetchFailure) -> Duration {

@@ -18,7 +18,7 @@ use super::http1::{bodiless, readdress};
 use super::moment::moment;
 use super::send::{Exchange, Going, Outbound, Way};
 use crate::body::CallerBody;
-use crate::clock::{Clock, Stopwatch, pause};
+use crate::clock::{Clock, Stopwatch, doubled, pause};
 use crate::denial::{Denial, Reason};
 use crate::files::RetryOn;
 use crate::http1::Scratch;
@@ -90,9 +90,7 @@ impl Careful {
             self.start = Some((Waiting::begin(&self.care.kept)?, Stopwatch::start()));
         }
         let (_, since) = self.start.as_ref()?;
-        let wait = after
-            .unwrap_or_default()
-            .max(soon(FIRST_WAIT, LONGEST_WAIT, self.tries));
+        let wait = after.unwrap_or_default().max(patience(self.tries));
         self.tries += 1;
         // A start takes its time; who is slow behind it is.
         if let Some(pass) = &mut self.pass {
@@ -113,7 +111,7 @@ impl Careful {
         if !retry.on.contains(&on) || self.retries + 1 >= retry.attempts {
             return None;
         }
-        let by_chance = longest(retry.backoff, retry.max_backoff, self.retries).mul_f64(jitter());
+        let by_chance = doubled(retry.backoff, self.retries, retry.max_backoff).mul_f64(jitter());
         let wait = after.unwrap_or(by_chance);
         let is_in_time = wait <= retry.max_backoff && self.watch.elapsed() + wait < first_byte;
         let is_granted = is_in_time && self.care.kept.may_retry(retry, at);
@@ -144,14 +142,9 @@ impl Careful {
     }
 }
 
-/// The longest wait before a further attempt.
-fn longest(first: Duration, most: Duration, before: u32) -> Duration {
-    first.saturating_mul(1 << before.min(16)).min(most)
-}
-
-/// The same by chance, but never at once.
-fn soon(first: Duration, most: Duration, before: u32) -> Duration {
-    longest(first, most, before).mul_f64(0.5 + jitter() / 2.0)
+/// How long to wait for a backend that starts, after so many waits: by chance, but never not at all.
+fn patience(before: u32) -> Duration {
+    doubled(FIRST_WAIT, before, LONGEST_WAIT).mul_f64(0.5 + jitter() / 2.0)
 }
 
 /// What an attempt met with.

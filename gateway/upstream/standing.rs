@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use super::moment::millis;
+use crate::clock::doubled;
 use crate::files::Ejection;
 
 /// What workers share of an endpoint.
@@ -99,9 +100,8 @@ impl Standing {
         if was_well && self.is_in() {
             self.times.store(0, Ordering::Relaxed);
         }
-        let times = self.times.fetch_add(1, Ordering::Relaxed).min(16);
-        let time = settings.time.saturating_mul(1 << times);
-        let time = millis(time.min(settings.max_time)).max(1);
+        let times = self.times.fetch_add(1, Ordering::Relaxed);
+        let time = millis(doubled(settings.time, times, settings.max_time)).max(1);
         self.failures.store(0, Ordering::Relaxed);
         self.try_at.store(at + time, Ordering::Release);
         self.ejections.fetch_add(1, Ordering::Relaxed);
