@@ -221,10 +221,16 @@ pub struct ResponseBody {
 struct Held {
     /// When all of it must be there.
     end: Option<Pin<Box<tokio::time::Sleep>>>,
-    /// The place at one of several endpoints, and the clock that failures there are noted by.
-    load: Option<(Load, Arc<dyn Clock>)>,
+    stay: Option<Stay>,
+}
+
+/// An answer's place at an endpoint of a backend that gets more than being called.
+pub(super) struct Stay {
+    pub(super) load: Load,
+    /// What failures there are noted by.
+    pub(super) clock: Arc<dyn Clock>,
     /// How far the request's body has come, for an answer may begin before its end.
-    progress: Progress,
+    pub(super) progress: Progress,
 }
 
 impl Held {
@@ -234,10 +240,10 @@ impl Held {
     }
 
     fn failed(&mut self) {
-        if let Some((mut load, clock)) = self.load.take()
-            && !self.progress.is_to_blame()
+        if let Some(mut stay) = self.stay.take()
+            && !stay.progress.is_to_blame()
         {
-            load.failed(moment(clock.instant()));
+            stay.load.failed(moment(stay.clock.instant()));
         }
     }
 }
@@ -379,9 +385,8 @@ impl ResponseBody {
     }
 
     /// Keeps a place at an endpoint until it has ended.
-    pub(super) fn hold(&mut self, load: Load, clock: Arc<dyn Clock>, progress: Progress) {
-        let held = self.held.get_or_insert_default();
-        (held.load, held.progress) = (Some((load, clock)), progress);
+    pub(super) fn hold(&mut self, stay: Stay) {
+        self.held.get_or_insert_default().stay = Some(stay);
     }
 
     /// Hands the connection over: from here on what comes on either side goes to the other as it is. Whether that can be.

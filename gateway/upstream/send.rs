@@ -12,7 +12,7 @@ use http::{Method, Request, Response, StatusCode, Version};
 
 use super::again::Careful;
 use super::backend::Backend;
-use super::body::{Progress, RequestBody, ResponseBody, Stream, Withheld};
+use super::body::{Progress, RequestBody, ResponseBody, Stay, Stream, Withheld};
 use super::connect::{connect, late, speak_http2};
 use super::endpoint::Endpoint;
 use super::http1::{AnswerBody, Fault, Head, Http1, Upload, Wire, upload};
@@ -286,11 +286,11 @@ impl<'r> Going<'r> {
             return Err(Reason::BackendBroken.into());
         }
         if let Some(careful) = self.careful.take() {
-            let clock = Arc::clone(self.exchange.way.pools.clock());
-            let progress = self.progress.clone();
-            response
-                .body_mut()
-                .hold(careful.into_load(), clock, progress);
+            response.body_mut().hold(Stay {
+                load: careful.into_load(),
+                clock: Arc::clone(self.exchange.way.pools.clock()),
+                progress: self.progress.clone(),
+            });
         }
         Ok(response)
     }
