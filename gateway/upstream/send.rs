@@ -267,8 +267,8 @@ impl<'r> Going<'r> {
                 exchange.by_http1(method, upload, progress).await?
             }
             // Boxed, for the room that these take would be in every request.
-            (None, request @ Outbound::Http2(_)) => {
-                Box::pin(exchange.once(request, progress)).await?
+            (None, Outbound::Http2(request)) => {
+                Box::pin(exchange.by_http2(request, progress)).await?
             }
             (Some(_), _) => Box::pin(self.with_care()).await?,
         };
