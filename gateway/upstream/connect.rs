@@ -11,8 +11,11 @@ use futures_util::stream::FuturesUnordered;
 use hyper::client::conn::http2;
 use hyper::rt::Executor;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::body::RequestBody;
 use super::endpoint::Endpoint;
@@ -47,21 +50,23 @@ pub(super) async fn connect(
     let dialled = within(timeouts.connect, dial(endpoint, resolver)).await;
     let late = || late(Reason::BackendConnectTimeout, "connect", timeouts.connect);
     let stream = dialled.ok_or_else(late)??;
-    let Some((config, name)) = &endpoint.tls else {
+    let Some(tls) = &endpoint.tls else {
         return Ok(Wire::Plain(stream));
     };
-    let connector = TlsConnector::from(Arc::clone(config));
     // Boxed: who connects without it needs no room for it.
-    let shaken = Box::pin(within(
-        timeouts.tls,
-        connector.connect(name.clone(), stream),
-    ))
-    .await;
+    let proved = Box::pin(within(timeouts.tls, prove(tls, stream))).await;
     let late = || self::late(Reason::BackendTlsTimeout, "tls", timeouts.tls);
-    let stream = shaken.ok_or_else(late)?.map_err(|error| {
-        Denial::from(Reason::BackendTls).expected("a certificate that verifies", error.to_string())
-    })?;
-    Ok(Wire::Tls(Box::new(stream)))
+    Ok(Wire::Tls(Box::new(proved.ok_or_else(late)??)))
+}
+
+/// Has the backend prove that it is the one.
+pub(super) async fn prove(
+    (config, name): &(Arc<ClientConfig>, ServerName<'static>),
+    stream: TcpStream,
+) -> Result<TlsStream<TcpStream>, Denial> {
+    let connector = TlsConnector::from(Arc::clone(config));
+    let proved = connector.connect(name.clone(), stream).await;
+    proved.map_err(|error| failed(Reason::BackendTls, "a certificate that verifies", &error))
 }
 
 /// A limit has passed; which one is for the log alone.
@@ -75,10 +80,7 @@ pub(super) async fn dial(
     resolver: &Arc<dyn Resolver>,
 ) -> Result<TcpStream, Denial> {
     let addresses = resolver.resolve(endpoint.dial_name(), endpoint.port).await;
-    let addresses = addresses.map_err(|error| match descriptors::are_out(&error) {
-        true => exhausted(),
-        false => Denial::from(Reason::BackendDns).expected("an address", error.to_string()),
-    })?;
+    let addresses = addresses.map_err(|error| failed(Reason::BackendDns, "an address", &error))?;
     if addresses.is_empty() {
         return Err(Reason::BackendDns.into());
     }
@@ -91,20 +93,23 @@ pub(super) async fn dial(
         return Err(Denial::from(Reason::BackendAddressRefused)
             .expected("an address that may be called", refused.ip().to_string()));
     }
-    let stream = race(interleaved(addresses))
-        .await
-        .map_err(|error| refused(&error))?;
+    let stream = race(interleaved(addresses)).await;
+    let stream = stream.map_err(unconnected)?;
     // Without it small requests wait for acknowledgements; failing costs only that.
     let _ = stream.set_nodelay(true);
     Ok(stream)
 }
 
-/// No connection came about. That the gateway has no descriptors left is not the backend's fault.
-fn refused(error: &io::Error) -> Denial {
+/// No connection came about.
+pub(super) fn unconnected(error: io::Error) -> Denial {
+    failed(Reason::BackendConnectionRefused, "a connection", &error)
+}
+
+/// What was wanted did not come about. That the gateway has no descriptors left is not the backend's fault.
+fn failed(reason: Reason, wanted: &str, error: &io::Error) -> Denial {
     match descriptors::are_out(error) {
-        true => exhausted(),
-        false => Denial::from(Reason::BackendConnectionRefused)
-            .expected("a connection", error.to_string()),
+        true => Denial::from(Reason::DescriptorsExhausted).retry_after(Duration::from_secs(1)),
+        false => Denial::from(reason).expected(wanted, error.to_string()),
     }
 }
 
@@ -149,11 +154,6 @@ async fn race(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
             }
         }
     }
-}
-
-/// There is no file descriptor left, which is not the backend's fault.
-fn exhausted() -> Denial {
-    Denial::from(Reason::DescriptorsExhausted).retry_after(Duration::from_secs(1))
 }
 
 /// Begins to speak HTTP/2.

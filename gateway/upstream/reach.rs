@@ -6,13 +6,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::Uri;
-use tokio_rustls::TlsConnector;
 
 use super::backend;
-use super::connect::dial;
+use super::connect::{dial, prove, unconnected};
 use super::endpoint::{Endpoint, Endpoints};
 use super::target::Target;
-use crate::denial::{Denial, Reason};
+use crate::denial::Denial;
 use crate::files::{self, Diagnostics};
 use crate::net::address::Resolver;
 
@@ -47,17 +46,9 @@ impl Place {
     /// `BackendTls`.
     pub async fn reach(&self, resolver: &Arc<dyn Resolver>) -> Result<SocketAddr, Denial> {
         let stream = dial(&self.0, resolver).await?;
-        let address = stream.peer_addr().map_err(|error| {
-            Denial::from(Reason::BackendConnectionRefused)
-                .expected("a connection", error.to_string())
-        })?;
-        if let Some((config, name)) = &self.0.tls {
-            let connector = TlsConnector::from(Arc::clone(config));
-            let shaken = connector.connect(name.clone(), stream).await;
-            shaken.map_err(|error| {
-                Denial::from(Reason::BackendTls)
-                    .expected("a certificate that verifies", error.to_string())
-            })?;
+        let address = stream.peer_addr().map_err(unconnected)?;
+        if let Some(tls) = &self.0.tls {
+            prove(tls, stream).await?;
         }
         Ok(address)
     }

@@ -525,14 +525,10 @@ impl Exchange<'_> {
 }
 
 fn broken(error: &dyn std::fmt::Display, progress: &Progress) -> Denial {
-    let reason = match progress.fault() {
-        Some(BodyFault::BrokenOff) => Reason::RequestBodyBroken,
-        Some(BodyFault::TooSlow) => Reason::BodyTooSlow,
-        Some(BodyFault::TooLarge) => Reason::BodyTooLarge,
-        None => Reason::BackendBroken,
-    };
-    if reason != Reason::BackendBroken {
-        return reason.into();
+    match progress.fault() {
+        Some(BodyFault::BrokenOff) => Reason::RequestBodyBroken.into(),
+        Some(BodyFault::TooSlow) => Reason::BodyTooSlow.into(),
+        Some(BodyFault::TooLarge) => Reason::BodyTooLarge.into(),
+        None => Denial::from(Reason::BackendBroken).expected("an answer", error.to_string()),
     }
-    Denial::from(reason).expected("an answer", error.to_string())
 }
