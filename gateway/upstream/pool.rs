@@ -38,12 +38,34 @@ struct Shared {
 #[derive(Default)]
 struct Pool {
     idle: Vec<Idle>,
-    http2: Option<(http2::SendRequest<RequestBody>, Instant)>,
+    http2: Option<Common>,
 }
 
+/// A connection of HTTP/1.1, which nobody uses.
 struct Idle {
     connection: Http1,
     since: Instant,
+}
+
+impl Idle {
+    fn may_serve(&mut self, now: Instant) -> bool {
+        let is_young = u64::from(self.connection.age(now)) < LONGEST_LIFE.as_secs();
+        let idle = now.saturating_duration_since(self.since);
+        idle < LONGEST_IDLE && is_young && self.connection.is_open()
+    }
+}
+
+/// A connection of HTTP/2, which all use.
+struct Common {
+    sender: http2::SendRequest<RequestBody>,
+    since: Instant,
+}
+
+impl Common {
+    fn may_be_joined(&self, now: Instant) -> bool {
+        let age = now.saturating_duration_since(self.since);
+        age < LONGEST_LIFE && !self.sender.is_closed()
+    }
 }
 
 impl Pools {
@@ -70,14 +92,9 @@ impl Pools {
     pub(super) fn take(&self, endpoint: EndpointId, now: Instant) -> Option<Http1> {
         let mut pools = self.0.pools.borrow_mut();
         let pool = pools.get_mut(&endpoint)?;
-        while let Some(Idle {
-            mut connection,
-            since,
-        }) = pool.idle.pop()
-        {
-            let idle = now.saturating_duration_since(since);
-            if idle < LONGEST_IDLE && connection.is_young(now) && connection.is_open() {
-                return Some(connection);
+        while let Some(mut idle) = pool.idle.pop() {
+            if idle.may_serve(now) {
+                return Some(idle.connection);
             }
         }
         None
@@ -90,16 +107,15 @@ impl Pools {
         now: Instant,
     ) -> Option<http2::SendRequest<RequestBody>> {
         let pools = self.0.pools.borrow();
-        let (sender, since) = pools.get(&endpoint)?.http2.as_ref()?;
-        let is_young = now.saturating_duration_since(*since) < LONGEST_LIFE;
-        (is_young && !sender.is_closed()).then(|| sender.clone())
+        let common = pools.get(&endpoint)?.http2.as_ref()?;
+        common.may_be_joined(now).then(|| common.sender.clone())
     }
 
     /// Keeps the HTTP/2 connection for others.
     pub(super) fn keep_http2(&self, endpoint: EndpointId, sender: http2::SendRequest<RequestBody>) {
         let since = self.0.clock.instant();
         let mut pools = self.0.pools.borrow_mut();
-        pools.entry(endpoint).or_default().http2 = Some((sender, since));
+        pools.entry(endpoint).or_default().http2 = Some(Common { sender, since });
     }
 
     /// Forgets the HTTP/2 connection, so that the next request makes another.
@@ -114,24 +130,13 @@ impl Pools {
         let now = self.0.clock.now().instant;
         self.0.pools.borrow_mut().retain(|_, pool| {
             pool.idle.retain_mut(|idle| {
-                let is_fresh = now.saturating_duration_since(idle.since) < LONGEST_IDLE;
-                let keep = is_fresh && idle.connection.is_young(now) && idle.connection.is_open();
+                let may_serve = idle.may_serve(now);
                 idle.connection.rest();
-                keep
+                may_serve
             });
-            pool.http2 = pool.http2.take().filter(|(sender, since)| {
-                let is_young = now.saturating_duration_since(*since) < LONGEST_LIFE;
-                is_young && !sender.is_closed()
-            });
+            pool.http2.take_if(|common| !common.may_be_joined(now));
             !pool.idle.is_empty() || pool.http2.is_some()
         });
-    }
-}
-
-impl Http1 {
-    /// Whether it may serve another request, by its age.
-    fn is_young(&self, now: Instant) -> bool {
-        u64::from(self.age(now)) < LONGEST_LIFE.as_secs()
     }
 }
 
