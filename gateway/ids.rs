@@ -113,6 +113,12 @@ pub fn random_u128() -> u128 {
     fastrand::u128(..)
 }
 
+/// A random number below `count`; 0 where there is none.
+#[expect(clippy::disallowed_methods, reason = "this is the room of randomness")]
+pub fn random_below(count: usize) -> usize {
+    fastrand::usize(..count.max(1))
+}
+
 /// A random fraction in `0.0..1.0`, for jitter.
 #[expect(clippy::disallowed_methods, reason = "this is the room of randomness")]
 pub fn jitter() -> f64 {

@@ -13,7 +13,7 @@ use super::health::Checked;
 use super::moment::millis;
 use super::window::{Tally, Window};
 use crate::files::{self, Ejection, Health, Retry};
-use crate::ids::jitter;
+use crate::ids::random_below;
 
 /// What a backend asks for.
 pub(super) struct Care {
@@ -101,12 +101,12 @@ impl Care {
             members.filter(|(place, member)| fits(*place, member))
         };
         let count = members().count();
-        let one = chance(count);
+        let one = random_below(count);
         // Another than the first, if there is one.
         let other = match count {
             0 => return None,
             1 => one,
-            _ => (one + 1 + chance(count - 1)) % count,
+            _ => (one + 1 + random_below(count - 1)) % count,
         };
         let (one, other) = (members().nth(one)?, members().nth(other)?);
         let load = |member: &Member| member.endpoint.standing.load();
@@ -141,18 +141,6 @@ impl Care {
             .find_map(|member| member.checked.as_ref()?.why());
         Some(why.unwrap_or_else(|| "no endpoint is well".to_owned()))
     }
-}
-
-/// A number below `count`, by chance.
-fn chance(count: usize) -> usize {
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
-        reason = "a small number, cut to a smaller one"
-    )]
-    let number = (jitter() * count as f64) as usize;
-    number.min(count.saturating_sub(1))
 }
 
 /// A request's place at an endpoint, from its choice until its answer is whole.
