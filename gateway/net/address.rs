@@ -12,22 +12,7 @@ use tokio::net::lookup_host;
 pub trait Resolver: Send + Sync + 'static {
     /// The addresses of `host`, each with `port`, in the order to try them. An IP literal, without
     /// brackets, is its own address. Never an empty list: that is an error of kind `NotFound`.
-    fn resolve<'a>(
-        &'a self,
-        host: &'a str,
-        port: u16,
-    ) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>>;
-
-    /// The same, with how long it holds, for who keeps it.
-    fn look_up<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Found>> {
-        let addresses = self.resolve(host, port);
-        Box::pin(async {
-            Ok(Found {
-                addresses: addresses.await?,
-                holds: None,
-            })
-        })
-    }
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Found>>;
 }
 
 /// What was found of a name.
@@ -44,11 +29,7 @@ pub struct Found {
 pub struct SystemResolver;
 
 impl Resolver for SystemResolver {
-    fn resolve<'a>(
-        &'a self,
-        host: &'a str,
-        port: u16,
-    ) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Found>> {
         Box::pin(resolve(host, port))
     }
 }
@@ -64,13 +45,16 @@ pub fn subscriber(client: IpAddr) -> IpAddr {
     }
 }
 
-/// Asks the machine's resolver. An empty answer is an error.
-pub async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+/// Asks the machine's resolver, which says nothing of times. An empty answer is an error.
+pub async fn resolve(host: &str, port: u16) -> io::Result<Found> {
     let addresses: Vec<SocketAddr> = lookup_host((host, port)).await?.collect();
     if addresses.is_empty() {
         return Err(io::ErrorKind::NotFound.into());
     }
-    Ok(addresses)
+    Ok(Found {
+        addresses,
+        holds: None,
+    })
 }
 
 /// Azure's wire server: DNS, DHCP and the guest agent's secrets
@@ -230,9 +214,12 @@ mod tests {
 
     #[tokio::test]
     async fn an_ip_literal_is_its_own_address() {
-        let addresses = resolve("127.0.0.1", 81).await.expect("a literal");
-        assert_eq!(addresses, ["127.0.0.1:81".parse().expect("an address")]);
-        let addresses = resolve("::1", 82).await.expect("a literal");
-        assert_eq!(addresses, ["[::1]:82".parse().expect("an address")]);
+        let found = resolve("127.0.0.1", 81).await.expect("a literal");
+        assert_eq!(
+            found.addresses,
+            ["127.0.0.1:81".parse().expect("an address")]
+        );
+        let found = resolve("::1", 82).await.expect("a literal");
+        assert_eq!(found.addresses, ["[::1]:82".parse().expect("an address")]);
     }
 }

@@ -140,11 +140,9 @@ impl Client {
     }
 
     async fn addresses(&self, target: &Target) -> Result<Vec<SocketAddr>, FetchError> {
-        let mut addresses = self
-            .resolver
-            .resolve(target.bare_host(), target.port)
-            .await
-            .map_err(|cause| FetchError::Dns(target.host.clone(), cause))?;
+        let found = self.resolver.resolve(target.bare_host(), target.port).await;
+        let found = found.map_err(|cause| FetchError::Dns(target.host.clone(), cause))?;
+        let mut addresses = found.addresses;
         addresses.retain(|address| self.may_call(target, address.ip()));
         match (addresses.is_empty(), target.tls) {
             (false, _) => Ok(addresses),

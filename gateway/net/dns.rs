@@ -14,7 +14,6 @@ use futures_util::future::{BoxFuture, Shared};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{LookupIpStrategy, ResolveHosts, ResolverOpts};
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
 
 use super::address::{self, Found, Resolver};
 use crate::clock::{Clock, SystemClock, within};
@@ -76,24 +75,15 @@ impl NameServers {
 }
 
 impl Resolver for NameServers {
-    fn resolve<'a>(
-        &'a self,
-        host: &'a str,
-        port: u16,
-    ) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
-        let found = self.look_up(host, port);
-        Box::pin(async { Ok(found.await?.addresses) })
-    }
-
-    fn look_up<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Found>> {
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Found>> {
         Box::pin(async move {
             match self.current() {
                 Some(resolver) if host.parse::<IpAddr>().is_err() => {
                     ask(&resolver, host, port).await
                 }
                 Some(_) | None => Ok(Found {
-                    addresses: address::resolve(host, port).await?,
                     holds: Some(UNTIMED),
+                    ..address::resolve(host, port).await?
                 }),
             }
         })
@@ -155,6 +145,14 @@ type Asked = Shared<BoxFuture<'static, Answer>>;
 /// An error is told to all who wait.
 type Answer = Result<Arc<[IpAddr]>, Arc<io::Error>>;
 
+/// What a look at what is known comes to.
+enum Look {
+    /// An answer that holds.
+    Known(Arc<[IpAddr]>),
+    /// The question for one, and what serves meanwhile.
+    Asked(Asked, Option<Arc<[IpAddr]>>),
+}
+
 impl Known {
     fn is_until(until: Option<Instant>, now: Instant) -> bool {
         until.is_some_and(|until| now < until)
@@ -176,8 +174,7 @@ impl Cached {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What serves now, and the question for what will; either may be absent.
-    fn look(&self, host: &str) -> (Option<Arc<[IpAddr]>>, Option<Asked>) {
+    fn look(&self, host: &str) -> Look {
         let now = self.clock.instant();
         let mut all = self.known();
         if all.len() >= MOST {
@@ -185,32 +182,31 @@ impl Cached {
         }
         let known = all.entry(host.into()).or_default();
         let serves = Known::is_until(known.serves, now).then(|| Arc::clone(&known.addresses));
-        if Known::is_until(known.holds, now) && serves.is_some() {
-            return (serves, None);
+        match serves {
+            Some(addresses) if Known::is_until(known.holds, now) => Look::Known(addresses),
+            serves => {
+                let asked = known.asked.get_or_insert_with(|| self.ask(host)).clone();
+                Look::Asked(asked, serves)
+            }
         }
-        let asked = known.asked.get_or_insert_with(|| self.ask(host)).clone();
-        (serves, Some(asked))
     }
 
     /// Asks, and notes what is answered.
     fn ask(&self, host: &str) -> Asked {
-        let (told, answer) = oneshot::channel();
         let (source, clock) = (Arc::clone(&self.source), Arc::clone(&self.clock));
         let (known, host) = (Arc::clone(&self.known), Box::<str>::from(host));
-        self.handle.spawn(async move {
-            let found = source.look_up(&host, 0).await;
+        // Whoever waits may leave: it is answered and noted all the same.
+        let answer = self.handle.spawn(async move {
+            let found = source.resolve(&host, 0).await;
             let now = clock.instant();
             let mut all = known.lock().unwrap_or_else(PoisonError::into_inner);
-            let answer = match all.get_mut(&host) {
+            match all.get_mut(&host) {
                 Some(known) => known.note(found, now),
                 None => Err(Arc::new(io::ErrorKind::NotFound.into())),
-            };
-            drop(all);
-            // Whoever waited may be gone.
-            let _ = told.send(answer);
+            }
         });
-        let gone = || Arc::new(io::Error::other("nobody answers"));
-        let answer = answer.map(move |told| told.unwrap_or_else(|_| Err(gone())));
+        let gone = |_| Err(Arc::new(io::Error::other("nobody answers")));
+        let answer = answer.map(move |answer| answer.unwrap_or_else(gone));
         answer.boxed().shared()
     }
 }
@@ -239,26 +235,25 @@ impl Known {
 }
 
 impl Resolver for Cached {
-    fn resolve<'a>(
-        &'a self,
-        host: &'a str,
-        port: u16,
-    ) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+    /// How long it holds is minded here, and nobody else's business.
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Found>> {
+        let found = move |ips: &[IpAddr]| Found {
+            addresses: ips.iter().map(|ip| SocketAddr::new(*ip, port)).collect(),
+            holds: None,
+        };
         Box::pin(async move {
             if let Ok(ip) = host.parse() {
-                return Ok(vec![SocketAddr::new(ip, port)]);
+                return Ok(found(&[ip]));
             }
-            let addresses = match self.look(host) {
-                (Some(known), None) => known,
-                (Some(known), Some(asked)) => match within(SOON, asked).await {
+            let ips = match self.look(host) {
+                Look::Known(known) => known,
+                Look::Asked(asked, None) => asked.await.map_err(copied)?,
+                Look::Asked(asked, Some(known)) => match within(SOON, asked).await {
                     Some(Ok(found)) => found,
                     Some(Err(_)) | None => known,
                 },
-                (None, Some(asked)) => asked.await.map_err(copied)?,
-                (None, None) => return Err(io::ErrorKind::NotFound.into()),
             };
-            let addresses = addresses.iter().map(|ip| SocketAddr::new(*ip, port));
-            Ok(addresses.collect())
+            Ok(found(&ips))
         })
     }
 }
@@ -283,11 +278,7 @@ mod tests {
     }
 
     impl Resolver for Told {
-        fn resolve<'a>(&'a self, _: &'a str, _: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
-            unreachable!("it is looked up")
-        }
-
-        fn look_up<'a>(&'a self, _: &'a str, port: u16) -> BoxFuture<'a, io::Result<Found>> {
+        fn resolve<'a>(&'a self, _: &'a str, port: u16) -> BoxFuture<'a, io::Result<Found>> {
             self.asked.fetch_add(1, Ordering::SeqCst);
             let answer = *self.answer.lock().expect("not poisoned");
             Box::pin(async move {
@@ -330,7 +321,7 @@ mod tests {
 
         async fn find(&self) -> String {
             match self.cached.resolve("a.test", 9).await {
-                Ok(found) => found[0].to_string(),
+                Ok(found) => found.addresses[0].to_string(),
                 Err(error) => error.kind().to_string(),
             }
         }
@@ -397,7 +388,7 @@ mod tests {
         scene.tell("10.0.0.2", None);
         assert_eq!(scene.find().await, "10.0.0.2:9");
         let literal = scene.cached.resolve("::1", 81).await.expect("a literal");
-        assert_eq!(literal, ["[::1]:81".parse().expect("an address")]);
+        assert_eq!(literal.addresses, ["[::1]:81".parse().expect("an address")]);
         assert_eq!(scene.asked(), 2);
     }
 
@@ -455,7 +446,7 @@ mod tests {
     #[tokio::test]
     async fn the_machines_own_names_need_no_name_server() {
         let found = NameServers::default()
-            .look_up("localhost", 81)
+            .resolve("localhost", 81)
             .await
             .expect("an answer");
         assert!(

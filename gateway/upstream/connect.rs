@@ -79,8 +79,9 @@ pub(super) async fn dial(
     endpoint: &Endpoint,
     resolver: &Arc<dyn Resolver>,
 ) -> Result<TcpStream, Denial> {
-    let addresses = resolver.resolve(endpoint.dial_name(), endpoint.port).await;
-    let addresses = addresses.map_err(|error| failed(Reason::BackendDns, "an address", &error))?;
+    let found = resolver.resolve(endpoint.dial_name(), endpoint.port).await;
+    let found = found.map_err(|error| failed(Reason::BackendDns, "an address", &error))?;
+    let addresses = found.addresses;
     if addresses.is_empty() {
         return Err(Reason::BackendDns.into());
     }

@@ -19,7 +19,7 @@ use portcullis::demo::names::{CONTOSO, FUNCTION_RESOURCE, LOGIC_APP_RESOURCE};
 use portcullis::demo::serve::serve;
 use portcullis::doctor::{Area, Finding, Outcome, Report, examine};
 use portcullis::entra::Version;
-use portcullis::net::address::{Resolver, resolve};
+use portcullis::net::address::{Found, Resolver, resolve};
 use portcullis::running::Options;
 
 use crate::resilience::silent;
@@ -424,15 +424,15 @@ fn closed_port(scene: &Scene) -> u16 {
 struct Named(&'static str, IpAddr);
 
 impl Resolver for Named {
-    fn resolve<'a>(
-        &'a self,
-        host: &'a str,
-        port: u16,
-    ) -> BoxFuture<'a, std::io::Result<Vec<SocketAddr>>> {
-        match host == self.0 {
-            true => Box::pin(async move { Ok(vec![SocketAddr::new(self.1, port)]) }),
-            false => Box::pin(resolve(host, port)),
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, std::io::Result<Found>> {
+        if host != self.0 {
+            return Box::pin(resolve(host, port));
         }
+        let found = Found {
+            addresses: vec![SocketAddr::new(self.1, port)],
+            holds: None,
+        };
+        Box::pin(async { Ok(found) })
     }
 }
 

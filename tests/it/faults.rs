@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
-use portcullis::net::address::Resolver;
+use portcullis::net::address::{Found, Resolver, resolve};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpSocket;
 
@@ -260,15 +260,11 @@ const ROUTE: &str = "match: { methods: [GET], path: /a }, backend: b, public: tr
 struct NobodyKnows;
 
 impl Resolver for NobodyKnows {
-    fn resolve<'a>(
-        &'a self,
-        host: &'a str,
-        port: u16,
-    ) -> BoxFuture<'a, std::io::Result<Vec<SocketAddr>>> {
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, std::io::Result<Found>> {
         async move {
             match host {
                 "gone.test" => Err(std::io::ErrorKind::NotFound.into()),
-                host => portcullis::net::address::resolve(host, port).await,
+                host => resolve(host, port).await,
             }
         }
         .boxed()

@@ -10,7 +10,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use futures_util::future::BoxFuture;
-use portcullis::net::address::{Resolver, SystemResolver};
+use portcullis::net::address::{Found, Resolver, SystemResolver};
 
 use crate::support::{RawBackend, Scene, Stage, Step};
 
@@ -40,18 +40,17 @@ fn behind(steps: Vec<Step>) -> (RawBackend, Stage) {
 struct Named(&'static str, Vec<IpAddr>);
 
 impl Resolver for Named {
-    fn resolve<'a>(
-        &'a self,
-        host: &'a str,
-        port: u16,
-    ) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Found>> {
         let Self(name, addresses) = self;
         if host != *name {
             return SystemResolver.resolve(host, port);
         }
         let addresses = addresses.iter().map(|ip| SocketAddr::new(*ip, port));
-        let addresses = Ok(addresses.collect());
-        Box::pin(async { addresses })
+        let found = Found {
+            addresses: addresses.collect(),
+            holds: None,
+        };
+        Box::pin(async { Ok(found) })
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
-use super::super::address::SystemResolver;
+use super::super::address::{Found, SystemResolver};
 use super::super::tls::{Roots, client_config, install_provider};
 use super::*;
 
@@ -21,8 +21,12 @@ const BOUNDS: Bounds = Bounds {
 struct Fixed(Vec<SocketAddr>);
 
 impl Resolver for Fixed {
-    fn resolve<'a>(&'a self, _: &'a str, _: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
-        Box::pin(async { Ok(self.0.clone()) })
+    fn resolve<'a>(&'a self, _: &'a str, _: u16) -> BoxFuture<'a, io::Result<Found>> {
+        let found = Found {
+            addresses: self.0.clone(),
+            holds: None,
+        };
+        Box::pin(async { Ok(found) })
     }
 }
 

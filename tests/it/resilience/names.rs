@@ -37,18 +37,9 @@ impl Moving {
 }
 
 impl Resolver for Moving {
-    fn resolve<'a>(
-        &'a self,
-        host: &'a str,
-        port: u16,
-    ) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
-        let found = self.look_up(host, port);
-        Box::pin(async { Ok(found.await?.addresses) })
-    }
-
-    fn look_up<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Found>> {
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Found>> {
         if host != NAME {
-            return SystemResolver.look_up(host, port);
+            return SystemResolver.resolve(host, port);
         }
         self.asked.fetch_add(1, Ordering::SeqCst);
         let addresses = self.addresses.lock().expect("not poisoned").clone();
