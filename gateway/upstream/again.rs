@@ -13,14 +13,14 @@ use http::{Method, Request, Response};
 
 use super::body::{Progress, RequestBody, Stream, Withheld};
 use super::breaker::{Fared, Leave};
-use super::care::{Care, Load, Waiting};
+use super::care::{Care, Kept, Load, Waiting};
 use super::http1::{bodiless, readdress};
 use super::moment::moment;
 use super::send::{Exchange, Going, Outbound, Way};
 use crate::body::CallerBody;
 use crate::clock::{Clock, Stopwatch, doubled, pause};
 use crate::denial::{Denial, Reason};
-use crate::files::RetryOn;
+use crate::files::{self, RetryOn};
 use crate::http1::Scratch;
 use crate::ids::jitter;
 use crate::limits::Passing;
@@ -30,10 +30,10 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 /// What a request needs whose backend gets more than being called.
-pub(super) struct Careful {
-    care: Arc<Care>,
+pub(super) struct Careful<'r> {
+    care: &'r Arc<Care>,
     load: Load,
-    pass: Option<Pass>,
+    pass: Option<Pass<'r>>,
     spare: Option<Spare>,
     /// Further attempts, and those made while the backend starts.
     retries: u32,
@@ -43,20 +43,20 @@ pub(super) struct Careful {
     watch: Stopwatch,
 }
 
-impl Careful {
+impl<'r> Careful<'r> {
     /// Chooses an endpoint.
     ///
     /// # Errors
     /// `BackendOpen` while the breaker lets nothing through.
-    pub(super) fn begin(care: &Arc<Care>, way: &Way<'_>) -> Result<Box<Self>, Denial> {
+    pub(super) fn begin(care: &'r Arc<Care>, way: &Way<'r>) -> Result<Box<Self>, Denial> {
         let at = moment(way.now.instant);
         let pass = Pass::ask(care, way, at)?;
         if care.retry.is_some() {
             care.kept.count_request(at);
         }
         Ok(Box::new(Self {
+            care,
             load: Care::choose(care, at, None),
-            care: Arc::clone(care),
             pass,
             spare: None,
             retries: 0,
@@ -121,7 +121,7 @@ impl Careful {
 
     /// The request has come to its end.
     fn end(&mut self, met: Met, now: Instant) {
-        let has_failed = met.has_failed(&self.care);
+        let has_failed = met.has_failed(self.care);
         if let Some((waiting, since)) = self.start.take() {
             waiting.end(!has_failed, since.elapsed());
         }
@@ -136,7 +136,7 @@ impl Careful {
     fn note(&mut self, met: Met, at: u64) {
         match met {
             Met::NotTheBackend => {}
-            _ if met.has_failed(&self.care) => self.load.failed(at),
+            _ if met.has_failed(self.care) => self.load.failed(at),
             _ => self.load.good(at),
         }
     }
@@ -211,27 +211,29 @@ impl Met {
 }
 
 /// A request's leave from the breaker.
-struct Pass {
-    care: Arc<Care>,
+struct Pass<'r> {
+    breaker: &'r files::Breaker,
+    kept: &'r Kept,
+    clock: &'r dyn Clock,
     leave: Leave,
     /// Since when the backend alone is waited for: before that, the caller sends.
     since: Option<Instant>,
-    clock: Arc<dyn Clock>,
     is_noted: bool,
 }
 
-impl Pass {
-    fn ask(care: &Arc<Care>, way: &Way<'_>, at: u64) -> Result<Option<Self>, Denial> {
+impl<'r> Pass<'r> {
+    fn ask(care: &'r Care, way: &Way<'r>, at: u64) -> Result<Option<Self>, Denial> {
         let Some(breaker) = &care.breaker else {
             return Ok(None);
         };
         let leave = care.kept.breaker.ask(breaker, at);
         let leave = leave.map_err(|rest| Denial::from(Reason::BackendOpen).retry_after(rest))?;
         Ok(Some(Self {
-            care: Arc::clone(care),
+            breaker,
+            kept: &care.kept,
+            clock: &**way.pools.clock(),
             leave,
             since: None,
-            clock: Arc::clone(way.pools.clock()),
             is_noted: false,
         }))
     }
@@ -241,25 +243,22 @@ impl Pass {
     }
 
     fn count(&mut self, has_failed: bool, now: Instant) {
-        if let Some(breaker) = &self.care.breaker {
-            let fared = Fared {
-                has_failed,
-                is_slow: self.is_slow(now),
-            };
-            self.is_noted = true;
-            let at = moment(now);
-            self.care.kept.breaker.note(breaker, self.leave, fared, at);
-        }
+        let fared = Fared {
+            has_failed,
+            is_slow: self.is_slow(now),
+        };
+        self.is_noted = true;
+        let at = moment(now);
+        self.kept.breaker.note(self.breaker, self.leave, fared, at);
     }
 
     fn is_slow(&self, now: Instant) -> bool {
-        let breaker = self.care.breaker.as_ref();
         let waited = self.since.map(|since| now.saturating_duration_since(since));
-        breaker.is_some_and(|breaker| waited >= Some(breaker.slow_after))
+        waited >= Some(self.breaker.slow_after)
     }
 }
 
-impl Drop for Pass {
+impl Drop for Pass<'_> {
     /// Who leaves before the backend has answered says nothing of it, unless that took long.
     fn drop(&mut self) {
         if self.is_noted {
@@ -269,7 +268,7 @@ impl Drop for Pass {
         if self.is_slow(now) {
             self.count(false, now);
         } else if self.leave == Leave::Trying {
-            self.care.kept.breaker.give_up();
+            self.kept.breaker.give_up();
         }
     }
 }
@@ -423,11 +422,11 @@ impl Exchange<'_> {
     }
 }
 
-impl Careful {
+impl Careful<'_> {
     /// Another endpoint, if there is one.
     fn choose_anew(&mut self, way: &Way<'_>) -> usize {
         let at = moment(way.pools.clock().instant());
-        self.load = Care::choose(&self.care, at, Some(self.load.place()));
+        self.load = Care::choose(self.care, at, Some(self.load.place()));
         self.load.place()
     }
 

@@ -93,7 +93,7 @@ pub(super) struct Going<'r> {
     pub(super) request: Outbound,
     pub(super) progress: Progress,
     /// What is needed where the backend gets more than being called. Boxed, for most do not.
-    pub(super) careful: Option<Box<Careful>>,
+    pub(super) careful: Option<Box<Careful<'r>>>,
     /// Whether something is presented to the backend, and whether that is the gateway's own.
     presented: bool,
     is_own: bool,
