@@ -13,10 +13,10 @@ use http::{Method, Request, Response};
 
 use super::body::{Progress, RequestBody, Stream, Withheld};
 use super::breaker::{Fared, Leave};
-use super::care::{Care, Kept, Load, Waiting};
+use super::care::{Care, Kept, Load, Member, Waiting};
 use super::http1::{bodiless, readdress};
 use super::moment::moment;
-use super::send::{Exchange, Going, Outbound, Way};
+use super::send::{Going, Outbound, Way};
 use crate::body::CallerBody;
 use crate::clock::{Clock, Stopwatch, doubled, pause};
 use crate::denial::{Denial, Reason};
@@ -64,6 +64,18 @@ impl<'r> Careful<'r> {
             start: None,
             watch: Stopwatch::start(),
         }))
+    }
+
+    /// The endpoint that was chosen.
+    pub(super) fn member(&self) -> Option<&'r Member> {
+        self.care.members.get(self.load.place())
+    }
+
+    /// Keeps what is needed to send the request again, where that may be.
+    pub(super) fn keep(&mut self, request: &Outbound, progress: &Progress) {
+        if self.care.retry.is_some() || self.care.cold_start.is_some() {
+            self.spare = Spare::of(request, progress);
+        }
     }
 
     /// Its place at the endpoint that has answered.
@@ -353,19 +365,6 @@ fn with_authority(uri: &Uri, host: &HeaderValue) -> Option<Uri> {
 }
 
 impl Going<'_> {
-    /// Sees to it that the request can be sent to another endpoint, or again.
-    pub(super) fn prepare(&mut self) {
-        let Some(careful) = &mut self.careful else {
-            return;
-        };
-        let care = &careful.care;
-        if care.retry.is_some() || care.cold_start.is_some() {
-            careful.spare = Spare::of(&self.request, &self.progress);
-        }
-        self.exchange
-            .address(&mut self.request, careful.load.place());
-    }
-
     /// Tries, and tries again where that is safe and worth it.
     pub(super) async fn with_care(&mut self) -> Result<Response<Stream>, Denial> {
         let Self {
@@ -402,32 +401,21 @@ impl Going<'_> {
             if let Some(spare) = careful.spare.as_ref().filter(|_| !is_unsent) {
                 (*request, *progress) = spare.request(way.pools.scratch());
             }
-            exchange.address(request, careful.choose_anew(&way));
+            if let Some(member) = careful.choose_anew(&way) {
+                exchange.endpoint = &member.endpoint;
+                request.go_to(&member.host);
+            }
             exchange.first_byte = careful.left(met, first_byte);
         }
     }
 }
 
-impl Exchange<'_> {
-    /// Has the request go to this endpoint.
-    fn address(&mut self, request: &mut Outbound, place: usize) {
-        let care = self.backend.care.as_ref();
-        let Some(care) = care.filter(|care| care.members.len() > 1) else {
-            return;
-        };
-        if let Some(member) = care.members.get(place) {
-            self.endpoint = &member.endpoint;
-            request.go_to(&member.host);
-        }
-    }
-}
-
-impl Careful<'_> {
+impl<'r> Careful<'r> {
     /// Another endpoint, if there is one.
-    fn choose_anew(&mut self, way: &Way<'_>) -> usize {
+    fn choose_anew(&mut self, way: &Way<'_>) -> Option<&'r Member> {
         let at = moment(way.pools.clock().instant());
         self.load = Care::choose(self.care, at, Some(self.load.place()));
-        self.load.place()
+        self.member()
     }
 
     /// Tries once, and notes when the request was whole.

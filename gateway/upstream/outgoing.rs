@@ -157,7 +157,11 @@ impl<'r> Outgoing<'r> {
     ///
     /// # Errors
     /// `Internal` where the backend's host is none, which its policy does not let happen.
-    pub(super) fn into_request(self, target: &Target) -> Result<Request<()>, Denial> {
+    pub(super) fn into_request(
+        self,
+        target: &Target,
+        host: &HeaderValue,
+    ) -> Result<Request<()>, Denial> {
         let mut request = Request::new(());
         let mut headers = self.callers;
         for (name, value) in self.said {
@@ -179,7 +183,7 @@ impl<'r> Outgoing<'r> {
                 let scheme = if target.secure { "https" } else { "http" };
                 let uri = Uri::builder()
                     .scheme(scheme)
-                    .authority(target.host.as_bytes())
+                    .authority(host.as_bytes())
                     .path_and_query(path_and_query)
                     .build();
                 *request.uri_mut() = uri.map_err(|_| Denial::from(Reason::Internal))?;
@@ -197,6 +201,8 @@ impl<'r> Outgoing<'r> {
 pub(super) struct Parts<'r> {
     pub(super) authorized: &'r Authorized<'r>,
     pub(super) target: &'r Target,
+    /// What `Host` says.
+    pub(super) host: &'r HeaderValue,
     /// Path and query, where a sealed URL is followed.
     pub(super) followed: Option<&'r str>,
     pub(super) caller: &'r Caller,
@@ -239,7 +245,7 @@ impl<'r> Parts<'r> {
             }
         }
         let mut head = Outgoing::new(method, target, callers);
-        head.say(header::HOST, self.target.host.clone());
+        head.say(header::HOST, self.host.clone());
         self.tell_claims(&mut head);
         self.assert(&mut head, host.ok());
         if self.searches_the_body(&head.method) {
@@ -421,6 +427,7 @@ pub fn preview(
     let parts = Parts {
         authorized,
         target: &target,
+        host: &target.host,
         followed: None,
         caller: &caller,
         trace: Trace::take(&mut HeaderMap::new()),
@@ -437,5 +444,6 @@ pub fn preview(
         Credential::Sas { .. } => None,
     };
     let carried = credential.map_or(Carried::Nothing, |name| Carried::Field(name, placeholder));
-    parts.with(&mut request, carried)?.into_request(&target)
+    let head = parts.with(&mut request, carried)?;
+    head.into_request(&target, &target.host)
 }

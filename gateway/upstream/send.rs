@@ -149,24 +149,30 @@ impl<'r> Going<'r> {
             credential: echo.clone(),
             claims: Arc::clone(route.claim_headers()),
         };
+        // What both sides say piece by piece may take its time: gRPC.
+        if backend.endpoint.protocol == files::Protocol::Http2 {
+            body.take_time();
+        }
+        let mut careful = match &backend.care {
+            None => None,
+            Some(care) => Some(Careful::begin(care, &way)?),
+        };
+        let member = careful.as_ref().and_then(|careful| careful.member());
+        let (endpoint, host) = match member {
+            None => (&backend.endpoint, &backend.target.host),
+            Some(member) => (&member.endpoint, &member.host),
+        };
         let parts = Parts {
             authorized,
             target: &backend.target,
+            host,
             followed,
             caller,
             trace,
             id,
             upgrade: upgrading.as_ref().map(|upgrading| upgrading.protocol()),
         };
-        // What both sides say piece by piece may take its time: gRPC.
-        if backend.endpoint.protocol == files::Protocol::Http2 {
-            body.take_time();
-        }
         let (body, progress) = RequestBody::new(body, withheld, slot.passing());
-        let careful = match &backend.care {
-            None => None,
-            Some(care) => Some(Careful::begin(care, &way)?),
-        };
         let head = parts.head(request, credential)?;
         let request = match backend.endpoint.protocol {
             files::Protocol::Http1 => {
@@ -174,16 +180,19 @@ impl<'r> Going<'r> {
                 Outbound::Http1(head.method().clone(), Some(upload))
             }
             files::Protocol::Http2 => {
-                let request = head.into_request(&backend.target)?.map(|()| body);
+                let request = head.into_request(&backend.target, host)?.map(|()| body);
                 Outbound::Http2(Some(request))
             }
         };
+        if let Some(careful) = &mut careful {
+            careful.keep(&request, &progress);
+        }
         let timeouts = route.timeouts();
-        let mut going = Self {
+        Ok(Self {
             exchange: Exchange {
                 way,
                 backend,
-                endpoint: &backend.endpoint,
+                endpoint,
                 route: timeouts,
                 first_byte: timeouts.first_byte.unwrap_or(backend.timeouts.first_byte),
             },
@@ -196,11 +205,7 @@ impl<'r> Going<'r> {
             bodies: route.seals_body(),
             slot: Some(slot),
             upgrading,
-        };
-        if going.careful.is_some() {
-            going.prepare();
-        }
-        Ok(going)
+        })
     }
 
     async fn send(&mut self) -> Result<Unsealed, Denial> {
