@@ -69,9 +69,8 @@ fn a_backend_that_fails_is_not_called_for_a_while_and_then_a_few_try() {
     let answer = get(&stage);
     assert_eq!(answer.verdict(), "503 backend-open");
     assert_eq!(answer.header("retry-after"), Some("1"));
-    for wire in &mut wires {
+    for _ in &wires {
         raw.release();
-        let _ = wire;
     }
     for wire in &mut wires {
         wire.until("fine");

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -118,9 +119,12 @@ fn what_was_never_sent_goes_to_another_endpoint_whatever_it_is() {
 fn health_is_asked_in_the_backends_own_protocol() {
     let scene = Scene::new();
     let (address, seen) = resetting(&scene, 0);
-    let stage = before(scene, &[address], "health: { path: /healthz }");
-    stage.until("a question", |_| {
-        !seen.lock().expect("not poisoned").is_empty()
+    let more = "health: { path: /healthz, every: 10s, unhealthy: 1 }";
+    let stage = before(scene, &[address], more);
+    // With the second, the answer to the first is known.
+    stage.until("two questions", |stage| {
+        stage.clock.advance(Duration::from_millis(250));
+        seen.lock().expect("not poisoned").len() > 1
     });
     assert!(stage.admin("/readyz?verbose").contains("[+] backend/b ok"));
     let first = seen.lock().expect("not poisoned")[0].clone();
