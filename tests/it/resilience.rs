@@ -11,6 +11,7 @@ mod timeouts;
 mod written;
 
 use std::net::SocketAddr;
+use std::process::Command;
 
 use socket2::{Domain, Socket, Type};
 
@@ -45,6 +46,16 @@ fn gets(stage: &Stage, count: usize, status: u16) -> usize {
 
 fn get(stage: &Stage) -> Answer {
     stage.call("GET", "/a").portal().send()
+}
+
+/// What `check` says of a scene's files, which it refuses.
+fn refused(scene: &Scene) -> String {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = scene.write(folder.path());
+    let mut check = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+    let checked = check.arg("check").arg(&config).output().expect("run");
+    assert_eq!(checked.status.code(), Some(1));
+    String::from_utf8_lossy(&checked.stdout).into_owned()
 }
 
 /// The value of a metric.

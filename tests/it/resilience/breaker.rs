@@ -58,13 +58,7 @@ fn a_backend_that_fails_is_not_called_for_a_while_and_then_a_few_try() {
     // As many as are asked for try at once, and no more.
     is_busy.store(false, Ordering::SeqCst);
     stage.clock.advance(Duration::from_secs(30));
-    let token = stage.portal_token();
-    let mut wires = [stage.wire(), stage.wire()];
-    for wire in &mut wires {
-        wire.send(format!(
-            "GET /wait HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n"
-        ));
-    }
+    let mut wires = [(); 2].map(|()| stage.asking("GET /wait", "\r\n"));
     stage.until("both", |_| raw.seen().requests.len() == 7);
     let answer = get(&stage);
     assert_eq!(answer.verdict(), "503 backend-open");
@@ -101,16 +95,12 @@ fn what_is_slow_too_often_counts_as_failing_also_where_the_caller_left() {
         is_busy.store(false, Ordering::SeqCst);
         let breaker = "breaker: { slowAfter: 10s, slowRate: 80%, minimum: 3, window: 1h }";
         let stage = before(scene, &[raw.url()], breaker);
-        let token = stage.portal_token();
         for sent in 1..=3 {
             assert_eq!(
                 metric(&stage, "portcullis_breaker_open{backend=\"b\"}").as_deref(),
                 Some("0")
             );
-            let mut wire = stage.wire();
-            wire.send(format!(
-                "GET /wait HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n"
-            ));
+            let mut wire = stage.asking("GET /wait", "\r\n");
             stage.until("the request", |_| raw.seen().requests.len() == sent);
             stage.clock.advance(Duration::from_secs(10));
             if leaves {
@@ -151,12 +141,8 @@ fn a_caller_who_breaks_off_its_body_says_nothing_of_the_backend() {
     let scene = Scene::new();
     let raw = RawBackend::start(&scene, vec![Step::text(OK)]);
     let stage = before(scene, &[raw.url()], "breaker: { failures: 1 }");
-    let token = stage.portal_token();
     for sent in 1..=3 {
-        let mut wire = stage.wire();
-        wire.send(format!(
-            "POST /a HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nContent-Length: 10\r\n\r\nhello"
-        ));
+        let wire = stage.asking("POST /a", "Content-Length: 10\r\n\r\nhello");
         stage.until("a connection", |_| raw.seen().connections == sent);
         drop(wire);
         stage.until("the end", |_| raw.seen().closed == sent);
@@ -183,11 +169,7 @@ fn callers_who_are_slow_with_their_bodies_open_no_breaker() {
             "breaker: {{ failures: 1, slowAfter: 10s, slowRate: 1%, minimum: 1, window: 1h }}, timeouts: {{ {timeouts} }}"
         );
         let stage = before(scene, &[raw.url()], &more);
-        let token = stage.portal_token();
-        let mut wire = stage.wire();
-        wire.send(format!(
-            "POST /a HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nContent-Length: 10\r\n\r\nhello"
-        ));
+        let mut wire = stage.asking("POST /a", "Content-Length: 10\r\n\r\nhello");
         stage.until("a connection", |_| raw.seen().connections == 1);
         stage.clock.advance(Duration::from_secs(10));
         match then {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::{BUSY, OK, before, get, gets, metric, moody, silent};
-use crate::support::{RawBackend, Scene, Stage, Step};
+use super::{BUSY, OK, before, get, gets, metric, moody, refused, silent};
+use crate::support::{RawBackend, Scene, Step};
 
 fn two(scene: &Scene) -> [RawBackend; 2] {
     [(); 2].map(|()| RawBackend::start(scene, vec![Step::text(OK)]))
@@ -47,11 +47,7 @@ fn a_request_goes_to_the_less_busy_endpoint() {
         })
     });
     let stage = before(scene, &urls(&raws), "timeouts: { total: 1m }");
-    let mut wire = stage.wire();
-    let token = stage.portal_token();
-    wire.send(format!(
-        "GET /wait HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n"
-    ));
+    let mut wire = stage.asking("GET /wait", "\r\n");
     let count = |raw: &RawBackend| raw.seen().requests.len();
     stage.until("the request that waits", |_| {
         raws.iter().any(|raw| count(raw) == 1)
@@ -155,16 +151,8 @@ fn an_answer_that_breaks_off_in_its_body_counts_as_a_failure() {
         &[broken.url(), good.url()],
         "ejection: { consecutive: 2 }",
     );
-    let wire = |stage: &Stage| {
-        let mut wire = stage.wire();
-        let token = stage.portal_token();
-        wire.send(format!(
-            "GET /a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n"
-        ));
-        wire.rest()
-    };
     stage.until("two broken answers", |stage| {
-        wire(stage);
+        stage.asking("GET /a", "Connection: close\r\n\r\n").rest();
         broken.seen().requests.len() == 2
     });
     assert_eq!(gets(&stage, 20, 200), 20);
@@ -212,14 +200,7 @@ fn an_endpoint_that_may_not_be_called_is_refused_wherever_it_stands() {
         "b",
         "http: [https://a.example, https://169.254.169.254], credential: none",
     );
-    let folder = tempfile::tempdir().expect("a folder");
-    let config = scene.write(folder.path());
-    let checked = std::process::Command::new(env!("CARGO_BIN_EXE_portcullis"))
-        .arg("check")
-        .arg(&config)
-        .output()
-        .expect("run");
-    let said = String::from_utf8_lossy(&checked.stdout).into_owned();
+    let said = refused(&scene);
     assert!(said.contains("this address may not be a backend"), "{said}");
 }
 
@@ -246,12 +227,11 @@ fn a_body_that_its_caller_breaks_behind_the_beginning_of_the_answer_is_no_failur
         &[early(), early()],
         "ejection: { consecutive: 1 }, timeouts: { idle: 200ms }",
     );
-    let token = stage.portal_token();
     for _ in 0..3 {
-        let mut wire = stage.wire();
-        wire.send(format!(
-            "POST /a HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
-        ));
+        let mut wire = stage.asking(
+            "POST /a",
+            "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+        );
         wire.until("half");
         wire.send("no chunk\r\n");
         wire.rest();

@@ -4,10 +4,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::Request;
+use socket2::Socket;
 use tokio::net::TcpListener;
 
 use super::{BUSY, OK, before, get, metric, silent};
-use crate::support::{Piped, RawBackend, Scene, Step};
+use crate::support::{Piped, RawBackend, Scene, Stage, Step};
+
+/// The backend at last, on the port that was held for it.
+fn starts(stage: &Stage, held: Socket) -> RawBackend {
+    held.listen(16).expect("listening");
+    held.set_nonblocking(true).expect("set");
+    let entered = stage.runtime.enter();
+    let listener = TcpListener::from_std(held.into()).expect("a listener");
+    drop(entered);
+    RawBackend::on(&stage.runtime, listener, |_| vec![Step::text(OK)])
+}
 
 #[test]
 fn a_request_waits_for_a_backend_on_whose_port_nobody_listens_yet() {
@@ -17,21 +28,12 @@ fn a_request_waits_for_a_backend_on_whose_port_nobody_listens_yet() {
         &[format!("http://{address}")],
         "coldStart: 1m",
     );
-    let token = stage.portal_token();
-    let mut wire = stage.wire();
-    wire.send(format!(
-        "POST /a HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nContent-Length: 5\r\n\r\nhello"
-    ));
+    let mut wire = stage.asking("POST /a", "Content-Length: 5\r\n\r\nhello");
     let waiting = "portcullis_cold_start_waiting{backend=\"b\"}";
     stage.until("the wait", |stage| {
         metric(stage, waiting).as_deref() == Some("1")
     });
-    held.listen(16).expect("listening");
-    held.set_nonblocking(true).expect("set");
-    let entered = stage.runtime.enter();
-    let listener = TcpListener::from_std(held.into()).expect("a listener");
-    drop(entered);
-    let raw = RawBackend::on(&stage.runtime, listener, |_| vec![Step::text(OK)]);
+    let raw = starts(&stage, held);
     let answer = wire.until("fine");
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     assert!(raw.only().ends_with("\r\n\r\nhello"));
@@ -87,11 +89,7 @@ fn so_many_wait_for_a_start_and_who_comes_behind_them_gets_the_failure_at_once()
     stage.until("room", |stage| {
         metric(stage, waiting).as_deref() == Some("1023")
     });
-    let token = stage.portal_token();
-    let mut wire = stage.wire();
-    wire.send(format!(
-        "GET /a HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n"
-    ));
+    let _wire = stage.asking("GET /a", "\r\n");
     stage.until("the last wait", |stage| {
         metric(stage, waiting).as_deref() == Some(&most)
     });
@@ -177,21 +175,12 @@ fn the_wait_for_a_start_opens_no_breaker_for_slowness() {
         &[format!("http://{address}")],
         "coldStart: 1m, breaker: { slowAfter: 10s, slowRate: 1%, minimum: 1, window: 1h }",
     );
-    let token = stage.portal_token();
-    let mut wire = stage.wire();
-    wire.send(format!(
-        "GET /a HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n"
-    ));
+    let mut wire = stage.asking("GET /a", "\r\n");
     stage.until("the wait", |stage| {
         metric(stage, "portcullis_cold_start_waiting{backend=\"b\"}").as_deref() == Some("1")
     });
     stage.clock.advance(Duration::from_secs(10));
-    held.listen(16).expect("listening");
-    held.set_nonblocking(true).expect("set");
-    let entered = stage.runtime.enter();
-    let listener = TcpListener::from_std(held.into()).expect("a listener");
-    drop(entered);
-    let _raw = RawBackend::on(&stage.runtime, listener, |_| vec![Step::text(OK)]);
+    let _raw = starts(&stage, held);
     wire.until("fine");
     assert_eq!(get(&stage).verdict(), "200");
 }

@@ -1,6 +1,6 @@
 //! Time limits: which one ends a request, and whose it is.
 
-use super::OK;
+use super::{OK, refused};
 use crate::support::{RawBackend, Scene, Stage, Step};
 
 /// A gateway in front of a raw backend, with these timeouts of the backend and of the route.
@@ -65,11 +65,7 @@ fn a_route_may_give_a_backend_longer_than_others_do() {
         "{ firstByte: 1ms, total: 1ms }",
         "{ firstByte: 1m, total: 1m }",
     );
-    let mut wire = stage.wire();
-    let token = stage.portal_token();
-    wire.send(format!(
-        "GET /a HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n"
-    ));
+    let mut wire = stage.asking("GET /a", "\r\n");
     stage.until("the request", |_| !raw.seen().requests.is_empty());
     raw.release();
     let answer = wire.until("fine");
@@ -81,12 +77,7 @@ fn an_answer_that_trickles_ends_with_the_total_time() {
     let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
     let steps = vec![Step::text(head), Step::Trickle(b"1\r\nx\r\n".to_vec())];
     let (raw, stage) = timed(steps, "{ idle: 1h }", "{ total: 300ms }");
-    let mut wire = stage.wire();
-    let token = stage.portal_token();
-    wire.send(format!(
-        "GET /a HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n"
-    ));
-    let text = wire.rest();
+    let text = stage.asking("GET /a", "\r\n").rest();
     assert!(text.contains("1\r\nx\r\n"), "{text}");
     assert!(!text.contains("0\r\n\r\n"), "{text}");
     let record = stage.record("the record", |record| record["path"] == "/a");
@@ -101,15 +92,7 @@ fn times_of_connections_are_no_routes() {
         "a",
         "match: { methods: [GET], path: /a }, backend: b, public: true, timeouts: { connect: 1s, tls: 1s }",
     );
-    let folder = tempfile::tempdir().expect("a folder");
-    let config = scene.write(folder.path());
-    let checked = std::process::Command::new(env!("CARGO_BIN_EXE_portcullis"))
-        .arg("check")
-        .arg(&config)
-        .output()
-        .expect("run");
-    assert_eq!(checked.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&checked.stdout).into_owned();
+    let said = refused(&scene);
     for key in ["connect", "tls"] {
         assert!(said.contains(&format!("unknown key `{key}`")), "{said}");
     }

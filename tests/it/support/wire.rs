@@ -33,6 +33,17 @@ pub struct Wire<'s> {
 }
 
 impl Stage {
+    /// A connection on which the portal asks: by method and path, and with all that follows on the fields that each
+    /// request has.
+    pub fn asking(&self, what: &str, rest: &str) -> Wire<'_> {
+        let mut wire = self.wire();
+        let token = self.portal_token();
+        wire.send(format!(
+            "{what} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n{rest}"
+        ));
+        wire
+    }
+
     /// Opens a connection for HTTP/1.1.
     pub fn wire(&self) -> Wire<'_> {
         Wire {
