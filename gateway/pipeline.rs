@@ -303,8 +303,8 @@ async fn forward(
     let (mut response, caught) = answer?.seal(&method, sealer, &published)?;
     ride.note(|record| record.caught = caught);
     standing.tell(response.headers_mut());
-    if let Some(upgraded) = upgraded {
-        response.body_mut().end_when(upgraded.ends());
+    if let (Some(upgraded), Some(endpoint)) = (upgraded, response.body().endpoint()) {
+        response.body_mut().end_when(upgraded.ends(endpoint));
     }
     Ok(response)
 }

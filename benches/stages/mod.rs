@@ -218,6 +218,7 @@ pub(crate) fn circumstances(headers: &HeaderMap) -> Circumstances<'_> {
         path: "/",
         headers,
         keys: KeyParameters::NONE,
+        upgrade: None,
         version: http::Version::HTTP_11,
         parameters: &[],
         known: None,

@@ -341,13 +341,7 @@ fn upgrades(node: &Node, d: &mut Diagnostics) -> Option<Vec<Spanned<Protocol>>> 
 fn protocol(node: &Node, d: &mut Diagnostics) -> Option<Protocol> {
     let text = scalar(node, "the name of a protocol", d)?;
     let protocol = Protocol::read(text);
-    let is_short = ["ws", "wss"].contains(&text);
-    let meant = ["websocket"];
-    let is_near = nearest(text, meant.into_iter()).is_some() || text.starts_with("websocket");
-    if let Some(protocol) = &protocol
-        && !protocol.is_websocket()
-        && (is_short || is_near)
-    {
+    if protocol.is_some() && is_meant_for_websocket(text) {
         d.warning(&node.span, "no client asks for a protocol of this name")
             .did_you_mean(Some("websocket"));
     }
@@ -356,6 +350,12 @@ fn protocol(node: &Node, d: &mut Diagnostics) -> Option<Protocol> {
             .help("write `websocket`, or what else callers name in `Upgrade`; `h2c`, other versions of HTTP and TLS are never passed on");
     }
     protocol
+}
+
+fn is_meant_for_websocket(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    let is_near = text.starts_with("websocket") || nearest(&text, ["websocket"]).is_some();
+    text != "websocket" && (is_near || matches!(&*text, "ws" | "wss"))
 }
 
 fn keep_parameters(node: &Node, d: &mut Diagnostics) -> Option<Vec<Spanned<String>>> {

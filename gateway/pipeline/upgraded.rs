@@ -14,6 +14,7 @@ use crate::entra::{Entra, LastToken};
 use crate::policy::Authorized;
 use crate::snapshot::Snapshot;
 use crate::upgrade::Protocol;
+use crate::upstream::EndpointId;
 
 /// How often it is decided on again.
 const DECIDE_EVERY: Duration = Duration::from_secs(1);
@@ -54,13 +55,13 @@ impl Upgraded {
         }
     }
 
-    /// Completes when it is to end, with why the caller would not be let in any more, or without a reason when the
-    /// gateway leaves.
-    pub(super) async fn ends(self) -> Option<Reason> {
+    /// Completes when it is to end, with why the caller would not be let in any more, or would not get to that endpoint,
+    /// or without a reason when the gateway leaves.
+    pub(super) async fn ends(self, endpoint: EndpointId) -> Option<Reason> {
         let refused = async {
             loop {
                 pause(DECIDE_EVERY).await;
-                if let Some(reason) = self.refusal().await {
+                if let Some(reason) = self.refusal(endpoint).await {
                     return reason;
                 }
             }
@@ -72,7 +73,7 @@ impl Upgraded {
     }
 
     /// Why the caller would not be let in now.
-    async fn refusal(&self) -> Option<Reason> {
+    async fn refusal(&self, endpoint: EndpointId) -> Option<Reason> {
         let snapshot = self.snapshot.load_full();
         let asked = Asked {
             request: &self.read.request,
@@ -92,8 +93,9 @@ impl Upgraded {
         if !route.upgrades_to(&self.protocol) {
             return Some(Reason::UpgradeNotSupported);
         }
-        let leads_here = *route.name() == self.route
-            && snapshot.backends.of(&authorized).name() == &self.backend;
+        let backend = snapshot.backends.of(&authorized);
+        let leads_here =
+            *route.name() == self.route && *backend.name() == self.backend && backend.has(endpoint);
         (!leads_here).then_some(Reason::RouteNotFound)
     }
 }

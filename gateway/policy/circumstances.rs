@@ -11,6 +11,7 @@ use super::condition::{Fact, Facts, Failure, Field, Value};
 use super::rule::comparable;
 use crate::canonical::{self, KeyParameters};
 use crate::entra::{Groups, Principal};
+use crate::upgrade::Protocol;
 
 /// The circumstances of a request. Borrowed, and made once a request.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +30,8 @@ pub struct Circumstances<'r> {
     pub headers: &'r HeaderMap,
     /// The signatures and keys that the URL holds, by their names.
     pub keys: KeyParameters,
+    /// What the caller wants to speak on the connection from here on.
+    pub upgrade: Option<&'r Protocol>,
     /// The version of HTTP that the caller speaks.
     pub version: Version,
     /// The parameters of the route's path, once a route has matched.
@@ -46,6 +49,8 @@ pub struct Known {
     pub claims: BTreeSet<Box<str>>,
     /// The signatures and keys that the URL held, but for those that its route kept then.
     pub keys: KeyParameters,
+    /// What the caller wanted to speak in place of HTTP.
+    pub upgrade: Option<Protocol>,
     /// Whether a condition that asks for something else is taken as the caller would have it: true in an
     /// allow rule, false in a deny rule. Otherwise it is taken the other way. Deciding once with each shows
     /// whether it matters.
@@ -63,6 +68,7 @@ impl<'r> Circumstances<'r> {
             path: request.path(),
             headers: request.headers(),
             keys: request.key_parameters_seen(),
+            upgrade: request.upgrade(),
             version: request.version(),
             parameters: &[],
             known: None,

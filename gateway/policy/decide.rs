@@ -10,7 +10,7 @@ use super::rule::{Rule, RuleId, Verdict};
 use crate::denial::{Denial, Reason};
 use crate::entra::Principal;
 use crate::files::Mode;
-use crate::upgrade::Asked;
+use crate::upgrade::{Asked, Protocol};
 
 /// What the policy says of a request, before anything acts on it.
 #[derive(Debug)]
@@ -38,8 +38,8 @@ pub enum Grounds {
 pub struct Refusal {
     denial: Denial,
     rule: Option<RuleId>,
-    /// Whoever else a route that only reports lets in: a sealed URL is its caller's alone, and `sas: reject`
-    /// is no rule.
+    /// Whoever else a route that only reports lets in: a sealed URL is its caller's alone, and `sas: reject` and
+    /// `upgrades` are no rules.
     acts_always: bool,
 }
 
@@ -78,14 +78,8 @@ impl<'p> Authorized<'p> {
     /// # Errors
     /// `UpgradeNotSupported` where the route does not name the protocol, or a sealed URL was followed.
     pub fn upgrade(&self, asked: Box<Asked>) -> Result<Upgrade, Denial> {
-        let protocol = asked.protocol();
-        match self.matched.bound.is_none() && self.matched.route.upgrades_to(protocol) {
-            true => Ok(Upgrade(asked)),
-            false => Err(Denial::from(Reason::UpgradeNotSupported).expected(
-                "a protocol that the route names in `upgrades`",
-                protocol.name(),
-            )),
-        }
+        self.matched.upgrades_to(asked.protocol())?;
+        Ok(Upgrade(asked))
     }
 
     /// The route that matched, which is the route that was decided on.
@@ -101,6 +95,20 @@ impl<'p> Authorized<'p> {
     /// Why it was let in.
     pub fn grounds(&self) -> Grounds {
         self.grounds
+    }
+}
+
+impl Matched<'_> {
+    /// Whether a connection may be handed over to a protocol. Who follows a sealed URL goes where the answer to
+    /// another request led, and no further.
+    fn upgrades_to(&self, protocol: &Protocol) -> Result<(), Denial> {
+        match self.bound.is_none() && self.route.upgrades_to(protocol) {
+            true => Ok(()),
+            false => Err(Denial::from(Reason::UpgradeNotSupported).expected(
+                "a protocol that the route names in `upgrades`",
+                protocol.name(),
+            )),
+        }
     }
 }
 
@@ -138,7 +146,9 @@ impl<'p> Matched<'p> {
             }
         };
         let (verdict, rehearsed) = verdict;
-        let accepted = route.accepts_keys(&circumstances);
+        let upgrades =
+            |()| (circumstances.upgrade).map_or(Ok(()), |protocol| self.upgrades_to(protocol));
+        let accepted = route.accepts_keys(&circumstances).and_then(upgrades);
         let decision = Decision {
             matched: self,
             principal,

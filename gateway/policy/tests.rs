@@ -207,6 +207,30 @@ fn every_fault_of_a_policy_is_told_with_its_place() {
 }
 
 #[test]
+fn a_slip_in_upgrades_is_told() {
+    for (protocol, is_told) in [
+        ("websocket", false),
+        ("WebSocket", false),
+        ("websockets", true),
+        ("web-socket", true),
+        ("websocket/13", true),
+        ("wss", true),
+        ("tcp", false),
+        ("spdy/3.1", false),
+    ] {
+        let text = format!(
+            "backends: {{ b: {{ http: http://127.0.0.1:9000, credential: none }} }}\nroutes: {{ r: {{ match: {{ methods: [GET], path: /r }}, backend: b, public: true, upgrades: [{protocol}] }} }}"
+        );
+        let mut diagnostics = Diagnostics::new();
+        let document = parse_policies(&[(Path::new("p.yaml"), &text)], &mut diagnostics);
+        assert!(compile(&document, &mut diagnostics).is_some(), "{protocol}");
+        let rendered = diagnostics.render();
+        let meant = rendered.contains("did you mean `websocket`?");
+        assert_eq!(meant, is_told, "{protocol}: {rendered}");
+    }
+}
+
+#[test]
 fn what_a_route_cannot_give_to_its_backend_is_refused() {
     const BACKENDS: &str = "
 tenants: { contoso: 11111111-1111-1111-1111-111111111111 }
@@ -336,6 +360,7 @@ fn a_route_refuses_keys_in_urls_from_its_date_on_and_whatever_its_mode() {
             path,
             headers: &headers,
             keys,
+            upgrade: None,
             version: http::Version::HTTP_11,
             parameters: &[],
             known: None,
@@ -433,6 +458,7 @@ proptest! {
             path: "/a",
             headers: &headers,
             keys: KeyParameters::NONE,
+            upgrade: None,
             version: http::Version::HTTP_11,
             parameters: &[],
             known: None,

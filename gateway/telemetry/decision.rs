@@ -17,6 +17,7 @@ use super::event::timestamp;
 use super::format::{Instead, protocol};
 use super::record::Record;
 use crate::entra::{Groups, Principal};
+use crate::upgrade::Protocol;
 
 /// The version of the form. A reader passes over lines of versions that it does not know.
 pub const DECISION_VERSION: u32 = 1;
@@ -45,6 +46,8 @@ struct Line<'r> {
     host: &'r str,
     path: &'r str,
     protocol: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upgrade: Option<&'r str>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     fields: BTreeMap<&'r str, &'r [Box<str>]>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -164,6 +167,7 @@ pub fn decision_line(record: &Record, out: &mut Vec<u8>) {
         host,
         path,
         protocol: protocol(record.version),
+        upgrade: record.upgrade.as_ref().map(Protocol::name),
         fields: recorded
             .fields
             .iter()

@@ -17,6 +17,7 @@ use crate::ids::{AppId, RequestId};
 use crate::policy::{Authorized, Decision, Grounds, Named, Policy, Rehearsed, RuleId, Unrouted};
 use crate::seal::{Caught, Issued, SEALED_PATH};
 use crate::trace::Trace;
+use crate::upgrade::Protocol;
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -169,6 +170,8 @@ pub struct Record {
     pub key_parameters: KeyParameters,
     /// The key headers that the caller sent.
     pub key_headers: KeyHeaders,
+    /// What the caller wanted to speak on the connection from then on.
+    pub upgrade: Option<Protocol>,
     /// The signature or key that the caller brought in the URL.
     pub sighting: Option<Box<Sighting>>,
     /// The request that a sealed URL was given in answer to, where one was followed: what was decided on.
@@ -221,6 +224,7 @@ impl Record {
             attempts: 0,
             key_parameters: KeyParameters::default(),
             key_headers: KeyHeaders::default(),
+            upgrade: None,
             sighting: None,
             followed: None,
             caught: Caught::default(),
@@ -240,6 +244,7 @@ impl Record {
         self.path = unsealed(request.path()).into();
         self.host = request.host().into();
         self.port = request.port();
+        self.upgrade = request.upgrade().cloned();
         self.key_parameters = request.key_parameters_seen();
         self.key_headers = request.key_headers_seen();
         self.trace = Some(trace);

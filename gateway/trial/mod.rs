@@ -242,6 +242,7 @@ impl<'p> Trial<'p> {
             version: question.version,
             // A record names what was in the URL, and does not hold it.
             keys: known.map_or(of_request.keys, |known| known.keys),
+            upgrade: known.map_or(of_request.upgrade, |known| known.upgrade.as_ref()),
             known,
             ..of_request
         }

@@ -19,6 +19,7 @@ use crate::files::point_in_time;
 use crate::policy::Known;
 use crate::telemetry::{DECISION_VERSION, UNOPENED};
 use crate::token::{AuthStrength, TokenKind};
+use crate::upgrade::Protocol;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -30,6 +31,7 @@ struct Line {
     host: String,
     path: String,
     protocol: String,
+    upgrade: Option<String>,
     #[serde(default)]
     fields: BTreeMap<String, Vec<String>>,
     token: Option<Token>,
@@ -205,6 +207,9 @@ impl Line {
         let keys = self.sas.iter().flat_map(|sas| &sas.keys);
         for name in keys {
             known.keys = known.keys.with(KeyParameters::named(name)?);
+        }
+        if let Some(upgrade) = &self.upgrade {
+            known.upgrade = Some(Protocol::read(upgrade)?);
         }
         let unopened = self.path == UNOPENED;
         let token_looked_at = self.token.is_some() || refused.is_some();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::care::{BackendState, Care, Member};
 use super::credential::Presenting;
-use super::endpoint::{Endpoint, Endpoints};
+use super::endpoint::{Endpoint, EndpointId, Endpoints};
 use super::target::{Target, host};
 use crate::credentials::Credential;
 use crate::files::{self, BackendKind, Diagnostics, Named, PolicyDocument, Spanned, Timeouts};
@@ -37,6 +37,12 @@ impl Backend {
     /// Its name in the policy files.
     pub fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// Whether an endpoint is one of its.
+    pub fn has(&self, endpoint: EndpointId) -> bool {
+        let mut members = self.care.iter().flat_map(|care| &care.members);
+        self.endpoint.id == endpoint || members.any(|member| member.endpoint.id == endpoint)
     }
 
     /// Where it is.

@@ -16,6 +16,7 @@ use hyper::body::Incoming;
 use tokio::sync::Notify;
 
 use super::care::Load;
+use super::endpoint::EndpointId;
 use super::http1::{AnswerBody, Fault, Upload, as_it_is};
 use super::moment::moment;
 use super::pool::Lease;
@@ -412,6 +413,14 @@ impl ResponseBody {
         }
     }
 
+    /// The endpoint whose connection it comes on, where that is its alone.
+    pub fn endpoint(&self) -> Option<EndpointId> {
+        match &self.stream {
+            Stream::Http1(body) => body.as_ref().map(|(_, lease)| lease.endpoint),
+            Stream::Http2(_) => None,
+        }
+    }
+
     /// Why the caller might not go on, where a connection that was handed over ended for that.
     pub fn ended_by(&self) -> Option<Reason> {
         self.tunnel.as_ref()?.ended_by()
@@ -567,11 +576,8 @@ impl ResponseBody {
                 tunnel.is_closed();
                 break;
             };
-            let said = said.inspect_err(|_| {
-                if let Some(held) = &mut self.held {
-                    held.failed();
-                }
-            })?;
+            // How it ends is between the two, and no failure of the endpoint.
+            let said = said?;
             let said = tunnel.pass(said.into_data().unwrap_or_default());
             self.slot.add(said.len());
             if !said.is_empty() {

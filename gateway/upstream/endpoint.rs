@@ -33,7 +33,7 @@ pub(super) struct Endpoint {
 
 /// Names an endpoint for the life of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct EndpointId(u64);
+pub struct EndpointId(u64);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Spec {

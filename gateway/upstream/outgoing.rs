@@ -424,6 +424,8 @@ pub fn preview(
     let target = Target::of(backend).ok_or(Reason::Internal)?;
     let caller = Caller::new(request.client().ip());
     let id = RequestId::fresh().header();
+    let upgrade = request.take_upgrade();
+    let upgrade = upgrade.map(|asked| authorized.upgrade(asked)).transpose()?;
     let parts = Parts {
         authorized,
         target: &target,
@@ -432,7 +434,7 @@ pub fn preview(
         caller: &caller,
         trace: Trace::take(&mut HeaderMap::new()),
         id: &id,
-        upgrade: None,
+        upgrade: upgrade.as_ref().map(|upgrade| upgrade.asked().protocol()),
     };
     let placeholder = HeaderValue::from_static("(the gateway's)");
     let credential = match &backend.credential.value {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
 
 use super::again::Careful;
@@ -29,7 +29,6 @@ use crate::limits::Slot;
 use crate::net::address::Resolver;
 use crate::policy::{Authorized, SealsBody, Upgrade};
 use crate::trace::Trace;
-use crate::upgrade::Protocol;
 
 /// What a request must have before it may go: that it was let in, is within its limits, and has a
 /// credential for the backend of its route.
@@ -102,15 +101,9 @@ pub(super) struct Going<'r> {
     bodies: SealsBody,
     /// Until the answer's body takes it along.
     slot: Option<Slot>,
-    /// Boxed, for hardly any request asks for it.
-    upgrading: Option<Box<Upgrading>>,
-}
-
-/// What a connection may be handed over with.
-struct Upgrading {
-    upgrade: Upgrade,
-    /// What comes on the caller's side.
-    caller: CallerBody,
+    /// What comes on the caller's side, where the connection may be handed over. Boxed, for hardly any request asks for
+    /// that.
+    caller: Option<Box<CallerBody>>,
 }
 
 pub(super) enum Outbound {
@@ -138,10 +131,9 @@ impl<'r> Going<'r> {
             followed,
             upgrade,
         } = proofs;
-        let upgrading = upgrade.map(|upgrade| {
-            let caller = std::mem::replace(&mut body, CallerBody::nothing());
-            Box::new(Upgrading { upgrade, caller })
-        });
+        let callers = upgrade
+            .as_ref()
+            .map(|_| Box::new(std::mem::replace(&mut body, CallerBody::nothing())));
         let (presented, is_own) = (credential.carries(), credential.is_own());
         let route = authorized.matched().route();
         let echo = credential.name().cloned();
@@ -170,7 +162,7 @@ impl<'r> Going<'r> {
             caller,
             trace,
             id,
-            upgrade: upgrading.as_ref().map(|upgrading| upgrading.protocol()),
+            upgrade: upgrade.as_ref().map(|upgrade| upgrade.asked().protocol()),
         };
         let (body, progress) = RequestBody::new(body, withheld, slot.passing());
         let head = parts.head(request, credential)?;
@@ -195,6 +187,7 @@ impl<'r> Going<'r> {
                 endpoint,
                 route: timeouts,
                 first_byte: timeouts.first_byte.unwrap_or(backend.timeouts.first_byte),
+                upgrade,
             },
             request,
             progress,
@@ -204,7 +197,7 @@ impl<'r> Going<'r> {
             echo,
             bodies: route.seals_body(),
             slot: Some(slot),
-            upgrading,
+            caller: callers,
         })
     }
 
@@ -239,8 +232,8 @@ impl<'r> Going<'r> {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             // What is no message of HTTP is nobody's to look through.
             bodies = SealsBody::Never;
-            let upgrading = self.upgrading.as_ref();
-            if let Some(value) = upgrading.and_then(|one| upgrade_field(one.protocol())) {
+            let upgrade = self.exchange.upgrade.as_ref();
+            if let Some(value) = upgrade.and_then(|one| upgrade_field(one.asked().protocol())) {
                 response.headers_mut().insert(header::UPGRADE, value);
             }
         }
@@ -278,17 +271,12 @@ impl<'r> Going<'r> {
             (Some(_), _) => Box::pin(self.with_care()).await?,
         };
         let is_handed_over = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        // Where nobody asked for that, what follows is nothing that anybody could read.
-        if is_handed_over && !self.is_agreed_by(response.headers()) {
-            return Err(Denial::from(Reason::BackendBroken)
-                .expected("an answer", "101 Switching Protocols"));
-        }
         let idle = self.exchange.idle();
         let slot = self.slot.take().ok_or(Reason::Internal)?;
         slot.answered();
         let mut response = response.map(|stream| ResponseBody::new(stream, idle, slot));
         if is_handed_over && !self.hand_over(response.body_mut()) {
-            return Err(Reason::BackendBroken.into());
+            return Err(unasked());
         }
         if let Some(careful) = self.careful.take() {
             response.body_mut().hold(Stay {
@@ -302,26 +290,19 @@ impl<'r> Going<'r> {
 }
 
 impl Going<'_> {
-    /// Whether the caller has asked for what a 101 with these fields says.
-    fn is_agreed_by(&self, headers: &HeaderMap) -> bool {
-        let upgrading = self.upgrading.as_ref();
-        upgrading.is_some_and(|one| one.upgrade.asked().is_agreed_by(headers))
-    }
-
     fn hand_over(&mut self, body: &mut ResponseBody) -> bool {
-        let Some(upgrading) = &mut self.upgrading else {
+        let upgrade = self.exchange.upgrade.as_ref();
+        let (Some(caller), Some(upgrade)) = (self.caller.take(), upgrade) else {
             return false;
         };
-        let caller = std::mem::replace(&mut upgrading.caller, CallerBody::nothing());
-        let is_websocket = upgrading.protocol().is_websocket();
-        body.hand_over(caller, is_websocket, self.exchange.way.pools.scratch())
+        let is_websocket = upgrade.asked().protocol().is_websocket();
+        body.hand_over(*caller, is_websocket, self.exchange.way.pools.scratch())
     }
 }
 
-impl Upgrading {
-    fn protocol(&self) -> &Protocol {
-        self.upgrade.asked().protocol()
-    }
+/// What came says that another protocol follows, and nobody asked for that: it is nothing that anybody could read.
+fn unasked() -> Denial {
+    Denial::from(Reason::BackendBroken).expected("an answer", "101 Switching Protocols")
 }
 
 /// Whether a request came to nothing by its own body.
@@ -351,6 +332,8 @@ pub(super) struct Exchange<'r> {
     pub(super) route: &'r RouteTimeouts,
     /// How long to wait for the head of the answer: the route's time, or else the backend's.
     pub(super) first_byte: Duration,
+    /// What the connection may be handed over to.
+    upgrade: Option<Upgrade>,
 }
 
 /// What came of sending a request by one connection.
@@ -373,6 +356,14 @@ impl Exchange<'_> {
             Outbound::Http1(method, upload) => self.by_http1(method, upload, progress).await,
             Outbound::Http2(request) => self.by_http2(request, progress).await,
         }
+    }
+
+    /// Whether an answer hands nothing over that was not asked for.
+    fn expects(&self, head: &Head) -> bool {
+        let response = &head.response;
+        let is_agreed = |upgrade: &Upgrade| upgrade.asked().is_agreed_by(response.headers());
+        response.status() != StatusCode::SWITCHING_PROTOCOLS
+            || self.upgrade.as_ref().is_some_and(is_agreed)
     }
 
     fn idle(&self) -> Duration {
@@ -412,6 +403,7 @@ impl Exchange<'_> {
                 None => Box::pin(self.open()).await?,
             };
             match self.exchange(connection, sending, method, progress).await {
+                Sent::Answered(_, head) if !self.expects(&head) => return Err(unasked()),
                 Sent::Answered(connection, head) => {
                     let lease = Lease {
                         pools: pools.clone(),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use portcullis::demo::names::{MARKETING_PORTAL, NIGHTLY_BATCH};
 
-use crate::support::{RawBackend, Scene, Stage};
+use crate::support::{Call, RawBackend, Scene, Stage};
 
 const PORTCULLIS: &str = env!("CARGO_BIN_EXE_portcullis");
 
@@ -99,12 +99,27 @@ fn send(stage: &Stage) -> usize {
         let answer = stage.call("GET", sealed).bearer(&token).send();
         assert_eq!(answer.verdict(), expected);
     }
+    let upgrade = upgrading(stage.call("GET", "/read/1").portal()).send();
+    assert_eq!(upgrade.verdict(), "400 upgrade-not-supported");
     // What has no canonical form is refused whatever the policy, and is no decision.
     assert_eq!(
         stage.call("GET", "/read/%2F").portal().send().verdict(),
         "400 ambiguous-path"
     );
-    16
+    17
+}
+
+/// A handshake for a WebSocket.
+const HANDSHAKE: [(&str, &str); 4] = [
+    ("connection", "upgrade"),
+    ("upgrade", "websocket"),
+    ("sec-websocket-version", "13"),
+    ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+];
+
+fn upgrading(call: Call<'_>) -> Call<'_> {
+    let fields = HANDSHAKE.into_iter();
+    fields.fold(call, |call, (name, value)| call.header(name, value))
 }
 
 /// The lines that are whole: a reader may see the first pages of what is being written and not the last.
@@ -685,6 +700,86 @@ fn what_the_gateway_refuses_for_a_key_in_the_url_every_command_refuses() {
     );
 
     let tests = "- name: a key is refused\n  request: { method: GET, path: '/closed/x?sig=planted-sig' }\n  expect: { deny: key-in-url }\n- name: none is fine\n  request: { method: GET, path: /closed/x }\n  expect: allow\n- name: elsewhere, too\n  request: { method: GET, path: /open }\n  expect: allow\n";
+    let tested = folder.join("tested");
+    fs::create_dir(&tested).expect("a folder");
+    fs::write(tested.join("policy.yaml"), policy).expect("written");
+    fs::write(tested.join("policy.test.yaml"), tests).expect("written");
+    let output = Command::new(PORTCULLIS)
+        .current_dir(folder)
+        .args(["test", "tested"])
+        .output()
+        .expect("it runs");
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{told}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Whether a route hands connections over is part of the decision, for every command.
+#[test]
+fn what_the_gateway_does_not_hand_over_every_command_refuses() {
+    let scene = Scene::new();
+    let raw = RawBackend::ok(&scene, "fine");
+    let mut scene = scene
+        .raw("raw", &raw)
+        .route("open", "match: { methods: [GET], path: /open }, backend: raw, public: true, upgrades: [websocket]")
+        .route("closed", "match: { methods: [GET], path: /closed }, backend: raw, public: true");
+    scene.more += "telemetry: { decisionLog: { path: decisions.jsonl } }\n";
+    let stage = scene.start();
+    for (target, verdict) in [
+        ("/closed", "400 upgrade-not-supported"),
+        // The backend does not want to, which is its own affair.
+        ("/open", "200"),
+    ] {
+        let answer = upgrading(stage.call("GET", target)).send();
+        assert_eq!(answer.verdict(), verdict);
+    }
+    assert!(raw.only().contains("\r\nupgrade: websocket\r\n"));
+    stage.until("the decisions", |stage| lines(stage).len() == 2);
+    let folder = stage.folder.path();
+    let first = lines(&stage).remove(0);
+    assert_eq!(
+        (&first["decision"], &first["reason"], &first["upgrade"]),
+        (
+            &json!("deny"),
+            &json!("upgrade-not-supported"),
+            &json!("websocket")
+        )
+    );
+    let policy = fs::read_to_string(folder.join("policy.yaml")).expect("a policy");
+    let shut = policy.replace(", upgrades: [websocket]", "");
+    fs::write(folder.join("shut.yaml"), &shut).expect("written");
+    for (policies, same, code) in [("policy.yaml", 2, 0), ("shut.yaml", 1, 1)] {
+        let (told, exit) = replay(folder, &["--policies", policies, "decisions.jsonl"]);
+        assert_eq!((&told["same"], exit), (&json!(same), Some(code)), "{told}");
+    }
+
+    let headers = HANDSHAKE.map(|(name, value)| format!("{name}: {value}"));
+    let headers = headers.iter().flat_map(|field| ["--header", field]);
+    for (policies, decision, code) in [
+        ("policy.yaml", "decision  allow", 0),
+        ("shut.yaml", "decision  deny, 400: upgrade-not-supported", 1),
+    ] {
+        let output = Command::new(PORTCULLIS)
+            .current_dir(folder)
+            .args(["explain", "GET", "/open", "--policies", policies])
+            .args(headers.clone())
+            .output()
+            .expect("it runs");
+        let told = String::from_utf8_lossy(&output.stdout);
+        assert!(told.contains(decision), "{told}");
+        assert_eq!(output.status.code(), Some(code), "{told}");
+        assert_eq!(told.contains("connection, upgrade"), code == 0, "{told}");
+    }
+
+    let fields: String = HANDSHAKE
+        .map(|(name, value)| format!("{name}: '{value}', "))
+        .concat();
+    let tests = format!(
+        "- name: nothing is handed over\n  request: {{ method: GET, path: /closed, headers: {{ {fields} }} }}\n  expect: {{ deny: upgrade-not-supported }}\n- name: here it is\n  request: {{ method: GET, path: /open, headers: {{ {fields} }} }}\n  expect: allow\n"
+    );
     let tested = folder.join("tested");
     fs::create_dir(&tested).expect("a folder");
     fs::write(tested.join("policy.yaml"), policy).expect("written");

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::{AGREED, HANDSHAKE, Peer, ask, open, read, record, request, rest, stage, upgraded};
-use crate::support::{Scene, Stage};
+use crate::support::{RawBackend, Scene, Stage, Step};
 
 const TCP: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n";
 
@@ -148,6 +148,11 @@ fn it_ends_when_the_policy_would_not_let_the_caller_in_any_more() {
             "route-not-found",
         ),
         (
+            "peer: { http: 'http://127.0.0.1:",
+            "peer: { http: 'http://127.0.0.2:",
+            "route-not-found",
+        ),
+        (
             "methods: [GET, POST], path: /ws }, backend: peer, upgrades: [websocket, tcp]",
             "methods: [POST], path: /ws }, backend: peer, upgrades: [tcp]",
             "method-not-allowed",
@@ -282,4 +287,46 @@ fn who_leaves_is_not_waited_for_on_the_other_side() {
         assert_eq!(rest(&mut stream).await, b"");
     });
     stage.record("the break", |record| record["reason"] == "backend-broken");
+}
+
+#[test]
+fn how_it_ends_says_nothing_of_an_endpoint_but_a_101_that_is_none_does() {
+    let scene = Scene::new();
+    let (mut peer, mut other) = (Peer::start(&scene, AGREED), Peer::start(&scene, AGREED));
+    let wrong = RawBackend::start(&scene, vec![Step::text(&AGREED.replace("xOo=", "xOO="))]);
+    let allow = "allow: [{ tenants: [contoso], apps: [marketing-portal] }]";
+    let stage = scene
+        .backend("peer", &format!("http: ['http://{}', 'http://{}'], credential: none, ejection: {{ consecutive: 1 }}", peer.address, other.address))
+        .backend("wrong", &format!("http: '{}', credential: none, breaker: {{ failures: 1 }}", wrong.url()))
+        .route("ws", &format!("match: {{ methods: [GET], path: /ws }}, backend: peer, upgrades: [websocket], {allow}"))
+        .route("wrong", &format!("match: {{ methods: [GET], path: /wrong }}, backend: wrong, upgrades: [websocket], {allow}"))
+        .start();
+    for _ in 0..4 {
+        stage.runtime.block_on(async {
+            let mut stream = open(&stage).await;
+            let (_, backend) = tokio::select! {
+                backend = peer.next() => backend,
+                backend = other.next() => backend,
+            };
+            let socket = SockRef::from(&backend);
+            socket.set_linger(Some(Duration::ZERO)).expect("a reset");
+            drop(backend);
+            assert_eq!(rest(&mut stream).await, b"");
+        });
+    }
+    let text = stage.admin("/metrics");
+    let ejected = text.lines();
+    let ejected: Vec<_> = ejected
+        .filter(|line| line.starts_with("portcullis_backend_ejections_total{"))
+        .collect();
+    assert_eq!(ejected.len(), 2, "{text}");
+    assert!(
+        ejected.iter().all(|line| line.ends_with(" 0")),
+        "{ejected:?}"
+    );
+    for reason in ["backend-broken", "backend-open"] {
+        let mut wire = stage.wire();
+        wire.send(request(&stage, "/wrong", HANDSHAKE));
+        wire.until(reason);
+    }
 }
