@@ -21,6 +21,15 @@ fn close(code: u16, why: &str) -> Vec<u8> {
     frame
 }
 
+/// A stage, and both ends of a WebSocket of the portal's; `more` is said of the route.
+fn websocket(more: &str) -> (Stage, TlsStream<TcpStream>, TcpStream) {
+    let scene = Scene::new();
+    let mut peer = Peer::start(&scene, AGREED);
+    let stage = stage(&peer, scene, more);
+    let (stream, backend) = opened(&stage, &mut peer);
+    (stage, stream, backend)
+}
+
 /// Both ends of a WebSocket of the portal's.
 fn opened(stage: &Stage, peer: &mut Peer) -> (TlsStream<TcpStream>, TcpStream) {
     stage.runtime.block_on(async {
@@ -31,12 +40,8 @@ fn opened(stage: &Stage, peer: &mut Peer) -> (TlsStream<TcpStream>, TcpStream) {
 
 #[test]
 fn it_ends_with_the_token_and_the_caller_is_told_between_two_frames() {
-    let scene = Scene::new();
-    let mut peer = Peer::start(&scene, AGREED);
-    let stage = stage(&peer, scene, "");
+    let (stage, mut stream, mut backend) = websocket("");
     stage.runtime.block_on(async {
-        let mut stream = open(&stage).await;
-        let (_, mut backend) = peer.next().await;
         backend.write_all(b"\x81\x03one").await.expect("written");
         assert_eq!(&read(&mut stream).await, b"\x81\x03one");
         stage.clock.advance(Duration::from_hours(2));
@@ -50,12 +55,8 @@ fn it_ends_with_the_token_and_the_caller_is_told_between_two_frames() {
 
 #[test]
 fn a_frame_that_is_not_whole_in_time_is_the_last() {
-    let scene = Scene::new();
-    let mut peer = Peer::start(&scene, AGREED);
-    let stage = stage(&peer, scene, "");
+    let (stage, mut stream, mut backend) = websocket("");
     stage.runtime.block_on(async {
-        let mut stream = open(&stage).await;
-        let (_, mut backend) = peer.next().await;
         backend.write_all(b"\x82\x04tw").await.expect("written");
         assert_eq!(&read(&mut stream).await, b"\x82\x04tw");
         stage.clock.advance(Duration::from_hours(2));
@@ -66,12 +67,8 @@ fn a_frame_that_is_not_whole_in_time_is_the_last() {
 
 #[test]
 fn it_ends_for_who_takes_nothing_too_and_nothing_more_of_theirs_arrives() {
-    let scene = Scene::new();
-    let mut peer = Peer::start(&scene, AGREED);
-    let stage = stage(&peer, scene, "");
+    let (stage, stream, backend) = websocket("");
     stage.runtime.block_on(async {
-        let stream = open(&stage).await;
-        let (_, backend) = peer.next().await;
         let (mut from_backend, mut to_backend) = backend.into_split();
         let (_untaken, mut to_gateway) = tokio::io::split(stream);
         // More than the kernel and the gateway hold together, of which the caller takes nothing.
@@ -228,12 +225,8 @@ fn it_ends_when_nothing_is_said_or_when_its_time_is_over() {
         ", timeouts: { idle: 200ms }",
         ", timeouts: { total: 300ms }",
     ] {
-        let scene = Scene::new();
-        let mut peer = Peer::start(&scene, AGREED);
-        let stage = stage(&peer, scene, more);
+        let (stage, mut stream, mut backend) = websocket(more);
         stage.runtime.block_on(async {
-            let mut stream = open(&stage).await;
-            let (_, mut backend) = peer.next().await;
             assert_eq!(rest(&mut stream).await, close(1001, ""), "{more}");
             assert_eq!(rest(&mut backend).await, b"");
         });
@@ -264,28 +257,19 @@ fn who_has_said_all_may_still_listen() {
 
 #[test]
 fn who_leaves_is_not_waited_for_on_the_other_side() {
-    let scene = Scene::new();
-    let mut peer = Peer::start(&scene, AGREED);
-    let stage = stage(&peer, scene, "");
-    stage.runtime.block_on(async {
-        let stream = open(&stage).await;
-        let (_, mut backend) = peer.next().await;
-        let socket = SockRef::from(stream.get_ref().0);
-        socket.set_linger(Some(Duration::ZERO)).expect("a reset");
-        drop(stream);
-        assert_eq!(rest(&mut backend).await, b"");
-    });
+    let (stage, stream, mut backend) = websocket("");
+    let socket = SockRef::from(stream.get_ref().0);
+    socket.set_linger(Some(Duration::ZERO)).expect("a reset");
+    drop(stream);
+    assert_eq!(stage.runtime.block_on(rest(&mut backend)), b"");
     record(&stage);
     stage.until("none", |stage| upgraded(stage) == 0);
 
-    stage.runtime.block_on(async {
-        let mut stream = open(&stage).await;
-        let (_, backend) = peer.next().await;
-        let socket = SockRef::from(&backend);
-        socket.set_linger(Some(Duration::ZERO)).expect("a reset");
-        drop(backend);
-        assert_eq!(rest(&mut stream).await, b"");
-    });
+    let (stage, mut stream, backend) = websocket("");
+    let socket = SockRef::from(&backend);
+    socket.set_linger(Some(Duration::ZERO)).expect("a reset");
+    drop(backend);
+    assert_eq!(stage.runtime.block_on(rest(&mut stream)), b"");
     stage.record("the break", |record| record["reason"] == "backend-broken");
 }
 
