@@ -17,7 +17,7 @@ use futures_util::FutureExt as _;
 use http::header::{HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, header};
 
-use self::upgraded::Upgraded;
+use self::upgraded::{Kept, Upgraded};
 use crate::body::{CallerBody, Reply};
 use crate::canonical::{self, KeptParameters};
 use crate::clock::{Clock, Now};
@@ -261,29 +261,16 @@ async fn forward(
     };
     let body = body.take().ok_or(Reason::Internal)?;
     let method = request.method().clone();
-    // What is handed over is decided on again, as it was.
-    let asked_for = proofs.upgrade.as_ref();
-    let asked_for = asked_for.map(|upgrade| upgrade.asked().protocol().clone());
-    let fields = asked_for.as_ref().map(|_| request.headers().clone());
+    let kept = proofs.upgrade.as_ref().map(|to| Kept::of(request, to));
     let caller = &arrival.caller;
     let mut sending = pin!(upstream::send(
         proofs, way, caller, *trace, id, request, body
     ));
     // It takes no room while the answer is waited for.
     let read = read.take();
-    let upgraded = asked_for
-        .zip(fields)
+    let upgraded = kept
         .zip(read)
-        .map(|((protocol, fields), mut read)| {
-            *read.request.headers_mut() = fields;
-            Box::new(Upgraded::new(
-                worker,
-                read,
-                protocol,
-                &authorized,
-                backend.name(),
-            ))
-        });
+        .map(|(kept, read)| Box::new(Upgraded::new(worker, read, kept, &authorized, backend)));
     let answer = sending.as_mut().await;
     let answered_on = ride.instant();
     ride.note(|record| {

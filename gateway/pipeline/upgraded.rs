@@ -5,19 +5,37 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use http::HeaderMap;
 
 use super::{Asked, Read, Worker, decide};
+use crate::canonical;
 use crate::clock::{Clock, pause};
 use crate::denial::Reason;
 use crate::drain::Drain;
 use crate::entra::{Entra, LastToken};
-use crate::policy::Authorized;
+use crate::policy::{Authorized, Upgrade};
 use crate::snapshot::Snapshot;
 use crate::upgrade::Protocol;
-use crate::upstream::EndpointId;
+use crate::upstream::{Backend, EndpointId};
 
 /// How often it is decided on again.
 const DECIDE_EVERY: Duration = Duration::from_secs(1);
+
+/// What of a request is moved out when it is sent, and is asked for again and again.
+pub(super) struct Kept {
+    protocol: Protocol,
+    fields: HeaderMap,
+}
+
+impl Kept {
+    /// Of a request whose connection may be handed over.
+    pub(super) fn of(request: &canonical::Request, to: &Upgrade) -> Self {
+        Self {
+            protocol: to.asked().protocol().clone(),
+            fields: request.headers().clone(),
+        }
+    }
+}
 
 /// What is asked for again and again.
 pub(super) struct Upgraded {
@@ -37,16 +55,17 @@ impl Upgraded {
     /// Of a request that was let in, whole as it was then.
     pub(super) fn new(
         worker: &Worker,
-        read: Box<Read>,
-        protocol: Protocol,
+        mut read: Box<Read>,
+        kept: Kept,
         authorized: &Authorized<'_>,
-        backend: &Arc<str>,
+        backend: &Backend,
     ) -> Self {
+        *read.request.headers_mut() = kept.fields;
         Self {
             read,
-            protocol,
+            protocol: kept.protocol,
             route: Arc::clone(authorized.matched().route().name()),
-            backend: Arc::clone(backend),
+            backend: Arc::clone(backend.name()),
             last: LastToken::default(),
             entra: Arc::clone(&worker.entra),
             snapshot: Arc::clone(&worker.snapshot),

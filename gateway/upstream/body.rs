@@ -525,14 +525,10 @@ impl ResponseBody {
     /// Ready when the caller, who takes nothing just now, is to be cut off: a connection that was handed over ends even
     /// so, and what the caller says goes nowhere any more.
     pub fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.end_in_time(cx);
         let Some(tunnel) = &mut self.tunnel else {
             return Poll::Pending;
         };
-        if let Some(held) = &mut self.held
-            && held.is_over(cx)
-        {
-            tunnel.end(None);
-        }
         let cut = tunnel.poll_cut(cx);
         if !tunnel.is_open() {
             self.stream.hear_no_more();
@@ -540,16 +536,21 @@ impl ResponseBody {
         cut
     }
 
+    /// Has what was handed over end when all its time is over.
+    fn end_in_time(&mut self, cx: &mut Context<'_>) {
+        if let (Some(held), Some(tunnel)) = (&mut self.held, &mut self.tunnel)
+            && held.is_over(cx)
+        {
+            tunnel.end(None);
+        }
+    }
+
     fn poll_tunnel(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.end_in_time(cx);
         while let Some(tunnel) = &mut self.tunnel {
-            if let Some(held) = &mut self.held
-                && held.is_over(cx)
-            {
-                tunnel.end(None);
-            }
             let next = tunnel.next(cx);
             if !tunnel.is_open() {
                 self.stream.hear_no_more();
