@@ -169,7 +169,11 @@ impl Reloader {
             if asked || is_changed || is_due {
                 let again = is_due && !asked && !is_changed;
                 let (look, is_taken) = self.reload(again).await;
-                taken = look.unwrap_or_else(|| before.clone());
+                taken = match look {
+                    Some(look) if is_taken => look,
+                    Some(look) => look.and(&taken),
+                    None => before.clone(),
+                };
                 refused = match (is_taken, refused) {
                     (true, _) => None,
                     (false, Some(refused)) if again => Some(refused.later()),

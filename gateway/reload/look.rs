@@ -90,6 +90,21 @@ impl Look {
         }
     }
 
+    /// Looks besides at those of another: of what was not come to, nobody knows whether it is still named.
+    pub(super) fn and(mut self, other: &Self) -> Self {
+        for folder in &other.folders {
+            if !self.folders.contains(folder) {
+                self.at_folder(folder);
+            }
+        }
+        for file in &other.named {
+            if !self.named.contains(file) {
+                self.at_file(file);
+            }
+        }
+        self
+    }
+
     /// Looks at the same files and folders once more.
     pub(super) fn again(&self) -> Self {
         let mut look = Self::default();

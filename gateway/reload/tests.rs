@@ -274,3 +274,15 @@ async fn what_failed_for_no_fault_of_the_files_is_tried_again_and_told_once() {
     }
     assert_eq!(reloads.load(Ordering::Relaxed), 4);
 }
+
+#[tokio::test]
+async fn files_that_a_refused_reload_did_not_come_to_are_watched_on() {
+    let site = Site::new(&[("p.yaml", &policy("/one"))], |_| ());
+    let whole = &site.documents.as_ref().expect("read").look;
+    let mut partial = Look::default();
+    partial.at_file(&site.folder.path().join("gateway.yaml"));
+    let watched = partial.and(whole);
+    assert_eq!(watched, *whole);
+    site.write("policies/p.yaml", &policy("/three"));
+    assert_ne!(watched.again(), watched);
+}
