@@ -361,6 +361,25 @@ fn held() -> Vec<Case> {
             Siege::Http2,
         ),
         case(
+            "held-h2-long-head",
+            "1,000 connections by HTTP/2 with 7 KiB of a head in CONTINUATION frames that go on",
+            THOUSAND,
+            Siege::Http2LongHead,
+        ),
+        case(
+            "held-h2-untaken",
+            "200 connections by HTTP/2 that make no room for two answers of 10 MiB each",
+            200,
+            Siege::Http2Untaken,
+        )
+        .answers(10 * MIB),
+        case(
+            "held-h2-flood",
+            "200 connections by HTTP/2 after 10,000 pings each, of whose answers nothing is read",
+            200,
+            Siege::Http2Flood,
+        ),
+        case(
             "held-websocket",
             "1,000 connections that were handed over to WebSocket, on which nothing is said",
             THOUSAND,

@@ -31,6 +31,12 @@ pub(crate) enum Siege {
     Untaken,
     /// By HTTP/2, after its first frames.
     Http2,
+    /// By HTTP/2, with a head of nearly 8 KiB in CONTINUATION frames that go on.
+    Http2LongHead,
+    /// By HTTP/2, with two large answers that nobody makes room for.
+    Http2Untaken,
+    /// By HTTP/2, after a flood of frames that ask for nothing but an answer, of which nothing is read.
+    Http2Flood,
     /// Handed over to WebSocket, on which nothing is said.
     Websocket,
 }
@@ -62,11 +68,16 @@ enum Held {
         AbortHandle,
     ),
     Answered(#[expect(dead_code, reason = "it is held")] Box<Caller>),
+    Asking(
+        #[expect(dead_code, reason = "they are held")] Vec<h2::client::ResponseFuture>,
+        #[expect(dead_code, reason = "it is held")] h2::client::SendRequest<Bytes>,
+        AbortHandle,
+    ),
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if let Self::Http2(_, connection) = self {
+        if let Self::Http2(_, connection) | Self::Asking(_, _, connection) = self {
             connection.abort();
         }
     }
@@ -127,13 +138,31 @@ impl Siege {
                 return Ok(Held::Answered(Box::new(caller)));
             }
             Self::Http2 => {
-                let stream = doors.http2.connect().await?;
-                let (sender, connection) = h2::client::handshake(stream).await.map_err(said)?;
-                let connection = tokio::spawn(async move {
-                    // How it ends is the proxy's affair.
-                    let _ = connection.await;
-                });
-                return Ok(Held::Http2(sender, connection.abort_handle()));
+                let (sender, connection) = handshake(doors, u16::MAX.into()).await?;
+                return Ok(Held::Http2(sender, connection));
+            }
+            Self::Http2Untaken => {
+                let (mut sender, connection) = handshake(doors, 0).await?;
+                let mut asked = Vec::new();
+                for _ in 0..STREAMS {
+                    sender = sender.ready().await.map_err(said)?;
+                    let (answer, mut body) =
+                        sender.send_request(request.http2(), false).map_err(said)?;
+                    body.send_data(request.body.clone(), true).map_err(said)?;
+                    asked.push(answer);
+                }
+                return Ok(Held::Asking(asked, sender, connection));
+            }
+            Self::Http2LongHead | Self::Http2Flood => {
+                let mut stream = doors.http2.connect().await?;
+                let frames = match self {
+                    Self::Http2Flood => [PREFACE, &PING.repeat(PINGS)].concat(),
+                    _ => [PREFACE, &long_head()].concat(),
+                };
+                // Who floods may be sent away meanwhile.
+                let _ = within(SETTLE, stream.write_all(&frames)).await;
+                let _ = within(SETTLE, stream.flush()).await;
+                return Ok(Held::Http1(Box::new(stream)));
             }
             Self::Websocket => {
                 let mut stream = doors.http1.connect().await?;
@@ -166,6 +195,48 @@ impl Siege {
         stream.flush().await.map_err(said)?;
         Ok(Held::Http1(Box::new(stream)))
     }
+}
+
+/// Speaks HTTP/2, with so much room for each answer.
+async fn handshake(
+    doors: &Doors,
+    window: u32,
+) -> Result<(h2::client::SendRequest<Bytes>, AbortHandle), String> {
+    let stream = doors.http2.connect().await?;
+    let mut builder = h2::client::Builder::new();
+    let shaken = builder.initial_window_size(window).handshake(stream).await;
+    let (sender, connection) = shaken.map_err(said)?;
+    let connection = tokio::spawn(async move {
+        // How it ends is the proxy's affair.
+        let _ = connection.await;
+    });
+    Ok((sender, connection.abort_handle()))
+}
+
+/// What a caller says first, with empty SETTINGS (RFC 9113 section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
+const PING: &[u8] = b"\x00\x00\x08\x06\x00\x00\x00\x00\x0012345678";
+/// Pings of one flood.
+const PINGS: usize = 10_000;
+/// Requests of one connection.
+const STREAMS: usize = 2;
+
+/// HEADERS of a POST, and CONTINUATION with fields of 1 KiB behind it, none of which is the last (section 6.10).
+fn long_head() -> Vec<u8> {
+    const HEADERS: u8 = 1;
+    const CONTINUATION: u8 = 9;
+    let frame = |kind: u8, block: &[u8]| {
+        let length = (block.len() as u32).to_be_bytes();
+        [&length[1..], &[kind, 0, 0, 0, 0, 1], block].concat()
+    };
+    // `:method: POST`, `:scheme: https`, `:path: /`, `:authority: localhost` (RFC 7541 appendix A).
+    let mut frames = frame(HEADERS, b"\x83\x87\x84\x41\x09localhost");
+    // A field that is not remembered: `x-filler` and 1,000 bytes, whose length is 127 and 873 in groups of seven bits.
+    let field = [&b"\x00\x08x-filler\x7f\xe9\x06"[..], &[b'y'; 1000]].concat();
+    for _ in 0..7 {
+        frames.extend(frame(CONTINUATION, &field));
+    }
+    frames
 }
 
 /// Has the connection handed over to WebSocket (the handshake of RFC 6455 section 1.3).
