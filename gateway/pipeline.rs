@@ -17,7 +17,7 @@ use futures_util::FutureExt as _;
 use http::header::{HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, header};
 
-use self::upgraded::{Kept, Upgraded};
+use self::upgraded::Upgraded;
 use crate::body::{CallerBody, Reply};
 use crate::canonical::{self, KeptParameters};
 use crate::clock::{Clock, Now};
@@ -218,7 +218,7 @@ async fn forward(
     let decision = decision.map_err(|unrouted| unrouted.denial)?;
     let opened = opened.transpose()?;
     let authorized = decision.enforce()?;
-    let upgrade = request.take_upgrade();
+    let upgrade = request.upgrade();
     let upgrade = upgrade.map(|asked| authorized.upgrade(asked)).transpose()?;
     bound(body, &authorized)?;
     let asker = Asker {
@@ -261,16 +261,17 @@ async fn forward(
     };
     let body = body.take().ok_or(Reason::Internal)?;
     let method = request.method().clone();
-    let kept = proofs.upgrade.as_ref().map(|to| Kept::of(request, to));
+    // Sending moves them out.
+    let fields = (proofs.upgrade.as_ref()).map(|_| request.headers().clone());
     let caller = &arrival.caller;
     let mut sending = pin!(upstream::send(
         proofs, way, caller, *trace, id, request, body
     ));
     // It takes no room while the answer is waited for.
     let read = read.take();
-    let upgraded = kept
+    let upgraded = fields
         .zip(read)
-        .map(|(kept, read)| Box::new(Upgraded::new(worker, read, kept, &authorized, backend)));
+        .map(|(fields, read)| Box::new(Upgraded::new(worker, read, fields, &authorized, backend)));
     let answer = sending.as_mut().await;
     let answered_on = ride.instant();
     ride.note(|record| {

@@ -44,7 +44,7 @@ impl Protocol {
 }
 
 /// What a caller asks for, in a form that nobody reads otherwise.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Asked {
     protocol: Protocol,
     /// What the backend has to say of the caller's key, where the protocol is WebSocket.

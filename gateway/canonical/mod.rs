@@ -205,16 +205,10 @@ impl Request {
         self.findings.headers.key_headers
     }
 
-    /// What the caller wants to speak on the connection from here on.
-    pub fn upgrade(&self) -> Option<&upgrade::Protocol> {
-        let asked = self.findings.headers.upgrade.as_deref();
-        asked.map(upgrade::Asked::protocol)
-    }
-
-    /// Moves out what the caller wants to speak on the connection from here on. Whoever lets it has to say so to the
-    /// backend: `Upgrade` and `Connection` are gone.
-    pub fn take_upgrade(&mut self) -> Option<Box<upgrade::Asked>> {
-        self.findings.headers.upgrade.take()
+    /// What the caller wants to speak on the connection from here on. Whoever lets it has to say so to the backend:
+    /// `Upgrade` and `Connection` are gone.
+    pub fn upgrade(&self) -> Option<&upgrade::Asked> {
+        self.findings.headers.upgrade.as_deref()
     }
 
     /// Whether the caller takes trailer fields (`TE: trailers`, RFC 9110 section 10.1.4).

@@ -8,39 +8,20 @@ use arc_swap::ArcSwap;
 use http::HeaderMap;
 
 use super::{Asked, Read, Worker, decide};
-use crate::canonical;
 use crate::clock::{Clock, pause};
 use crate::denial::Reason;
 use crate::drain::Drain;
 use crate::entra::{Entra, LastToken};
-use crate::policy::{Authorized, Upgrade};
+use crate::policy::Authorized;
 use crate::snapshot::Snapshot;
-use crate::upgrade::Protocol;
 use crate::upstream::{Backend, EndpointId};
 
 /// How often it is decided on again.
 const DECIDE_EVERY: Duration = Duration::from_secs(1);
 
-/// What of a request is moved out when it is sent, and is asked for again and again.
-pub(super) struct Kept {
-    protocol: Protocol,
-    fields: HeaderMap,
-}
-
-impl Kept {
-    /// Of a request whose connection may be handed over.
-    pub(super) fn of(request: &canonical::Request, to: &Upgrade) -> Self {
-        Self {
-            protocol: to.asked().protocol().clone(),
-            fields: request.headers().clone(),
-        }
-    }
-}
-
 /// What is asked for again and again.
 pub(super) struct Upgraded {
     read: Box<Read>,
-    protocol: Protocol,
     /// The names of the route that let it in and of its backend.
     route: Arc<str>,
     backend: Arc<str>,
@@ -52,18 +33,17 @@ pub(super) struct Upgraded {
 }
 
 impl Upgraded {
-    /// Of a request that was let in, whole as it was then.
+    /// Of a request that was let in, with the fields that it had.
     pub(super) fn new(
         worker: &Worker,
         mut read: Box<Read>,
-        kept: Kept,
+        fields: HeaderMap,
         authorized: &Authorized<'_>,
         backend: &Backend,
     ) -> Self {
-        *read.request.headers_mut() = kept.fields;
+        *read.request.headers_mut() = fields;
         Self {
             read,
-            protocol: kept.protocol,
             route: Arc::clone(authorized.matched().route().name()),
             backend: Arc::clone(backend.name()),
             last: LastToken::default(),
@@ -109,9 +89,6 @@ impl Upgraded {
             Err(denial) => return Some(denial.reason()),
         };
         let route = authorized.matched().route();
-        if !route.upgrades_to(&self.protocol) {
-            return Some(Reason::UpgradeNotSupported);
-        }
         let backend = snapshot.backends.of(&authorized);
         let leads_here =
             *route.name() == self.route && *backend.name() == self.backend && backend.has(endpoint);

@@ -11,7 +11,7 @@ use super::condition::{Fact, Facts, Failure, Field, Value};
 use super::rule::comparable;
 use crate::canonical::{self, KeyParameters};
 use crate::entra::{Groups, Principal};
-use crate::upgrade::Protocol;
+use crate::upgrade::{Asked, Protocol};
 
 /// The circumstances of a request. Borrowed, and made once a request.
 #[derive(Clone, Copy, Debug)]
@@ -68,7 +68,7 @@ impl<'r> Circumstances<'r> {
             path: request.path(),
             headers: request.headers(),
             keys: request.key_parameters_seen(),
-            upgrade: request.upgrade(),
+            upgrade: request.upgrade().map(Asked::protocol),
             version: request.version(),
             parameters: &[],
             known: None,

@@ -77,9 +77,9 @@ impl<'p> Authorized<'p> {
     ///
     /// # Errors
     /// `UpgradeNotSupported` where the route does not name the protocol, or a sealed URL was followed.
-    pub fn upgrade(&self, asked: Box<Asked>) -> Result<Upgrade, Denial> {
+    pub fn upgrade(&self, asked: &Asked) -> Result<Upgrade, Denial> {
         self.matched.upgrades_to(asked.protocol())?;
-        Ok(Upgrade(asked))
+        Ok(Upgrade(Box::new(asked.clone())))
     }
 
     /// The route that matched, which is the route that was decided on.

@@ -244,7 +244,7 @@ impl Record {
         self.path = unsealed(request.path()).into();
         self.host = request.host().into();
         self.port = request.port();
-        self.upgrade = request.upgrade().cloned();
+        self.upgrade = request.upgrade().map(|asked| asked.protocol().clone());
         self.key_parameters = request.key_parameters_seen();
         self.key_headers = request.key_headers_seen();
         self.trace = Some(trace);

@@ -424,7 +424,7 @@ pub fn preview(
     let target = Target::of(backend).ok_or(Reason::Internal)?;
     let caller = Caller::new(request.client().ip());
     let id = RequestId::fresh().header();
-    let upgrade = request.take_upgrade();
+    let upgrade = request.upgrade();
     let upgrade = upgrade.map(|asked| authorized.upgrade(asked)).transpose()?;
     let parts = Parts {
         authorized,
