@@ -89,23 +89,22 @@ fn max_body(route: &Route) -> String {
 }
 
 fn upgrades(route: &Route) -> String {
-    let mut names: Vec<&str> = route.upgrades.iter().map(|one| one.value.name()).collect();
-    names.sort_unstable();
-    match names.is_empty() {
-        true => none(),
-        false => names.join(", "),
-    }
+    let names = route.upgrades.iter();
+    sorted(names.map(|one| one.value.name().to_owned()))
 }
 
 fn claims(route: &Route) -> String {
     let claims = route.claim_headers.iter();
-    let mut claims: Vec<String> = claims
-        .map(|header| format!("{} from {}", header.name.value, header.claim.value))
-        .collect();
-    claims.sort_unstable();
-    match claims.is_empty() {
+    sorted(claims.map(|header| format!("{} from {}", header.name.value, header.claim.value)))
+}
+
+/// What has no order, in one that does not change with how it was written.
+fn sorted(texts: impl Iterator<Item = String>) -> String {
+    let mut texts: Vec<String> = texts.collect();
+    texts.sort_unstable();
+    match texts.is_empty() {
         true => none(),
-        false => claims.join(", "),
+        false => texts.join(", "),
     }
 }
 
