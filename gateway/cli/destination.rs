@@ -286,16 +286,8 @@ fn on_bad_days(backend: &Backend) -> String {
 }
 
 fn kept(route: &Route) -> String {
-    let mut names: Vec<&str> = route
-        .keep_parameters
-        .iter()
-        .map(|name| &*name.value)
-        .collect();
-    names.sort_unstable();
-    match names.is_empty() {
-        true => none(),
-        false => names.join(", "),
-    }
+    let names = route.keep_parameters.iter();
+    sorted(names.map(|name| name.value.clone()))
 }
 
 /// Several, or none, in the order in which they are written.
