@@ -41,9 +41,10 @@ use portcullis::policy::{Authorized, Circumstances, Decision, Matched, Policy, U
 use portcullis::seal::{Signed, may_hold_urls};
 use portcullis::secret::Secret;
 use portcullis::server::http1::{Authorizations, Head, Heads};
-use portcullis::telemetry::{Record, Recorded, RequestLog, decision_line};
+use portcullis::telemetry::{Record, Recorded, Times, decision_line, request_line};
 use portcullis::trace::Trace;
 use portcullis::upstream;
+use portcullis::upstream::Site;
 use tokio::runtime::Runtime;
 
 use stages::{
@@ -447,6 +448,7 @@ struct Recording {
     request: canonical::Request,
     recorded: Arc<Recorded>,
     backend: Arc<str>,
+    site: Arc<Site>,
     now: Now,
 }
 
@@ -463,6 +465,11 @@ impl Recording {
                 trust: "d".repeat(64),
             }),
             backend: "b".into(),
+            site: Arc::new(Site {
+                host: "backend.example".into(),
+                port: 443,
+                secure: true,
+            }),
             now: SystemClock.now(),
         }
     }
@@ -473,7 +480,7 @@ impl Recording {
         Decided {
             decision: Ok(matched.decide(Ok(principal), self.met.circumstances)),
             authorized: self.met.authorized(),
-            trace: Trace::take(&mut parts(PLAIN).headers),
+            trace: Trace::begin(),
         }
     }
 
@@ -482,7 +489,8 @@ impl Recording {
         record.request(&self.request, decided.trace);
         record.decided(&decided.decision, self.met.policy);
         record.keep(&self.request, &self.recorded);
-        record.authorized(&decided.authorized, &self.backend, Some(self.now.instant));
+        let now = Some(self.now.instant);
+        record.authorized(&decided.authorized, &self.backend, &self.site, now);
         record.answered(Some(self.now.instant));
         record
     }
@@ -508,28 +516,41 @@ fn record((recording, decided): (Recording, Decided)) -> (Vec<Record>, Recording
     (records, recording, decided)
 }
 
-/// Writes a line, which the batch of the log's thread has room for.
-type Write = fn(&Record, &mut Vec<u8>);
+/// Writes a line, which what waits to be written has room for.
+type Write = fn(&Record, &mut Times, &mut Vec<u8>);
 
-fn request_line(record: &Record, out: &mut Vec<u8>) {
-    RequestLog::Json.write(record, out);
+struct Writing {
+    write: Write,
+    record: Record,
+    times: Times,
+    out: Vec<u8>,
 }
 
-fn written(write: Write) -> (Write, Record, Vec<u8>) {
+fn written(write: Write) -> Writing {
     let (recording, decided) = recording();
-    let record = recording.record(&decided);
-    let mut out = Vec::with_capacity(1024 * 1024);
-    write(&record, &mut out);
-    assert!(!out.is_empty());
-    (write, record, out)
+    let mut writing = Writing {
+        write,
+        record: recording.record(&decided),
+        times: Times::default(),
+        out: Vec::with_capacity(1024 * 1024),
+    };
+    write(&writing.record, &mut writing.times, &mut writing.out);
+    assert!(!writing.out.is_empty());
+    writing
 }
 
 #[library_benchmark]
 #[bench::request(args = (request_line), setup = written)]
 #[bench::decision(args = (decision_line), setup = written)]
-fn log((write, record, mut out): (Write, Record, Vec<u8>)) -> (Record, Vec<u8>) {
-    again(|| write(black_box(&record), &mut out));
-    (record, out)
+fn log(mut writing: Writing) -> Writing {
+    let Writing {
+        write,
+        record,
+        times,
+        out,
+    } = &mut writing;
+    again(|| write(black_box(record), times, out));
+    writing
 }
 
 // What a refused caller gets, from any stage.

@@ -264,6 +264,9 @@ reasons! {
     /// Too many requests are under way through the gateway.
     Overloaded "overloaded" SERVICE_UNAVAILABLE None Some("connection_limit_reached"),
         "The gateway has too much to do", "Try again later.";
+    /// Decisions have to be recorded, and there is no room for another.
+    DecisionLogFull "decision-log-full" SERVICE_UNAVAILABLE None Some("proxy_internal_error"),
+        "The decision could not be recorded", "Try again later.";
 
     // credentials and upstream
     /// The credential that the backend wants is not to be had now.

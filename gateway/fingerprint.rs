@@ -16,6 +16,8 @@ pub const LEAST_KEY_LENGTH: usize = 32;
 /// What the value stands behind, so that the same key used for something else gives nothing away here.
 const PURPOSE: &[u8] = b"portcullis fingerprint\0";
 
+const CALLER: &[u8] = b"portcullis caller\0";
+
 /// The text of a key has fewer than [`LEAST_KEY_LENGTH`] characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooShort;
@@ -60,12 +62,21 @@ impl FingerprintKey {
         Self(hmac::Key::new(hmac::HMAC_SHA256, &key))
     }
 
+    /// The hash that a caller's address or principal is told by.
+    pub fn caller(&self, text: &str) -> Fingerprint {
+        self.digest(CALLER, text.as_bytes())
+    }
+
     /// The fingerprint of a signature or key as it stands in a URL. Its percent codes are decoded once, so that one
     /// that was copied out of a portal and one out of a URL are the same.
     pub fn fingerprint(&self, raw_value: &str) -> Fingerprint {
+        self.digest(PURPOSE, &decoded(raw_value.as_bytes()))
+    }
+
+    fn digest(&self, purpose: &[u8], value: &[u8]) -> Fingerprint {
         let mut context = hmac::Context::with_key(&self.0);
-        context.update(PURPOSE);
-        context.update(&decoded(raw_value.as_bytes()));
+        context.update(purpose);
+        context.update(value);
         let mut first = [0; 8];
         for (to, from) in first.iter_mut().zip(context.sign().as_ref()) {
             *to = *from;
@@ -103,7 +114,7 @@ impl fmt::Display for Fingerprint {
 }
 
 /// Text with its percent codes decoded once; what is no whole code stands for itself.
-fn decoded(mut text: &[u8]) -> Vec<u8> {
+pub fn decoded(mut text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     while let Some((first, rest)) = text.split_first() {
         let code = match text {

@@ -86,12 +86,25 @@ impl RequestId {
         Self(uuid::Builder::from_random_bytes(random_u128().to_be_bytes()).into_uuid())
     }
 
+    /// The UUID inside.
+    pub const fn uuid(self) -> Uuid {
+        self.0
+    }
+
     /// As the value of a header field.
     pub fn header(self) -> HeaderValue {
         let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
         let text = self.0.as_hyphenated().encode_lower(&mut text);
         // INVARIANT: hexadecimal digits and hyphens are valid in a header field.
         HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("unknown"))
+    }
+}
+
+impl FromStr for RequestId {
+    type Err = NotAGuid;
+
+    fn from_str(text: &str) -> Result<Self, NotAGuid> {
+        hyphenated(text).map(Self)
     }
 }
 

@@ -17,6 +17,7 @@ pub mod fingerprint;
 pub mod http1;
 pub mod ids;
 pub mod limits;
+pub mod metric;
 pub mod net;
 pub mod pipeline;
 pub mod policy;

@@ -23,7 +23,7 @@ use crate::canonical::{self, KeptParameters};
 use crate::clock::{Clock, Now};
 use crate::denial::{Denial, Reason};
 use crate::drain::Drain;
-use crate::entra::{Entra, LastToken, Principal, TokenRules};
+use crate::entra::{Entra, LastToken, Lookup, Principal, TokenRules};
 use crate::limits::{self, Admitted, Asker, Entry};
 use crate::net::address::Resolver;
 use crate::policy::{Authorized, Circumstances, Decision, Matched, Policy, Unmatched, Unrouted};
@@ -31,7 +31,7 @@ use crate::seal::{Issued, Signed};
 use crate::secret::Secret;
 use crate::snapshot::{Candidate, Rules, Snapshot};
 use crate::telemetry::{AnswerBody, Record, RecordedBody, Ride, Sink};
-use crate::trace::Trace;
+use crate::trace::{Sampling, Trace};
 use crate::upstream::{self, Caller, Opened, Pools, Proofs, Way};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -102,9 +102,13 @@ pub fn handle<'w>(
     let (id, is_head) = (record.id, record.method == Method::HEAD);
     let id_field = id.header();
     let mut ride = Ride::new(record, Arc::clone(&worker.sink), Arc::clone(&worker.clock));
+    if worker.sink.hashes_callers() {
+        hash_caller(&worker.snapshot.load(), &now, &mut ride);
+    }
     let (parts, body) = request.into_parts();
     let mut body = Some(body);
-    let mut read = read(&mut arrival, parts, &mut ride).map(Some);
+    let sampling = worker.sink.sampling();
+    let mut read = read(&mut arrival, parts, sampling, &mut ride).map(Some);
     async move {
         let forwarded = match &mut read {
             Ok(read) => {
@@ -118,7 +122,8 @@ pub fn handle<'w>(
         let mut response = match forwarded {
             Ok(response) => response.map(AnswerBody::Backend),
             Err(denial) => {
-                ride.note(|record| record.denied(&denial));
+                let now = ride.instant();
+                ride.note(|record| record.denied(&denial, now));
                 if let Some(unread) = body {
                     unread.read_on();
                 }
@@ -142,6 +147,7 @@ struct Read {
 fn read(
     arrival: &mut Arrival<'_>,
     parts: http::request::Parts,
+    sampling: Sampling,
     ride: &mut Ride,
 ) -> Result<Box<Read>, Denial> {
     if let Some(framing) = arrival.framing {
@@ -153,7 +159,7 @@ fn read(
         ride.note(|record| record.refused(&refused));
         refused.into_denial()
     })?;
-    let trace = Trace::take(request.headers_mut());
+    let trace = Trace::take(request.headers_mut(), sampling);
     ride.note(|record| record.request(&request, trace));
     Ok(Box::new(Read { request, trace }))
 }
@@ -186,11 +192,14 @@ async fn forward(
     let snapshot = worker.snapshot.load_full();
     let client = arrival.client.ip();
     let entry = snapshot.limits.enter(client, now)?;
+    ride.hold(worker.sink.place().await?);
     let opened = snapshot.sealing.open(request, now);
+    let lookup = Cell::new(None);
     let asked = Asked {
         request,
         last: arrival.last_token,
         lasts: arrival.brought.lasts,
+        lookup: &lookup,
         opened: opened.as_ref(),
         entry: Some(&entry),
     };
@@ -198,7 +207,13 @@ async fn forward(
         ride.note(|record| record.follows(issued));
     }
     let decision = decide(&worker.entra, &snapshot.rules, &asked, None, now).await;
-    ride.note(|record| record.decided(&decision, &snapshot.rules.policy));
+    ride.note(|record| {
+        record.lookup = lookup.get();
+        record.decided(&decision, &snapshot.rules.policy);
+    });
+    if worker.sink.hashes_callers() {
+        hash_caller(&snapshot, now, ride);
+    }
     if let Candidate::Watching {
         rules, same_trust, ..
     } = &snapshot.candidate
@@ -243,7 +258,7 @@ async fn forward(
     let credential = backend.credential();
     let credential = credential.present(now, CREDENTIAL_WAIT, signed).await?;
     let sent_on = ride.instant();
-    ride.note(|record| record.authorized(&authorized, backend.name(), sent_on));
+    ride.note(|record| record.authorized(&authorized, backend.name(), backend.site(), sent_on));
     let proofs = Proofs {
         authorized: &authorized,
         slot,
@@ -297,6 +312,11 @@ async fn forward(
     Ok(response)
 }
 
+/// Has the caller told by hashes alone, from the first on, for a caller who leaves is told of too.
+fn hash_caller(snapshot: &Snapshot, now: &Now, ride: &mut Ride) {
+    ride.note(|record| record.hash(|text| snapshot.fingerprints.of_caller(text, now)));
+}
+
 /// Holds a request's body to the longest that its route takes.
 fn bound(body: &mut Option<CallerBody>, authorized: &Authorized<'_>) -> Result<(), Denial> {
     let body = body.as_mut().ok_or(Reason::Internal)?;
@@ -313,6 +333,8 @@ struct Asked<'r> {
     last: &'r LastToken,
     /// Whether the connection may hold on to the token.
     lasts: bool,
+    /// How the token was found to be good.
+    lookup: &'r Cell<Option<Lookup>>,
     opened: Option<&'r Result<Opened, Denial>>,
     /// It may be looked at; whoever has been let in has none.
     entry: Option<&'r Entry>,
@@ -367,7 +389,7 @@ fn see_keys(
         return;
     }
     // A fingerprint that nobody will read is not made.
-    let value = ride.is_written().then(|| request.key_in_url(kept));
+    let value = ride.is_read().then(|| request.key_in_url(kept));
     let fingerprint = value
         .flatten()
         .and_then(|value| snapshot.fingerprints.of(value, now));
@@ -432,13 +454,16 @@ async fn authenticate(
     let authorization = request.authorization();
     let known = authorization.and_then(|authorization| last.known(authorization));
     if let Some(outcome) = known.and_then(|known| known.admit(rules, now)) {
+        asked.lookup.set(Some(Lookup::Connection));
         return outcome;
     }
     let token = request.bearer()?;
+    asked.lookup.set(Some(Lookup::Refused));
     if asked.entry.is_some_and(Entry::is_pressed) && !entra.knows(token) {
         return Err(limits::overloaded());
     }
     let (principal, known) = entra.authenticate(token, rules, now).await?;
+    asked.lookup.set(Some(known.lookup()));
     if let Some(authorization) = authorization.filter(|_| asked.lasts) {
         last.keep(authorization, known);
     }

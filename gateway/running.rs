@@ -1,5 +1,7 @@
 //! A running gateway: the rooms put together, started, watched and drained.
 
+mod observing;
+mod process;
 mod sharing;
 
 pub(crate) use sharing::{settings as store_settings, signed_in_by as store_signed_in_by};
@@ -10,10 +12,12 @@ use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::runtime::{self, Runtime};
+use tokio::sync::watch;
 
 use crate::admin::{self, Admin, Readiness};
 use crate::clock::{Clock, SystemClock, pause, within};
@@ -33,7 +37,9 @@ use crate::reload::{Apply, Documents, Reloader, Reloads};
 use crate::seal::Ring;
 use crate::server::{self, Beside, Certificates, ListenSettings, MinRate, Security, Workers};
 use crate::snapshot::{Candidate, Lasting, Snapshot};
-use crate::telemetry::{Agents, DecisionLog, Level, Log, Metrics, RequestLog, Sink, event};
+use crate::telemetry::{
+    Agents, Exported, Exporting, Gather, Level, Log, Metrics, Sink, Sources, Telling, event,
+};
 use crate::upstream::{self, Endpoints, Pools};
 
 /// What tests and the demo replace.
@@ -104,7 +110,8 @@ pub struct Gateway {
     settings: files::Drain,
     clock: Arc<dyn Clock>,
     // Dropped after the workers, so that their last records are written.
-    log: Log,
+    logs: Vec<Log>,
+    exporting: Option<Exporting>,
     control: Runtime,
 }
 
@@ -166,9 +173,10 @@ impl Gateway {
             drain,
             settings,
             clock,
-            log,
+            logs,
             control,
             readiness,
+            exporting,
             ..
         } = self;
         let now = || clock.now().unix;
@@ -198,8 +206,11 @@ impl Gateway {
         if let Some(shared) = readiness.limits.shared() {
             control.block_on(shared.leave());
         }
-        drop(log);
+        drop(logs);
         event(now(), Level::Info, "ended", "");
+        if let Some(exporting) = exporting {
+            control.block_on(exporting.finish());
+        }
         control.shutdown_timeout(Duration::from_secs(1));
     }
 }
@@ -236,6 +247,14 @@ impl Start {
             ListenTls::Platform => None,
             ListenTls::Certificates(pairs) => Some(Certificates::read(pairs, &mut diagnostics)),
         };
+        let telling = Arc::new(observing::telling(gateway));
+        let export = observing::export(
+            gateway,
+            &options,
+            &lasting.credentials,
+            &telling,
+            &mut diagnostics,
+        )?;
         let snapshot = documents.compile(&lasting, &mut diagnostics);
         let (Some(snapshot), false) = (snapshot, diagnostics.has_errors()) else {
             return Err(StartError::Files(diagnostics));
@@ -271,28 +290,17 @@ impl Start {
         let drain = Drain::default();
         let agents = Agents::default();
         let listening = Listening::begin(handed, gateway, security)?;
+        let sinks = Sinks {
+            telling: Arc::clone(&telling),
+            agents: agents.clone(),
+            requests: Arc::default(),
+        };
         let (sinks, workers, address) = workers(
-            listening, gateway, &options, &lasting, &snapshot, &drain, &agents,
+            listening, gateway, &options, &lasting, &snapshot, &drain, &sinks,
         )?;
         let metrics = Arc::new(Metrics::new(sinks.clone(), agents));
         let clock = Arc::clone(&options.clock);
-        let decisions = match &gateway.telemetry.decision_log {
-            None => None,
-            Some(path) => Some(
-                DecisionLog::open(path.value.clone()).map_err(machine(format!(
-                    "opening telemetry.decisionLog.path {}",
-                    path.value.display()
-                )))?,
-            ),
-        };
-        let log = Log::start(
-            request_log(gateway),
-            sinks,
-            Arc::clone(&metrics),
-            options.log,
-            decisions,
-        )
-        .map_err(machine("starting the log"))?;
+        let logs = observing::logs(gateway, &telling, &sinks, &metrics, &clock, options.log)?;
         let readiness = || Readiness {
             snapshot: Arc::clone(&snapshot),
             drain: drain.clone(),
@@ -302,9 +310,22 @@ impl Start {
         let settings = gateway.drain;
         let apply = apply(gateway.clone(), certificates, Arc::clone(&clock));
         let reloader = Reloader::new(&path, Arc::clone(&lasting), Arc::clone(&snapshot), apply);
+        let exported = Arc::new(Exported::default());
+        let sources = Sources {
+            gather: gather(
+                metrics,
+                readiness(),
+                reloader.reloads(),
+                Arc::clone(&exported),
+            ),
+            sinks,
+            exported,
+            clock: Arc::clone(&clock),
+        };
+        let exporting = export.map(|export| Exporting::start(export, &sources, control.handle()));
         let admin = Arc::new(Admin {
             readiness: readiness(),
-            metrics,
+            gather: sources.gather,
             reloads: reloader.reloads(),
         });
         let admin = match gateway.admin {
@@ -335,7 +356,8 @@ impl Start {
             reloader,
             settings,
             clock,
-            log,
+            logs,
+            exporting,
             control,
         })
     }
@@ -469,6 +491,23 @@ fn cores() -> usize {
 
 type Started = (Vec<Arc<Sink>>, Workers, SocketAddr);
 
+/// What workers' telemetry is made of.
+struct Sinks {
+    telling: Arc<Telling>,
+    agents: Agents,
+    requests: Arc<AtomicU8>,
+}
+
+impl Sinks {
+    fn another(&self) -> Arc<Sink> {
+        Arc::new(Sink::new(
+            Arc::clone(&self.telling),
+            self.agents.clone(),
+            Arc::clone(&self.requests),
+        ))
+    }
+}
+
 /// Where callers connect.
 struct Listening {
     sockets: Vec<TcpListener>,
@@ -510,7 +549,7 @@ fn workers(
     lasting: &Arc<Lasting>,
     snapshot: &Arc<ArcSwap<Snapshot>>,
     drain: &Drain,
-    agents: &Agents,
+    telemetry: &Sinks,
 ) -> Result<Started, StartError> {
     let listen = &gateway.listen;
     let bound = listening.address().unwrap_or(listen.address.value);
@@ -519,10 +558,7 @@ fn workers(
         is_sole,
         security,
     } = listening;
-    let is_written =
-        request_log(gateway) != RequestLog::Off || gateway.telemetry.decision_log.is_some();
-    let sink = |_| Arc::new(Sink::new(is_written, agents.clone()));
-    let sinks: Vec<Arc<Sink>> = (0..sockets.len()).map(sink).collect();
+    let sinks: Vec<Arc<Sink>> = (0..sockets.len()).map(|_| telemetry.another()).collect();
     let settings = ListenSettings {
         handshake_timeout: listen.handshake_timeout,
         header_timeout: listen.header_timeout,
@@ -555,7 +591,7 @@ fn workers(
         sink: each
             .get(index)
             .cloned()
-            .unwrap_or_else(|| Arc::new(Sink::new(false, Agents::default()))),
+            .unwrap_or_else(|| Arc::new(Sink::counting())),
     };
     let workers = Workers::start(sockets, security, &settings, make);
     Ok((
@@ -565,12 +601,20 @@ fn workers(
     ))
 }
 
-fn request_log(gateway: &GatewayDocument) -> RequestLog {
-    match gateway.telemetry.request_log {
-        files::RequestLog::Json => RequestLog::Json,
-        files::RequestLog::Human => RequestLog::Human,
-        files::RequestLog::Off => RequestLog::Off,
-    }
+/// All metrics as they stand.
+fn gather(
+    metrics: Arc<Metrics>,
+    readiness: Readiness,
+    reloads: watch::Receiver<Reloads>,
+    exported: Arc<Exported>,
+) -> Gather {
+    Arc::new(move || {
+        let mut families = metrics.families();
+        families.extend(admin::standing(&readiness, &reloads.borrow()));
+        families.extend(exported.families());
+        families.extend(process::families());
+        families
+    })
 }
 
 fn serve_admin(
@@ -660,13 +704,20 @@ fn needs_restart(first: &GatewayDocument, now: &GatewayDocument) -> Vec<&'static
                 || limits.on_store_failure != now.limits.on_store_failure,
         ),
         (
-            "telemetry.requestLog or decisionLog",
-            telemetry.request_log != now.telemetry.request_log
-                || telemetry.decision_log != now.telemetry.decision_log,
+            "telemetry, but for fingerprintKey",
+            settled(telemetry) != settled(&now.telemetry),
         ),
     ];
     let changed = changed.into_iter().filter(|(_, changed)| *changed);
     changed.map(|(name, _)| name).collect()
+}
+
+/// What of telemetry stays as it was at the start.
+fn settled(telemetry: &files::Telemetry) -> files::Telemetry {
+    files::Telemetry {
+        fingerprint_key: None,
+        ..telemetry.clone()
+    }
 }
 
 /// How often memory of quiet callers is freed.

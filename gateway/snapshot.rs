@@ -79,6 +79,14 @@ impl Fingerprints {
         }
     }
 
+    /// The hash that a caller's address or principal is told by. `None` while there is no key.
+    pub fn of_caller(&self, text: &str, now: &Now) -> Option<Fingerprint> {
+        match self {
+            Self::Random(key) => Some(key.caller(text)),
+            Self::Configured(key) => Some(key.current(now)?.caller(text)),
+        }
+    }
+
     /// The fingerprint of a signature or key, as it stands in a URL. `None` while there is no key.
     pub fn of(&self, raw_value: &str, now: &Now) -> Option<Fingerprint> {
         match self {

@@ -1,6 +1,6 @@
 //! What is measured: every case, with who takes part in it.
 
-use crate::contender::{Contender, Job, Program};
+use crate::contender::{Contender, Job, Program, Told};
 use crate::siege::Siege;
 
 /// Bytes of an answer, unless a case asks for another size.
@@ -174,7 +174,7 @@ impl Case {
 pub(crate) fn all() -> Vec<Case> {
     [http1(), tokens(), http2(), refusals(), connections()]
         .into_iter()
-        .chain([bodies(), rest(), held()])
+        .chain([bodies(), rest(), telemetry(), held()])
         .flatten()
         .collect()
 }
@@ -269,6 +269,25 @@ fn connections() -> Vec<Case> {
         Case::new("handshake-resumed", "the same, and callers offer the session of the connection before", &PLAIN)
             .load(handshakes(true)),
     ]
+}
+
+fn telemetry() -> Vec<Case> {
+    let told = |told| who(Program::Portcullis, Job::Told(told));
+    let contenders = [
+        PORTCULLIS,
+        told(Told::All),
+        told(Told::Usual),
+        told(Told::Admin),
+        told(Told::RequestLog),
+        told(Told::Logs),
+        told(Told::Traces),
+        told(Told::AzureMonitor),
+    ];
+    vec![Case::new(
+        "telemetry",
+        "what it costs to tell of each request; a collector that takes all, on the callers' core",
+        &contenders,
+    )]
 }
 
 fn bodies() -> Vec<Case> {

@@ -30,6 +30,53 @@ pub(crate) enum Job {
     Splice,
     /// The full job with so many routes and apps in the policy.
     Routes(usize),
+    /// The full job, told to somebody.
+    Told(Told),
+}
+
+/// What a gateway tells while it is measured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Told {
+    /// Everything: both logs, every trace, every decision and all metrics to a collector, the admin address.
+    All,
+    /// The same, of traces and decisions what is usual at such a rate: one trace in ten, and refusals.
+    Usual,
+    /// Metrics and the latest requests at the admin address.
+    Admin,
+    /// The request log.
+    RequestLog,
+    /// Both logs.
+    Logs,
+    /// Every trace, and metrics.
+    Traces,
+    /// Every request, to Azure Monitor.
+    AzureMonitor,
+}
+
+impl Told {
+    /// What is written in gateway.yaml for it.
+    pub(crate) fn settings(self, collector: SocketAddr) -> String {
+        let admin = "admin: { address: '127.0.0.1:0' }\n";
+        let otlp = |more: &str| format!("otlp: {{ endpoint: 'http://{collector}'{more} }}");
+        let decisions = "decisionLog: { path: decisions.jsonl }";
+        match self {
+            Self::All => format!(
+                "{admin}telemetry: {{ requestLog: json, {decisions}, {} }}\n",
+                otlp(", decisions: all")
+            ),
+            Self::Usual => format!(
+                "{admin}telemetry: {{ requestLog: json, {decisions}, traces: {{ ratio: 0.1 }}, {} }}\n",
+                otlp("")
+            ),
+            Self::Admin => format!("{admin}telemetry: {{ requestLog: off }}\n"),
+            Self::RequestLog => "telemetry: { requestLog: json }\n".to_owned(),
+            Self::Logs => format!("telemetry: {{ requestLog: json, {decisions} }}\n"),
+            Self::Traces => format!("telemetry: {{ requestLog: off, {} }}\n", otlp("")),
+            Self::AzureMonitor => {
+                "telemetry: { requestLog: off, azureMonitor: { connectionString: { file: connection } } }\n".to_owned()
+            }
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,6 +103,13 @@ impl fmt::Display for Job {
             Self::Cached => f.write_str("full, token cache on"),
             Self::Plain => f.write_str("plain"),
             Self::Splice => f.write_str("TCP splice, no TLS"),
+            Self::Told(Told::All) => f.write_str("full, everything told"),
+            Self::Told(Told::Usual) => f.write_str("full, logs, metrics, one trace in ten"),
+            Self::Told(Told::Admin) => f.write_str("full, admin address"),
+            Self::Told(Told::RequestLog) => f.write_str("full, request log"),
+            Self::Told(Told::Logs) => f.write_str("full, both logs"),
+            Self::Told(Told::Traces) => f.write_str("full, every trace"),
+            Self::Told(Told::AzureMonitor) => f.write_str("full, all to Azure Monitor"),
             Self::Routes(count) => write!(f, "full, {count} routes, apps and tokens"),
         }
     }
@@ -71,7 +125,7 @@ impl Contender {
     /// Does it decide who is let in?
     pub(crate) fn guards(self) -> bool {
         match self.job {
-            Job::Full | Job::Cached | Job::Routes(_) => true,
+            Job::Full | Job::Cached | Job::Routes(_) | Job::Told(_) => true,
             Job::Plain | Job::Splice => false,
         }
     }
@@ -95,7 +149,7 @@ impl Contender {
             Job::Plain | Job::Splice => format!(
                 "backends:\n  b: {{ http: 'http://{backend}', credential: none }}\nroutes:\n  r: {{ match: {{ methods: [POST], path: /invitations }}, backend: b, public: true }}\n"
             ),
-            Job::Full | Job::Cached => policy(backend, 1, 1),
+            Job::Full | Job::Cached | Job::Told(_) => policy(backend, 1, 1),
             Job::Routes(count) => policy(backend, count, count),
         }
     }

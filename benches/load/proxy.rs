@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 
 use crate::backend::Backend;
-use crate::contender::{Contender, Program};
+use crate::contender::{Contender, Job, Program};
 use crate::install;
 use crate::peers::{self, Ports};
 use crate::process;
@@ -170,13 +170,24 @@ fn configure(stage: &Stage, contender: Contender, folder: &Path, ports: &Ports) 
         true => format!(", maxConnections: {}", ports.room),
         false => String::new(),
     };
+    let told = match contender.job {
+        Job::Told(told) => told.settings(stage.collector),
+        _ => "telemetry: { requestLog: off }\n".to_owned(),
+    };
     let write = |name: &str, text: &str| fs::write(folder.join(name), text).expect("written");
     write("ca.crt", stage.ca.pem());
     write("policy.yaml", &contender.policy(ports.backend));
     write(
         "gateway.yaml",
         &format!(
-            "listen: {{ address: '127.0.0.1:{port}', tls: {{ certificates: [{{ cert: proxy.crt, key: proxy.key }}] }}{more} }}\nworkers: 1\npolicies: policy.yaml\nentra: {{ authority: '{authority}', ca: ca.crt }}\ntelemetry: {{ requestLog: off }}\n"
+            "listen: {{ address: '127.0.0.1:{port}', tls: {{ certificates: [{{ cert: proxy.crt, key: proxy.key }}] }}{more} }}\nworkers: 1\npolicies: policy.yaml\nentra: {{ authority: '{authority}', ca: ca.crt }}\n{told}"
+        ),
+    );
+    let collector = stage.collector;
+    write(
+        "connection",
+        &format!(
+            "InstrumentationKey=00000000-0000-0000-0000-000000000000;IngestionEndpoint=http://{collector}"
         ),
     );
 }

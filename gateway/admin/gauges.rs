@@ -1,114 +1,205 @@
-//! What stands now, beside what has been counted, in Prometheus' text form.
+//! What stands now, beside what has been counted.
 
-use std::fmt::Write as _;
+use std::time::Duration;
 
+use super::readiness::Readiness;
+use crate::clock::Now;
+use crate::entra::Version;
 use crate::limits::shared::State;
 use crate::limits::{LimitStore, UnderWay};
+use crate::metric::{Family, Metric, Point, Unit};
+use crate::reload::Reloads;
+use crate::snapshot::Snapshot;
+use crate::upstream;
 
-/// What is under way and what waits, where that is limited.
-pub(super) fn limits(store: &LimitStore) -> String {
-    /// The name of a gauge, what it tells, and how it is read.
-    type Gauge = (&'static str, &'static str, fn(&UnderWay) -> u64);
-    const GAUGES: [Gauge; 3] = [
-        (
-            "portcullis_concurrency_requests",
-            "Requests under way, where their number is limited.",
-            |standing| standing.under_way,
-        ),
-        (
-            "portcullis_concurrency_waiting",
-            "Requests that wait for their turn.",
-            |standing| standing.waiting,
-        ),
-        (
-            "portcullis_concurrency_limit",
-            "How many may be under way, for each that has a count of its own.",
-            |standing| u64::from(standing.limit),
-        ),
-    ];
-    let standing = store.under_way();
-    let mut text = String::new();
-    for (name, help, read) in GAUGES {
-        let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n");
-        for each in &standing {
-            let (kind, of, value) = (each.kind, &each.name, read(each));
-            let by = escaped(&each.by);
-            let _ = writeln!(
-                text,
-                "{name}{{of=\"{kind}\",name=\"{of}\",by=\"{by}\"}} {value}"
-            );
+static REQUESTS: Metric = Metric::gauge(
+    "portcullis.concurrency.requests",
+    Unit::Of("{request}"),
+    "Requests under way, where their number is limited.",
+);
+static WAITING: Metric = Metric::gauge(
+    "portcullis.concurrency.waiting",
+    Unit::Of("{request}"),
+    "Requests that wait for their turn.",
+);
+static LIMIT: Metric = Metric::gauge(
+    "portcullis.concurrency.limit",
+    Unit::Of("{request}"),
+    "How many may be under way, for each that has a count of its own.",
+);
+static UNDER_WAY: Metric = Metric::gauge(
+    "portcullis.requests_under_way",
+    Unit::Of("{request}"),
+    "Requests under way through the whole gateway, where `limits.maxRequests` bounds them.",
+);
+
+static CHECK: Metric = Metric::gauge(
+    "portcullis.check",
+    Unit::Of("{check}"),
+    "1 for each check of readiness that passes, else 0.",
+);
+static KEYS_AGE: Metric = Metric::gauge(
+    "portcullis.keys.age",
+    Unit::Seconds,
+    "How long ago the signing keys of a tenant's issuer were fetched.",
+);
+static CREDENTIAL_READY: Metric = Metric::gauge(
+    "portcullis.credential.ready",
+    Unit::Of("{credential}"),
+    "1 if a backend's credential can be presented, else 0.",
+);
+static CREDENTIAL_EXPIRES: Metric = Metric::gauge(
+    "portcullis.credential.expires_in",
+    Unit::Seconds,
+    "How long the token of a backend's credential still lasts; 0 once it has expired.",
+);
+static POLICY: Metric = Metric::gauge(
+    "portcullis.policy.info",
+    Unit::Of("{policy}"),
+    "1, with the digest of the policy in force.",
+);
+static POLICY_LOADED: Metric = Metric::gauge(
+    "portcullis.policy.loaded",
+    Unit::Seconds,
+    "When the policy in force was taken, in seconds since 1970.",
+);
+static RELOADS: Metric = Metric::counter(
+    "portcullis.reloads",
+    Unit::Of("{reload}"),
+    "Reloads, by whether they took effect.",
+);
+
+/// What stands now: of readiness, keys, credentials, the policy, backends and limits.
+pub fn standing(readiness: &Readiness, reloads: &Reloads) -> Vec<Family> {
+    let snapshot = readiness.snapshot.load_full();
+    let now = readiness.clock.now();
+    let checks = readiness.checks();
+    let checks = checks
+        .iter()
+        .map(|check| Point::new([("check", &*check.name)], check.passes));
+    let compiled = snapshot.compiled.unix;
+    let mut families = vec![CHECK.with(checks.collect()), keys(&snapshot, now.unix)];
+    families.extend(credentials(&snapshot, &now));
+    families.extend([
+        POLICY.with(vec![Point::new(
+            [("digest", &*snapshot.origin.digest)],
+            1_u64,
+        )]),
+        POLICY_LOADED.of(compiled),
+        RELOADS.with(vec![
+            Point::new([("outcome", "taken")], reloads.taken),
+            Point::new([("outcome", "refused")], reloads.refused),
+        ]),
+    ]);
+    families.extend(upstream::metrics(&snapshot.backends));
+    families.extend(limits(&readiness.limits));
+    families
+}
+
+fn keys(snapshot: &Snapshot, now: Duration) -> Family {
+    let rules = &snapshot.rules.tokens;
+    let mut points = Vec::new();
+    for (tenant, keys) in &rules.tenants {
+        for version in Version::ALL {
+            let fetched = keys.of(version).status().fetched;
+            if let (Some(fetched), true) = (fetched, rules.claims.versions.contains(&version)) {
+                let labels = [
+                    ("tenant", &*tenant.to_string()),
+                    ("version", version.name()),
+                ];
+                points.push(Point::new(labels, now.saturating_sub(fetched)));
+            }
         }
     }
-    let _ = write!(
-        text,
-        "# HELP portcullis_requests_under_way Requests under way through the whole gateway, where `limits.maxRequests` bounds them.\n\
-         # TYPE portcullis_requests_under_way gauge\n\
-         portcullis_requests_under_way {}\n",
-        store.requests_under_way()
-    );
-    if let Some(shared) = store.shared() {
-        text += &shared_store(&shared.state());
-    }
-    text
+    KEYS_AGE.with(points)
 }
 
-/// What stands between the quotes of a label. Names of claims may hold anything but spaces.
-fn escaped(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('"', "\\\"")
+fn credentials(snapshot: &Snapshot, now: &Now) -> [Family; 2] {
+    let (mut ready, mut expires) = (Vec::new(), Vec::new());
+    for backend in snapshot.backends.iter() {
+        let Some(slot) = backend.credential().slot() else {
+            continue;
+        };
+        let status = slot.status();
+        let labels = [("backend", &**backend.name())];
+        ready.push(Point::new(labels, status.is_ready(now)));
+        if let Some(end) = status.expires {
+            expires.push(Point::new(labels, end.saturating_sub(now.unix)));
+        }
+    }
+    [
+        CREDENTIAL_READY.with(ready),
+        CREDENTIAL_EXPIRES.with(expires),
+    ]
 }
+
+/// What is under way and what waits, where that is limited.
+fn limits(store: &LimitStore) -> Vec<Family> {
+    let standing = store.under_way();
+    let family = |metric: &'static Metric, read: fn(&UnderWay) -> u64| {
+        let points = standing.iter().map(|each| {
+            let labels = [("of", each.kind), ("name", &*each.name), ("by", &*each.by)];
+            Point::new(labels, read(each))
+        });
+        metric.with(points.collect())
+    };
+    let mut families = vec![
+        family(&REQUESTS, |standing| standing.under_way),
+        family(&WAITING, |standing| standing.waiting),
+        family(&LIMIT, |standing| standing.limit.into()),
+        UNDER_WAY.of(store.requests_under_way()),
+    ];
+    if let Some(shared) = store.shared() {
+        families.extend(shared_store(&shared.state()));
+    }
+    families
+}
+
+static REACHABLE: Metric = Metric::gauge(
+    "portcullis.limit_store.reachable",
+    Unit::Of("{store}"),
+    "1 if the store of limits answers, else 0.",
+);
+static REPLICAS: Metric = Metric::gauge(
+    "portcullis.limit_store.replicas",
+    Unit::Of("{replica}"),
+    "Replicas that share limits, as far as is known, this one among them.",
+);
+static METERS: Metric = Metric::gauge(
+    "portcullis.limit_store.meters",
+    Unit::Of("{meter}"),
+    "Callers with a count of their own that are held here.",
+);
+static LEASES: Metric = Metric::counter(
+    "portcullis.limit_store.leases",
+    Unit::Of("{lease}"),
+    "Batches that were leased from the store.",
+);
+static WAITS: Metric = Metric::counter(
+    "portcullis.limit_store.waits",
+    Unit::Of("{request}"),
+    "Requests that waited for the store.",
+);
+static FAILURES: Metric = Metric::counter(
+    "portcullis.limit_store.failures",
+    Unit::Of("{connection}"),
+    "Connections to the store that failed or could not be made.",
+);
+static ADMITTED_LOCALLY: Metric = Metric::counter(
+    "portcullis.limit_store.admitted_locally",
+    Unit::Of("{unit}"),
+    "Units that were let through without the store.",
+);
 
 /// How it stands with the store that replicas share.
-fn shared_store(state: &State) -> String {
-    let rows = [
-        (
-            "portcullis_limit_store_reachable",
-            "gauge",
-            "1 if the store of limits answers, else 0.",
-            u64::from(state.reachable),
-        ),
-        (
-            "portcullis_limit_store_replicas",
-            "gauge",
-            "Replicas that share limits, as far as is known, this one among them.",
-            state.replicas,
-        ),
-        (
-            "portcullis_limit_store_meters",
-            "gauge",
-            "Callers with a count of their own that are held here.",
-            state.meters as u64,
-        ),
-        (
-            "portcullis_limit_store_leases_total",
-            "counter",
-            "Batches that were leased from the store.",
-            state.leases,
-        ),
-        (
-            "portcullis_limit_store_waits_total",
-            "counter",
-            "Requests that waited for the store.",
-            state.waits,
-        ),
-        (
-            "portcullis_limit_store_failures_total",
-            "counter",
-            "Connections to the store that failed or could not be made.",
-            state.failures,
-        ),
-        (
-            "portcullis_limit_store_admitted_locally_total",
-            "counter",
-            "Units that were let through without the store.",
-            state.admitted_locally,
-        ),
-    ];
-    let mut text = String::new();
-    for (name, kind, help, value) in rows {
-        let _ = write!(
-            text,
-            "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n"
-        );
-    }
-    text
+fn shared_store(state: &State) -> [Family; 7] {
+    [
+        REACHABLE.of(state.reachable),
+        REPLICAS.of(state.replicas),
+        METERS.of(state.meters as u64),
+        LEASES.of(state.leases),
+        WAITS.of(state.waits),
+        FAILURES.of(state.failures),
+        ADMITTED_LOCALLY.of(state.admitted_locally),
+    ]
 }

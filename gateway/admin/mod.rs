@@ -21,9 +21,9 @@ use tokio::sync::{Semaphore, watch};
 use crate::body::Reply;
 use crate::clock::{pause, within};
 use crate::reload::Reloads;
-use crate::telemetry::Metrics;
-use crate::upstream;
+use crate::telemetry::{Exposition, Gather};
 
+pub use gauges::standing;
 pub use readiness::{Check, Readiness, SERVING};
 
 /// Probes and scrapers are few.
@@ -36,8 +36,8 @@ const LONGEST_CONNECTION: Duration = Duration::from_secs(60);
 pub struct Admin {
     /// Whether the gateway is ready.
     pub readiness: Readiness,
-    /// The counters.
-    pub metrics: Arc<Metrics>,
+    /// All metrics as they stand.
+    pub gather: Gather,
     /// How reloads went.
     pub reloads: watch::Receiver<Reloads>,
 }
@@ -105,9 +105,7 @@ impl Admin {
     }
 
     fn metrics(&self) -> String {
-        let snapshot = self.readiness.snapshot.load();
-        let counted = self.metrics.text();
-        counted + &upstream::metrics(&snapshot.backends) + &gauges::limits(&self.readiness.limits)
+        Exposition::Text.write(&(self.gather)())
     }
 
     fn policies(&self) -> Response<Reply> {

@@ -337,6 +337,7 @@ fn not_recorded(answer: &Answer<'_>, known: &Known) -> String {
         .filter(|field| match field {
             Field::Header(name) => !known.headers.contains(name),
             Field::Claim(name) => !known.claims.contains(name),
+            Field::Address | Field::Principal => known.hashed,
             _ => false,
         })
         .map(ToString::to_string)

@@ -224,7 +224,7 @@ impl<'p> Who<'p> {
             "route": **self.route.name(),
             "host": taken.host,
             "methods": methods,
-            "path": taken.path,
+            "path": &*taken.path,
             "backend": backend.map(|name| name.to_string()),
             "audiences": self.audiences(),
         });

@@ -19,11 +19,49 @@ pub struct Known {
     verified: Arc<Verified>,
     /// Of the token, in bytes.
     length: usize,
+    lookup: Lookup,
+}
+
+/// How a token was found to be good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// It came on the connection before.
+    Connection,
+    /// It was verified before.
+    Cache,
+    /// Its signature was verified.
+    Verified,
+    /// It was not.
+    Refused,
+}
+
+impl Lookup {
+    /// Every one.
+    pub const ALL: [Self; 4] = [Self::Connection, Self::Cache, Self::Verified, Self::Refused];
+
+    /// The value of the label `outcome`.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Connection => "connection",
+            Self::Cache => "cache",
+            Self::Verified => "verified",
+            Self::Refused => "refused",
+        }
+    }
 }
 
 impl Known {
-    pub(super) fn new(verified: Arc<Verified>, length: usize) -> Self {
-        Self { verified, length }
+    pub(super) fn new(verified: Arc<Verified>, length: usize, lookup: Lookup) -> Self {
+        Self {
+            verified,
+            length,
+            lookup,
+        }
+    }
+
+    /// How it was found.
+    pub fn lookup(&self) -> Lookup {
+        self.lookup
     }
 
     /// The principal that it proves, by what may have changed since. `None` if that has to be found out as if

@@ -32,7 +32,7 @@ pub use claimed::simulate;
 pub use claims::ClaimNames;
 pub use disk::KeyFolder;
 pub use issuer::{IssuerKeys, KeyStatus, Rhythm};
-pub use last::{Known, LastToken};
+pub use last::{Known, LastToken, Lookup};
 pub use principal::{Groups, Principal};
 pub use rules::{ClaimRules, TenantKeys, TokenRules};
 pub use source::{Authority, FetchFailure, Fetched, Fetching, KeySource};
@@ -137,7 +137,7 @@ impl Entra {
         if let Some(digest) = &digest
             && let Some(verified) = self.cache.find(digest)
         {
-            let known = Known::new(verified, token.len());
+            let known = Known::new(verified, token.len(), Lookup::Cache);
             match known.admit(rules, now) {
                 Some(outcome) => return outcome.map(|principal| (principal, known)),
                 // The token is looked at as if for the first time: a key that was withdrawn may have come
@@ -151,7 +151,8 @@ impl Entra {
         if let Some(digest) = digest {
             self.cache.remember(digest, Arc::clone(&verified));
         }
-        Ok((principal, Known::new(verified, token.len())))
+        let known = Known::new(verified, token.len(), Lookup::Verified);
+        Ok((principal, known))
     }
 }
 

@@ -15,7 +15,6 @@ pub(super) struct Table<'n> {
     title: Span,
     entries: &'n [Entry],
     known: Vec<&'static str>,
-    later: Vec<&'static str>,
 }
 
 impl<'n> Table<'n> {
@@ -39,7 +38,6 @@ impl<'n> Table<'n> {
             title,
             entries,
             known: Vec::new(),
-            later: Vec::new(),
         }
     }
 
@@ -107,20 +105,11 @@ impl<'n> Table<'n> {
         .unwrap_or_else(|| Table::new(self.title.clone(), &[]))
     }
 
-    /// A key of the design that this version does not honour. It is refused, not skipped: whoever
-    /// wrote it counts on it.
-    pub(super) fn later(&mut self, key: &'static str, diagnostics: &mut Diagnostics) {
-        self.later.push(key);
-        if let Some(entry) = self.entries.iter().find(|entry| entry.key == key) {
-            unsupported(&entry.span, &format!("`{key}`"), diagnostics);
-        }
-    }
-
     /// Complains of every key that was not asked for.
     pub(super) fn finish(self, diagnostics: &mut Diagnostics) {
         let unknown = self.entries.iter().filter(|entry| {
             let key = &&*entry.key;
-            !entry.refused && !self.known.contains(key) && !self.later.contains(key)
+            !entry.refused && !self.known.contains(key)
         });
         for entry in unknown {
             self.unknown(entry, diagnostics);
@@ -145,14 +134,6 @@ impl<'n> Table<'n> {
             None => diagnostic.help(format!("the keys here are {}", words(&self.known))),
         };
     }
-}
-
-/// Says that something is not supported by this version.
-pub(super) fn unsupported(span: &Span, what: &str, diagnostics: &mut Diagnostics) {
-    diagnostics.error(
-        span,
-        format!("{what} is not supported by this version; remove it"),
-    );
 }
 
 /// Says what was expected, and what was found, in general terms: the value itself may be a secret

@@ -14,6 +14,7 @@ use super::limit::{GatewayLimits, gateway_limits};
 use super::node::{Node, Value};
 use super::secret::{SecretSource, secret_source};
 use super::source::Spanned;
+use super::telemetry::{Telemetry, telemetry};
 use super::values::{address, boolean, choice, count, duration, path, size, url};
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -145,30 +146,6 @@ pub struct Drain {
     pub timeout: Duration,
 }
 
-/// `telemetry`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Telemetry {
-    /// A line per request on the standard output. Default JSON.
-    pub request_log: RequestLog,
-    /// `decisionLog.path`: a file that every decision is appended to, with what it was made by. None
-    /// where it is absent.
-    pub decision_log: Option<Spanned<PathBuf>>,
-    /// `fingerprintKey`: what fingerprints of keys in callers' URLs are made with. A random key of the
-    /// process where it is absent.
-    pub fingerprint_key: Option<Spanned<SecretSource>>,
-}
-
-/// `telemetry.requestLog`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RequestLog {
-    /// A JSON object a line.
-    Json,
-    /// A line for people.
-    Human,
-    /// None.
-    Off,
-}
-
 /// Takes gateway.yaml apart. `None` where something that has no default is missing or at fault.
 pub(super) fn document(root: &Node, d: &mut Diagnostics) -> Option<GatewayDocument> {
     let mut table = Table::of(root, "the keys of gateway.yaml", d)?;
@@ -209,7 +186,7 @@ pub(super) fn document(root: &Node, d: &mut Diagnostics) -> Option<GatewayDocume
         seal,
         state,
         drain,
-        telemetry,
+        telemetry: telemetry?,
         limits: limits?,
     };
     refuse_shared_address(&document, root, d);
@@ -390,28 +367,5 @@ fn drain(mut table: Table<'_>, d: &mut Diagnostics) -> Drain {
     Drain {
         delay: delay.unwrap_or(5 * SECOND),
         timeout: timeout.unwrap_or(30 * SECOND),
-    }
-}
-
-fn telemetry(mut table: Table<'_>, d: &mut Diagnostics) -> Telemetry {
-    let choices = [
-        ("json", RequestLog::Json),
-        ("human", RequestLog::Human),
-        ("off", RequestLog::Off),
-    ];
-    let request_log = table.optional("requestLog", d, |node, d| choice(node, &choices, d));
-    table.later("otlp", d);
-    let decision_log = table.optional("decisionLog", d, |node, d| {
-        let mut table = Table::of(node, "`{ path: .. }`", d)?;
-        let path = table.required("path", "name the file to append to", d, spanned(path));
-        table.finish(d);
-        path
-    });
-    let fingerprint_key = table.optional("fingerprintKey", d, spanned(secret_source));
-    table.finish(d);
-    Telemetry {
-        request_log: request_log.unwrap_or(RequestLog::Json),
-        decision_log,
-        fingerprint_key,
     }
 }

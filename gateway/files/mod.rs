@@ -29,6 +29,7 @@ mod secret;
 mod source;
 mod store;
 mod syntax;
+mod telemetry;
 mod test_document;
 mod tree;
 mod values;
@@ -39,8 +40,7 @@ pub use diagnostics::{Diagnostic, Diagnostics, Label, Severity};
 pub use entra::{Algorithm, Entra, TokenVersions};
 pub use format::format;
 pub use gateway::{
-    CertificatePair, Drain, GatewayDocument, KeyVault, Listen, ListenTls, RequestLog, Seal, State,
-    Telemetry,
+    CertificatePair, Drain, GatewayDocument, KeyVault, Listen, ListenTls, Seal, State,
 };
 pub use limit::{
     Adaptive, AddressLimit, Amount, Concurrency, Cost, Counted, GatewayLimits, LimitFields,
@@ -60,6 +60,10 @@ pub use schema::{SchemaOf, schema};
 pub use secret::{SecretSource, VaultSecret};
 pub use source::{Position, Source, Span, Spanned};
 pub use store::{LimitStore, OnStoreFailure, Redis, RedisNode, RedisSignIn};
+pub use telemetry::{
+    AzureMonitor, DecisionLog, LogForm, LogTarget, Otlp, OtlpProtocol, RequestLog, SentDecisions,
+    Signal, Telemetry, TraceParent, Traces,
+};
 pub use test_document::{
     Expectation, ExpectedBackend, TestCase, TestDocument, TestRequest, TestToken,
 };

@@ -286,7 +286,7 @@ fn a_gateway_file_that_says_little_gets_the_defaults() {
             timeout: seconds(30)
         }
     );
-    assert_eq!(document.telemetry.request_log, RequestLog::Json);
+    assert_eq!(document.telemetry.request_log.form, LogForm::Json);
 }
 
 #[test]

@@ -77,6 +77,7 @@ impl Trust {
 enum Plain {
     Loopback,
     LoopbackAndLinkLocal,
+    Anywhere,
 }
 
 impl Client {
@@ -94,6 +95,12 @@ impl Client {
         Self::with(Trust::Platform(Arc::default()), resolver)
     }
 
+    /// A client that trusts as `tls` says and offers the protocols that stand there: for a
+    /// [`Channel`](super::channel::Channel) that speaks one of them.
+    pub(super) fn offering(tls: ClientConfig, resolver: Arc<dyn Resolver>) -> Self {
+        Self::with(Trust::Given(TlsConnector::from(Arc::new(tls))), resolver)
+    }
+
     fn with(trust: Trust, resolver: Arc<dyn Resolver>) -> Self {
         Self {
             trust,
@@ -106,6 +113,12 @@ impl Client {
     /// IMDS is at 169.254.169.254, and App Service puts its own there on Linux.
     pub fn allow_plain_link_local(mut self) -> Self {
         self.plain = Plain::LoopbackAndLinkLocal;
+        self
+    }
+
+    /// Lets plain http go to any address. Only where an operator has said so for a collector of telemetry.
+    pub fn allow_plain(mut self) -> Self {
+        self.plain = Plain::Anywhere;
         self
     }
 
@@ -139,7 +152,7 @@ impl Client {
         }
     }
 
-    async fn addresses(&self, target: &Target) -> Result<Vec<SocketAddr>, FetchError> {
+    pub(super) async fn addresses(&self, target: &Target) -> Result<Vec<SocketAddr>, FetchError> {
         let found = self.resolver.resolve(target.bare_host(), target.port).await;
         let found = found.map_err(|cause| FetchError::Dns(target.host.clone(), cause))?;
         let mut addresses = found.addresses;
@@ -155,11 +168,14 @@ impl Client {
         if target.tls {
             return !address::refused(ip);
         }
-        address::is_loopback(ip)
-            || (self.plain == Plain::LoopbackAndLinkLocal && address::is_link_local(ip))
+        match self.plain {
+            Plain::Loopback => address::is_loopback(ip),
+            Plain::LoopbackAndLinkLocal => address::is_loopback(ip) || address::is_link_local(ip),
+            Plain::Anywhere => true,
+        }
     }
 
-    async fn secure(
+    pub(super) async fn secure(
         &self,
         target: &Target,
         tcp: TcpStream,
@@ -240,16 +256,16 @@ impl std::error::Error for FetchError {
 }
 
 /// Whom a URI means.
-struct Target {
+pub(super) struct Target {
     /// As written in the URI: an IPv6 literal keeps its brackets.
-    host: String,
+    pub(super) host: String,
     port: u16,
-    tls: bool,
-    authority: HeaderValue,
+    pub(super) tls: bool,
+    pub(super) authority: HeaderValue,
 }
 
 impl Target {
-    fn of(uri: &Uri) -> Result<Self, FetchError> {
+    pub(super) fn of(uri: &Uri) -> Result<Self, FetchError> {
         let tls = match uri.scheme() {
             Some(scheme) if *scheme == Scheme::HTTPS => true,
             Some(scheme) if *scheme == Scheme::HTTP => false,
@@ -293,14 +309,14 @@ impl Target {
         Ok(Request::from_parts(parts, Full::new(body)))
     }
 
-    fn broke_off(&self, cause: hyper::Error) -> FetchError {
+    pub(super) fn broke_off(&self, cause: hyper::Error) -> FetchError {
         FetchError::Protocol(self.host.clone(), cause)
     }
 }
 
 /// Tries the addresses in turn. Each gets an equal share of the time, and one share is left for the
 /// exchange, so that a dead first address does not use up the life of a live second.
-async fn connect(
+pub(super) async fn connect(
     target: &Target,
     addresses: &[SocketAddr],
     timeout: Duration,
@@ -350,16 +366,20 @@ where
     }
 }
 
-async fn whole(
+pub(super) async fn whole(
     target: &Target,
     response: Response<Incoming>,
     limit: usize,
 ) -> Result<Response<Bytes>, FetchError> {
-    let (parts, mut body) = response.into_parts();
+    let (mut parts, mut body) = response.into_parts();
     let mut taken = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|cause| target.broke_off(cause))?;
         let Some(data) = frame.data_ref() else {
+            // gRPC says in the trailers how it went.
+            if let Ok(trailers) = frame.into_trailers() {
+                parts.headers.extend(trailers);
+            }
             continue;
         };
         if data.len() > limit.saturating_sub(taken.len()) {

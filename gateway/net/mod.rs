@@ -2,6 +2,7 @@
 //! HTTP client of the control plane.
 
 pub mod address;
+pub mod channel;
 pub mod client;
 pub mod descriptors;
 pub mod dns;

@@ -78,6 +78,7 @@ impl Upgraded {
             request: &self.read.request,
             last: &self.last,
             lasts: true,
+            lookup: &std::cell::Cell::new(None),
             opened: None,
             entry: None,
         };

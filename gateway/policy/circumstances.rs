@@ -51,6 +51,8 @@ pub struct Known {
     pub keys: KeyParameters,
     /// What the caller wanted to speak in place of HTTP.
     pub upgrade: Option<Protocol>,
+    /// Whether of the caller's address and the principal only hashes are known.
+    pub hashed: bool,
     /// Whether a condition that asks for something else is taken as the caller would have it: true in an
     /// allow rule, false in a deny rule. Otherwise it is taken the other way. Deciding once with each shows
     /// whether it matters.
@@ -77,6 +79,11 @@ impl<'r> Circumstances<'r> {
 
     pub(super) fn client(&self) -> IpAddr {
         comparable(self.client)
+    }
+
+    /// Whether it is not known who called from where.
+    pub(super) fn is_hashed(&self) -> bool {
+        self.known.is_some_and(|known| known.hashed)
     }
 
     pub(super) fn hopeful(&self) -> bool {
@@ -115,6 +122,7 @@ impl Facts for RequestFacts<'_> {
                 }
             }
             Field::Time => Fact::Is(Value::Time(seconds(request.now))),
+            Field::Address | Field::Principal if request.is_hashed() => Fact::Unknown,
             Field::Address => text(request.client().to_string().into()),
             Field::Protocol => text(Cow::Borrowed(match request.version {
                 Version::HTTP_2 => "HTTP/2",

@@ -87,7 +87,7 @@ pub struct Taken {
     /// The methods.
     pub methods: MethodSet,
     /// The path pattern.
-    pub path: Box<str>,
+    pub path: Arc<str>,
 }
 
 impl Route {

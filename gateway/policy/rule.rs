@@ -189,6 +189,9 @@ impl Clause {
         match self {
             Self::Tenants(ids) => token(&|caller| ids.contains(caller.tenant())),
             Self::Apps(ids) => token(&|caller| ids.contains(caller.app())),
+            Self::Principals(_) | Self::From(_) if circumstances.is_hashed() => {
+                Verdict::Undecided(Undecided::NotRecorded)
+            }
             Self::Principals(ids) => {
                 token(&|caller| caller.object().is_some_and(|id| ids.contains(id)))
             }

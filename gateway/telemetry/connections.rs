@@ -1,8 +1,9 @@
 //! Connections of callers, counted by the worker that serves them: when one comes, when it ends, and why, where it
 //! was the gateway that ended it. No request pays for it.
 
-use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::metric::{Family, Metric, Point, Unit};
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident $code:literal;)*) => {
@@ -115,33 +116,44 @@ impl Drop for Upgraded<'_> {
     }
 }
 
-/// What several workers have counted, as `/metrics` answers it.
-pub(super) fn text<'c>(workers: impl Iterator<Item = &'c Connections> + Clone, text: &mut String) {
+static OPEN: Metric = Metric::gauge(
+    "portcullis.connections",
+    CONNECTIONS,
+    "Callers' connections that are open.",
+);
+static UPGRADED: Metric = Metric::gauge(
+    "portcullis.connections.upgraded",
+    CONNECTIONS,
+    "Those of them on which another protocol is spoken, such as WebSocket.",
+);
+static ACCEPTED: Metric = Metric::counter(
+    "portcullis.connections.accepted",
+    CONNECTIONS,
+    "Callers' connections that were accepted.",
+);
+static CLOSED: Metric = Metric::counter(
+    "portcullis.connections.closed",
+    CONNECTIONS,
+    "Callers' connections that the gateway ended by itself, by why.",
+);
+
+const CONNECTIONS: Unit = Unit::Of("{connection}");
+
+/// What several workers have counted.
+pub(super) fn families<'c>(workers: impl Iterator<Item = &'c Connections> + Clone) -> [Family; 4] {
     let sum = |of: &dyn Fn(&Connections) -> u64| workers.clone().map(of).sum::<u64>();
     // In this order, none has ended that was not accepted.
     let ended = sum(&|worker| worker.ended.load(Ordering::Relaxed));
     let accepted = sum(&|worker| worker.accepted.load(Ordering::Relaxed));
-    let open = accepted.saturating_sub(ended);
     let upgraded = sum(&|worker| worker.upgraded.load(Ordering::Relaxed));
-    let _ = write!(
-        text,
-        "# HELP portcullis_connections Callers' connections that are open.\n\
-         # TYPE portcullis_connections gauge\n\
-         portcullis_connections {open}\n\
-         # HELP portcullis_connections_upgraded Those of them on which another protocol is spoken, such as WebSocket.\n\
-         # TYPE portcullis_connections_upgraded gauge\n\
-         portcullis_connections_upgraded {upgraded}\n\
-         # HELP portcullis_connections_accepted_total Callers' connections that were accepted.\n\
-         # TYPE portcullis_connections_accepted_total counter\n\
-         portcullis_connections_accepted_total {accepted}\n\
-         # HELP portcullis_connections_closed_total Callers' connections that the gateway ended by itself, by why.\n\
-         # TYPE portcullis_connections_closed_total counter\n",
-    );
-    for why in Closed::ALL {
-        let (code, count) = (why.code(), sum(&|worker| worker.closed_for(*why)));
-        let _ = writeln!(
-            text,
-            "portcullis_connections_closed_total{{reason=\"{code}\"}} {count}"
-        );
-    }
+    let closed = Closed::ALL.iter().map(|why| {
+        let count = sum(&|worker| worker.closed_for(*why));
+        Point::new([("reason", why.code())], count)
+    });
+    [
+        OPEN.of(accepted.saturating_sub(ended)),
+        UPGRADED.of(upgraded),
+        ACCEPTED.of(accepted),
+        CLOSED.with(closed.collect()),
+    ]
 }

@@ -2,6 +2,8 @@
 //! on standard error, so that the request log on standard output stays one thing.
 
 use std::io::Write as _;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use serde_json::json;
@@ -10,7 +12,7 @@ use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 
 /// How much an event matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// As it should be.
     Info,
@@ -20,16 +22,94 @@ pub enum Level {
     Error,
 }
 
+impl Level {
+    /// Every one, with its name.
+    pub const NAMES: [(&'static str, Self); 3] = [
+        ("info", Self::Info),
+        ("warning", Self::Warning),
+        ("error", Self::Error),
+    ];
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// The least level that is told: a place in [`Level::NAMES`]. One for the process, as its standard error is.
+static LEAST: AtomicU8 = AtomicU8::new(0);
+
+/// Who exports events.
+static LISTENERS: Mutex<Vec<Weak<Events>>> = Mutex::new(Vec::new());
+
+/// Events of less than this level are told to nobody from now on.
+pub fn set_least_level(level: Level) {
+    LEAST.store(level as u8, Ordering::Relaxed);
+}
+
+/// The least level that is told.
+pub fn least_level() -> Level {
+    let least = usize::from(LEAST.load(Ordering::Relaxed));
+    Level::NAMES
+        .get(least)
+        .map_or(Level::Info, |(_, level)| *level)
+}
+
+/// Events that wait to be exported.
+#[derive(Debug, Default)]
+pub(super) struct Events(Mutex<Vec<Event>>);
+
+/// One of them.
+#[derive(Clone, Debug)]
+pub(super) struct Event {
+    pub(super) at: Duration,
+    pub(super) level: Level,
+    pub(super) name: String,
+    pub(super) detail: String,
+}
+
+/// More events than these are not kept.
+const MOST: usize = 1000;
+
+impl Events {
+    /// Listens from now on.
+    pub(super) fn listen() -> Arc<Self> {
+        let events = Arc::new(Self::default());
+        listeners().push(Arc::downgrade(&events));
+        events
+    }
+
+    /// Whether any was heard since.
+    pub(super) fn any(&self) -> bool {
+        !self.heard().is_empty()
+    }
+
+    /// What was heard since.
+    pub(super) fn take(&self) -> Vec<Event> {
+        std::mem::take(&mut *self.heard())
+    }
+
+    fn heard(&self) -> MutexGuard<'_, Vec<Event>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn listeners() -> MutexGuard<'static, Vec<Weak<Events>>> {
+    LISTENERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Tells operators of an event. `detail` must hold no secret.
 pub fn event(at: Duration, level: Level, name: &str, detail: &str) {
-    let level = match level {
-        Level::Info => "info",
-        Level::Warning => "warning",
-        Level::Error => "error",
-    };
+    if level < least_level() {
+        return;
+    }
     let mut line = json!({
         "time": timestamp(at),
-        "level": level,
+        "level": level.name(),
         "event": name,
         "detail": detail,
     })
@@ -37,6 +117,21 @@ pub fn event(at: Duration, level: Level, name: &str, detail: &str) {
     line.push('\n');
     // Nobody is left to tell if standard error is closed.
     let _ = std::io::stderr().write_all(line.as_bytes());
+    listeners().retain(|listener| {
+        let Some(listener) = listener.upgrade() else {
+            return false;
+        };
+        let mut heard = listener.heard();
+        if heard.len() < MOST {
+            heard.push(Event {
+                at,
+                level,
+                name: name.to_owned(),
+                detail: detail.to_owned(),
+            });
+        }
+        true
+    });
 }
 
 /// RFC 3339, UTC, milliseconds.

@@ -5,77 +5,9 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::event::timestamp;
+use super::json::{Object, Times};
 use super::record::{Disagreement, Outcome, Record, shortened};
 use crate::policy::Rehearsed;
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Line<'r> {
-    time: String,
-    id: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    trace: Option<String>,
-    client: String,
-    method: &'r str,
-    host: &'r str,
-    path: &'r str,
-    protocol: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    route: Option<&'r str>,
-    decision: &'static str,
-    reason: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rule: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    report_only: Option<Instead<'r>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    candidate: Option<Instead<'r>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tenant: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tenant_name: Option<&'r str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    app: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    app_name: Option<&'r str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    principal: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    token_kind: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    token_version: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    expected: Option<&'r str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    got: Option<&'r str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    limit: Option<&'r str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    report_only_limit: Option<&'r str>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    keys_stripped: Vec<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    followed: Option<&'r str>,
-    #[serde(skip_serializing_if = "is_none_of_them")]
-    sealed: u32,
-    #[serde(skip_serializing_if = "is_none_of_them")]
-    withheld: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    backend: Option<&'r str>,
-    #[serde(skip_serializing_if = "is_none_of_them")]
-    attempts: u32,
-    status: u16,
-    sent_bytes: u64,
-    complete: bool,
-    duration_ms: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    upstream_ms: Option<f64>,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
-fn is_none_of_them(count: &u32) -> bool {
-    *count == 0
-}
 
 /// What would have been done instead, had what only reports been in force.
 #[derive(Serialize)]
@@ -122,59 +54,83 @@ impl<'r> Instead<'r> {
     }
 }
 
-impl<'r> Line<'r> {
-    fn of(record: &'r Record) -> Self {
-        let principal = record.principal.as_ref();
-        let note = record.note.as_ref();
-        Self {
-            time: timestamp(record.arrived.unix),
-            id: record.id.to_string(),
-            trace: record.trace.map(|trace| trace.to_string()),
-            client: record.client.to_string(),
-            method: record.method.as_str(),
-            host: &record.host,
-            path: shortened(&record.path),
-            protocol: protocol(record.version),
-            route: record.route.as_deref(),
-            decision: record.outcome.decision(),
-            reason: record.outcome.reason(),
-            rule: record.rule.map(|rule| rule.to_string()),
-            report_only: record.rehearsed.as_ref().map(Instead::rehearsed),
-            candidate: record.candidate.as_ref().map(Instead::candidate),
-            tenant: principal.map(|p| p.tenant().to_string()),
-            tenant_name: record.tenant_name.as_deref(),
-            app: principal.map(|p| p.app().to_string()),
-            app_name: record.app_name.as_deref(),
-            principal: principal.and_then(|p| p.object()).map(|id| id.to_string()),
-            token_kind: principal.map(|p| p.kind().as_str()),
-            token_version: principal.map(|p| p.version().name()),
-            expected: note.map(|note| note.expected.as_str()),
-            got: note.map(|note| note.got.as_str()),
-            limit: record.limit.as_deref().filter(|_| record.limited),
-            report_only_limit: record.limit.as_deref().filter(|_| !record.limited),
-            keys_stripped: record.keys().collect(),
-            followed: record.followed.as_deref().map(|first| &*first.path),
-            sealed: record.caught.sealed,
-            withheld: record.caught.withheld,
-            backend: record.backend.as_deref(),
-            attempts: record.attempts,
-            status: record.status.as_u16(),
-            sent_bytes: record.sent,
-            complete: record.complete,
-            duration_ms: milliseconds(record.duration),
-            upstream_ms: record.upstream.map(milliseconds),
+/// Writes a record as one line of JSON.
+pub fn request_line(record: &Record, times: &mut Times, out: &mut Vec<u8>) {
+    let mut line = Object::open(out);
+    line.plain("time", times.of(record.arrived.unix));
+    line.guid("id", record.id.uuid());
+    if let Some(trace) = &record.trace {
+        line.hexadecimal("trace", &trace.id());
+    }
+    record.client().told(|client| line.plain("client", client));
+    line.text("method", record.method.as_str());
+    line.text("host", &record.host);
+    line.text("path", record.shown_path());
+    line.plain("protocol", protocol(record.version));
+    let optional = |line: &mut Object<'_>, name, value: Option<&str>| {
+        if let Some(value) = value {
+            line.text(name, value);
+        }
+    };
+    optional(&mut line, "route", record.route.as_deref());
+    line.plain("decision", record.outcome.decision());
+    line.plain("reason", record.outcome.reason());
+    if let Some(rule) = record.rule {
+        line.shown("rule", rule);
+    }
+    if let Some(rehearsed) = &record.rehearsed {
+        line.value("reportOnly", &Instead::rehearsed(rehearsed));
+    }
+    if let Some(other) = &record.candidate {
+        line.value("candidate", &Instead::candidate(other));
+    }
+    if let Some(principal) = record.principal.as_deref() {
+        line.guid("tenant", principal.tenant().uuid());
+        optional(&mut line, "tenantName", record.tenant_name.as_deref());
+        line.guid("app", principal.app().uuid());
+        optional(&mut line, "appName", record.app_name.as_deref());
+        if let Some(object) = record.object() {
+            object.told(|object| line.plain("principal", object));
+        }
+        line.plain("tokenKind", principal.kind().as_str());
+        line.plain("tokenVersion", principal.version().name());
+    }
+    if let Some(note) = &record.note {
+        line.text("expected", &note.expected);
+        line.text("got", &note.got);
+    }
+    let limit = match record.limited {
+        true => "limit",
+        false => "reportOnlyLimit",
+    };
+    optional(&mut line, limit, record.limit.as_deref());
+    if record.has_keys() {
+        line.texts("keysStripped", record.keys());
+    }
+    if let Some(first) = record.followed.as_deref() {
+        line.text("followed", &first.path);
+    }
+    for (name, count) in [
+        ("sealed", record.caught.sealed),
+        ("withheld", record.caught.withheld),
+    ] {
+        if count > 0 {
+            line.number(name, count.into());
         }
     }
-}
-
-/// Writes a record as one line of JSON.
-pub(super) fn json(record: &Record, out: &mut Vec<u8>) {
-    let before = out.len();
-    match serde_json::to_writer(&mut *out, &Line::of(record)) {
-        Ok(()) => out.push(b'\n'),
-        // Nothing in a record can fail to be written; half a line would break readers.
-        Err(_) => out.truncate(before),
+    optional(&mut line, "backend", record.backend.as_deref());
+    if record.attempts > 0 {
+        line.number("attempts", record.attempts.into());
     }
+    line.number("status", record.status.as_u16().into());
+    line.number("sentBytes", record.sent);
+    line.flag("complete", record.complete);
+    line.milliseconds("durationMs", record.duration);
+    if let Some(upstream) = record.upstream {
+        line.milliseconds("upstreamMs", upstream);
+    }
+    line.close();
+    out.push(b'\n');
 }
 
 /// Writes a record as one line for people.

@@ -1,24 +1,35 @@
-//! Counters, in Prometheus' text form. Records that are written are counted where they are written, so that a
-//! request pays nothing for it; others by their worker, which then need not hand them over, and whose counts are
-//! fetched when somebody asks for them. Labels are bounded: they are named in the files, or few.
+//! What workers have counted, fetched when somebody asks for it. Labels are bounded: they are named in the files, or
+//! few.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::connections;
-use super::log::Sink;
+use super::lines::Which;
+use super::recent::Filter;
 use super::record::{Disagreement, Record, UNOPENED};
 use super::sightings::{Agents, Sightings};
+use super::sink::Sink;
+use super::traffic::{self, AllDurations, METHOD_COUNT};
 use crate::canonical::{KeyHeaders, KeyParameters};
+use crate::entra::Lookup;
+use crate::metric::{Family, Label, Metric, Point, Unit};
 use crate::policy::{Rehearsed, RuleId};
 
 /// What has been counted since the start.
 #[derive(Debug)]
 pub struct Metrics {
-    counted: Mutex<Counted>,
-    /// Those who may count by themselves.
+    counted: Mutex<(Counted, AllDurations)>,
     workers: Vec<Arc<Sink>>,
+    failed: Failed,
+}
+
+/// Lines that could not be written.
+#[derive(Debug, Default)]
+struct Failed {
+    requests: AtomicU64,
+    decisions: AtomicU64,
 }
 
 /// Counts, of a worker or of all.
@@ -37,8 +48,10 @@ pub(super) struct Counted {
     sealed: BTreeMap<(Option<Arc<str>>, &'static str), u64>,
     followed: BTreeMap<(Option<Arc<str>>, &'static str), u64>,
     limited: BTreeMap<Limited, u64>,
-    lost: u64,
-    decisions_lost: u64,
+    lookups: [u64; Lookup::ALL.len()],
+    /// Lines that were dropped.
+    pub(super) lost: u64,
+    pub(super) decisions_lost: u64,
 }
 
 /// A route, a limit of it, and whether it acted.
@@ -97,6 +110,11 @@ impl Counted {
     /// Counts a record.
     pub(super) fn count(&mut self, record: &Record) {
         self.decision(record);
+        // INVARIANT: there is a count for each, in their order.
+        let lookup = record.lookup.map(|lookup| lookup as usize);
+        if let Some(count) = lookup.and_then(|at| self.lookups.get_mut(at)) {
+            *count += 1;
+        }
         if let Some(rehearsed) = &record.rehearsed {
             let (decision, reason, rule) = match rehearsed {
                 Rehearsed::Denial(reason, rule) => ("deny", reason.code(), *rule),
@@ -192,6 +210,9 @@ impl Counted {
         merge(&mut self.sealed, other.sealed);
         merge(&mut self.followed, other.followed);
         merge(&mut self.limited, other.limited);
+        for (all, one) in self.lookups.iter_mut().zip(other.lookups) {
+            *all += one;
+        }
         self.lost += other.lost;
         self.decisions_lost += other.decisions_lost;
     }
@@ -205,145 +226,199 @@ fn merge<K: Ord>(into: &mut BTreeMap<K, u64>, from: BTreeMap<K, u64>) {
 }
 
 impl Metrics {
-    /// What is counted here and by these workers, with whom it shares `agents`.
+    /// What is counted by these workers, with whom it shares `agents`.
     pub fn new(workers: Vec<Arc<Sink>>, agents: Agents) -> Self {
         Self {
-            counted: Mutex::new(Counted::new(agents)),
+            counted: Mutex::new((Counted::new(agents), AllDurations::default())),
             workers,
+            failed: Failed::default(),
         }
     }
 
-    /// Counts records, and how many were lost because the queue was full or the decision log could not
-    /// be written.
-    pub(super) fn count(&self, records: &[Record], lost: u64, decisions_lost: u64) {
-        let mut counted = self.counted();
-        counted.lost += lost;
-        counted.decisions_lost += decisions_lost;
-        for record in records {
-            counted.count(record);
+    /// Lines that could not be written, to count them where that is noticed.
+    pub(super) fn failed(&self, which: Which) -> &AtomicU64 {
+        match which {
+            Which::Requests => &self.failed.requests,
+            Which::Decisions => &self.failed.decisions,
         }
-        counted.settle();
     }
 
-    fn counted(&self) -> MutexGuard<'_, Counted> {
-        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Everything, as `/metrics` answers it.
-    pub fn text(&self) -> String {
-        let mut counted = self.counted();
+    /// Everything that has been counted.
+    pub fn families(&self) -> Vec<Family> {
+        let counted = self.counted.lock();
+        let mut counted = counted.unwrap_or_else(PoisonError::into_inner);
+        let (counts, durations) = &mut *counted;
+        let mut active = [0; METHOD_COUNT];
+        let mut scheme = "https";
         for worker in &self.workers {
-            counted.add(worker.take_counts());
+            let (more, times) = worker.take_counts();
+            counts.add(more);
+            scheme = worker.scheme();
+            durations.add(times, scheme);
+            for (all, one) in active.iter_mut().zip(worker.active()) {
+                *all += one;
+            }
         }
-        let mut text = String::from(
-            "# HELP portcullis_decisions_total Requests by route, decision and reason.\n\
-             # TYPE portcullis_decisions_total counter\n",
-        );
-        for (labels, count) in &counted.decisions {
-            let _ = writeln!(
-                text,
-                "portcullis_decisions_total{{{}}} {count}",
-                labels.text()
-            );
-        }
-        text.push_str(
-            "# HELP portcullis_report_only_total What would have been decided otherwise, had everything acted that only reports.\n\
-             # TYPE portcullis_report_only_total counter\n",
-        );
-        for (labels, count) in &counted.report_only {
-            let rule = rule_label(labels.rule);
-            let labels = labels.text();
-            let _ = writeln!(
-                text,
-                "portcullis_report_only_total{{{labels},rule=\"{rule}\"}} {count}"
-            );
-        }
-        text.push_str(
-            "# HELP portcullis_candidate_disagreements_total What the candidate policy would have decided otherwise.\n\
-             # TYPE portcullis_candidate_disagreements_total counter\n",
-        );
-        for (labels, count) in &counted.candidate {
-            let route = labels.route.as_deref().unwrap_or("none");
-            let unnamed = if labels.is_known { "other" } else { "none" };
-            let app = labels.app.as_deref().unwrap_or(unnamed);
-            let rule = rule_label(labels.rule);
-            let (decision, reason) = (labels.decision, labels.reason);
-            let _ = writeln!(
-                text,
-                "portcullis_candidate_disagreements_total{{route=\"{route}\",app=\"{app}\",rule=\"{rule}\",decision=\"{decision}\",reason=\"{reason}\"}} {count}"
-            );
-        }
-        let _ = write!(
-            text,
-            "# HELP portcullis_candidate_undecided_total Requests on which the candidate could not decide without waiting for keys.\n\
-             # TYPE portcullis_candidate_undecided_total counter\n\
-             portcullis_candidate_undecided_total {}\n",
-            counted.candidate_undecided
-        );
-        text.push_str(
-            "# HELP portcullis_keys_stripped_total Keys that callers sent, by name.\n\
-             # TYPE portcullis_keys_stripped_total counter\n",
-        );
-        for (key, count) in &counted.stripped {
-            let _ = writeln!(
-                text,
-                "portcullis_keys_stripped_total{{key=\"{key}\"}} {count}"
-            );
-        }
-        counted.sas.text(&mut text);
-        text.push_str(
-            "# HELP portcullis_sealed_urls_total URLs in answers that carried a key or led past the gateway, by what became of them.\n\
-             # TYPE portcullis_sealed_urls_total counter\n",
-        );
-        for ((route, outcome), count) in &counted.sealed {
-            let route = route.as_deref().unwrap_or("none");
-            let _ = writeln!(
-                text,
-                "portcullis_sealed_urls_total{{route=\"{route}\",outcome=\"{outcome}\"}} {count}"
-            );
-        }
-        text.push_str(
-            "# HELP portcullis_sealed_urls_followed_total Requests that followed a sealed URL, by how they ended.\n\
-             # TYPE portcullis_sealed_urls_followed_total counter\n",
-        );
-        for ((route, reason), count) in &counted.followed {
-            let route = route.as_deref().unwrap_or("none");
-            let _ = writeln!(
-                text,
-                "portcullis_sealed_urls_followed_total{{route=\"{route}\",reason=\"{reason}\"}} {count}"
-            );
-        }
-        text.push_str(
-            "# HELP portcullis_limited_total Requests that a limit refused, or would have refused had it acted.\n\
-             # TYPE portcullis_limited_total counter\n",
-        );
-        for ((route, limit, acted), count) in &counted.limited {
-            let route = route.as_deref().unwrap_or("none");
-            let mode = match acted {
-                true => "enforce",
-                false => "reportOnly",
-            };
-            let _ = writeln!(
-                text,
-                "portcullis_limited_total{{route=\"{route}\",limit=\"{limit}\",mode=\"{mode}\"}} {count}"
-            );
-        }
-        let _ = write!(
-            text,
-            "# HELP portcullis_records_lost_total Records that were dropped because the log was too slow.\n\
-             # TYPE portcullis_records_lost_total counter\n\
-             portcullis_records_lost_total {}\n\
-             # HELP portcullis_decisions_lost_total Decisions that are not in the decision log although they should be.\n\
-             # TYPE portcullis_decisions_lost_total counter\n\
-             portcullis_decisions_lost_total {}\n",
-            counted.lost, counted.decisions_lost
-        );
-        connections::text(
+        let mut families = Vec::from(durations.families());
+        families.push(traffic::active(&active, scheme));
+        families.extend(counts.families(&self.failed));
+        families.extend(connections::families(
             self.workers.iter().map(|worker| worker.connections()),
-            &mut text,
-        );
-        text
+        ));
+        families
     }
+
+    /// The latest requests that the filter takes, newest first, behind the `marks` of a look before, and the marks of
+    /// this one.
+    pub fn recent(&self, filter: &Filter, marks: &[u64], limit: usize) -> (Vec<Record>, Vec<u64>) {
+        let mut found = Vec::new();
+        let mut now = Vec::new();
+        for (at, worker) in self.workers.iter().enumerate() {
+            let after = marks.get(at).copied().unwrap_or(0);
+            let (count, records) = worker.recent(filter, after, limit);
+            now.push(count);
+            found.extend(records);
+        }
+        found.sort_by_key(|record| std::cmp::Reverse(record.arrived.unix));
+        found.truncate(limit);
+        (found, now)
+    }
+
+    /// How many of the latest requests are kept.
+    pub fn kept(&self) -> usize {
+        self.workers.iter().map(|worker| worker.kept_count()).sum()
+    }
+}
+
+static DECISIONS: Metric = Metric::counter(
+    "portcullis.decisions",
+    REQUESTS,
+    "Requests by route, decision and reason.",
+);
+static REPORT_ONLY: Metric = Metric::counter(
+    "portcullis.report_only",
+    REQUESTS,
+    "What would have been decided otherwise, had everything acted that only reports.",
+);
+static DISAGREEMENTS: Metric = Metric::counter(
+    "portcullis.candidate.disagreements",
+    REQUESTS,
+    "What the candidate policy would have decided otherwise.",
+);
+static UNDECIDED: Metric = Metric::counter(
+    "portcullis.candidate.undecided",
+    REQUESTS,
+    "Requests on which the candidate could not decide without waiting for keys.",
+);
+static STRIPPED: Metric = Metric::counter(
+    "portcullis.keys_stripped",
+    Unit::Of("{key}"),
+    "Keys that callers sent, by name.",
+);
+static SEALED: Metric = Metric::counter(
+    "portcullis.sealed_urls",
+    Unit::Of("{url}"),
+    "URLs in answers that carried a key or led past the gateway, by what became of them.",
+);
+static FOLLOWED: Metric = Metric::counter(
+    "portcullis.sealed_urls.followed",
+    REQUESTS,
+    "Requests that followed a sealed URL, by how they ended.",
+);
+static LIMITED: Metric = Metric::counter(
+    "portcullis.limited",
+    REQUESTS,
+    "Requests that a limit refused, or would have refused had it acted.",
+);
+static LOOKUPS: Metric = Metric::counter(
+    "portcullis.token.lookups",
+    Unit::Of("{token}"),
+    "Tokens by how they were found to be good: known from the connection, known to the process, verified; or refused.",
+);
+static RECORDS_LOST: Metric = Metric::counter(
+    "portcullis.records.lost",
+    Unit::Of("{record}"),
+    "Lines of the request log that were dropped because it was too slow, or could not be written.",
+);
+static DECISIONS_LOST: Metric = Metric::counter(
+    "portcullis.decisions.lost",
+    Unit::Of("{record}"),
+    "Decisions that are not in the decision log although they should be.",
+);
+
+const REQUESTS: Unit = Unit::Of("{request}");
+
+impl Counted {
+    fn families(&self, failed: &Failed) -> Vec<Family> {
+        let named = |name: &Option<Arc<str>>| name.as_deref().unwrap_or("none").to_owned();
+        let by = |labels: &Labels| {
+            vec![
+                ("route", named(&labels.route)),
+                ("decision", labels.decision.to_owned()),
+                ("reason", labels.reason.to_owned()),
+            ]
+        };
+        let limited = |(route, limit, acted): &Limited| {
+            let mode = if *acted { "enforce" } else { "reportOnly" };
+            vec![
+                ("route", named(route)),
+                ("limit", limit.to_string()),
+                ("mode", mode.to_owned()),
+            ]
+        };
+        let lost = |count: u64, failed: &AtomicU64| count + failed.load(Ordering::Relaxed);
+        vec![
+            family(&DECISIONS, &self.decisions, by),
+            family(&REPORT_ONLY, &self.report_only, |labels| {
+                let mut by = by(labels);
+                by.push(("rule", rule_label(labels.rule)));
+                by
+            }),
+            family(&DISAGREEMENTS, &self.candidate, |labels| {
+                let unnamed = if labels.is_known { "other" } else { "none" };
+                vec![
+                    ("route", named(&labels.route)),
+                    ("app", labels.app.as_deref().unwrap_or(unnamed).to_owned()),
+                    ("rule", rule_label(labels.rule)),
+                    ("decision", labels.decision.to_owned()),
+                    ("reason", labels.reason.to_owned()),
+                ]
+            }),
+            UNDECIDED.of(self.candidate_undecided),
+            family(&STRIPPED, &self.stripped, |key| {
+                vec![("key", (*key).to_owned())]
+            }),
+            self.sas.family(),
+            family(&SEALED, &self.sealed, |(route, outcome)| {
+                vec![("route", named(route)), ("outcome", (*outcome).to_owned())]
+            }),
+            family(&FOLLOWED, &self.followed, |(route, reason)| {
+                vec![("route", named(route)), ("reason", (*reason).to_owned())]
+            }),
+            family(&LIMITED, &self.limited, limited),
+            LOOKUPS.with(
+                Lookup::ALL
+                    .iter()
+                    .zip(self.lookups)
+                    .map(|(lookup, count)| Point::new([("outcome", lookup.code())], count))
+                    .collect(),
+            ),
+            RECORDS_LOST.of(lost(self.lost, &failed.requests)),
+            DECISIONS_LOST.of(lost(self.decisions_lost, &failed.decisions)),
+        ]
+    }
+}
+
+fn family<K>(
+    metric: &'static Metric,
+    counts: &BTreeMap<K, u64>,
+    labels: impl Fn(&K) -> Vec<Label>,
+) -> Family {
+    let points = counts.iter().map(|(key, count)| Point {
+        labels: labels(key),
+        value: (*count).into(),
+    });
+    metric.with(points.collect())
 }
 
 fn rule_label(rule: Option<RuleId>) -> String {
@@ -356,12 +431,5 @@ impl Labels {
         self.route == record.route
             && self.decision == record.outcome.decision()
             && self.reason == record.outcome.reason()
-    }
-
-    fn text(&self) -> String {
-        // Route names are words of letters, digits, dots and hyphens: nothing to escape.
-        let route = self.route.as_deref().unwrap_or("none");
-        let (decision, reason) = (self.decision, self.reason);
-        format!("route=\"{route}\",decision=\"{decision}\",reason=\"{reason}\"")
     }
 }

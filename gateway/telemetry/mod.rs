@@ -1,21 +1,45 @@
-//! What happened, told to operators: the record of each request, the log, the counters.
+//! What happened, told to operators: the record of each request, logs, counters, traces.
 
+mod attributes;
+mod azure_monitor;
+mod batches;
 mod connections;
 mod decision;
 mod event;
+mod export;
+mod file;
 mod format;
+mod json;
+mod lines;
 mod log;
 mod metrics;
+mod otlp;
+mod prometheus;
+mod recent;
 mod record;
 mod ride;
+mod series;
 mod sightings;
+mod sink;
+mod traffic;
 
+pub use azure_monitor::{ConnectionString, Form, NotAConnectionString};
 pub use connections::{Closed, Connections};
-pub use decision::{DECISION_VERSION, DecisionLog, Recorded, decision_line};
-pub use event::{Level, event};
-
-pub use log::{Log, RequestLog, Sink};
+pub use decision::{DECISION_VERSION, Recorded, decision_line};
+pub use event::{Level, event, least_level, set_least_level};
+pub use export::{
+    AzureMonitorTo, Export, Exported, Exporting, Gather, OtlpProtocol, OtlpTo, Sources,
+};
+pub use file::{LogFile, Rotation};
+pub use format::request_line;
+pub use json::Times;
+pub use lines::Which;
+pub use log::{Log, LogSettings, Sync, Target};
 pub use metrics::Metrics;
-pub use record::{Disagreement, Followed, Outcome, Record, Sighting, UNOPENED};
+pub use otlp::{Resource, Temporality};
+pub use prometheus::Exposition;
+pub use recent::Filter;
+pub use record::{Disagreement, Followed, Outcome, Record, Sighting, Told, UNOPENED};
 pub use ride::{AnswerBody, RecordedBody, Ride};
 pub use sightings::Agents;
+pub use sink::{Decisions, Place, ROOM, RequestLog, Requests, Sink, Telling};

@@ -1,6 +1,7 @@
 //! The record of one request: opened when it arrives, and written when the last byte of the answer is
 //! sent or the caller has left. It holds what a decision needs to be understood, and no secret.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,13 +12,56 @@ use super::decision::Recorded;
 use crate::canonical::{self, KeyHeaders, KeyParameters, Refused};
 use crate::clock::Now;
 use crate::denial::{Denial, Note, Reason};
-use crate::entra::Principal;
+use crate::entra::{Lookup, Principal};
 use crate::fingerprint::Fingerprint;
-use crate::ids::{AppId, RequestId};
+use crate::ids::{AppId, ObjectId, RequestId};
 use crate::policy::{Authorized, Decision, Grounds, Named, Policy, Rehearsed, RuleId, Unrouted};
 use crate::seal::{Caught, Issued, SEALED_PATH};
 use crate::trace::Trace;
 use crate::upgrade::Protocol;
+use crate::upstream::Site;
+
+/// What identifies a caller, as it is told: in the open, or by a hash that only who has the key can make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// An address.
+    Address(IpAddr),
+    /// A user or service principal.
+    Object(ObjectId),
+    /// Either, hashed. `None` as long as there is no key.
+    Hashed(Option<Fingerprint>),
+}
+
+impl Told {
+    /// Hands the text on.
+    pub fn told<T>(self, to: impl FnOnce(&str) -> T) -> T {
+        match self {
+            Self::Object(object) => {
+                let mut digits = [0; uuid::fmt::Hyphenated::LENGTH];
+                to(object.uuid().as_hyphenated().encode_lower(&mut digits))
+            }
+            Self::Address(_) | Self::Hashed(_) => to(&self.to_string()),
+        }
+    }
+}
+
+/// A hash is `h:` and 16 hexadecimal digits; without a key `h:unknown`.
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => write!(f, "{address}"),
+            Self::Object(object) => write!(f, "{object}"),
+            Self::Hashed(Some(hash)) => write!(f, "h:{hash}"),
+            Self::Hashed(None) => f.write_str("h:unknown"),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Hashed {
+    client: Option<Fingerprint>,
+    object: Option<Fingerprint>,
+}
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -103,7 +147,7 @@ pub struct Followed {
 }
 
 /// What is known of one request.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Record {
     /// Its ID, which the caller sees too.
     pub id: RequestId,
@@ -115,8 +159,9 @@ pub struct Record {
     pub upstream: Option<Duration>,
     /// The trace, once the headers have been read.
     pub trace: Option<Trace>,
-    /// The caller's address.
-    pub client: IpAddr,
+    client: IpAddr,
+    /// The caller's address and the principal, hashed, where they are to be told so.
+    hashed: Option<Hashed>,
     /// The method.
     pub method: Method,
     /// HTTP/1.1 or HTTP/2.
@@ -129,8 +174,14 @@ pub struct Record {
     pub port: Option<u16>,
     /// The route that matched.
     pub route: Option<Arc<str>>,
+    /// Its path's pattern.
+    pub template: Option<Arc<str>>,
     /// The backend that was called.
     pub backend: Option<Arc<str>>,
+    /// Where it is.
+    pub site: Option<Arc<Site>>,
+    /// How the token was found to be good, if any was.
+    pub lookup: Option<Lookup>,
     /// Who calls.
     pub principal: Option<Arc<Principal>>,
     /// The name that the policy gives the app.
@@ -162,6 +213,7 @@ pub struct Record {
     pub limited: bool,
     granted: Option<Outcome>,
     sent_on: Option<Instant>,
+    refused_on: Option<Instant>,
     /// What was expected and what came.
     pub note: Option<Note>,
     /// How often it was tried, where its backend may be tried again; otherwise 0.
@@ -196,13 +248,17 @@ impl Record {
             upstream: None,
             trace: None,
             client: client.ip(),
+            hashed: None,
             method: request.method().clone(),
             version: request.version(),
             path: Box::default(),
             host: Box::default(),
             port: None,
             route: None,
+            template: None,
             backend: None,
+            site: None,
+            lookup: None,
             principal: None,
             app_name: None,
             tenant_name: None,
@@ -220,6 +276,7 @@ impl Record {
             limited: false,
             granted: None,
             sent_on: None,
+            refused_on: None,
             note: None,
             attempts: 0,
             key_parameters: KeyParameters::default(),
@@ -253,6 +310,80 @@ impl Record {
     /// The keys that the caller sent, by name.
     pub fn keys(&self) -> impl Iterator<Item = &'static str> {
         self.key_parameters.names().chain(self.key_headers.names())
+    }
+
+    /// Whether the caller sent any.
+    pub fn has_keys(&self) -> bool {
+        !self.key_parameters.is_empty() || !self.key_headers.is_empty()
+    }
+
+    /// The caller's address, as it is to be told.
+    pub fn client(&self) -> Told {
+        match &self.hashed {
+            None => Told::Address(self.client),
+            Some(hashed) => Told::Hashed(hashed.client),
+        }
+    }
+
+    /// The principal's object, as it is to be told, if there is one.
+    pub fn object(&self) -> Option<Told> {
+        let object = self.principal.as_ref()?.object()?;
+        Some(match &self.hashed {
+            None => Told::Object(object),
+            Some(hashed) => Told::Hashed(hashed.object),
+        })
+    }
+
+    /// Whether the caller is told by hashes alone.
+    pub fn is_hashed(&self) -> bool {
+        self.hashed.is_some()
+    }
+
+    /// Has the caller's address and the principal told by their hashes alone.
+    pub fn hash(&mut self, hash: impl Fn(&str) -> Option<Fingerprint>) {
+        let object = self
+            .principal
+            .as_ref()
+            .and_then(|principal| principal.object());
+        self.hashed = Some(Hashed {
+            client: Told::Address(self.client).told(&hash),
+            object: object.and_then(|object| Told::Object(object).told(&hash)),
+        });
+    }
+
+    /// The trace that the request belongs to; of one that could not be read, a trace of its own.
+    pub(super) fn trace_or_own(&self) -> Trace {
+        self.trace
+            .unwrap_or_else(|| Trace::of(self.id.uuid().as_u128()))
+    }
+
+    /// Whether those who record traces are told: it is sampled, or was refused.
+    pub(super) fn is_told(&self) -> bool {
+        matches!(self.outcome, Outcome::Denied(_))
+            || self.trace.is_some_and(|trace| trace.is_sampled())
+    }
+
+    /// When the backend was called, since the Unix epoch, and how long it took until it answered, if it did.
+    pub(super) fn called(&self) -> Option<(Duration, Duration)> {
+        let sent_on = self.sent_on?;
+        let before = sent_on.saturating_duration_since(self.arrived.instant);
+        let lasted = self
+            .upstream
+            .unwrap_or(self.duration.saturating_sub(before));
+        Some((self.arrived.unix + before, lasted))
+    }
+
+    /// The path, no longer than a line can bear.
+    pub(super) fn shown_path(&self) -> &str {
+        shortened(&self.path)
+    }
+
+    /// From the arrival until it was sent on; of what was not, until its answer was begun.
+    pub fn overhead(&self) -> Duration {
+        let sent_on = self.sent_on.or(self.refused_on);
+        sent_on.map_or(self.duration, |sent_on| {
+            sent_on.saturating_duration_since(self.arrived.instant)
+        })
     }
 
     /// Notes the request that the followed URL was given in answer to.
@@ -329,6 +460,7 @@ impl Record {
             }
         };
         self.route = Some(Arc::clone(decision.route().name()));
+        self.template = Some(Arc::clone(&decision.route().taken().path));
         self.rule = decision.rule();
         self.rehearsed = decision.rehearsed();
         self.decided = match decision.verdict() {
@@ -416,6 +548,7 @@ impl Record {
         &mut self,
         authorized: &Authorized<'_>,
         backend: &Arc<str>,
+        site: &Arc<Site>,
         now: Option<Instant>,
     ) {
         self.granted = Some(match authorized.grounds() {
@@ -424,6 +557,7 @@ impl Record {
             Grounds::ReportOnly => Outcome::ReportOnly,
         });
         self.backend = Some(Arc::clone(backend));
+        self.site = Some(Arc::clone(site));
         self.sent_on = now;
     }
 
@@ -442,7 +576,8 @@ impl Record {
     }
 
     /// Notes a refusal.
-    pub fn denied(&mut self, denial: &Denial) {
+    pub fn denied(&mut self, denial: &Denial, now: Option<Instant>) {
+        self.refused_on = now;
         self.outcome = Outcome::Denied(denial.reason());
         self.note = denial.note().cloned();
         if let Some(limit) = denial.limit() {

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use http::Response;
 use http_body::{Body, Frame, SizeHint};
 
-use super::log::Sink;
 use super::record::{Outcome, Record};
+use super::sink::{Place, Sink};
 use crate::body::Reply;
 use crate::clock::Clock;
 use crate::denial::Reason;
@@ -36,6 +36,8 @@ pub struct RecordedBody {
 /// A record on its way. However the request ends, it is written once.
 pub struct Ride {
     record: Option<Box<Record>>,
+    /// Where its decision will be written, where requests wait for such places.
+    place: Option<Place>,
     sink: Arc<Sink>,
     clock: Arc<dyn Clock>,
 }
@@ -43,11 +45,18 @@ pub struct Ride {
 impl Ride {
     /// Takes a record along. If the request is given up before it is answered, the record says so.
     pub fn new(record: Box<Record>, sink: Arc<Sink>, clock: Arc<dyn Clock>) -> Self {
+        sink.begins(&record.method);
         Self {
             record: Some(record),
+            place: None,
             sink,
             clock,
         }
+    }
+
+    /// Holds the place of the request's decision.
+    pub fn hold(&mut self, place: Option<Place>) {
+        self.place = place;
     }
 
     /// Notes what happens.
@@ -58,13 +67,13 @@ impl Ride {
     }
 
     /// Whether the record will be read, and not only counted.
-    pub fn is_written(&self) -> bool {
-        self.sink.is_written()
+    pub fn is_read(&self) -> bool {
+        self.sink.is_read()
     }
 
     /// What the time is, where somebody will read it. A reading of the clock is not free.
     pub fn instant(&self) -> Option<Instant> {
-        self.is_written().then(|| self.clock.instant())
+        self.sink.is_timed().then(|| self.clock.instant())
     }
 
     /// As [`Record::issued`]. The record is there until it is on the answer.
@@ -84,7 +93,7 @@ impl Ride {
             if let Some(now) = self.instant() {
                 record.duration = now.saturating_duration_since(record.arrived.instant);
             }
-            self.sink.push(record);
+            self.sink.push(record, self.place.take());
         }
     }
 }

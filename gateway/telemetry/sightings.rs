@@ -1,13 +1,13 @@
 //! Who still calls with a signature or key in the URL, counted.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use foldhash::HashMap;
 
 use super::record::{Record, Sighting};
 use crate::canonical::KeyParameters;
+use crate::metric::{Family, Metric, Point, Unit};
 
 /// So many user agents have a label of their own; callers choose these names, and could choose any number.
 const MOST_AGENTS: usize = 64;
@@ -141,12 +141,8 @@ impl Sightings {
         label
     }
 
-    /// Writes the counters, one for each key.
-    pub(super) fn text(&self, text: &mut String) {
-        text.push_str(
-            "# HELP portcullis_sas_seen_total Requests that brought a signature or key in the URL.\n\
-             # TYPE portcullis_sas_seen_total counter\n",
-        );
+    /// The counts, one for each key.
+    pub(super) fn family(&self) -> Family {
         let mut counts: BTreeMap<_, u64> = BTreeMap::new();
         for (seen, count) in &self.counts {
             let route = seen.route.as_deref().unwrap_or("none");
@@ -157,14 +153,26 @@ impl Sightings {
                 *counts.entry(labels).or_default() += count;
             }
         }
-        for ((route, app, agent, key, refused), count) in counts {
-            let _ = writeln!(
-                text,
-                "portcullis_sas_seen_total{{route=\"{route}\",app=\"{app}\",agent=\"{agent}\",key=\"{key}\",refused=\"{refused}\"}} {count}"
-            );
-        }
+        let point = |((route, app, agent, key, refused), count)| {
+            let refused = if refused { "true" } else { "false" };
+            let labels = [
+                ("route", route),
+                ("app", app),
+                ("agent", agent),
+                ("key", key),
+                ("refused", refused),
+            ];
+            Point::new(labels, count)
+        };
+        SEEN.with(counts.into_iter().map(point).collect())
     }
 }
+
+static SEEN: Metric = Metric::counter(
+    "portcullis.sas.seen",
+    Unit::Of("{request}"),
+    "Requests that brought a signature or key in the URL.",
+);
 
 /// The product that a user agent names first (RFC 9110 section 10.1.5); `other` for what is not one.
 fn product(agent: &str) -> &str {
@@ -180,6 +188,7 @@ fn product(agent: &str) -> &str {
 mod tests {
     use http::Request;
 
+    use super::super::prometheus::Exposition;
     use super::*;
     use crate::body::CallerBody;
     use crate::clock::{Clock as _, SystemClock};
@@ -195,8 +204,7 @@ mod tests {
 
     /// The counters, from the user agent on.
     fn counts(sightings: &Sightings) -> Vec<String> {
-        let mut text = String::new();
-        sightings.text(&mut text);
+        let text = Exposition::Text.write(&[sightings.family()]);
         let lines = text.lines().filter(|line| !line.starts_with('#'));
         let nobody = "portcullis_sas_seen_total{route=\"none\",app=\"none\",";
         let rest = lines.map(|line| line.strip_prefix(nobody).expect("nobody's").to_owned());
@@ -221,7 +229,7 @@ mod tests {
             sightings.count(&record(agent, keys));
         }
         let mut refused = record("wget/1", sig);
-        refused.denied(&Denial::from(Reason::KeyInUrl));
+        refused.denied(&Denial::from(Reason::KeyInUrl), None);
         sightings.count(&refused);
         sightings.settle();
         let expected = [

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Read as _};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use http::header::{HeaderName, HeaderValue};
@@ -26,7 +26,7 @@ use crate::upgrade::Protocol;
 struct Line {
     time: String,
     id: String,
-    client: IpAddr,
+    client: String,
     method: String,
     host: String,
     path: String,
@@ -185,6 +185,11 @@ fn of_this_version(line: &str) -> Result<Value, Unreadable> {
     }
 }
 
+/// Whether it stands for somebody who is told by a hash alone.
+fn is_hash(text: &str) -> bool {
+    text.starts_with("h:")
+}
+
 /// Claims that every record holds in other words.
 const ALWAYS_KNOWN: [&str; 3] = ["tid", "aud", "ver"];
 
@@ -211,6 +216,11 @@ impl Line {
         if let Some(upgrade) = &self.upgrade {
             known.upgrade = Some(Protocol::read(upgrade)?);
         }
+        let client = match is_hash(&self.client) {
+            true => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            false => self.client.parse().ok()?,
+        };
+        known.hashed = is_hash(&self.client);
         let unopened = self.path == UNOPENED;
         let token_looked_at = self.token.is_some() || refused.is_some();
         let caller = match (&self.token, refused) {
@@ -229,7 +239,7 @@ impl Line {
                 host: self.host,
                 target: self.path,
                 headers,
-                client: self.client,
+                client,
                 now,
                 version: match self.protocol.as_str() {
                     "HTTP/2" => Version::HTTP_2,
@@ -267,6 +277,7 @@ impl Token {
             version: version.next()?,
             principal: match &self.principal {
                 None => None,
+                Some(principal) if is_hash(principal) => None,
                 Some(principal) => Some(principal.parse().ok()?),
             },
             kind: TokenKind::of_word(&self.kind)?,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::care::{BackendState, Care, Member};
 use super::credential::Presenting;
-use super::endpoint::{Endpoint, EndpointId, Endpoints};
+use super::endpoint::{Endpoint, EndpointId, Endpoints, Site};
 use super::target::{Target, host};
 use crate::credentials::Credential;
 use crate::files::{self, BackendKind, Diagnostics, Named, PolicyDocument, Spanned, Timeouts};
@@ -17,6 +17,7 @@ use crate::seal::{Place, WayOn};
 pub struct Backend {
     pub(super) name: Arc<str>,
     pub(super) endpoint: Arc<Endpoint>,
+    site: Arc<Site>,
     pub(super) target: Target,
     pub(super) timeouts: Timeouts,
     /// What it gets beyond being called, if anything.
@@ -37,6 +38,11 @@ impl Backend {
     /// Its name in the policy files.
     pub fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// Where it is told to be: its first endpoint.
+    pub fn site(&self) -> &Arc<Site> {
+        &self.site
     }
 
     /// Whether an endpoint is one of its.
@@ -179,9 +185,15 @@ fn compile(
     let members = all_endpoints(&written.value, endpoints, diagnostics);
     let credential = presenting.compile(credential, diagnostics);
     let members = members?;
+    let first = members.first()?;
     Some(Backend {
         name: written.name.value.as_str().into(),
-        endpoint: Arc::clone(members.first()?),
+        endpoint: Arc::clone(first),
+        site: Arc::new(Site {
+            host: first.host.clone(),
+            port: first.port,
+            secure: first.tls.is_some(),
+        }),
         care: care(written, &members, endpoints)?,
         target: Target::of(&written.value)?,
         timeouts: *timeouts,

@@ -31,6 +31,24 @@ pub(super) struct Endpoint {
     pub(super) standing: Standing,
 }
 
+/// Where an endpoint is, for those who tell of it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Site {
+    /// A name or an address.
+    pub host: Box<str>,
+    /// The port.
+    pub port: u16,
+    /// Whether TLS is spoken there.
+    pub secure: bool,
+}
+
+impl Site {
+    /// `https` or `http`.
+    pub fn scheme(&self) -> &'static str {
+        if self.secure { "https" } else { "http" }
+    }
+}
+
 /// Names an endpoint for the life of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EndpointId(u64);

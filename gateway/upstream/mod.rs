@@ -31,7 +31,7 @@ pub use body::{BodyError, ResponseBody};
 pub use breaker::BreakerState;
 pub use care::{BackendState, EndpointState};
 pub use credential::{Presenting, identity, wanted_secret};
-pub use endpoint::{EndpointId, Endpoints};
+pub use endpoint::{EndpointId, Endpoints, Site};
 pub use health::ask_whether_well;
 pub use metrics::metrics;
 pub use outgoing::{Caller, preview};

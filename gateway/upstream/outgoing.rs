@@ -432,7 +432,7 @@ pub fn preview(
         host: &target.host,
         followed: None,
         caller: &caller,
-        trace: Trace::take(&mut HeaderMap::new()),
+        trace: Trace::begin(),
         id: &id,
         upgrade: upgrade.as_ref().map(|upgrade| upgrade.asked().protocol()),
     };

@@ -710,38 +710,57 @@ fn what_ci_is_told_to_run_does_what_it_is_meant_to() {
 
 // Defaults and bounds
 
+/// What has to stand in a mapping as soon as there is one.
+const NEEDED: [(&str, &str, &str); 10] = [
+    ("listen", "address", "127.0.0.1:1"),
+    ("listen", "tls", "platform"),
+    ("state", "folder", "state"),
+    ("limits.store.redis", "url", "'rediss://x.example'"),
+    ("telemetry.requestLog", "path", "x"),
+    ("telemetry.requestLog.rotate", "size", "1MiB"),
+    ("telemetry.decisionLog", "path", "x"),
+    ("telemetry.decisionLog.rotate", "size", "1MiB"),
+    ("telemetry.otlp", "endpoint", "'http://localhost:1'"),
+    ("telemetry.azureMonitor", "connectionString", "{ env: X }"),
+];
+
 /// A gateway.yaml with these values, and otherwise no more than it must hold.
 fn gateway_with(values: &[(String, String)]) -> String {
-    let mut sections = BTreeMap::from([
-        (
-            "listen",
-            vec!["address: 127.0.0.1:1, tls: platform".to_owned()],
-        ),
-        ("state", vec!["folder: state".to_owned()]),
-    ]);
-    let mut document = "policies: policies\n".to_owned();
+    let own = [("listen", ""), ("state", ""), ("policies", "policies")];
+    let own = own.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    written("", &[&own, values].concat())
+}
+
+/// The mapping at a place, with these values below it; an empty one is a mapping that holds what it must.
+fn written(place: &str, values: &[(String, String)]) -> String {
+    let mut below: BTreeMap<&str, Vec<(String, String)>> = BTreeMap::new();
     for (key, value) in values {
-        // A Redis has to say where it is.
-        if let Some(key) = key.strip_prefix("limits.store.redis.") {
-            let url = "url: 'rediss://x.example'";
-            let more = format!("store: {{ redis: {{ {url}, {key}: {value} }} }}");
-            sections.entry("limits").or_default().push(more);
-            continue;
-        }
-        match key.split_once('.') {
-            Some((section, key)) => {
-                sections
-                    .entry(section)
-                    .or_default()
-                    .push(format!("{key}: {value}"));
+        let (first, rest) = key.split_once('.').unwrap_or((key, ""));
+        let below = below.entry(first).or_default();
+        below.push((rest.to_owned(), value.clone()));
+    }
+    for (_, key, value) in NEEDED.iter().filter(|(at, ..)| *at == place) {
+        let given = || vec![(String::new(), (*value).to_owned())];
+        below.entry(key).or_insert_with(given);
+    }
+    let entries = below.iter().map(|(key, values)| {
+        let place = format!("{place}{}{key}", if place.is_empty() { "" } else { "." });
+        match values
+            .iter()
+            .find(|(rest, value)| rest.is_empty() && !value.is_empty())
+        {
+            Some((_, value)) => format!("{key}: {value}"),
+            None => {
+                let mut values = values.clone();
+                values.retain(|(rest, _)| !rest.is_empty());
+                format!("{key}: {}", written(&place, &values))
             }
-            None => document += &format!("{key}: {value}\n"),
         }
+    });
+    match place {
+        "" => entries.map(|entry| entry + "\n").collect(),
+        _ => format!("{{ {} }}", entries.collect::<Vec<_>>().join(", ")),
     }
-    for (section, entries) in sections {
-        document += &format!("{section}: {{ {} }}\n", entries.join(", "));
-    }
-    document
 }
 
 fn parsed(document: &str) -> GatewayDocument {
@@ -759,13 +778,11 @@ fn the_documented_defaults_are_those_of_the_parser() {
     assert!(defaults.len() >= 19, "{defaults:?}");
     for default in &defaults {
         let with = parsed(&gateway_with(std::slice::from_ref(default)));
-        let without = match default.0.starts_with("limits.store.redis.") {
-            true => vec![(
-                "limits.store".to_owned(),
-                "{ redis: 'rediss://x.example' }".to_owned(),
-            )],
-            false => Vec::new(),
-        };
+        // The mapping around it, with nothing in it that need not be.
+        let around = default.0.rsplit_once('.').map(|(around, _)| around);
+        let around = around.filter(|around| NEEDED.iter().any(|(place, ..)| place == around));
+        let without = around.map(|around| (around.to_owned(), String::new()));
+        let without: Vec<_> = without.into_iter().collect();
         assert_eq!(with, parsed(&gateway_with(&without)), "{default:?}");
     }
     // Whatever else is absent is a section, has to be written, or is said to be absent.
@@ -837,25 +854,6 @@ fn the_documented_timeouts_of_backends_are_those_of_the_parser() {
     }
 }
 
-#[test]
-fn what_is_said_to_be_missing_is_refused_by_name() {
-    let readme = read("README.md");
-    let line = marked(&readme, "later")
-        .lines()
-        .find(|line| line.contains("in gateway.yaml"));
-    let (_, keys) = line.and_then(|line| line.split_once(": ")).expect("a list");
-    let keys = spans(keys);
-    assert!(!keys.is_empty(), "what is missing");
-    for key in keys {
-        let document = gateway_with(&[(key.to_owned(), "x".to_owned())]);
-        let told = gateway_faults(&document).render();
-        assert!(
-            told.contains("is not supported by this version"),
-            "{key}: {told}"
-        );
-    }
-}
-
 // The log and the counters
 
 /// What the admin address answers.
@@ -884,6 +882,11 @@ fn the_log_has_exactly_the_documented_fields_and_the_counters_the_documented_lab
         .backend("several", &format!("{several}, {careful}"))
         .portal_route("all", "GET", "/all", "several")
         .portal_route("linked", "GET", "/linked", "linked")
+        .backend(
+            "gone",
+            "http: 'http://127.0.0.1:9', credential: { managedIdentity: { resource: 'api://gone' } }",
+        )
+        .portal_route("gone", "GET", "/gone", "gone")
         .route(
             "watched",
             "match: { methods: [GET], path: /watched }, backend: raw, mode: reportOnly",
@@ -911,7 +914,9 @@ fn the_log_has_exactly_the_documented_fields_and_the_counters_the_documented_lab
     for verdict in ["200", "200", "429 rate-limited"] {
         assert_eq!(stage.call("GET", "/limited").send().verdict(), verdict);
     }
-    stage.until("all records", |stage| stage.records().len() == 8);
+    let failed = stage.call("GET", "/gone").portal().send();
+    assert_eq!(failed.status, 502);
+    stage.until("all records", |stage| stage.records().len() == 9);
 
     let readme = read("README.md");
     let records = stage.records();
@@ -926,18 +931,32 @@ fn the_log_has_exactly_the_documented_fields_and_the_counters_the_documented_lab
         stage.gateway().admin_address().expect("an admin address"),
         "/metrics",
     );
+    let histograms: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" histogram"))
+        .collect();
     let mut counters: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for line in text.lines().filter(|line| line.starts_with("portcullis_")) {
-        let name = line.split(['{', ' ']).next().expect("a name");
-        let labels = counters.entry(name.to_owned()).or_default();
+    let (_, body) = text.split_once("\r\n\r\n").expect("a body");
+    for line in body
+        .lines()
+        .filter(|line| line.starts_with(char::is_alphabetic))
+    {
+        let sample = line.split(['{', ' ']).next().expect("a name");
+        let name = histograms.iter().find(|name| {
+            let part = sample.strip_prefix(**name);
+            matches!(part, Some("_bucket" | "_sum" | "_count"))
+        });
+        let labels = counters.entry((*name.unwrap_or(&sample)).to_owned());
+        let labels = labels.or_default();
         let inside = line
             .split_once('{')
-            .and_then(|(_, rest)| rest.split_once('}'));
+            .and_then(|(_, rest)| rest.rsplit_once('}'));
         let pairs = inside
-            .map(|(inside, _)| inside.split(','))
+            .map(|(inside, _)| inside.split("\","))
             .into_iter()
             .flatten();
-        labels.extend(pairs.filter_map(|pair| Some(pair.split_once('=')?.0.to_owned())));
+        let names = pairs.filter_map(|pair| Some(pair.split_once('=')?.0.to_owned()));
+        labels.extend(names.filter(|name| name != "le"));
     }
     let documented = rows(marked(&readme, "metrics")).into_iter().map(|row| {
         let labels = spans(&row[1]).into_iter().map(str::to_owned).collect();

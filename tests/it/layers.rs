@@ -30,6 +30,7 @@ const ORDER: &[&[&str]] = &[
     &["upgrade"],
     &["http1"],
     &["denial"],
+    &["metric"],
     &["trace"],
     &["body"],
     &["ids"],

@@ -1,6 +1,8 @@
 //! What may be written in gateway.yaml.
 #![allow(dead_code, reason = "only their schemas are asked for")]
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 
 use super::policy::{List, SecretSource};
@@ -37,7 +39,7 @@ pub(super) struct Gateway {
     state: Option<State>,
     /// How the gateway ends when the platform tells it to (SIGTERM). Changes take effect after a restart.
     drain: Option<Drain>,
-    /// What the gateway logs of requests. Changes take effect after a restart.
+    /// What the gateway tells of itself, and to whom. Changes take effect after a restart.
     telemetry: Option<Telemetry>,
     /// What everybody is held to, how limits are told, and where they are counted.
     limits: Option<Limits>,
@@ -256,22 +258,46 @@ struct Drain {
     timeout: Option<Duration>,
 }
 
-/// What the gateway logs of requests.
+/// What the gateway tells of itself, and to whom. Changes take effect after a restart, that of `fingerprintKey` at once.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields)]
 struct Telemetry {
-    /// The form of the line that each request leaves on standard output: `json` (default), `human` or `off`.
+    /// What the gateway is called in traces, metrics and logs (`service.name`, `cloud_RoleName`). Default: `OTEL_SERVICE_NAME` of the environment, or else `portcullis`.
+    service_name: Option<Text>,
+    /// What else is said of it, by OpenTelemetry's names: `{ deployment.environment.name: production }`. Beside what `OTEL_RESOURCE_ATTRIBUTES` of the environment says.
+    resource: Option<BTreeMap<String, Text>>,
+    /// The line that each request leaves: `json` (default), `human` or `off`, on standard output; or a file.
     request_log: Option<RequestLog>,
-    /// A file of its own for decisions, each with what it was made by: `explain` and `replay` read it. Default: none.
+    /// A log of its own for decisions, each with what it was made by: `explain` and `replay` read it. `stdout` or a file. Default: none.
     decision_log: Option<DecisionLog>,
-    /// Where the key is read that fingerprints of signatures and keys in callers' URLs are made with, at least 32 characters: so the same key has the same fingerprint in every replica and after every restart. Default: a random key.
+    /// Where the key is read that fingerprints of signatures and keys in callers' URLs, and hashes of callers, are made with, at least 32 characters: so the same key has the same fingerprint in every replica and after every restart. Default: a random key.
     fingerprint_key: Option<SecretSource>,
+    /// Whether callers' addresses and principals are told as they are (`plain`, default) or by hashes alone (`hash`), made with `fingerprintKey`.
+    privacy: Option<Privacy>,
+    /// Which traces are recorded. Refusals always are.
+    traces: Option<Traces>,
+    /// How often metrics are sent. From `1s` to `1h`, default `1m`.
+    metrics_interval: Option<Duration>,
+    /// Where traces, metrics and logs are sent over OTLP. Default: nowhere.
+    otlp: Option<Otlp>,
+    /// An Application Insights resource that requests, dependencies, exceptions and metrics are sent to, without a collector. Default: none.
+    azure_monitor: Option<AzureMonitor>,
+}
+
+/// The line that each request leaves.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum RequestLog {
+    /// On standard output.
+    Form(LogForm),
+    /// In a file.
+    File(RequestLogFile),
 }
 
 /// The form of the line that each request leaves.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "lowercase")]
-enum RequestLog {
+enum LogForm {
     /// A JSON object a line.
     Json,
     /// A line for people to read, while trying things out.
@@ -280,12 +306,206 @@ enum RequestLog {
     Off,
 }
 
+/// A file for the lines of requests.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+struct RequestLogFile {
+    /// `json` (default) or `human`.
+    form: Option<LogFileForm>,
+    /// The file that lines are appended to. The path is relative to this file.
+    path: Text,
+    /// When the file is put aside. Default: never; a file that something else moves away is made anew.
+    rotate: Option<Rotate>,
+    /// How late at most a line is on the disk, through a crash of the machine too. From `1ms` to `1d`. Default: when the kernel sees fit. A crash of the gateway alone loses what was not written yet: 20 ms.
+    sync_within: Option<Duration>,
+}
+
+/// The form of a line in a file.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum LogFileForm {
+    /// A JSON object a line.
+    Json,
+    /// A line for people to read.
+    Human,
+}
+
+/// Where each decision is recorded.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum DecisionLog {
+    /// On standard output.
+    Stdout(Stdout),
+    /// In a file.
+    File(DecisionLogFile),
+}
+
+/// Standard output.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum Stdout {
+    /// A JSON object a line.
+    Stdout,
+}
+
 /// The file in which each decision is recorded.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields)]
-struct DecisionLog {
-    /// The file that decisions are appended to. The path is relative to this file.
+struct DecisionLogFile {
+    /// The file that decisions are appended to, relative to this file; or `stdout`.
     path: Text,
+    /// What happens when 16,384 decisions wait to be written, or 16 MiB of a worker's: `drop` (default) drops and counts those beyond; `block`, for audits, lets requests wait until there is room, up to 5 s, and refuses them then.
+    when_full: Option<WhenFull>,
+    /// When the file is put aside. Default: never; a file that something else moves away is made anew.
+    rotate: Option<Rotate>,
+    /// How late at most a line is on the disk, through a crash of the machine too. From `1ms` to `1d`. Default: when the kernel sees fit. A crash of the gateway alone loses what was not written yet: 20 ms.
+    sync_within: Option<Duration>,
+}
+
+/// What happens when too many decisions wait to be written.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum WhenFull {
+    /// Those beyond are dropped and counted.
+    Drop,
+    /// Requests wait for room.
+    Block,
+}
+
+/// When a file is put aside.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+struct Rotate {
+    /// The size from which on it is: renamed to `.1`, and those that are there to the next number. From `64KiB` to `65536MiB`.
+    size: Bytes,
+    /// How many of those are kept. Default 10.
+    #[schemars(range(min = 0, max = 1000))]
+    keep: Option<u32>,
+}
+
+/// How callers are told.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum Privacy {
+    /// As they are.
+    Plain,
+    /// By hashes.
+    Hash,
+}
+
+/// Which traces are recorded.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+struct Traces {
+    /// The part of the traces that begin here. From `0` to `1`, default `1`.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    ratio: Option<f64>,
+    /// What a caller's `traceparent` counts for: `follow` (default) continues its trace and records it if the caller does; `continue` continues it and records it by `ratio`; `restart` begins another, where callers are not to be trusted with it.
+    parent: Option<TraceParent>,
+}
+
+/// What a caller's `traceparent` counts for.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum TraceParent {
+    /// It is continued, and recorded if the caller says so.
+    Follow,
+    /// It is continued, and recorded by `ratio`.
+    Continue,
+    /// For nothing.
+    Restart,
+}
+
+/// A collector that speaks OTLP.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+struct Otlp {
+    /// Its URL, without `/v1/traces`. `http://` goes to this machine alone, unless `insecure` is written.
+    endpoint: Url,
+    /// `http/protobuf` (default) or `grpc`.
+    protocol: Option<OtlpProtocol>,
+    /// Fields of each request, and where their values are read.
+    headers: Option<BTreeMap<String, SecretSource>>,
+    /// PEM file of CA certificates to believe for it, instead of the platform's.
+    ca: Option<Text>,
+    /// `true`: plain `http://` may go to another machine, such as an agent of the node. Default `false`.
+    insecure: Option<bool>,
+    /// `none` (default) or `gzip`.
+    compression: Option<Compression>,
+    /// Longest time for one request. From `1ms` to `1m`, default `10s`.
+    timeout: Option<Duration>,
+    /// What is sent: any of `traces`, `metrics` and `logs`. Default: all.
+    #[schemars(length(min = 1))]
+    signals: Option<Vec<Signal>>,
+    /// `cumulative` (default) or `delta`.
+    temporality: Option<Temporality>,
+    /// Which decisions are sent as log records, beside the spans of requests: `denied` (default), `all` or `none`.
+    decisions: Option<SentDecisions>,
+}
+
+/// How OTLP is spoken.
+#[derive(JsonSchema)]
+enum OtlpProtocol {
+    /// Over HTTP/1.1, port 4318 mostly.
+    #[schemars(rename = "http/protobuf")]
+    Http,
+    /// Over HTTP/2, port 4317 mostly.
+    #[schemars(rename = "grpc")]
+    Grpc,
+}
+
+/// How requests are compressed.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum Compression {
+    /// Not at all.
+    None,
+    /// By gzip.
+    Gzip,
+}
+
+/// What is sent over OTLP.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum Signal {
+    /// Spans of requests.
+    Traces,
+    /// Metrics.
+    Metrics,
+    /// Decisions and events.
+    Logs,
+}
+
+/// What sums are told since.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum Temporality {
+    /// The start.
+    Cumulative,
+    /// They were told before.
+    Delta,
+}
+
+/// Which decisions are sent, each as a record of its own.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum SentDecisions {
+    /// All.
+    All,
+    /// Refusals.
+    Denied,
+    /// None.
+    None,
+}
+
+/// An Application Insights resource.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+struct AzureMonitor {
+    /// Where its connection string is read, as the portal shows it.
+    connection_string: SecretSource,
+    /// Which decisions are sent as custom events, beside the requests: `denied` (default), `all` or `none`.
+    decisions: Option<SentDecisions>,
 }
 
 /// What everybody is held to, how limits are told, and where they are counted.

@@ -1,0 +1,165 @@
+//! A connection that is kept for the next request, to a place that is called again and again: where telemetry goes.
+//! One request at a time; a connection that fails is made anew for the next.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::uri::PathAndQuery;
+use http::{Request, Response, Uri, Version};
+use http_body_util::Full;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::ClientConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::address::Resolver;
+use super::client::{Bounds, Client, FetchError, Target, connect, whole};
+use crate::clock::within;
+
+/// Which HTTP is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2, without asking over plain connections.
+    Http2,
+}
+
+impl Protocol {
+    const fn alpn(self) -> &'static [u8] {
+        match self {
+            Self::Http1 => b"http/1.1",
+            Self::Http2 => b"h2",
+        }
+    }
+}
+
+/// The connection, and how to make another.
+pub struct Channel {
+    client: Client,
+    protocol: Protocol,
+    open: Option<Open>,
+}
+
+enum Open {
+    Http1(http1::SendRequest<Full<Bytes>>),
+    Http2(http2::SendRequest<Full<Bytes>>),
+}
+
+impl Channel {
+    /// None yet. It trusts as `tls` says; plain http goes to this machine alone, unless `plain` says otherwise.
+    pub fn new(
+        tls: &ClientConfig,
+        protocol: Protocol,
+        resolver: Arc<dyn Resolver>,
+        plain: bool,
+    ) -> Self {
+        let mut tls = tls.clone();
+        tls.alpn_protocols = vec![protocol.alpn().to_vec()];
+        let client = Client::offering(tls, resolver);
+        Self {
+            client: if plain { client.allow_plain() } else { client },
+            protocol,
+            open: None,
+        }
+    }
+
+    /// Sends a request, whose URI is absolute, and reads the whole answer; a trailer counts as a field.
+    ///
+    /// # Errors
+    /// When there is no answer. The connection is given up then.
+    pub async fn send(
+        &mut self,
+        request: Request<Bytes>,
+        bounds: Bounds,
+    ) -> Result<Response<Bytes>, FetchError> {
+        let target = Target::of(request.uri())?;
+        let outcome = within(bounds.timeout, self.exchange(&target, request, bounds)).await;
+        let outcome = outcome.unwrap_or_else(|| Err(FetchError::Timeout(target.host.clone())));
+        if outcome.is_err() {
+            self.open = None;
+        }
+        outcome
+    }
+
+    async fn exchange(
+        &mut self,
+        target: &Target,
+        request: Request<Bytes>,
+        bounds: Bounds,
+    ) -> Result<Response<Bytes>, FetchError> {
+        let ready = match &mut self.open {
+            Some(Open::Http1(sender)) => sender.ready().await.is_ok(),
+            Some(Open::Http2(sender)) => sender.ready().await.is_ok(),
+            None => false,
+        };
+        if !ready {
+            self.open = Some(self.connect(target, bounds.timeout).await?);
+        }
+        let request = self.form(target, request);
+        let answer = match &mut self.open {
+            Some(Open::Http1(sender)) => sender.send_request(request).await,
+            Some(Open::Http2(sender)) => sender.send_request(request).await,
+            None => return Err(FetchError::BadRequest("there is no connection")),
+        };
+        let answer = answer.map_err(|cause| target.broke_off(cause))?;
+        whole(target, answer, bounds.max_body).await
+    }
+
+    /// The request as its protocol wants it.
+    fn form(&self, target: &Target, request: Request<Bytes>) -> Request<Full<Bytes>> {
+        let (mut parts, body) = request.into_parts();
+        match self.protocol {
+            Protocol::Http1 => {
+                let path = parts.uri.path_and_query().cloned();
+                let root = || PathAndQuery::from_static("/");
+                parts.uri = Uri::from(path.unwrap_or_else(root));
+                parts.version = Version::HTTP_11;
+                parts.headers.insert(header::HOST, target.authority.clone());
+            }
+            Protocol::Http2 => {
+                parts.version = Version::HTTP_2;
+                parts
+                    .headers
+                    .insert(header::TE, HeaderValue::from_static("trailers"));
+            }
+        }
+        Request::from_parts(parts, Full::new(body))
+    }
+
+    async fn connect(&self, target: &Target, timeout: Duration) -> Result<Open, FetchError> {
+        let addresses = self.client.addresses(target).await?;
+        let tcp = connect(target, &addresses, timeout).await?;
+        match target.tls {
+            true => {
+                let tls = self.client.secure(target, tcp).await?;
+                self.shake_hands(target, tls).await
+            }
+            false => self.shake_hands(target, tcp).await,
+        }
+    }
+
+    async fn shake_hands<S>(&self, target: &Target, stream: S) -> Result<Open, FetchError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let broke_off = |cause| target.broke_off(cause);
+        let io = TokioIo::new(stream);
+        Ok(match self.protocol {
+            Protocol::Http1 => {
+                let (sender, connection) = http1::handshake(io).await.map_err(broke_off)?;
+                tokio::spawn(connection);
+                Open::Http1(sender)
+            }
+            Protocol::Http2 => {
+                let executor = TokioExecutor::new();
+                let shaken = http2::handshake(executor, io).await;
+                let (sender, connection) = shaken.map_err(broke_off)?;
+                tokio::spawn(connection);
+                Open::Http2(sender)
+            }
+        })
+    }
+}

@@ -1,0 +1,293 @@
+//! Azure Monitor without a collector: envelopes as Application Insights takes them.
+//! <https://learn.microsoft.com/azure/azure-monitor/app/data-model-complete>
+
+mod connection_string;
+mod envelope;
+
+pub use connection_string::{ConnectionString, NotAConnectionString};
+
+use std::time::Duration;
+
+use envelope::{Head, MetricPoint, duration};
+
+use super::attributes::{self, Attributes};
+use super::batches::Batches;
+use super::event::{Event, Level};
+use super::json::{Object, Times};
+use super::otlp::DECISION;
+use super::record::{Outcome, Record};
+use super::sink::{Decisions, Telling};
+use super::traffic::known_method;
+use crate::metric::{Family, Value};
+use crate::trace::Parent;
+
+/// Who tells, and what. Whose telemetry it is (`iKey`), the sender puts in.
+#[derive(Clone, Debug)]
+pub struct Form {
+    /// `cloud_RoleName`.
+    pub role: String,
+    /// `cloud_RoleInstance`.
+    pub instance: String,
+    /// Which decisions are told, each as an event of its own.
+    pub decisions: Decisions,
+}
+
+/// The longest that the service takes: <https://learn.microsoft.com/azure/azure-monitor/app/data-model-complete>.
+const LONGEST_NAME: usize = 1024;
+const LONGEST_URL: usize = 2048;
+const LONGEST_TEXT: usize = 8192;
+
+/// Attributes as members of an object.
+struct Members<'m, 'o>(&'m mut Object<'o>);
+
+impl Attributes for Members<'_, '_> {
+    fn text(&mut self, name: &'static str, value: &str) {
+        self.0.text(name, cut(value, LONGEST_TEXT));
+    }
+
+    fn number(&mut self, name: &'static str, value: u64) {
+        self.0.shown(name, value);
+    }
+}
+
+fn cut(text: &str, longest: usize) -> &str {
+    text.get(..text.floor_char_boundary(longest))
+        .unwrap_or(text)
+}
+
+impl Form {
+    /// Writes what a record comes to.
+    pub(super) fn write(
+        &self,
+        record: &Record,
+        is_told: bool,
+        telling: &Telling,
+        times: &mut Times,
+        to: &mut Batches,
+    ) {
+        if is_told {
+            let weight = weight(record, telling);
+            to.add(|out| self.request(record, telling.scheme, weight, times, out));
+            if record.called().is_some() {
+                to.add(|out| self.dependency(record, weight, times, out));
+            }
+            if attributes::is_failure(record) {
+                to.add(|out| self.exception(record, telling.scheme, times, out));
+            }
+        }
+        if self.decisions.take(record) {
+            to.add(|out| self.decision(record, telling.scheme, times, out));
+        }
+    }
+
+    fn request(
+        &self,
+        record: &Record,
+        scheme: &'static str,
+        weight: f64,
+        times: &mut Times,
+        out: &mut Vec<u8>,
+    ) {
+        let trace = record.trace_or_own();
+        let mut name = String::new();
+        attributes::name(record, &mut name);
+        let name = cut(&name, LONGEST_NAME);
+        let head = Head {
+            weight,
+            operation: Some((trace, trace.parent_span())),
+            name: Some(name),
+            client: Some(record.client()),
+            ..Head::new("Request", "RequestData", record.arrived.unix)
+        };
+        head.write(self, times, out, |item| {
+            item.shown("id", trace.span());
+            item.text("name", name);
+            item.shown("duration", duration(record.duration));
+            item.plain("responseCode", record.status.as_str());
+            let success = !matches!(record.outcome, Outcome::Denied(_)) && !is_error(record);
+            item.flag("success", success);
+            let url = format!("{scheme}://{}{}", record.host, record.shown_path());
+            item.text("url", cut(&url, LONGEST_URL));
+            told(record, scheme, item);
+        });
+    }
+
+    fn dependency(&self, record: &Record, weight: f64, times: &mut Times, out: &mut Vec<u8>) {
+        let Some((started, lasted)) = record.called() else {
+            return;
+        };
+        let trace = record.trace_or_own();
+        let mut name = String::new();
+        attributes::name(record, &mut name);
+        let head = Head {
+            weight,
+            operation: Some((trace, Some(trace.span()))),
+            name: Some(cut(&name, LONGEST_NAME)),
+            ..Head::new("RemoteDependency", "RemoteDependencyData", started)
+        };
+        head.write(self, times, out, |item| {
+            item.shown("id", trace.sent_span());
+            item.plain("type", "HTTP");
+            item.shown("duration", duration(lasted));
+            let (code, success) = match record.outcome {
+                Outcome::Denied(reason) => (reason.code(), false),
+                _ => (record.status.as_str(), !is_error(record)),
+            };
+            item.plain("resultCode", code);
+            item.flag("success", success);
+            item.plain("name", known_method(&record.method));
+            if let Some(site) = record.site.as_deref() {
+                let port = match (site.secure, site.port) {
+                    (true, 443) | (false, 80) => String::new(),
+                    (_, port) => format!(":{port}"),
+                };
+                item.text("target", &format!("{}{port}", site.host));
+                // Where, and not what: what follows the host may hold a key.
+                item.text("data", &format!("{}://{}{port}", site.scheme(), site.host));
+            }
+            let mut properties = Object::open(item.name("properties"));
+            if let Some(backend) = record.backend.as_deref() {
+                properties.text("portcullis.backend", backend);
+            }
+            if let Some(route) = record.route.as_deref() {
+                properties.text("portcullis.route", route);
+            }
+            properties.guid("portcullis.request.id", record.id.uuid());
+            properties.close();
+        });
+    }
+
+    fn exception(
+        &self,
+        record: &Record,
+        scheme: &'static str,
+        times: &mut Times,
+        out: &mut Vec<u8>,
+    ) {
+        let Outcome::Denied(reason) = record.outcome else {
+            return;
+        };
+        Self::beside("Exception", "ExceptionData", record).write(self, times, out, |item| {
+            let list = item.name("exceptions");
+            list.push(b'[');
+            let mut exception = Object::open(list);
+            exception.plain("typeName", reason.code());
+            let message = match &record.note {
+                Some(note) => format!("{}: {}", reason.title(), note.got),
+                None => reason.title().to_owned(),
+            };
+            exception.text("message", cut(&message, LONGEST_TEXT));
+            exception.flag("hasFullStack", false);
+            exception.close();
+            list.push(b']');
+            item.number("severityLevel", 3);
+            told(record, scheme, item);
+        });
+    }
+
+    fn decision(
+        &self,
+        record: &Record,
+        scheme: &'static str,
+        times: &mut Times,
+        out: &mut Vec<u8>,
+    ) {
+        Self::beside("Event", "EventData", record).write(self, times, out, |item| {
+            item.plain("name", DECISION);
+            let mut properties = Object::open(item.name("properties"));
+            let mut to = Members(&mut properties);
+            attributes::http(record, scheme, &mut to);
+            attributes::decision(record, &mut to);
+            attributes::policy(record, &mut to);
+            properties.close();
+        });
+    }
+
+    /// What belongs to a request and is told when it is over.
+    fn beside(kind: &'static str, base: &'static str, record: &Record) -> Head<'static> {
+        let trace = record.trace_or_own();
+        Head {
+            operation: Some((trace, Some(trace.span()))),
+            client: Some(record.client()),
+            ..Head::new(kind, base, record.arrived.unix + record.duration)
+        }
+    }
+
+    /// Writes an event of the gateway's own.
+    pub(super) fn event(&self, event: &Event, times: &mut Times, out: &mut Vec<u8>) {
+        let Event {
+            at,
+            level,
+            name,
+            detail,
+        } = event;
+        Head::new("Message", "MessageData", *at).write(self, times, out, |item| {
+            let message = if detail.is_empty() { name } else { detail };
+            item.text("message", cut(message, LONGEST_TEXT));
+            let severity = match level {
+                Level::Info => 1,
+                Level::Warning => 2,
+                Level::Error => 3,
+            };
+            item.number("severityLevel", severity);
+            let mut properties = Object::open(item.name("properties"));
+            properties.text("event.name", name);
+            properties.close();
+        });
+    }
+
+    /// Writes what has been counted since it was told last.
+    pub(super) fn metrics(
+        &self,
+        families: &[Family],
+        at: Duration,
+        times: &mut Times,
+        to: &mut Batches,
+    ) {
+        for family in families {
+            for point in &family.points {
+                let value = match &point.value {
+                    Value::Whole(value) => MetricPoint::single(*value as f64),
+                    Value::Real(value) => MetricPoint::single(*value),
+                    Value::Distribution(values) => MetricPoint::of(values),
+                };
+                let head = Head::new("Metric", "MetricData", at);
+                to.add(|out| {
+                    head.write(self, times, out, |item| {
+                        value.write(family.metric.name, item);
+                        let mut properties = Object::open(item.name("properties"));
+                        for (name, value) in &point.labels {
+                            properties.text(name, cut(value, LONGEST_TEXT));
+                        }
+                        properties.close();
+                    });
+                });
+            }
+        }
+    }
+}
+
+/// All that is told of a request, as an item's properties.
+fn told(record: &Record, scheme: &'static str, item: &mut Object<'_>) {
+    let mut properties = Object::open(item.name("properties"));
+    let mut to = Members(&mut properties);
+    attributes::http(record, scheme, &mut to);
+    attributes::decision(record, &mut to);
+    properties.close();
+}
+
+fn is_error(record: &Record) -> bool {
+    record.status.is_client_error() || record.status.is_server_error()
+}
+
+/// What part of its like a request stands for, in percent: refusals are all told, and of others those that the ratio
+/// takes. What a caller's own sampling left out, nobody here knows.
+fn weight(record: &Record, telling: &Telling) -> f64 {
+    let trace = record.trace_or_own();
+    let follows = trace.parent_span().is_some() && telling.sampling.parent == Parent::Follow;
+    match record.outcome {
+        Outcome::Denied(_) => 100.0,
+        _ if follows => 100.0,
+        _ => telling.sampling.ratio * 100.0,
+    }
+}

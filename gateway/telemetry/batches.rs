@@ -1,0 +1,96 @@
+//! What waits to be sent somewhere: in batches of a bounded size, and of these a bounded number. What has no room is
+//! dropped and counted; nobody waits for it.
+
+/// Bytes after which another batch is begun. Collectors take 4 MiB by default.
+const BATCH: usize = 512 * 1024;
+
+/// Items of one kind.
+#[derive(Debug)]
+pub(super) struct Batches {
+    ready: Vec<Batch>,
+    bytes: usize,
+    /// The most bytes that may wait.
+    most: usize,
+    dropped: u64,
+}
+
+/// Items that are sent together.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    /// The items, one behind the other.
+    pub(super) bytes: Vec<u8>,
+    /// How many.
+    pub(super) items: u64,
+}
+
+impl Batches {
+    /// None yet, and never more than `most` bytes.
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            ready: Vec::new(),
+            bytes: 0,
+            most,
+            dropped: 0,
+        }
+    }
+
+    /// Has an item written behind the others, or counts it as dropped where there is no room.
+    pub(super) fn add(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.bytes >= self.most {
+            self.dropped += 1;
+            return;
+        }
+        if self
+            .ready
+            .last()
+            .is_none_or(|last| last.bytes.len() >= BATCH)
+        {
+            self.ready.push(Batch::default());
+        }
+        let Some(batch) = self.ready.last_mut() else {
+            return;
+        };
+        let before = batch.bytes.len();
+        write(&mut batch.bytes);
+        batch.items += 1;
+        self.bytes += batch.bytes.len() - before;
+    }
+
+    /// How many bytes wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.bytes
+    }
+
+    /// Hands over all that wait, and how many were dropped.
+    pub(super) fn take(&mut self) -> (Vec<Batch>, u64) {
+        self.bytes = 0;
+        (
+            std::mem::take(&mut self.ready),
+            std::mem::take(&mut self.dropped),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_no_room_is_counted_and_what_was_taken_makes_room() {
+        let mut batches = Batches::new(BATCH * 2);
+        let item = vec![7; BATCH / 2];
+        for _ in 0..6 {
+            batches.add(|out| out.extend_from_slice(&item));
+        }
+        let (taken, dropped) = batches.take();
+        let sizes: Vec<(usize, u64)> = taken
+            .iter()
+            .map(|batch| (batch.bytes.len(), batch.items))
+            .collect();
+        assert_eq!(sizes, [(BATCH, 2), (BATCH, 2)]);
+        assert_eq!(dropped, 2);
+        batches.add(|out| out.push(1));
+        let (taken, dropped) = batches.take();
+        assert_eq!((taken.len(), dropped), (1, 0));
+    }
+}

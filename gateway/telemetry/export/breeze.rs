@@ -1,0 +1,315 @@
+//! Azure Monitor's own way in: envelopes as lines of JSON, compressed.
+//! <https://learn.microsoft.com/azure/azure-monitor/app/connection-strings>
+
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::header;
+use http::{Request, Response, StatusCode, Uri};
+use rustls::ClientConfig;
+use serde::Deserialize;
+
+use super::counts::Signal;
+use super::deltas::Deltas;
+use super::otlp::{is_due, later, retry_after, unsent, waiting};
+use super::pipe::{Delivered, Load, Pipe, Source, Way};
+use super::{Gather, Sources};
+use crate::clock::Clock;
+use crate::credentials::Derived;
+use crate::metric::Family;
+use crate::net::address::Resolver;
+use crate::net::channel::{Channel, Protocol};
+use crate::net::client::Bounds;
+use crate::telemetry::azure_monitor::{ConnectionString, Form};
+use crate::telemetry::batches::Batches;
+use crate::telemetry::event::Events;
+use crate::telemetry::json::Times;
+use crate::telemetry::sink::{Outbound, Sink};
+
+/// An Application Insights resource.
+#[derive(Clone)]
+pub struct AzureMonitorTo {
+    /// Which one.
+    pub connection_string: Arc<Derived<ConnectionString>>,
+    /// Who sends.
+    pub form: Form,
+    /// Whom to believe.
+    pub tls: Arc<ClientConfig>,
+    /// Finds its addresses.
+    pub resolver: Arc<dyn Resolver>,
+}
+
+/// The pipe of all that goes there.
+pub(super) fn pipe(
+    to: AzureMonitorTo,
+    interval: Duration,
+    sources: &Sources,
+) -> Pipe<Envelopes, Breeze> {
+    Pipe {
+        signal: Signal::AzureMonitor,
+        source: Envelopes {
+            sinks: sources.sinks.clone(),
+            events: Events::listen(),
+            form: to.form.clone(),
+            times: Times::default(),
+            gather: Arc::clone(&sources.gather),
+            interval,
+            told: sources.clock.now().unix,
+            deltas: Deltas::default(),
+            since: None,
+            pending: None,
+        },
+        way: Breeze {
+            channel: Channel::new(&to.tls, Protocol::Http1, Arc::clone(&to.resolver), false),
+            connection_string: to.connection_string,
+            moved: None,
+            clock: Arc::clone(&sources.clock),
+        },
+        exported: Arc::clone(&sources.exported),
+        clock: Arc::clone(&sources.clock),
+        is_failing: false,
+    }
+}
+
+/// What is told: what waits with the workers, events, and metrics now and then.
+pub(super) struct Envelopes {
+    sinks: Vec<Arc<Sink>>,
+    events: Arc<Events>,
+    form: Form,
+    times: Times,
+    gather: Gather,
+    interval: Duration,
+    told: Duration,
+    deltas: Deltas,
+    since: Option<Duration>,
+    pending: Option<Vec<Family>>,
+}
+
+/// The most bytes of events and metrics at once.
+const MOST_OWN: usize = 8 << 20;
+
+impl Source for Envelopes {
+    fn is_due(&mut self, now: Duration) -> bool {
+        is_due(&self.sinks, Outbound::AzureMonitor, &mut self.since, now)
+            || self.events.any()
+            || now.saturating_sub(self.told) >= self.interval
+    }
+
+    fn take(&mut self, now: Duration) -> (Vec<Load>, u64) {
+        self.since = None;
+        let (mut batches, mut dropped) = waiting(&self.sinks, Outbound::AzureMonitor);
+        let mut own = Batches::new(MOST_OWN);
+        let (form, times) = (&self.form, &mut self.times);
+        for event in self.events.take() {
+            own.add(|out| form.event(&event, times, out));
+        }
+        if now.saturating_sub(self.told) >= self.interval {
+            let families = (self.gather)();
+            form.metrics(&self.deltas.since(&families), now, times, &mut own);
+            self.told = now;
+            self.pending = Some(families);
+        }
+        let (more, lost) = own.take();
+        batches.extend(more);
+        dropped += lost;
+        let loads = batches.into_iter().map(|batch| Load {
+            bytes: batch.bytes,
+            items: batch.items,
+        });
+        (loads.collect(), dropped)
+    }
+
+    fn settle(&mut self, taken: bool) {
+        if let (Some(families), true) = (self.pending.take(), taken) {
+            self.deltas.told(families);
+        }
+    }
+}
+
+/// How it goes there.
+pub(super) struct Breeze {
+    channel: Channel,
+    connection_string: Arc<Derived<ConnectionString>>,
+    /// Where the service has said that this resource's telemetry belongs.
+    moved: Option<Uri>,
+    clock: Arc<dyn Clock>,
+}
+
+const BOUNDS: Bounds = Bounds {
+    timeout: Duration::from_secs(30),
+    max_body: 1 << 20,
+};
+
+impl Way for Breeze {
+    async fn send(&mut self, load: &Load) -> Delivered {
+        let Some(to) = self.connection_string.current(&self.clock.now()) else {
+            return later("the connection string is not read yet".to_owned(), None);
+        };
+        let url = self.moved.as_ref().unwrap_or_else(|| to.endpoint());
+        let body = gzip(&with_key(&load.bytes, to.instrumentation_key().expose()));
+        let request = Request::post(url.clone())
+            .header(header::CONTENT_TYPE, "application/x-json-stream")
+            .header(header::CONTENT_ENCODING, "gzip")
+            .body(Bytes::from(body));
+        let Ok(request) = request else {
+            return Delivered::Refused("the request cannot be made".to_owned());
+        };
+        let answer = match self.channel.send(request, BOUNDS).await {
+            Ok(answer) => answer,
+            Err(why) => return unsent(&why),
+        };
+        let status = answer.status();
+        if matches!(
+            status,
+            StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT
+        ) && self.moved.is_none()
+        {
+            self.moved = location(&answer);
+            let after = Some(Duration::ZERO).filter(|_| self.moved.is_some());
+            return later("it sends us elsewhere".to_owned(), after);
+        }
+        outcome(&answer, load)
+    }
+
+    fn name(&self) -> String {
+        let to = self.connection_string.current(&self.clock.now());
+        let authority = to.and_then(|to| to.endpoint().authority().cloned());
+        authority.map_or_else(
+            || "Azure Monitor".to_owned(),
+            |authority| authority.to_string(),
+        )
+    }
+}
+
+/// Where a redirection leads, over TLS alone.
+fn location<B>(answer: &Response<B>) -> Option<Uri> {
+    let location = answer.headers().get(header::LOCATION)?.to_str().ok()?;
+    let uri: Uri = location.parse().ok()?;
+    (uri.scheme_str() == Some("https")).then_some(uri)
+}
+
+/// What the service says of each item.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Tracked {
+    #[serde(default)]
+    errors: Vec<ItemError>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ItemError {
+    index: usize,
+    status_code: u16,
+}
+
+/// Whether what was answered so may be taken later.
+/// <https://learn.microsoft.com/azure/azure-monitor/app/opentelemetry-help-support-feedback>
+fn may_pass(status: u16) -> bool {
+    matches!(status, 401 | 403 | 408 | 429 | 439 | 500 | 502 | 503 | 504)
+}
+
+fn outcome(answer: &Response<Bytes>, load: &Load) -> Delivered {
+    let status = answer.status().as_u16();
+    match status {
+        200 => Delivered::Taken { refused: 0 },
+        206 => {
+            let Ok(tracked) = serde_json::from_slice::<Tracked>(answer.body()) else {
+                return Delivered::Refused("its answer is no JSON".to_owned());
+            };
+            let (again, refused): (Vec<_>, Vec<_>) = tracked
+                .errors
+                .iter()
+                .partition(|error| may_pass(error.status_code));
+            if again.is_empty() {
+                return Delivered::Taken {
+                    refused: refused.len() as u64,
+                };
+            }
+            let lines: Vec<&[u8]> = load.bytes.split_inclusive(|byte| *byte == b'\n').collect();
+            let chosen: Vec<&[u8]> = again
+                .iter()
+                .filter_map(|error| lines.get(error.index).copied())
+                .collect();
+            Delivered::Later {
+                why: "it did not take all items".to_owned(),
+                after: retry_after(answer),
+                again: Some(Load {
+                    items: chosen.len() as u64,
+                    bytes: chosen.concat(),
+                }),
+            }
+        }
+        status if may_pass(status) => later(format!("it answers {status}"), retry_after(answer)),
+        status => Delivered::Refused(format!("it answers {status}")),
+    }
+}
+
+/// The envelopes with the instrumentation key in each, which nobody but the sender holds.
+fn with_key(lines: &[u8], key: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(lines.len() + lines.len() / 8);
+    for line in lines.split_inclusive(|byte| *byte == b'\n') {
+        out.extend_from_slice(b"{\"iKey\":\"");
+        out.extend_from_slice(key.as_bytes());
+        out.extend_from_slice(b"\",");
+        out.extend_from_slice(line.get(1..).unwrap_or_default());
+    }
+    out
+}
+
+/// Compressed, fast rather than small.
+pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), Compression::fast());
+    // A vector takes all that is written to it.
+    let _ = encoder.write_all(bytes);
+    encoder.finish().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(lines: &[&str]) -> Load {
+        Load {
+            bytes: lines.concat().into_bytes(),
+            items: lines.len() as u64,
+        }
+    }
+
+    fn answered(status: u16, body: &str) -> Response<Bytes> {
+        let answer = Response::builder().status(status);
+        answer
+            .body(Bytes::from(body.to_owned()))
+            .expect("an answer")
+    }
+
+    #[test]
+    fn of_a_part_that_was_not_taken_what_may_pass_is_sent_again() {
+        let load = load(&["{\"a\":0}\n", "{\"a\":1}\n", "{\"a\":2}\n"]);
+        let body = r#"{"itemsReceived":3,"itemsAccepted":1,"errors":[{"index":0,"statusCode":400,"message":"m"},{"index":2,"statusCode":503,"message":"m"}]}"#;
+        match outcome(&answered(206, body), &load) {
+            Delivered::Later {
+                again: Some(again), ..
+            } => {
+                assert_eq!((again.items, &*again.bytes), (1, &b"{\"a\":2}\n"[..]));
+            }
+            _ => panic!("a part is to be sent again"),
+        }
+        let body = r#"{"errors":[{"index":0,"statusCode":400}]}"#;
+        let taken = outcome(&answered(206, body), &load);
+        assert!(matches!(taken, Delivered::Taken { refused: 1 }));
+    }
+
+    #[test]
+    fn the_key_comes_first_in_each_envelope() {
+        let lines = with_key(b"{\"a\":0}\n{\"b\":1}\n", "k");
+        assert_eq!(
+            lines,
+            b"{\"iKey\":\"k\",\"a\":0}\n{\"iKey\":\"k\",\"b\":1}\n"
+        );
+    }
+}

@@ -1,0 +1,494 @@
+//! OTLP, over HTTP and by gRPC.
+//! <https://opentelemetry.io/docs/specs/otlp/>
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderName, HeaderValue};
+use http::{Request, Response, StatusCode, Uri};
+use rustls::ClientConfig;
+
+use super::Gather;
+use super::Sources;
+use super::breeze::gzip;
+use super::counts::Signal;
+use super::deltas::Deltas;
+use super::pipe::{Delivered, Load, Pipe, Source, Way};
+use crate::clock::Clock;
+use crate::credentials::Derived;
+use crate::metric::Family;
+use crate::net::address::Resolver;
+use crate::net::channel::{Channel, Protocol};
+use crate::net::client::{Bounds, FetchError};
+use crate::telemetry::batches::Batch;
+use crate::telemetry::event::Events;
+use crate::telemetry::otlp::{self, Resource, Temporality};
+use crate::telemetry::sink::{Outbound, Sink};
+
+/// How OTLP is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OtlpProtocol {
+    /// `http/protobuf`.
+    Http,
+    /// gRPC.
+    Grpc,
+}
+
+/// A collector.
+#[derive(Clone)]
+pub struct OtlpTo {
+    /// Its URL, without the signal's path.
+    pub endpoint: Uri,
+    /// How it is spoken to.
+    pub protocol: OtlpProtocol,
+    /// Fields of each request.
+    pub headers: Vec<(HeaderName, Arc<Derived<HeaderValue>>)>,
+    /// Whom to believe.
+    pub tls: Arc<ClientConfig>,
+    /// Whether plain http may go to other machines.
+    pub plain: bool,
+    /// Whether requests are compressed.
+    pub gzip: bool,
+    /// Longest time for one request.
+    pub timeout: Duration,
+    /// Whether spans, metrics and records are sent.
+    pub traces: bool,
+    /// As above.
+    pub metrics: bool,
+    /// As above.
+    pub logs: bool,
+    /// What sums are told since.
+    pub temporality: Temporality,
+    /// Finds its addresses.
+    pub resolver: Arc<dyn Resolver>,
+}
+
+/// The pipes of what is sent.
+pub(super) fn pipes(
+    to: &OtlpTo,
+    resource: &Resource,
+    interval: Duration,
+    sources: &Sources,
+) -> Vec<Pipe<Box<dyn Source>, OtlpWay>> {
+    let pipe = |signal, source: Box<dyn Source>| Pipe {
+        signal,
+        source,
+        way: OtlpWay::new(to, signal, Arc::clone(&sources.clock)),
+        exported: Arc::clone(&sources.exported),
+        clock: Arc::clone(&sources.clock),
+        is_failing: false,
+    };
+    let batches = |outbound, events| {
+        Box::new(Records {
+            sinks: sources.sinks.clone(),
+            outbound,
+            events,
+            resource: resource.clone(),
+            since: None,
+        })
+    };
+    let mut pipes = Vec::new();
+    if to.traces {
+        pipes.push(pipe(Signal::Traces, batches(Outbound::Spans, None)));
+    }
+    if to.logs {
+        let events = Some(Events::listen());
+        pipes.push(pipe(Signal::Logs, batches(Outbound::Logs, events)));
+    }
+    if to.metrics {
+        let now = sources.clock.now().unix;
+        let metrics = Box::new(Points {
+            gather: Arc::clone(&sources.gather),
+            temporality: to.temporality,
+            interval,
+            resource: resource.clone(),
+            deltas: Deltas::default(),
+            began: now,
+            told: now,
+            pending: None,
+        });
+        pipes.push(pipe(Signal::Metrics, metrics));
+    }
+    pipes
+}
+
+impl Source for Box<dyn Source> {
+    fn is_due(&mut self, now: Duration) -> bool {
+        self.as_mut().is_due(now)
+    }
+
+    fn take(&mut self, now: Duration) -> (Vec<Load>, u64) {
+        self.as_mut().take(now)
+    }
+
+    fn settle(&mut self, taken: bool) {
+        self.as_mut().settle(taken);
+    }
+}
+
+/// What waits longer than this is sent.
+pub(super) const LONGEST_REST: Duration = Duration::from_secs(1);
+/// As soon as so many bytes wait, they are sent.
+pub(super) const ENOUGH: usize = 512 * 1024;
+
+/// Whether what waits with the workers is due; `since` is when it was first seen to wait.
+pub(super) fn is_due(
+    sinks: &[Arc<Sink>],
+    outbound: Outbound,
+    since: &mut Option<Duration>,
+    now: Duration,
+) -> bool {
+    let waiting: usize = sinks.iter().map(|sink| sink.waiting(outbound)).sum();
+    if waiting == 0 {
+        *since = None;
+        return false;
+    }
+    let first = *since.get_or_insert(now);
+    waiting >= ENOUGH || now.saturating_sub(first) >= LONGEST_REST
+}
+
+/// What waits with the workers, the smaller batches put together, and how much was dropped.
+pub(super) fn waiting(sinks: &[Arc<Sink>], outbound: Outbound) -> (Vec<Batch>, u64) {
+    let mut together: Vec<Batch> = Vec::new();
+    let mut dropped = 0;
+    for sink in sinks {
+        let (batches, lost) = sink.take_batches(outbound);
+        dropped += lost;
+        for batch in batches {
+            match together.last_mut() {
+                Some(last) if last.bytes.len() + batch.bytes.len() <= ENOUGH => {
+                    last.bytes.extend_from_slice(&batch.bytes);
+                    last.items += batch.items;
+                }
+                _ => together.push(batch),
+            }
+        }
+    }
+    (together, dropped)
+}
+
+/// Spans, or records of decisions and events.
+struct Records {
+    sinks: Vec<Arc<Sink>>,
+    outbound: Outbound,
+    events: Option<Arc<Events>>,
+    resource: Resource,
+    since: Option<Duration>,
+}
+
+impl Source for Records {
+    fn is_due(&mut self, now: Duration) -> bool {
+        let heard = self.events.as_ref().is_some_and(|events| events.any());
+        is_due(&self.sinks, self.outbound, &mut self.since, now) || heard
+    }
+
+    fn take(&mut self, _: Duration) -> (Vec<Load>, u64) {
+        self.since = None;
+        let (mut batches, dropped) = waiting(&self.sinks, self.outbound);
+        let events = self.events.iter().flat_map(|events| events.take());
+        let mut own = Batch::default();
+        for event in events {
+            otlp::event(&event, &mut own.bytes);
+            own.items += 1;
+        }
+        if own.items > 0 {
+            batches.push(own);
+        }
+        let loads = batches.into_iter().map(|batch| Load {
+            bytes: self.resource.request(&batch.bytes),
+            items: batch.items,
+        });
+        (loads.collect(), dropped)
+    }
+
+    fn settle(&mut self, _: bool) {}
+}
+
+/// Metrics.
+struct Points {
+    gather: Gather,
+    temporality: Temporality,
+    interval: Duration,
+    resource: Resource,
+    deltas: Deltas,
+    /// Since when is counted.
+    began: Duration,
+    /// When it was told last.
+    told: Duration,
+    /// What is being told, and when it stood so.
+    pending: Option<(Vec<Family>, Duration)>,
+}
+
+impl Source for Points {
+    fn is_due(&mut self, now: Duration) -> bool {
+        now.saturating_sub(self.told) >= self.interval
+    }
+
+    fn take(&mut self, now: Duration) -> (Vec<Load>, u64) {
+        let families = (self.gather)();
+        let mut items = Vec::new();
+        let told = match self.temporality {
+            Temporality::Cumulative => {
+                otlp::metrics(&families, self.temporality, (self.began, now), &mut items);
+                families.clone()
+            }
+            Temporality::Delta => {
+                let changed = self.deltas.since(&families);
+                otlp::metrics(&changed, self.temporality, (self.began, now), &mut items);
+                changed
+            }
+        };
+        let points = told.iter().map(|family| family.points.len() as u64).sum();
+        // Tried and not taken, it is next told an interval later.
+        self.told = now;
+        self.pending = Some((families, now));
+        let load = Load {
+            bytes: self.resource.request(&items),
+            items: points,
+        };
+        (vec![load], 0)
+    }
+
+    fn settle(&mut self, taken: bool) {
+        if let (Some((families, at)), true, Temporality::Delta) =
+            (self.pending.take(), taken, self.temporality)
+        {
+            self.deltas.told(families);
+            self.began = at;
+        }
+    }
+}
+
+/// How it goes to the collector.
+pub(super) struct OtlpWay {
+    to: OtlpTo,
+    url: Option<Uri>,
+    channel: Channel,
+    clock: Arc<dyn Clock>,
+}
+
+/// The longest answer of a collector.
+const LONGEST_ANSWER: usize = 64 * 1024;
+
+impl OtlpWay {
+    fn new(to: &OtlpTo, signal: Signal, clock: Arc<dyn Clock>) -> Self {
+        let (protocol, path) = match (to.protocol, signal) {
+            (OtlpProtocol::Http, Signal::Metrics) => (Protocol::Http1, "/v1/metrics"),
+            (OtlpProtocol::Http, Signal::Logs) => (Protocol::Http1, "/v1/logs"),
+            (OtlpProtocol::Http, _) => (Protocol::Http1, "/v1/traces"),
+            (OtlpProtocol::Grpc, Signal::Metrics) => (
+                Protocol::Http2,
+                "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+            ),
+            (OtlpProtocol::Grpc, Signal::Logs) => (
+                Protocol::Http2,
+                "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+            ),
+            (OtlpProtocol::Grpc, _) => (
+                Protocol::Http2,
+                "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+            ),
+        };
+        let base = to.endpoint.to_string();
+        Self {
+            url: format!("{}{path}", base.trim_end_matches('/')).parse().ok(),
+            channel: Channel::new(&to.tls, protocol, Arc::clone(&to.resolver), to.plain),
+            to: to.clone(),
+            clock,
+        }
+    }
+
+    fn request(&self, load: &Load) -> Result<Request<Bytes>, String> {
+        let url = self.url.clone().ok_or("the endpoint is no base of a URL")?;
+        let body = match self.to.gzip {
+            true => gzip(&load.bytes),
+            false => load.bytes.clone(),
+        };
+        let (kind, body) = match self.to.protocol {
+            OtlpProtocol::Http => ("application/x-protobuf", body),
+            OtlpProtocol::Grpc => ("application/grpc", framed(&body, self.to.gzip)),
+        };
+        let mut request = Request::post(url).header(header::CONTENT_TYPE, kind);
+        if self.to.gzip {
+            request = match self.to.protocol {
+                OtlpProtocol::Http => request.header(header::CONTENT_ENCODING, "gzip"),
+                OtlpProtocol::Grpc => request.header("grpc-encoding", "gzip"),
+            };
+        }
+        let now = self.clock.now();
+        for (name, value) in &self.to.headers {
+            let value = value.current(&now);
+            let value = value.ok_or_else(|| format!("the value of `{name}` is not read yet"))?;
+            request = request.header(name, (*value).clone());
+        }
+        request
+            .body(body.into())
+            .map_err(|_| "the request cannot be made".to_owned())
+    }
+}
+
+impl Way for OtlpWay {
+    async fn send(&mut self, load: &Load) -> Delivered {
+        let request = match self.request(load) {
+            Ok(request) => request,
+            Err(why) => return later(why, None),
+        };
+        let bounds = Bounds {
+            timeout: self.to.timeout,
+            max_body: LONGEST_ANSWER,
+        };
+        match (self.channel.send(request, bounds).await, self.to.protocol) {
+            (Err(why), _) => unsent(&why),
+            (Ok(answer), OtlpProtocol::Http) => over_http(&answer),
+            (Ok(answer), OtlpProtocol::Grpc) => over_grpc(&answer),
+        }
+    }
+
+    fn name(&self) -> String {
+        let authority = self.to.endpoint.authority();
+        authority.map_or_else(String::new, ToString::to_string)
+    }
+}
+
+/// A message in gRPC's frame: whether it is compressed, and how long it is.
+/// <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>
+fn framed(message: &[u8], is_compressed: bool) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(message.len() + 5);
+    frame.push(is_compressed.into());
+    let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
+    frame.extend_from_slice(&length.to_be_bytes());
+    frame.extend_from_slice(message);
+    frame
+}
+
+pub(super) fn later(why: String, after: Option<Duration>) -> Delivered {
+    Delivered::Later {
+        why,
+        after,
+        again: None,
+    }
+}
+
+/// What was not answered may go better later; a URL that may not be called will not.
+pub(super) fn unsent(why: &FetchError) -> Delivered {
+    match why {
+        FetchError::BadRequest(_)
+        | FetchError::AddressRefused(_)
+        | FetchError::PlainHttpRefused(_) => Delivered::Refused(why.to_string()),
+        _ => later(why.to_string(), None),
+    }
+}
+
+/// What `Retry-After` asks for, in seconds; dates are nobody's here.
+pub(super) fn retry_after<B>(answer: &Response<B>) -> Option<Duration> {
+    let value = answer.headers().get(header::RETRY_AFTER)?;
+    let seconds = value.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+fn over_http(answer: &Response<Bytes>) -> Delivered {
+    let status = answer.status();
+    match status {
+        StatusCode::OK | StatusCode::ACCEPTED | StatusCode::NO_CONTENT => Delivered::Taken {
+            refused: rejected(answer.body()),
+        },
+        StatusCode::TOO_MANY_REQUESTS
+        | StatusCode::BAD_GATEWAY
+        | StatusCode::SERVICE_UNAVAILABLE
+        | StatusCode::GATEWAY_TIMEOUT => later(
+            format!("it answers {}", status.as_u16()),
+            retry_after(answer),
+        ),
+        _ => Delivered::Refused(format!("it answers {}", status.as_u16())),
+    }
+}
+
+fn over_grpc(answer: &Response<Bytes>) -> Delivered {
+    let field = |name| {
+        answer
+            .headers()
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+    };
+    let Some(status) = field("grpc-status").and_then(|status| status.parse::<u32>().ok()) else {
+        let status = answer.status().as_u16();
+        return later(format!("it answers {status} without a gRPC status"), None);
+    };
+    match status {
+        0 => Delivered::Taken {
+            refused: rejected(answer.body().get(5..).unwrap_or_default()),
+        },
+        // Cancelled, deadline exceeded, aborted, out of range, unavailable, data loss.
+        1 | 4 | 10 | 11 | 14 | 15 => later(format!("it answers gRPC status {status}"), None),
+        // Resource exhausted: only where it says when there will be some.
+        8 if field("grpc-status-details-bin").is_some() => {
+            later("it answers gRPC status 8".to_owned(), None)
+        }
+        _ => Delivered::Refused(format!("it answers gRPC status {status}")),
+    }
+}
+
+/// How many items a collector did not want of a request that it took: field 1 of `partial_success`, field 1 of the
+/// answer.
+fn rejected(answer: &[u8]) -> u64 {
+    let success = field(answer, 1).and_then(|(value, bytes)| value.is_none().then_some(bytes));
+    let count = success.and_then(|success| field(success, 1));
+    count.and_then(|(value, _)| value).unwrap_or(0)
+}
+
+/// A field of a message: its number, or its bytes.
+fn field(mut message: &[u8], wanted: u64) -> Option<(Option<u64>, &[u8])> {
+    while !message.is_empty() {
+        let tag = varint(&mut message)?;
+        let (number, bytes) = match tag & 7 {
+            0 => (Some(varint(&mut message)?), &[][..]),
+            1 => (None, message.split_off(..8)?),
+            2 => {
+                let length = usize::try_from(varint(&mut message)?).ok()?;
+                (None, message.split_off(..length)?)
+            }
+            5 => (None, message.split_off(..4)?),
+            _ => return None,
+        };
+        if tag >> 3 == wanted {
+            return Some((number, bytes));
+        }
+    }
+    None
+}
+
+fn varint(message: &mut &[u8]) -> Option<u64> {
+    let mut value = 0;
+    for place in 0..10 {
+        let byte = *message.split_off_first()?;
+        value |= u64::from(byte & 0x7f) << (7 * place);
+        if byte < 0x80 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::otlp::Message;
+
+    #[test]
+    fn what_a_collector_did_not_want_is_read_in_its_answer() {
+        let mut answer = Vec::new();
+        Message::new(&mut answer).message(1, |success| {
+            success.number(1, 300);
+            success.bytes(2, b"too old");
+        });
+        assert_eq!(rejected(&answer), 300);
+        assert_eq!(rejected(&[]), 0);
+        let mut warning = Vec::new();
+        Message::new(&mut warning).message(1, |success| success.bytes(2, b"only a warning"));
+        assert_eq!(rejected(&warning), 0);
+        for cut in 0..answer.len() {
+            assert!(rejected(&answer[..cut]) <= 300);
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! One kind of telemetry on its way to one place: collected when there is enough or it is old enough, sent in order,
+//! tried again while that may help.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::counts::{Exported, Lost, Signal};
+use crate::clock::{Clock, doubled};
+use crate::telemetry::event::{Level, event};
+
+/// What is sent at once.
+pub(super) struct Load {
+    /// As it is sent, but for what stands around it.
+    pub(super) bytes: Vec<u8>,
+    /// How many items.
+    pub(super) items: u64,
+}
+
+/// What came of sending.
+pub(super) enum Delivered {
+    /// So many were not wanted; all others were taken.
+    Taken {
+        /// How many.
+        refused: u64,
+    },
+    /// Nothing is wanted, and would not be if it were sent again.
+    Refused(String),
+    /// It may go better later, or after so long; of a part, what is to be sent again.
+    Later {
+        /// Why.
+        why: String,
+        /// How long to wait, where whom it was sent to has said so.
+        after: Option<Duration>,
+        /// What is to be sent again; all of it where it is absent.
+        again: Option<Load>,
+    },
+}
+
+/// Where loads come from.
+pub(super) trait Source: Send {
+    /// Whether there is enough to send, or what there is has waited long enough.
+    fn is_due(&mut self, now: Duration) -> bool;
+    /// What there is to send, and how many items were dropped for want of room.
+    fn take(&mut self, now: Duration) -> (Vec<Load>, u64);
+    /// Whether all that was taken last has been taken over.
+    fn settle(&mut self, taken: bool);
+}
+
+/// How loads are sent.
+pub(super) trait Way: Send {
+    /// Sends one.
+    fn send(&mut self, load: &Load) -> impl Future<Output = Delivered> + Send;
+    /// To whom, for operators.
+    fn name(&self) -> String;
+}
+
+/// The pipe.
+pub(super) struct Pipe<S, W> {
+    pub(super) signal: Signal,
+    pub(super) source: S,
+    pub(super) way: W,
+    pub(super) exported: Arc<Exported>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) is_failing: bool,
+}
+
+/// How often it is looked whether there is something to send.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// The first wait before something is sent again, and the longest.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(15);
+/// After so long it is given up.
+const LONGEST_LIFE: Duration = Duration::from_secs(60);
+
+impl<S: Source, W: Way> Pipe<S, W> {
+    /// Sends for ever, and what is left when it is stopped.
+    pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        loop {
+            let ends = tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => true,
+                () = self.clock.sleep(LOOK_EVERY) => false,
+            };
+            let now = self.clock.now().unix;
+            if !ends && !self.source.is_due(now) {
+                continue;
+            }
+            let (loads, dropped) = self.source.take(now);
+            self.exported.lost(self.signal, Lost::QueueFull, dropped);
+            let mut taken = true;
+            for load in loads {
+                taken &= self.deliver(load, &mut stop).await;
+            }
+            self.source.settle(taken);
+            if ends {
+                return;
+            }
+        }
+    }
+
+    /// Sends a load until it is taken or given up. Whether it was taken.
+    async fn deliver(&mut self, mut load: Load, stop: &mut watch::Receiver<bool>) -> bool {
+        let began = self.clock.now();
+        let mut attempts = 0;
+        loop {
+            let (why, after, again) = match self.way.send(&load).await {
+                Delivered::Taken { refused } => {
+                    let refused = refused.min(load.items);
+                    self.exported.sent(self.signal, load.items - refused);
+                    self.exported.lost(self.signal, Lost::Refused, refused);
+                    self.tell(None);
+                    return true;
+                }
+                Delivered::Refused(why) => {
+                    self.exported.lost(self.signal, Lost::Refused, load.items);
+                    self.tell(Some(&why));
+                    return false;
+                }
+                Delivered::Later { why, after, again } => (why, after, again),
+            };
+            self.tell(Some(&why));
+            if let Some(again) = again {
+                self.exported
+                    .sent(self.signal, load.items.saturating_sub(again.items));
+                load = again;
+            }
+            let wait = after.unwrap_or_else(|| doubled(FIRST_WAIT, attempts, LONGEST_WAIT));
+            attempts += 1;
+            let lasted = self
+                .clock
+                .now()
+                .instant
+                .saturating_duration_since(began.instant);
+            let is_over = lasted + wait > LONGEST_LIFE || *stop.borrow();
+            if is_over {
+                self.exported.lost(self.signal, Lost::Failed, load.items);
+                return false;
+            }
+            // Once the gateway ends, it is tried once more at once.
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => {}
+                () = self.clock.sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Tells operators when it begins to fail, and when it goes again.
+    fn tell(&mut self, fault: Option<&str>) {
+        let now = self.clock.now().unix;
+        let (signal, to) = (self.signal.name(), self.way.name());
+        match fault {
+            Some(why) if !self.is_failing => {
+                self.is_failing = true;
+                let detail = format!("{signal} cannot be sent to {to}: {why}");
+                event(now, Level::Warning, "export-failing", &detail);
+            }
+            None if self.is_failing => {
+                self.is_failing = false;
+                let detail = format!("{signal} are sent to {to} again");
+                event(now, Level::Info, "export-recovered", &detail);
+            }
+            Some(_) | None => {}
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! A log's file: appended to, rotated by size, opened anew when somebody has moved it away.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+/// When a file is put aside, and how many of those are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    /// Bytes from which on another file is begun.
+    pub size: u64,
+    /// Files put aside that are kept, the newest as `.1`.
+    pub keep: u32,
+}
+
+/// The file.
+pub struct LogFile {
+    path: PathBuf,
+    file: File,
+    size: u64,
+    rotation: Option<Rotation>,
+    /// Whether what stands at its end is a whole line.
+    ends_whole: bool,
+}
+
+impl LogFile {
+    /// Opens the file to append to it, and makes it if there is none, for this user alone to read.
+    ///
+    /// # Errors
+    /// When that is not possible.
+    pub fn open(path: PathBuf, rotation: Option<Rotation>) -> io::Result<Self> {
+        let (file, size, ends_whole) = append_to(&path)?;
+        Ok(Self {
+            path,
+            file,
+            size,
+            rotation,
+            ends_whole,
+        })
+    }
+
+    /// Writes lines, and says how many bytes of them were written. Who is given less than all may try again with the
+    /// rest.
+    pub(super) fn write(&mut self, text: &[u8]) -> (usize, io::Result<()>) {
+        if let Err(error) = self.mend() {
+            return (0, Err(error));
+        }
+        let mut written = 0;
+        while let Some(rest) = text.get(written..).filter(|rest| !rest.is_empty()) {
+            match self.file.write(rest) {
+                Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
+                Ok(bytes) => {
+                    written += bytes;
+                    self.size += bytes as u64;
+                    self.ends_whole = text
+                        .get(..written)
+                        .is_some_and(|text| text.ends_with(b"\n"));
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return (written, Err(error)),
+            }
+        }
+        (written, Ok(()))
+    }
+
+    /// Ends a line that was not written whole: what follows is to begin on a line of its own.
+    fn mend(&mut self) -> io::Result<()> {
+        if !self.ends_whole {
+            self.file.write_all(b"\n")?;
+            self.size += 1;
+            self.ends_whole = true;
+        }
+        Ok(())
+    }
+
+    /// Has all that was written kept through a crash of the machine.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    /// Puts a file aside that is large enough, and opens another where somebody has moved it away. Between two lines
+    /// alone.
+    ///
+    /// # Errors
+    /// When there is no other; what is written goes on to the one that is open.
+    pub(super) fn turn(&mut self) -> io::Result<()> {
+        let place = |metadata: io::Result<fs::Metadata>| {
+            let metadata = metadata.ok();
+            metadata.map(|metadata| (metadata.dev(), metadata.ino()))
+        };
+        if place(fs::metadata(&self.path)) != place(self.file.metadata()) {
+            return self.reopen();
+        }
+        match self.rotation {
+            Some(rotation) if self.size >= rotation.size => {
+                put_aside(&self.path, rotation.keep)?;
+                self.reopen()
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        let (file, size, ends_whole) = append_to(&self.path)?;
+        self.file = file;
+        self.size = size;
+        self.ends_whole = ends_whole;
+        Ok(())
+    }
+}
+
+/// Moves a file to `.1`, the one there to `.2`, and so on; the last goes.
+fn put_aside(path: &Path, keep: u32) -> io::Result<()> {
+    if keep == 0 {
+        return fs::remove_file(path);
+    }
+    let aside = |number: u32| {
+        let mut name = OsString::from(path);
+        name.push(format!(".{number}"));
+        PathBuf::from(name)
+    };
+    for number in (1..keep).rev() {
+        match fs::rename(aside(number), aside(number + 1)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    fs::rename(path, aside(1))
+}
+
+/// The file, how large it is, and whether it ends with a whole line.
+fn append_to(path: &Path) -> io::Result<(File, u64, bool)> {
+    let mut options = OpenOptions::new();
+    let options = options.append(true).create(true).mode(0o600);
+    let file = options.open(path)?;
+    let size = file.metadata()?.len();
+    Ok((file, size, ends_whole(path, size)))
+}
+
+/// Whether the last byte ends a line. A process that was killed may have left half of one; what cannot be read, as a
+/// pipe, counts as whole.
+fn ends_whole(path: &Path, size: u64) -> bool {
+    let last = || {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::End(-1))?;
+        let mut byte = [0];
+        file.read_exact(&mut byte)?;
+        io::Result::Ok(byte)
+    };
+    size == 0 || last().map_or(true, |byte| byte == *b"\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(folder: &Path, size: u64, keep: u32) -> LogFile {
+        let rotation = Some(Rotation { size, keep });
+        LogFile::open(folder.join("log"), rotation).expect("a file")
+    }
+
+    fn files(folder: &Path) -> Vec<(String, String)> {
+        let entries = fs::read_dir(folder).expect("a folder").flatten();
+        let mut files: Vec<_> = entries
+            .map(|entry| {
+                let text = fs::read_to_string(entry.path()).expect("text");
+                (entry.file_name().to_string_lossy().into_owned(), text)
+            })
+            .collect();
+        files.sort();
+        files
+    }
+
+    fn named(files: &[(&str, &str)]) -> Vec<(String, String)> {
+        let files = files.iter();
+        files
+            .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn a_file_that_is_large_enough_is_put_aside_and_the_oldest_goes() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut log = log(folder.path(), 4, 2);
+        for line in ["one\n", "two\n", "six\n", "ten\n", "a\n"] {
+            log.turn().expect("turned");
+            let (written, outcome) = log.write(line.as_bytes());
+            assert_eq!((written, outcome.is_ok()), (line.len(), true));
+        }
+        let expected = [("log", "a\n"), ("log.1", "ten\n"), ("log.2", "six\n")];
+        assert_eq!(files(folder.path()), named(&expected));
+    }
+
+    #[test]
+    fn a_file_that_was_moved_away_is_made_anew() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut log = log(folder.path(), 1000, 2);
+        let _ = log.write(b"one\n");
+        fs::rename(folder.path().join("log"), folder.path().join("moved")).expect("moved");
+        log.turn().expect("turned");
+        let _ = log.write(b"two\n");
+        assert_eq!(
+            files(folder.path()),
+            named(&[("log", "two\n"), ("moved", "one\n")])
+        );
+    }
+
+    #[test]
+    fn half_a_line_at_the_end_is_ended_before_anything_follows() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("log"), "one\ntw").expect("written");
+        let mut log = log(folder.path(), 1000, 2);
+        let _ = log.write(b"six\n");
+        assert_eq!(files(folder.path()), named(&[("log", "one\ntw\nsix\n")]));
+    }
+}

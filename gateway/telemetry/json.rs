@@ -1,0 +1,289 @@
+//! JSON for lines that are written for each request: straight into the text, without a value in between.
+
+use std::fmt::Display;
+use std::io::Write as _;
+use std::time::Duration;
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::trace::hexadecimal;
+
+/// An object that is being written.
+pub(super) struct Object<'o> {
+    out: &'o mut Vec<u8>,
+    is_empty: bool,
+}
+
+impl<'o> Object<'o> {
+    /// Begins an object.
+    pub(super) fn open(out: &'o mut Vec<u8>) -> Self {
+        out.push(b'{');
+        Self {
+            out,
+            is_empty: true,
+        }
+    }
+
+    /// Ends it.
+    pub(super) fn close(self) {
+        self.out.push(b'}');
+    }
+
+    /// Writes the name of a member, whose value is to be written next. The name holds nothing to escape.
+    pub(super) fn name(&mut self, name: &str) -> &mut Vec<u8> {
+        let before: &[u8] = match self.is_empty {
+            true => b"\"",
+            false => b",\"",
+        };
+        self.is_empty = false;
+        self.out.extend_from_slice(before);
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b"\":");
+        self.out
+    }
+
+    /// Writes text.
+    pub(super) fn text(&mut self, name: &str, value: &str) {
+        text(value, self.name(name));
+    }
+
+    /// Writes text that holds nothing to escape: codes, names of files' own, digits.
+    pub(super) fn plain(&mut self, name: &str, value: &str) {
+        plain(value, self.name(name));
+    }
+
+    /// Writes what is displayed without anything to escape.
+    pub(super) fn shown(&mut self, name: &str, value: impl Display) {
+        let out = self.name(name);
+        out.push(b'"');
+        // A vector takes all that is written to it.
+        let _ = write!(out, "{value}");
+        out.push(b'"');
+    }
+
+    /// Writes a GUID.
+    pub(super) fn guid(&mut self, name: &str, value: Uuid) {
+        let mut digits = [0; uuid::fmt::Hyphenated::LENGTH];
+        plain(
+            value.as_hyphenated().encode_lower(&mut digits),
+            self.name(name),
+        );
+    }
+
+    /// Writes bytes as hexadecimal digits.
+    pub(super) fn hexadecimal(&mut self, name: &str, bytes: &[u8; 16]) {
+        let mut text = [0; 32];
+        hexadecimal(bytes, Some(&mut text));
+        let out = self.name(name);
+        out.push(b'"');
+        out.extend_from_slice(&text);
+        out.push(b'"');
+    }
+
+    /// Writes a whole number.
+    pub(super) fn number(&mut self, name: &str, value: u64) {
+        number(value, self.name(name));
+    }
+
+    /// Writes a number. What is none is written as `null`.
+    pub(super) fn real(&mut self, name: &str, value: f64) {
+        self.value(name, &value);
+    }
+
+    /// Writes a duration in milliseconds, to the microsecond.
+    pub(super) fn milliseconds(&mut self, name: &str, value: Duration) {
+        let out = self.name(name);
+        let micros = (value.as_nanos() + 500) / 1000;
+        number(u64::try_from(micros / 1000).unwrap_or(u64::MAX), out);
+        let [a, b, c] = digits((micros % 1000) as u16);
+        let fraction = [b'.', a, b, c];
+        let length = match (b, c) {
+            (b'0', b'0') => 2,
+            (_, b'0') => 3,
+            _ => 4,
+        };
+        out.extend_from_slice(fraction.get(..length).unwrap_or_default());
+    }
+
+    /// Writes `true` or `false`.
+    pub(super) fn flag(&mut self, name: &str, value: bool) {
+        let word: &[u8] = if value { b"true" } else { b"false" };
+        self.name(name).extend_from_slice(word);
+    }
+
+    /// Writes a list of texts.
+    pub(super) fn texts<'t>(&mut self, name: &str, values: impl Iterator<Item = &'t str>) {
+        let out = self.name(name);
+        out.push(b'[');
+        for (at, value) in values.enumerate() {
+            if at > 0 {
+                out.push(b',');
+            }
+            text(value, out);
+        }
+        out.push(b']');
+    }
+
+    /// Writes what is rare by way of serde.
+    pub(super) fn value(&mut self, name: &str, value: &impl Serialize) {
+        let out = self.name(name);
+        if serde_json::to_writer(&mut *out, value).is_err() {
+            // Nothing in a record can fail to be written.
+            out.extend_from_slice(b"null");
+        }
+    }
+}
+
+/// Three digits of a number below a thousand.
+fn digits(value: u16) -> [u8; 3] {
+    let digit = |value: u16| b'0' + (value % 10) as u8;
+    [digit(value / 100), digit(value / 10), digit(value)]
+}
+
+fn number(value: u64, out: &mut Vec<u8>) {
+    let mut text = [b'0'; 20];
+    let (mut left, mut at) = (value, text.len());
+    for place in text.iter_mut().rev() {
+        *place = b'0' + (left % 10) as u8;
+        left /= 10;
+        at -= 1;
+        if left == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(text.get(at..).unwrap_or_default());
+}
+
+fn plain(value: &str, out: &mut Vec<u8>) {
+    debug_assert!(!value.bytes().any(needs_escape), "{value}");
+    out.push(b'"');
+    out.extend_from_slice(value.as_bytes());
+    out.push(b'"');
+}
+
+/// Text in quotes, as RFC 8259 section 7 wants it.
+pub(super) fn text(value: &str, out: &mut Vec<u8>) {
+    if value.bytes().any(needs_escape) {
+        // Its own escapes are serde's; writing to a vector cannot fail.
+        let _ = serde_json::to_writer(out, value);
+        return;
+    }
+    out.push(b'"');
+    out.extend_from_slice(value.as_bytes());
+    out.push(b'"');
+}
+
+fn needs_escape(byte: u8) -> bool {
+    byte < b' ' || byte == b'"' || byte == b'\\'
+}
+
+/// Writes times, which mostly lie in the second of the one before.
+#[derive(Debug)]
+pub struct Times {
+    second: u64,
+    text: [u8; 24],
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self {
+            second: u64::MAX,
+            text: *b"1970-01-01T00:00:00.000Z",
+        }
+    }
+}
+
+impl Times {
+    /// RFC 3339, UTC, milliseconds.
+    pub(super) fn of(&mut self, unix: Duration) -> &str {
+        if unix.as_secs() != self.second {
+            let whole = super::event::timestamp(Duration::from_secs(unix.as_secs()));
+            if let Ok(text) = <[u8; 24]>::try_from(whole.as_bytes()) {
+                self.text = text;
+                self.second = unix.as_secs();
+            }
+        }
+        if let Some(place) = self.text.get_mut(20..23) {
+            place.copy_from_slice(&digits(unix.subsec_millis() as u16));
+        }
+        // INVARIANT: digits and the signs between them.
+        std::str::from_utf8(&self.text).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::super::event::timestamp;
+    use super::*;
+
+    fn written(write: impl FnOnce(&mut Object<'_>)) -> Value {
+        let mut out = Vec::new();
+        let mut object = Object::open(&mut out);
+        write(&mut object);
+        object.close();
+        serde_json::from_slice(&out).expect("JSON")
+    }
+
+    #[test]
+    fn members_are_written_as_a_reader_expects_them() {
+        let id = Uuid::from_u128(0x1234);
+        let value = written(|object| {
+            object.plain("plain", "word");
+            object.guid("guid", id);
+            object.flag("yes", true);
+            object.flag("no", false);
+            object.shown("shown", 1.5);
+            object.texts("texts", ["a", "\""].into_iter());
+            object.texts("none", std::iter::empty());
+            object.value("value", &json!({ "a": [1] }));
+        });
+        let expected = json!({
+            "plain": "word",
+            "guid": "00000000-0000-0000-0000-000000001234",
+            "yes": true,
+            "no": false,
+            "shown": "1.5",
+            "texts": ["a", "\""],
+            "none": [],
+            "value": { "a": [1] },
+        });
+        assert_eq!(value, expected);
+        assert_eq!(written(|_| ()), json!({}));
+    }
+
+    proptest! {
+        #[test]
+        fn text_and_numbers_are_read_as_they_were(value in any::<String>(), count in any::<u64>(), shift in 0_u32..64) {
+            let count = count >> shift;
+            let read = written(|object| {
+                object.text("text", &value);
+                object.number("number", count);
+            });
+            prop_assert_eq!(read, json!({ "text": value, "number": count }));
+        }
+
+        #[test]
+        fn milliseconds_are_written_as_serde_writes_a_number(nanos in 0_u64..10_000_000_000_000) {
+            let duration = Duration::from_nanos(nanos);
+            let mut out = Vec::new();
+            let mut object = Object::open(&mut out);
+            object.milliseconds("m", duration);
+            object.close();
+            let expected = ((nanos + 500) / 1000) as f64 / 1e3;
+            prop_assert_eq!(String::from_utf8(out).expect("text"), json!({ "m": expected }).to_string());
+        }
+
+        #[test]
+        fn a_time_is_the_same_whatever_stood_there_before(first in 0_u64..4_000_000_000_000, step in 0_u64..3_000) {
+            let mut times = Times::default();
+            for millis in [first, first + step, first] {
+                let at = Duration::from_millis(millis);
+                prop_assert_eq!(times.of(at), timestamp(at));
+            }
+        }
+    }
+}

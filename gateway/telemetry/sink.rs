@@ -1,0 +1,397 @@
+//! A worker's telemetry: what it counts, what it writes for others to take along, and what it keeps to be asked for.
+//! All of it is done by the worker itself when a request is over, while what is known of it lies at hand: handed
+//! over, each record would be copied, read and freed on another thread.
+
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use http::Method;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::azure_monitor::Form;
+use super::batches::{Batch, Batches};
+use super::connections::Connections;
+use super::decision::decision_line;
+use super::format;
+use super::json::Times;
+use super::lines::{Lines, Which};
+use super::metrics::Counted;
+use super::otlp;
+use super::recent::{Filter, Recent};
+use super::record::{Outcome, Record};
+use super::sightings::Agents;
+use super::traffic::{Durations, METHOD_COUNT, method_index};
+use crate::clock::within;
+use crate::denial::{Denial, Reason};
+use crate::trace::Sampling;
+
+/// How records are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestLog {
+    /// One JSON object a line.
+    Json,
+    /// One line for people.
+    Human,
+    /// Not at all; they are still counted.
+    Off,
+}
+
+/// Which requests the request log tells of. It can be changed while the gateway runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Requests {
+    /// All.
+    All,
+    /// Those that were refused or failed.
+    Denied,
+    /// None.
+    None,
+}
+
+impl Requests {
+    /// Every one, with its name.
+    pub const NAMES: [(&'static str, Self); 3] = [
+        ("all", Self::All),
+        ("denied", Self::Denied),
+        ("none", Self::None),
+    ];
+}
+
+/// Which decisions are exported, each as a record of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decisions {
+    /// All.
+    All,
+    /// Refusals.
+    Denied,
+    /// None.
+    None,
+}
+
+impl Decisions {
+    pub(super) fn take(self, record: &Record) -> bool {
+        match self {
+            Self::All => true,
+            Self::Denied => matches!(record.outcome, Outcome::Denied(_)),
+            Self::None => false,
+        }
+    }
+}
+
+/// What is told of requests, and to whom.
+#[derive(Debug)]
+pub struct Telling {
+    /// How requests are logged.
+    pub request_log: RequestLog,
+    /// Whether decisions are logged.
+    pub decision_log: bool,
+    /// The places of decisions that are not written yet, where requests wait for one.
+    pub room: Option<Arc<Semaphore>>,
+    /// Whether spans go out over OTLP.
+    pub spans: bool,
+    /// Which decisions go out over OTLP.
+    pub logs: Decisions,
+    /// What goes out to Azure Monitor, if anything.
+    pub azure_monitor: Option<Form>,
+    /// Whether anybody can ask for the latest records.
+    pub recent: bool,
+    /// Whether anybody can ask for durations.
+    pub durations: bool,
+    /// Which traces are recorded.
+    pub sampling: Sampling,
+    /// `https` or `http`.
+    pub scheme: &'static str,
+    /// Whether callers are told by hashes alone.
+    pub hashes_callers: bool,
+}
+
+impl Telling {
+    /// Nothing is told, and nobody asks.
+    pub const NOTHING: Self = Self {
+        request_log: RequestLog::Off,
+        decision_log: false,
+        room: None,
+        spans: false,
+        logs: Decisions::None,
+        azure_monitor: None,
+        recent: false,
+        durations: false,
+        sampling: Sampling::OFF,
+        scheme: "https",
+        hashes_callers: false,
+    };
+
+    /// Whether a record is read by anybody, and not only counted.
+    fn is_read(&self) -> bool {
+        self.request_log != RequestLog::Off
+            || self.decision_log
+            || self.spans
+            || self.logs != Decisions::None
+            || self.azure_monitor.is_some()
+            || self.recent
+    }
+}
+
+/// How many decisions may wait to be written, where requests wait for a place.
+pub const ROOM: usize = 16_384;
+
+/// How long a request waits for such a place.
+const LONGEST_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// The most bytes that wait to be sent somewhere, of one kind and one worker.
+const MOST_WAITING: usize = 8 << 20;
+
+/// A worker's.
+#[derive(Debug)]
+pub struct Sink {
+    telling: Arc<Telling>,
+    requests: Arc<AtomicU8>,
+    is_read: bool,
+    kept: Mutex<Kept>,
+    connections: Connections,
+    active: [AtomicU64; METHOD_COUNT],
+}
+
+#[derive(Debug)]
+struct Kept {
+    counted: Counted,
+    durations: Durations,
+    times: Times,
+    request_lines: Lines,
+    decision_lines: Lines,
+    spans: Batches,
+    logs: Batches,
+    azure_monitor: Batches,
+    recent: Recent,
+}
+
+impl Kept {
+    fn batches(&mut self, which: Outbound) -> &mut Batches {
+        match which {
+            Outbound::Spans => &mut self.spans,
+            Outbound::Logs => &mut self.logs,
+            Outbound::AzureMonitor => &mut self.azure_monitor,
+        }
+    }
+}
+
+/// A place for a decision that will be written.
+#[derive(Debug)]
+pub struct Place(OwnedSemaphorePermit);
+
+/// One of what is sent somewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outbound {
+    /// Spans, over OTLP.
+    Spans,
+    /// Records of decisions, over OTLP.
+    Logs,
+    /// Envelopes, to Azure Monitor.
+    AzureMonitor,
+}
+
+impl Sink {
+    /// A worker's, with the `agents` and the choice of `requests` of all.
+    pub fn new(telling: Arc<Telling>, agents: Agents, requests: Arc<AtomicU8>) -> Self {
+        Self {
+            is_read: telling.is_read(),
+            telling,
+            requests,
+            kept: Mutex::new(Kept {
+                counted: Counted::new(agents),
+                durations: Durations::default(),
+                times: Times::default(),
+                request_lines: Lines::default(),
+                decision_lines: Lines::default(),
+                spans: Batches::new(MOST_WAITING),
+                logs: Batches::new(MOST_WAITING),
+                azure_monitor: Batches::new(MOST_WAITING),
+                recent: Recent::default(),
+            }),
+            connections: Connections::default(),
+            active: [const { AtomicU64::new(0) }; METHOD_COUNT],
+        }
+    }
+
+    /// One that only counts.
+    pub fn counting() -> Self {
+        Self::new(
+            Arc::new(Telling::NOTHING),
+            Agents::default(),
+            Arc::default(),
+        )
+    }
+
+    /// What the worker counts of its connections.
+    pub fn connections(&self) -> &Connections {
+        &self.connections
+    }
+
+    /// Whether somebody reads the records that it is handed.
+    pub fn is_read(&self) -> bool {
+        self.is_read
+    }
+
+    /// Whether somebody asks how long requests take.
+    pub fn is_timed(&self) -> bool {
+        self.is_read || self.telling.durations
+    }
+
+    /// Which traces are recorded.
+    pub fn sampling(&self) -> Sampling {
+        self.telling.sampling
+    }
+
+    /// Whether callers are told by hashes alone.
+    pub fn hashes_callers(&self) -> bool {
+        self.telling.hashes_callers
+    }
+
+    /// `https` or `http`.
+    pub(super) fn scheme(&self) -> &'static str {
+        self.telling.scheme
+    }
+
+    /// A request begins to be served.
+    pub(super) fn begins(&self, method: &Method) {
+        if let Some(active) = self.active.get(method_index(method)) {
+            active.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many requests are being served, by their methods.
+    pub(super) fn active(&self) -> [u64; METHOD_COUNT] {
+        std::array::from_fn(|method| {
+            let active = self.active.get(method);
+            active.map_or(0, |active| active.load(Ordering::Relaxed))
+        })
+    }
+
+    /// A place for the decision of a request, where decisions that are not written yet bound the requests that
+    /// may come.
+    ///
+    /// # Errors
+    /// `DecisionLogFull` when none becomes free in time.
+    pub async fn place(&self) -> Result<Option<Place>, Denial> {
+        let Some(room) = &self.telling.room else {
+            return Ok(None);
+        };
+        if let Ok(permit) = Arc::clone(room).try_acquire_owned() {
+            return Ok(Some(Place(permit)));
+        }
+        let free = within(LONGEST_WAIT, Arc::clone(room).acquire_owned()).await;
+        let permit = free.and_then(Result::ok);
+        let permit = permit.ok_or_else(|| Denial::from(Reason::DecisionLogFull))?;
+        Ok(Some(Place(permit)))
+    }
+
+    /// Takes the record of a request that is over, and the place that it was given.
+    pub(super) fn push(&self, record: Box<Record>, place: Option<Place>) {
+        if let Some(active) = self.active.get(method_index(&record.method)) {
+            active.fetch_sub(1, Ordering::Relaxed);
+        }
+        let telling = &*self.telling;
+        let mut kept = self.kept();
+        let kept = &mut *kept;
+        kept.counted.count(&record);
+        if telling.durations {
+            kept.durations.count(&record);
+        }
+        if !self.is_read {
+            return;
+        }
+        if telling.request_log != RequestLog::Off && self.logs_request(&record) {
+            let times = &mut kept.times;
+            let is_kept = kept.request_lines.add(|out| match telling.request_log {
+                RequestLog::Json => format::request_line(&record, times, out),
+                RequestLog::Human => format::human(&record, out),
+                RequestLog::Off => {}
+            });
+            kept.counted.lost += u64::from(!is_kept);
+        }
+        if telling.decision_log && record.recorded.is_some() {
+            let times = &mut kept.times;
+            let lines = &mut kept.decision_lines;
+            let is_kept = match place {
+                // The place is given back once the line is written.
+                Some(Place(permit)) => {
+                    permit.forget();
+                    lines.add_placed(|out| decision_line(&record, times, out));
+                    true
+                }
+                None => lines.add(|out| decision_line(&record, times, out)),
+            };
+            kept.counted.decisions_lost += u64::from(!is_kept);
+        }
+        let is_told = record.is_told();
+        if telling.spans && is_told {
+            kept.spans
+                .add(|out| otlp::spans(&record, telling.scheme, out));
+        }
+        if telling.logs.take(&record) {
+            kept.logs
+                .add(|out| otlp::decision(&record, telling.scheme, out));
+        }
+        if let Some(form) = &telling.azure_monitor {
+            form.write(
+                &record,
+                is_told,
+                telling,
+                &mut kept.times,
+                &mut kept.azure_monitor,
+            );
+        }
+        if telling.recent {
+            kept.recent.keep(record);
+        }
+    }
+
+    fn logs_request(&self, record: &Record) -> bool {
+        let wanted = self.requests.load(Ordering::Relaxed);
+        match Requests::NAMES.get(usize::from(wanted)) {
+            Some((_, Requests::All)) | None => true,
+            Some((_, Requests::Denied)) => matches!(record.outcome, Outcome::Denied(_)),
+            Some((_, Requests::None)) => false,
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was counted here since it was asked for last.
+    pub(super) fn take_counts(&self) -> (Counted, Durations) {
+        let mut kept = self.kept();
+        (kept.counted.take(), kept.durations.take())
+    }
+
+    /// Exchanges the lines that wait for an empty piece of text.
+    pub(super) fn take_lines(&self, which: Which, empty: Lines) -> Lines {
+        let mut kept = self.kept();
+        let lines = match which {
+            Which::Requests => &mut kept.request_lines,
+            Which::Decisions => &mut kept.decision_lines,
+        };
+        std::mem::replace(lines, empty)
+    }
+
+    /// How many bytes wait to be sent.
+    pub(super) fn waiting(&self, which: Outbound) -> usize {
+        self.kept().batches(which).waiting()
+    }
+
+    /// What waits to be sent, and how much was dropped.
+    pub(super) fn take_batches(&self, which: Outbound) -> (Vec<Batch>, u64) {
+        self.kept().batches(which).take()
+    }
+
+    /// How many records came in all, and the latest of them that the filter takes, behind the first `after`.
+    pub(super) fn recent(&self, filter: &Filter, after: u64, limit: usize) -> (u64, Vec<Record>) {
+        let kept = self.kept();
+        (kept.recent.count(), kept.recent.find(filter, after, limit))
+    }
+
+    /// How many of the latest records are kept.
+    pub(super) fn kept_count(&self) -> usize {
+        self.kept().recent.kept()
+    }
+}
