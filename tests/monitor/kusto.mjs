@@ -31,10 +31,16 @@ const { Symbols } = Kusto.Language;
 const members = Object.entries(TABLES).map(([name, columns]) => Symbols.TableSymbol.From(`(${columns})`).WithName(name));
 const globals = Kusto.Language.GlobalState.Default.WithDatabase(new Symbols.DatabaseSymbol.$ctor1("insights", members));
 
+const analysed = new Map();
+
+function analyse(query) {
+  if (!analysed.has(query)) analysed.set(query, Kusto.Language.KustoCode.ParseAndAnalyze(query, globals));
+  return analysed.get(query);
+}
+
 // Everything that is wrong with a query: its syntax, and what its names and types come to.
 export function faults(query) {
-  const code = Kusto.Language.KustoCode.ParseAndAnalyze(query, globals);
-  return Bridge.toArray(code.GetDiagnostics()).map((found) => {
+  return Bridge.toArray(analyse(query).GetDiagnostics()).map((found) => {
     const line = query.slice(0, found.Start).split("\n").length;
     return `line ${line}: ${found.Severity} ${found.Code}: ${found.Message}`;
   });
@@ -42,15 +48,13 @@ export function faults(query) {
 
 // The columns that a query answers with, each with its type.
 export function columns(query) {
-  const code = Kusto.Language.KustoCode.ParseAndAnalyze(query, globals);
-  return Object.fromEntries(Bridge.toArray(code.ResultType.Columns).map((column) => [column.Name, column.Type.Name]));
+  return Object.fromEntries(Bridge.toArray(analyse(query).ResultType.Columns).map((column) => [column.Name, column.Type.Name]));
 }
 
 // The tables that a query reads.
 export function tables(query) {
   const read = new Set();
-  const code = Kusto.Language.KustoCode.ParseAndAnalyze(query, globals);
-  Kusto.Language.Syntax.SyntaxElement.WalkNodes(code.Syntax, (node) => {
+  Kusto.Language.Syntax.SyntaxElement.WalkNodes(analyse(query).Syntax, (node) => {
     const symbol = node.ReferencedSymbol;
     if (symbol && Bridge.is(symbol, Symbols.TableSymbol) && symbol.Name in TABLES) read.add(symbol.Name);
   });

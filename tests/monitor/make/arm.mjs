@@ -27,7 +27,7 @@ export function workbookTemplate(workbook) {
           displayName: "[parameters('name')]",
           category: "workbook",
           version: "Notebook/1.0",
-          sourceId: "[toLower(parameters('component'))]",
+          sourceId: "[parameters('component')]",
           serializedData: `[replace(variables('workbook'), '"value":"value::1"', concat('"value":"', parameters('component'), '"'))]`,
         },
       },
