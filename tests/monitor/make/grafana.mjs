@@ -46,7 +46,7 @@ const ROWS = [
     "Denials",
     [
       lines("Denials by reason", "reqps", [[sumBy("reason", rate("portcullis_decisions_total", `${ROUTE}, decision="deny"`)), "{{reason}}"]]),
-      table("Denials", "short", [sumBy("route, reason", inRange("portcullis_decisions_total", `${ROUTE}, decision="deny"`)) + " > 0"]),
+      table("Denials by route and reason", "short", [sumBy("route, reason", inRange("portcullis_decisions_total", `${ROUTE}, decision="deny"`)) + " > 0"]),
       table("What report-only routes would refuse", "short", [sumBy("route, rule, reason", inRange("portcullis_report_only_total", `${ROUTE}, decision="deny"`)) + " > 0"]),
       table("What the candidate would decide otherwise", "short", [
         sumBy("route, app, rule, decision, reason", inRange("portcullis_candidate_disagreements_total", ROUTE)) + " > 0",
@@ -127,7 +127,7 @@ const ROWS = [
   [
     "Reloads",
     [
-      lines("Reloads", "short", [[sumBy("outcome", `increase(portcullis_reloads_total{${HERE}}[$__rate_interval])`), "{{outcome}}"]]),
+      lines("Reloads taken and refused", "short", [[sumBy("outcome", `increase(portcullis_reloads_total{${HERE}}[$__rate_interval])`), "{{outcome}}"]]),
       table("Policy in force", "none", [sumBy("instance, digest", `portcullis_policy_info{${HERE}}`)]),
       lines("Time since the policy was loaded", "s", [[`time() - max by (instance) (portcullis_policy_loaded_seconds{${HERE}})`, "{{instance}}"]]),
       lines("Lost records and decisions, dropped telemetry", "ops", [
