@@ -503,6 +503,11 @@ const muted = (...text) => h("span", { class: "muted" }, text);
 const hidden = (...text) => h("span", { class: "hidden" }, text);
 const heading = (text) => h("h1", { id: "title", tabindex: "-1" }, text);
 
+/** A control and its label. */
+function field(id, title, ...control) {
+  return h("div", { class: "field" }, h("label", { for: id }, title), control);
+}
+
 function section(title, key, ...kids) {
   return h("section", { key, "aria-labelledby": `h-${key}` }, h("h2", { id: `h-${key}` }, title), kids);
 }
@@ -531,7 +536,7 @@ function sparkline(what, read, say) {
       continue;
     }
     const at = ((x / SPAN) * 100).toFixed(2);
-    const y = (28 - (value / most) * 26).toFixed(2);
+    const y = (28 - (value / most) * 22).toFixed(2);
     line += `${from === null ? "M" : "L"}${at} ${y}`;
     area += `${from === null ? "M" : "L"}${at} ${y}`;
     from ??= at;
@@ -601,6 +606,8 @@ function unless(path, kids, what) {
   const failure = source?.failure;
   if (source?.value === undefined) {
     if (!failure) return h("p", { class: "empty" }, `Asking for ${what} …`);
+    if (failure.status === 401) return h("p", { class: "empty" }, "To be seen with the bearer token: enter it above.");
+    if (failure.status === 403) return h("p", { class: "empty" }, "Not to be seen here: above stands what to write.");
     return h("p", { class: "note bad" }, mark("bad", `The gateway did not tell ${what}: ${failure.sentence}.`), " ", adviceOn(failure));
   }
   const old = failure && state.away === null
@@ -610,8 +617,6 @@ function unless(path, kids, what) {
 }
 
 function adviceOn({ status }) {
-  if (status === 401) return "Enter the bearer token above.";
-  if (status === 403) return "See above what to write.";
   if (status === 404) return "This gateway is older than this page, or something between them answers in its place.";
   if (status === 0) return "It is asked again every few seconds.";
   return "Look at its standard error for events; it is asked again every few seconds.";
@@ -640,19 +645,19 @@ function overview() {
 
 function check({ level, name, why }) {
   const word = { bad: "failed", warn: "degraded", good: "ok" }[level];
-  return h("li", { key: name }, mark(level, word), " ", h("b", null, name), why ? h("span", { class: "why" }, why) : null);
+  return h("li", { key: name }, mark(level, word), " ", h("b", null, name), why ? h("span", { class: "why" }, ` – ${why}`) : null);
 }
 
 function figures() {
   const within = recent();
   const now = within && between(within.older.total, within.newer.total, within.seconds);
   const measuring = "measuring …";
-  const gateways = (at) => (now?.overhead[at] ? `the gateway's own part ${latencyOf(now.overhead[at])}` : now ? "" : measuring);
+  const gateways = (at) => (now?.overhead[at] ? `gateway: ${latencyOf(now.overhead[at])}` : now ? "" : measuring);
   const underWay = metric("http_server_active_requests").reduce((sum, { value }) => sum + value, 0);
   const tiles = [
     ["Requests", now && rate(now.rate), "/s", `${count(underWay)} under way`, (point) => point.rate, (n) => `${rate(n)} a second`],
-    ["Refused", now && share(now.refused), "", now ? `${rate(now.refusedRate)}/s denied` : measuring, (point) => point.refused, share, now?.refused > 0.05 && "warn"],
-    ["Errors (5xx)", now && share(now.errors), "", "of all answers", (point) => point.errors, share, now?.errors > 0.01 && "bad"],
+    ["Refused", now && share(now.refused), "", now ? `${rate(now.refusedRate)}/s denied` : measuring, (point) => point.refused, share],
+    ["Errors", now && share(now.errors), "", "5xx, of all answers", (point) => point.errors, share, now?.errors > 0.01 && "bad"],
     ["p50 latency", now && latencyOf(now.quantiles[0]), "", gateways(0), (point) => point.quantiles[0]?.seconds, latency],
     ["p95 latency", now && latencyOf(now.quantiles[1]), "", gateways(1), (point) => point.quantiles[1]?.seconds, latency],
     ["p99 latency", now && latencyOf(now.quantiles[2]), "", gateways(2), (point) => point.quantiles[2]?.seconds, latency],
@@ -661,7 +666,7 @@ function figures() {
     h("p", { key: "over", class: "aside" }, within ? `Over the last ${span(within.seconds)}; the lines show the last ${span(SPAN)}.` : "The first figures come with the second poll."),
     h("dl", { key: "tiles", class: "tiles" }, tiles.map(([title, value, unit, more, read, say, level]) =>
       h("div", { key: title, class: `tile ${level || ""}` },
-        h("dt", null, title, level ? mark(level, hidden("high")) : null),
+        h("dt", null, title, level ? mark(level, "high") : null),
         h("dd", { class: "figure" }, value ?? ABSENT, value && value !== ABSENT && unit ? h("span", { class: "unit" }, unit) : null),
         h("dd", { class: "aside" }, more || "\u00a0"),
         h("dd", { class: "line" }, sparkline(title, read, say))))),
@@ -714,7 +719,7 @@ function running() {
   return [
     h("dl", { key: "facts", class: "facts" }, facts.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value)))),
     lost.length > 0 ? h("ul", { key: "lost", class: "checks" }, lost.map(([what, n, advice]) =>
-      h("li", { key: what }, mark("warn", "lost"), " ", h("b", null, `${count(n)} ${what}`), h("span", { class: "why" }, advice)))) : null,
+      h("li", { key: what }, mark("warn", "lost"), " ", h("b", null, `${count(n)} ${what}`), h("span", { class: "why" }, ` – ${advice}`)))) : null,
   ];
 }
 
@@ -753,8 +758,7 @@ function lookUp() {
   };
   return section("Why was this refused?", "why",
     h("form", { key: "form", class: "row", onsubmit: ask },
-      h("label", { for: "id" }, "Request ID"),
-      h("input", { id: "id", name: "id", type: "text", required: true, autocomplete: "off", autocapitalize: "off", spellcheck: "false", size: "38", "aria-describedby": "id-help" }),
+      field("id", "Request ID", h("input", { id: "id", name: "id", type: "text", required: true, autocomplete: "off", autocapitalize: "off", spellcheck: "false", size: "38", value: state.id ?? "", "aria-describedby": "id-help" })),
       h("button", { type: "submit", class: "main" }, "Explain")),
     h("p", { key: "help", id: "id-help", class: "aside" }, "The ", code("x-request-id"), " or ", code("instance"), " of the answer, or paste the whole answer or log line."),
     state.id === null ? null : h("div", { key: "answer", class: "answer", id: "answer", role: "status" }, lookedUp(state.id)));
@@ -936,15 +940,12 @@ function live() {
   return [
     heading("Live decisions"),
     h("form", { key: "filters", class: "row", onsubmit: (event) => event.preventDefault() },
-      h("label", { for: "live-decision" }, "Decision"),
-      h("select", { id: "live-decision", value: live.decision, onchange: filter("decision") },
-        h("option", { value: "" }, "All"), h("option", { value: "deny" }, "Refused"), h("option", { value: "allow" }, "Let in")),
-      h("label", { for: "live-route" }, "Route"),
-      h("input", { id: "live-route", type: "text", value: live.route, list: "live-routes", autocomplete: "off", spellcheck: "false", onchange: filter("route"), size: "16" }),
-      h("datalist", { id: "live-routes" }, names([...(samples.at(-1)?.routes.keys() ?? [])]).map((name) => h("option", { key: name, value: name }))),
-      h("label", { for: "live-app" }, "App"),
-      h("input", { id: "live-app", type: "text", value: live.app, list: "live-apps", autocomplete: "off", spellcheck: "false", onchange: filter("app"), size: "16", placeholder: "name or ID" }),
-      h("datalist", { id: "live-apps" }, knownApps.map((name) => h("option", { key: name, value: name }))),
+      field("live-decision", "Decision", h("select", { id: "live-decision", value: live.decision, onchange: filter("decision") },
+        h("option", { value: "" }, "All"), h("option", { value: "deny" }, "Refused"), h("option", { value: "allow" }, "Let in"))),
+      field("live-route", "Route", h("input", { id: "live-route", type: "text", value: live.route, list: "live-routes", autocomplete: "off", spellcheck: "false", onchange: filter("route"), size: "16" }),
+        h("datalist", { id: "live-routes" }, names([...(samples.at(-1)?.routes.keys() ?? [])]).map((name) => h("option", { key: name, value: name })))),
+      field("live-app", "App", h("input", { id: "live-app", type: "text", value: live.app, list: "live-apps", autocomplete: "off", spellcheck: "false", onchange: filter("app"), size: "16", placeholder: "name or ID" }),
+        h("datalist", { id: "live-apps" }, knownApps.map((name) => h("option", { key: name, value: name })))),
       h("button", { type: "button", "aria-pressed": String(live.isPaused), onclick: pauseLive }, live.isPaused ? "Go on" : "Pause")),
     h("p", { key: "says", class: "aside", role: "status" }, liveWords()),
     live.rows.length ? liveTable(live.rows) : h("p", { key: "none", class: "empty" },
@@ -1099,10 +1100,8 @@ function matrix(read) {
   const rows = found.slice(0, access.shown);
   return h("div", { class: "matrix" },
     h("form", { class: "row", onsubmit: (event) => event.preventDefault(), role: "search" },
-      h("label", { for: "search" }, "Search"),
-      h("input", { id: "search", type: "search", value: access.search, autocomplete: "off", spellcheck: "false", placeholder: "route, path, host, app, role …", oninput: narrow("search"), size: "26" }),
-      h("label", { for: "caller" }, "Who"),
-      h("select", { id: "caller", value: access.caller, onchange: narrow("caller") }, h("option", { value: "" }, "All callers"), callers.map((name) => h("option", { key: name, value: name }, name)))),
+      field("search", "Search", h("input", { id: "search", type: "search", value: access.search, autocomplete: "off", spellcheck: "false", placeholder: "route, path, host, app, role …", oninput: narrow("search"), size: "26" })),
+      field("caller", "Who", h("select", { id: "caller", value: access.caller, onchange: narrow("caller") }, h("option", { value: "" }, "All callers"), callers.map((name) => h("option", { key: name, value: name }, name))))),
     h("p", { class: "aside", role: "status" }, `${count(found.length)} of ${count(routes.length)} routes`, rows.length < found.length ? `, of which the first ${count(rows.length)} are shown` : "",
       columns.length < callers.length && !access.caller ? `; ${count(columns.length)} of ${count(callers.length)} callers: choose another under “Who”` : "", "."),
     h("p", { class: "legend aside" }, h("span", null, h("span", { class: "may" }, "●"), " may call"), h("span", null, h("span", { class: "may" }, "◐"), " may if more holds: unfold the route"), h("span", null, h("span", { class: "flag" }, "reports only"), " the route lets in whatever its rules would refuse")),
@@ -1193,7 +1192,7 @@ function held() {
     if (each.lastError) return { ...each, level: "warn", word: "last one serves" };
     return ends && left < 300 ? { ...each, level: "warn", word: "ends soon" } : { ...each, level: "good", word: "ready" };
   }).sort((a, b) => byLevel(a, b) || (a.expiresInSeconds ?? Infinity) - (b.expiresInSeconds ?? Infinity) || compare(a.backend, b.backend));
-  if (!all.length) return h("p", { class: "empty" }, "No backend has a credential that is fetched. Those from files and the environment are read at the start and need no care.");
+  if (!all.length) return h("p", { class: "empty" }, "No backend has a credential that is fetched. Tokens of identities and secrets from Key Vault show here as soon as a backend of the policy needs one.");
   const columns = [{ title: "Backend" }, { title: "State" }, { title: "Kind" }, { title: "Ends", num: true }, { title: "Fetched", num: true }, { title: "From", class: "wide" }, { title: "What is wrong", class: "wide" }];
   return table("credentials", "What the gateway presents to backends, what is about to fail first", columns, all.map((each) => ({
     key: `${each.backend} ${each.kind} ${each.resource ?? each.from}`,
@@ -1239,7 +1238,7 @@ function backends() {
 }
 
 function endpoint({ name, isWell, underWay, ejections }) {
-  return h("div", { key: name }, mark(isWell ? "good" : "bad", isWell ? "" : hidden("not well")), isWell ? hidden("well") : null, " ", name, muted(` ${count(underWay)} under way${ejections ? `, ejected ${count(ejections)} ×` : ""}`));
+  return h("div", { key: name }, mark(isWell ? "good" : "bad", isWell ? "well" : "not well"), " ", name, muted(` ${count(underWay)} under way${ejections ? `, ejected ${count(ejections)} ×` : ""}`));
 }
 
 function limits() {
@@ -1315,7 +1314,7 @@ function policy() {
 function origin({ digest, files = [], routes }, more = []) {
   const facts = [["Digest", code(digest ?? ABSENT)], ["Routes", count(routes)], ...more];
   return [
-    h("dl", { key: "facts", class: "fields" }, facts.map(([name, value]) => h("div", { key: name }, h("dt", null, name), h("dd", null, value)))),
+    h("dl", { key: "facts", class: "facts" }, facts.map(([name, value]) => h("div", { key: name }, h("dt", null, name), h("dd", null, value)))),
     files.length ? h("details", { key: "files" }, h("summary", null, `${files.length} ${files.length === 1 ? "file" : "files"}`),
       table("files", "Files and their SHA-256", [{ title: "File" }, { title: "SHA-256", class: "wide" }], files.map(({ file, sha256 }) => ({ key: file, cells: [file, code(sha256)] })))) : null,
   ];
@@ -1411,7 +1410,7 @@ function notes() {
   if (state.away !== null) {
     const last = Math.max(0, ...[...sources.values()].map((source) => source.at ?? 0));
     notes.push(h("div", { key: "away", class: "note bad", role: "alert" },
-      h("p", { class: "strong" }, mark("bad", `The gateway has not answered for ${span((Date.now() - state.away) / 1000)}.`)),
+      h("p", { class: "strong" }, mark("bad", `The gateway has not answered since ${moment(state.away)} UTC.`)),
       h("p", null, last ? `What is shown is ${span((Date.now() - last) / 1000)} old. ` : "", "It is asked again every few seconds. See whether the process runs, whether its standard error says why it ended, and whether this address still leads to ", code("admin.address"), ".")));
   }
   if (state.forbidden) {
@@ -1436,8 +1435,7 @@ function tokenForm() {
   return h("form", { key: "token", class: "note warn", onsubmit: enter, "aria-labelledby": "token-title" },
     h("h2", { id: "token-title" }, "This address wants a bearer token"),
     h("p", { id: "token-help" }, "The one that ", code("admin.bearer"), " in gateway.yaml names. This page keeps it in memory only, sends it to this address only, and forgets it when it is closed or loaded again."),
-    h("div", { class: "row" }, h("label", { for: "token" }, "Bearer token"),
-      h("input", { id: "token", name: "token", type: "password", required: true, autocomplete: "off", spellcheck: "false", size: "38", "aria-describedby": wasTried ? "token-help token-wrong" : "token-help" }),
+    h("div", { class: "row" }, field("token", "Bearer token", h("input", { id: "token", name: "token", type: "password", required: true, autocomplete: "off", spellcheck: "false", size: "38", "aria-describedby": wasTried ? "token-help token-wrong" : "token-help" })),
       h("button", { type: "submit", class: "main" }, "Use it")),
     wasTried ? h("p", { id: "token-wrong", role: "alert" }, mark("bad", "The gateway did not take this token.")) : null);
 }
