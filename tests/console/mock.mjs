@@ -217,6 +217,8 @@ export async function serve(state) {
     answer(mock, url, request, response).catch(() => response.destroy());
   });
   await new Promise((on) => server.listen(0, "127.0.0.1", on));
+  // A test that fails may leave it behind.
+  server.unref();
   mock.url = `http://127.0.0.1:${server.address().port}/`;
   mock.push = (decision) => {
     state.decisions.unshift(decision);

@@ -303,10 +303,22 @@ function patch(parent, kids) {
   for (const old of before) if (!kept.has(old)) old.node.remove();
   let place = parent.firstChild;
   for (const kid of kids) {
+    // What is moved is selected no more, so others make room for it.
+    while (place && place !== kid.node && kid.node.parentNode === parent && isHeld(kid.node) && !isHeld(place)) {
+      const next = place.nextSibling;
+      move(parent, place, null);
+      place = next;
+    }
     if (kid.node === place) place = place.nextSibling;
     else move(parent, kid.node, place);
   }
   parent.kids = kids;
+}
+
+/** Whether somebody has the focus in it or has selected some of it. */
+function isHeld(node) {
+  const selection = getSelection();
+  return node.contains(document.activeElement) || (!selection.isCollapsed && selection.containsNode(node, true));
 }
 
 function move(parent, node, place) {
@@ -868,6 +880,7 @@ const FIELDS = {
 
 /** All that is known of a decision, with its explanation if that has been read. */
 function decision(value, source, title, id = null) {
+  const below = title === "h2" ? "h3" : "h4";
   const { explanation, ...rest } = value;
   const known = typeof rest.decision === "object" && rest.decision !== null ? rest.decision : rest;
   const names = [...new Set([...Object.keys(FIELDS), ...Object.keys(known)])].filter((name) => name in known);
@@ -875,14 +888,14 @@ function decision(value, source, title, id = null) {
   return h("article", { key: `decision ${known.id}`, class: "decision" },
     h(title, { id, tabindex: id ? "-1" : null }, mark(isDenied ? "bad" : "good", isDenied ? "Refused" : "Let in"), " ", known.status ? `${known.status} ` : "", code(known.reason ?? "")),
     h("p", { class: "request" }, h("b", null, known.method), " ", `${known.host ?? ""}${known.path ?? ""}`),
-    explained(explanation, source),
-    h("h4", null, "All that is known"),
+    explained(explanation, source, below),
+    h(below, { class: "minor" }, "All that is known"),
     h("dl", { class: "fields" }, names.map((name) => h("div", { key: name }, h("dt", null, FIELDS[name] ?? name), h("dd", null, wordsOf(known[name]))))),
     known.id ? h("p", { class: "aside" }, h("a", { href: `#refused/${encodeURIComponent(known.id)}` }, "A link to this decision")) : null,
     h("details", null, h("summary", null, "As JSON"), h("pre", { tabindex: "0" }, JSON.stringify(known, null, 2))));
 }
 
-function explained(explanation, source) {
+function explained(explanation, source, below) {
   if (!explanation) {
     const failure = source?.failure;
     return h("p", { class: "empty" }, failure ? `It cannot be explained now: ${failure.sentence}.` : "Asking for the explanation …");
@@ -892,7 +905,7 @@ function explained(explanation, source) {
     title ? h("p", { class: "strong" }, title) : null,
     detail ? h("p", null, detail) : null,
     advice ? h("p", { class: "advice" }, h("b", null, "What to do: "), advice) : null,
-    steps.length ? [h("h4", null, "Step by step"), h("ol", null, steps.map((step) => h("li", null, step)))] : null);
+    steps.length ? [h(below, { class: "minor" }, "Step by step"), h("ol", null, steps.map((step) => h("li", null, step)))] : null);
 }
 
 function wordsOf(value) {
@@ -1311,17 +1324,17 @@ function policy() {
   }, "the policy in force")];
 }
 
-function origin({ digest, files = [], routes }, more = []) {
+function origin(whose, { digest, files = [], routes }, more = []) {
   const facts = [["Digest", code(digest ?? ABSENT)], ["Routes", count(routes)], ...more];
   return [
     h("dl", { key: "facts", class: "facts" }, facts.map(([name, value]) => h("div", { key: name }, h("dt", null, name), h("dd", null, value)))),
     files.length ? h("details", { key: "files" }, h("summary", null, `${files.length} ${files.length === 1 ? "file" : "files"}`),
-      table("files", "Files and their SHA-256", [{ title: "File" }, { title: "SHA-256", class: "wide" }], files.map(({ file, sha256 }) => ({ key: file, cells: [file, code(sha256)] })))) : null,
+      table(`files of ${whose}`, `Files of ${whose}, and their SHA-256`, [{ title: "File" }, { title: "SHA-256", class: "wide" }], files.map(({ file, sha256 }) => ({ key: file, cells: [file, code(sha256)] })))) : null,
   ];
 }
 
 function inForce(policy, { taken = 0, refused = 0 }) {
-  return origin(policy, [
+  return origin("the policy in force", policy, [
     ["Since", policy.since ? `${moment(policy.since)} UTC, ${ago(policy.since)}` : ABSENT],
     ["Reloads", [`${count(taken)} taken, `, refused ? mark("warn", `${count(refused)} refused`) : "none refused"]],
   ]);
@@ -1333,7 +1346,7 @@ function candidate(read) {
   const rows = metric("portcullis_candidate_disagreements_total").filter(({ value }) => value > 0).sort((a, b) => b.value - a.value);
   const undecided = single("portcullis_candidate_undecided_total");
   return [
-    origin(read),
+    origin("the candidate", read),
     rows.length ? table("disagreements", "What the candidate would have decided otherwise", [{ title: "Route" }, { title: "App" }, { title: "Would be" }, { title: "Reason" }, { title: "Rule" }, { title: "Requests", num: true }],
       rows.map(({ labels, value }) => ({ key: JSON.stringify(labels), cells: [h("b", null, labels.route), labels.app, labels.decision === "deny" ? mark("bad", "refused") : mark("good", "let in"), code(labels.reason), labels.rule || muted(ABSENT), count(value)] })), { seen: true })
       : h("p", { class: "empty" }, "It has decided everything as the policy in force did."),
@@ -1360,7 +1373,7 @@ function lastDiff(read) {
   if (!read) return h("p", { class: "empty" }, "The policy has not changed since the gateway started. After a reload, who gained and who lost access shows here.");
   return [
     h("p", null, `${ago(read.time)}, from `, code(short(read.from)), " to ", code(short(read.to)), read.exact === false ? [" ", h("span", { class: "flag" }, "not exact")] : "", "."),
-    h("pre", { tabindex: "0", "aria-label": "Who gained and who lost access" }, (read.text ?? "").trimEnd() || "Nobody gains or loses access."),
+    h("pre", { tabindex: "0", role: "region", "aria-label": "Who gained and who lost access" }, (read.text ?? "").trimEnd() || "Nobody gains or loses access."),
   ];
 }
 
