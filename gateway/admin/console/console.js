@@ -1521,6 +1521,9 @@ function turn() {
   else if (before !== "live" || !following || following.signal.aborted) follow();
   poll();
   paint();
+  // Where the views do not fit beside one another, the one that is open is seen.
+  const nav = document.getElementById("nav");
+  nav.scrollLeft = nav.querySelector("[aria-current]").offsetLeft - nav.offsetLeft - 40;
 }
 
 function safely(id) {
