@@ -16,7 +16,7 @@ export const POLL = 2000;
 export async function open(browser, url, { hash = "", theme = "light", width = 1280, height = 900, stands = true, mayFail = false } = {}) {
   const context = await browser.newContext({ colorScheme: theme, viewport: { width, height }, reducedMotion: "reduce", ignoreHTTPSErrors: true });
   const page = await context.newPage();
-  page.setDefaultTimeout(10000);
+  page.setDefaultTimeout(20000);
   const faults = [];
   const origin = new URL(url).origin;
   page.on("pageerror", (error) => faults.push(`error: ${error.stack}`));

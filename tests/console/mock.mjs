@@ -138,6 +138,7 @@ export function world() {
           { backend: "guest-api", kind: "token", resource: "api://guest-api", from: "managed identity, system-assigned", ready: true, fetched: at(-600), expires: at(82800), expiresInSeconds: 82800, lastError: null, lastErrorFinal: false },
           { backend: "invite-flow", kind: "token", resource: "https://management.azure.com/", from: "managed identity, system-assigned", ready: true, fetched: at(-86000), expires: at(200), expiresInSeconds: 200, lastError: "IMDS answered 429", lastErrorFinal: false },
           { backend: "legacy", kind: "secret", from: "key vault contoso, legacy-key", ready: false, fetched: null, expires: null, expiresInSeconds: null, lastError: "the identity may not read the secret", lastErrorFinal: true },
+          { backend: "old-api", kind: "secret", from: "the environment, OLD_KEY", ready: true, fetched: null, expires: null, expiresInSeconds: null, lastError: null, lastErrorFinal: false },
         ],
       },
       "/backends": {

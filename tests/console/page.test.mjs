@@ -30,7 +30,7 @@ async function rowsAre(page, caption, expected) {
     const table = [...document.querySelectorAll("table")].find((table) => table.caption.textContent.startsWith(caption));
     return table && [...table.tBodies[0].rows].map((row) => [...row.cells].map((cell) => cell.textContent.trim().replace(/\s+/g, " ")));
   };
-  const same = page.waitForFunction(`JSON.stringify((${read})(${JSON.stringify(caption)})) === ${JSON.stringify(JSON.stringify(expected))}`, null, { timeout: 4000 });
+  const same = page.waitForFunction(`JSON.stringify((${read})(${JSON.stringify(caption)})) === ${JSON.stringify(JSON.stringify(expected))}`, null);
   await same.catch(async () => assert.deepEqual(await page.evaluate(`(${read})(${JSON.stringify(caption)})`), expected));
 }
 
@@ -151,6 +151,11 @@ shown("a request is explained by its ID, out of whatever was pasted", { hash: "#
   assert.equal(mock.asked.filter(({ path }) => path === `/decisions/${decision(4).id}`).length, 1);
 });
 
+shown("a decision without an explanation is shown all the same", { hash: `#refused/${decision(4).id}`, state: () => ({ ...world(), explanation: () => undefined }) }, async (page) => {
+  await has(page, "The gateway has no explanation for it.");
+  await page.locator(".fields").getByText("203.0.113.7").waitFor();
+});
+
 shown("an ID that is not known is answered with what to do", { hash: "#refused", mayFail: true }, async (page, mock) => {
   const id = "0190b0a4-0000-0000-0000-000000000000";
   await page.getByLabel("Request ID").fill(id);
@@ -244,6 +249,22 @@ shown("the access matrix tells who can reach which route, and on what terms", { 
   assert.deepEqual(await page.locator("thead th").allInnerTexts(), ["Route", "Requests", "nightly-batch"]);
 });
 
+shown("a route of which it is not known whom it lets in is not shown as if it let in nobody", { hash: "#access", state: () => {
+  const state = world();
+  const [route] = state.json["/access"].routes;
+  Object.assign(route, { exact: false, callers: [], text: ["its rules are too many to tell"] });
+  return state;
+} }, async (page) => {
+  const row = page.locator("tbody tr").first();
+  await row.waitFor();
+  assert.deepEqual(await row.locator("th, td").allTextContents(), ["▸invite-guestnot known", "POST /invitations", "?not known", "?not known", "?not known", "?not known"]);
+  await page.getByLabel("Who", { exact: true }).selectOption("nightly-batch");
+  await has(page, "3 of 3 routes");
+  await page.getByRole("button", { name: "invite-guest" }).click();
+  await has(page, "Whom it lets in could not be worked out");
+  assert.equal(await page.locator("tr.more pre").innerText(), "its rules are too many to tell");
+});
+
 shown("a policy of 500 routes stays usable and is read once", { hash: "#access", state: () => ({ ...world(), json: { ...world().json, "/access": manyRoutes(500, 60) } }) }, async (page, mock) => {
   await has(page, "500 of 500 routes, of which the first 100 are shown; 40 of 60 callers");
   assert.equal(await page.locator("tbody tr").count(), 100);
@@ -275,9 +296,10 @@ shown("keys, credentials, backends and limits, what is about to fail first", { h
     ["contoso11111111-1111-1111-1111-111111111111", "✓well", "v2", "24 min ago", "2", "–"],
   ]);
   await rowsAre(page, "What the gateway presents", [
-    ["legacy", "✕not ready", "secret", "never", "never", "key vault contoso, legacy-key", "the identity may not read the secret It lasts until somebody acts."],
+    ["legacy", "✕not ready", "secret", "–", "never", "key vault contoso, legacy-key", "the identity may not read the secret It lasts until somebody acts."],
     ["invite-flow", "!last one serves", "token", "in 3 min", "23 h 53 min ago", "managed identity, system-assignedhttps://management.azure.com/", "IMDS answered 429"],
     ["guest-api", "✓ready", "token", "in 23 h", "10 min ago", "managed identity, system-assignedapi://guest-api", "–"],
+    ["old-api", "✓ready", "secret", "no end", "at the start", "the environment, OLD_KEY", "–"],
   ]);
   await rowsAre(page, "Backends", [
     ["invite-flowlogicApp", "✕not calledthe breaker is open", "https://prod-12.logic.example", "–", "one", "openopened 2 ×, refused 80", "–", "–"],
@@ -326,6 +348,7 @@ shown("a candidate at fault is told with its diagnostics", { hash: "#policy", st
 shown("a bearer token is asked for, told when it is wrong, and kept in memory alone", { mayFail: true, state: () => ({ ...world(), token: "correct-horse-battery-staple-0123" }) }, async (page, mock) => {
   await page.getByRole("status").getByText("Token wanted").waitFor();
   await page.getByText("keeps it in memory only").waitFor();
+  await page.getByText("The gateway says: a bearer token is wanted here").waitFor();
   await page.getByRole("textbox", { name: "Bearer token" }).fill("wrong");
   await page.getByRole("button", { name: "Use it" }).click();
   await page.getByText("The gateway did not take this token.").waitFor();

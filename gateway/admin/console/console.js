@@ -382,8 +382,8 @@ const state = {
   id: null,
   /** The bearer token. In memory alone: it is gone with the page. */
   token: null,
-  /** Whether one is asked for, and the sentence of a 403. */
-  tokenWanted: false,
+  /** The sentence of a 401, which asks for one, and that of a 403. */
+  tokenWanted: null,
   forbidden: null,
   /** Since when the gateway does not answer. */
   away: null,
@@ -453,7 +453,7 @@ function answered(path, source, response, text) {
   const isReading = response.ok || (path === READY && response.status === 503);
   if (!isReading) {
     source.failure = { status: response.status, sentence: sentenceOf(text) || `status ${response.status}` };
-    if (response.status === 401) state.tokenWanted = true;
+    if (response.status === 401) state.tokenWanted = source.failure.sentence;
     if (response.status === 403) state.forbidden = source.failure.sentence;
     return;
   }
@@ -468,7 +468,7 @@ function answered(path, source, response, text) {
   source.at = Date.now();
   source.failure = null;
   // Whoever may read the metrics may read all else that is shown.
-  if (path !== READY) [state.tokenWanted, state.forbidden] = [false, null];
+  if (path !== READY) [state.tokenWanted, state.forbidden] = [null, null];
 }
 
 function sentenceOf(text) {
@@ -898,7 +898,8 @@ function decision(value, source, title, id = null) {
 function explained(explanation, source, below) {
   if (!explanation) {
     const failure = source?.failure;
-    return h("p", { class: "empty" }, failure ? `It cannot be explained now: ${failure.sentence}.` : "Asking for the explanation …");
+    if (failure) return h("p", { class: "empty" }, `It cannot be explained now: ${failure.sentence}.`);
+    return h("p", { class: "empty" }, source?.value ? "The gateway has no explanation for it." : "Asking for the explanation …");
   }
   const { title, detail, advice, steps = [] } = explanation;
   return h("div", { class: "explanation" },
@@ -1029,7 +1030,7 @@ async function follow() {
       if (stop.signal.aborted) return;
       if (!stream.ok) {
         const sentence = sentenceOf(await stream.text()) || `status ${stream.status}`;
-        if (stream.status === 401) state.tokenWanted = true;
+        if (stream.status === 401) state.tokenWanted = sentence;
         if (stream.status === 403) state.forbidden = sentence;
         live.says = `The gateway does not send decisions: ${sentence}`;
         showSoon();
@@ -1108,7 +1109,7 @@ function matrix(read) {
     ...(routes.some((route) => route.callers?.some((each) => isAmong(each, OTHERS))) ? [OTHERS] : []),
     ...named,
   ];
-  const found = routes.filter((route) => isFound(route) && (!access.caller || (route.callers ?? []).some((each) => isAmong(each, access.caller))));
+  const found = routes.filter((route) => isFound(route) && (!access.caller || isUnknown(route) || (route.callers ?? []).some((each) => isAmong(each, access.caller))));
   const columns = access.caller ? [access.caller] : callers.slice(0, MOST_CALLERS);
   const rows = found.slice(0, access.shown);
   return h("div", { class: "matrix" },
@@ -1117,7 +1118,7 @@ function matrix(read) {
       field("caller", "Who", h("select", { id: "caller", value: access.caller, onchange: narrow("caller") }, h("option", { value: "" }, "All callers"), callers.map((name) => h("option", { key: name, value: name }, name))))),
     h("p", { class: "aside", role: "status" }, `${count(found.length)} of ${count(routes.length)} routes`, rows.length < found.length ? `, of which the first ${count(rows.length)} are shown` : "",
       columns.length < callers.length && !access.caller ? `; ${count(columns.length)} of ${count(callers.length)} callers: choose another under “Who”` : "", "."),
-    h("p", { class: "legend aside" }, h("span", null, h("span", { class: "may" }, "●"), " may call"), h("span", null, h("span", { class: "may" }, "◐"), " may if more holds: unfold the route"), h("span", null, h("span", { class: "flag" }, "reports only"), " the route lets in whatever its rules would refuse")),
+    h("p", { class: "legend aside" }, h("span", null, h("span", { class: "may" }, "●"), " may call"), h("span", null, h("span", { class: "may" }, "◐"), " may if more holds: unfold the route"), routes.some(isUnknown) ? h("span", null, h("span", { class: "may" }, "?"), " not known") : null, h("span", null, h("span", { class: "flag" }, "reports only"), " the route lets in whatever its rules would refuse")),
     found.length ? accessTable(columns, rows) : h("p", { class: "empty" }, "No route is like that. Search for a part of a route's name, its path, a host, a backend, an app, a role or a scope."),
     rows.length < found.length ? h("p", null, h("button", { type: "button", onclick: () => { access.shown += MOST_ROUTES; show(); } }, `Show ${Math.min(MOST_ROUTES, found.length - rows.length)} more routes`)) : null);
 }
@@ -1146,20 +1147,24 @@ function accessTable(columns, rows) {
       key,
       cells: [
         [unfold(key, h("b", null, route.route)), route.mode === "reportOnly" ? h("span", { class: "flag" }, "reports only") : null,
-          route.public ? h("span", { class: "flag" }, "public") : null, route.exact === false ? h("span", { class: "flag" }, "not exact") : null],
+          route.public ? h("span", { class: "flag" }, "public") : null, isUnknown(route) ? h("span", { class: "flag" }, "not known") : route.exact === false ? h("span", { class: "flag" }, "not exact") : null],
         h("span", { class: "path" }, h("span", { class: "methods" }, (route.methods ?? []).join(" ")), " ", hosts.length ? hosts.map((host) => `${host}${route.path ?? ""}`).join(", ") : route.path),
         ...columns.map((column) => cell(route, column)),
       ],
       more: state.open.has(key) ? [
         h("p", { class: "aside" }, route.backend ? ["To the backend ", h("b", null, route.backend), ". "] : null,
-          route.exact === false ? "What is shown may be more than is let in: the rules are too many to compute exactly." : null),
+          isUnknown(route) ? [h("b", null, "Whom it lets in could not be worked out"), ", so it is not known here; it decides as its rules say. The gateway says:"] : route.exact === false ? "What is shown is not exact." : null),
         h("pre", { tabindex: "0" }, (route.text ?? []).join("\n") || "nobody"),
       ] : null,
     };
   }));
 }
 
+/** Whether it is known at all whom a route lets in. */
+const isUnknown = (route) => route.exact === false && !route.callers?.length;
+
 function cell(route, column) {
+  if (isUnknown(route)) return h("span", { class: "may" }, h("span", { "aria-hidden": "true" }, "?"), hidden("not known"));
   const callers = (route.callers ?? []).filter((each) => isAmong(each, column));
   if (!callers.length) return null;
   const plain = callers.some(isPlain);
@@ -1210,13 +1215,13 @@ function held() {
   return table("credentials", "What the gateway presents to backends, what is about to fail first", columns, all.map((each) => ({
     key: `${each.backend} ${each.kind} ${each.resource ?? each.from}`,
     level: each.level,
-    cells: [h("b", null, each.backend), mark(each.level, each.word), each.kind, ends(each.expiresInSeconds), each.fetched ? ago(each.fetched) : muted("never"),
+    cells: [h("b", null, each.backend), mark(each.level, each.word), each.kind, ends(each.expiresInSeconds, each.ready), each.fetched ? ago(each.fetched) : muted(each.ready ? "at the start" : "never"),
       [each.from, each.resource ? h("span", { class: "under" }, each.resource) : null], [each.lastError ?? muted(ABSENT), each.lastError && each.lastErrorFinal ? h("b", null, " It lasts until somebody acts.") : null]],
   })));
 }
 
-function ends(seconds) {
-  if (!Number.isFinite(seconds)) return muted("never");
+function ends(seconds, isReady) {
+  if (!Number.isFinite(seconds)) return muted(isReady ? "no end" : ABSENT);
   return seconds < 0 ? `${span(-seconds)} ago` : `in ${span(seconds)}`;
 }
 
@@ -1450,6 +1455,7 @@ function tokenForm() {
     h("p", { id: "token-help" }, "The one that ", code("admin.bearer"), " in gateway.yaml names. This page keeps it in memory only, sends it to this address only, and forgets it when it is closed or loaded again."),
     h("div", { class: "row" }, field("token", "Bearer token", h("input", { id: "token", name: "token", type: "password", required: true, autocomplete: "off", spellcheck: "false", size: "38", "aria-describedby": wasTried ? "token-help token-wrong" : "token-help" })),
       h("button", { type: "submit", class: "main" }, "Use it")),
+    h("p", { class: "aside" }, `The gateway says: ${state.tokenWanted}`),
     wasTried ? h("p", { id: "token-wrong", role: "alert" }, mark("bad", "The gateway did not take this token.")) : null);
 }
 
