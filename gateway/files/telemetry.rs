@@ -11,7 +11,9 @@ use super::gateway::{DAY, HOUR, LEAST, SECOND};
 use super::node::{Node, Value};
 use super::secret::{SecretSource, secret_source};
 use super::source::Spanned;
-use super::values::{boolean, choice, count, duration, is_loopback, path, size, text, url};
+use super::values::{
+    boolean, choice, count, duration, is_loopback, path, size, text, url_of_any_host,
+};
 
 /// `telemetry`.
 #[derive(Clone, Debug, PartialEq)]
@@ -346,7 +348,7 @@ const DECISIONS: [(&str, SentDecisions); 3] = [
 fn otlp(node: &Node, d: &mut Diagnostics) -> Option<Otlp> {
     let mut table = Table::of(node, "`{ endpoint: http://localhost:4318 }`", d)?;
     let help = "write the collector's URL: `endpoint: http://localhost:4318`";
-    let endpoint = table.required("endpoint", help, d, spanned(url));
+    let endpoint = table.required("endpoint", help, d, spanned(url_of_any_host));
     let protocols = [
         ("http/protobuf", OtlpProtocol::Http),
         ("grpc", OtlpProtocol::Grpc),
@@ -368,7 +370,7 @@ fn otlp(node: &Node, d: &mut Diagnostics) -> Option<Otlp> {
     table.finish(d);
     let (endpoint, insecure) = (endpoint?, insecure.unwrap_or(false));
     if !insecure && is_plain(&endpoint.value) && !is_here(&endpoint.value) {
-        d.error(&endpoint.span, "plain http goes to this machine alone")
+        d.error(&endpoint.span, "plain `http` is for this machine alone")
             .help("write `https://`; or `insecure: true` where whoever is on the way may read who calls what");
     }
     Some(Otlp {

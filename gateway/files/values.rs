@@ -244,6 +244,19 @@ pub(super) fn path(node: &Node, diagnostics: &mut Diagnostics) -> Option<PathBuf
 /// A URL that the gateway calls: `https`, or `http` to this machine alone, with a host, without
 /// user information or fragment. What its query may be, the caller says.
 pub(super) fn url(node: &Node, diagnostics: &mut Diagnostics) -> Option<Uri> {
+    let url = url_of_any_host(node, diagnostics)?;
+    let host = url.host().unwrap_or_default();
+    if url.scheme_str() == Some("http") && !is_loopback(host) {
+        diagnostics
+            .error(&node.span, "plain `http` is for this machine alone")
+            .help("write `https://`, or a loopback address such as `127.0.0.1`");
+        return None;
+    }
+    Some(url)
+}
+
+/// The same, but for plain `http`, which may go to any machine.
+pub(super) fn url_of_any_host(node: &Node, diagnostics: &mut Diagnostics) -> Option<Uri> {
     let text = scalar(node, "a URL", diagnostics)?;
     let span = &node.span;
     // `Uri` drops a fragment without a word.
@@ -261,8 +274,7 @@ pub(super) fn url(node: &Node, diagnostics: &mut Diagnostics) -> Option<Uri> {
 }
 
 fn reachable(url: &Uri, span: &Span, diagnostics: &mut Diagnostics) -> bool {
-    let (Some(scheme @ ("http" | "https")), Some(authority)) = (url.scheme_str(), url.authority())
-    else {
+    let (Some("http" | "https"), Some(authority)) = (url.scheme_str(), url.authority()) else {
         diagnostics
             .error(
                 span,
@@ -277,14 +289,8 @@ fn reachable(url: &Uri, span: &Span, diagnostics: &mut Diagnostics) -> bool {
             .help("say under `credential` what the gateway presents");
         return false;
     }
-    let Some((host, _)) = host_and_port(authority) else {
+    if host_and_port(authority).is_none() {
         diagnostics.error(span, "the host or port of this URL makes no sense");
-        return false;
-    };
-    if scheme == "http" && !is_loopback(host) {
-        diagnostics
-            .error(span, "plain `http` is for this machine alone")
-            .help("write `https://`, or a loopback address such as `127.0.0.1`");
         return false;
     }
     true

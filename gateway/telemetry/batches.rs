@@ -34,10 +34,10 @@ impl Batches {
         }
     }
 
-    /// Has an item written behind the others, or counts it as dropped where there is no room.
-    pub(super) fn add(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+    /// Has so many items written behind the others, or counts them as dropped where there is no room.
+    pub(super) fn add(&mut self, items: u64, write: impl FnOnce(&mut Vec<u8>)) {
         if self.bytes >= self.most {
-            self.dropped += 1;
+            self.dropped += items;
             return;
         }
         if self
@@ -52,7 +52,7 @@ impl Batches {
         };
         let before = batch.bytes.len();
         write(&mut batch.bytes);
-        batch.items += 1;
+        batch.items += items;
         self.bytes += batch.bytes.len() - before;
     }
 
@@ -80,7 +80,7 @@ mod tests {
         let mut batches = Batches::new(BATCH * 2);
         let item = vec![7; BATCH / 2];
         for _ in 0..6 {
-            batches.add(|out| out.extend_from_slice(&item));
+            batches.add(1, |out| out.extend_from_slice(&item));
         }
         let (taken, dropped) = batches.take();
         let sizes: Vec<(usize, u64)> = taken
@@ -89,7 +89,7 @@ mod tests {
             .collect();
         assert_eq!(sizes, [(BATCH, 2), (BATCH, 2)]);
         assert_eq!(dropped, 2);
-        batches.add(|out| out.push(1));
+        batches.add(1, |out| out.push(1));
         let (taken, dropped) = batches.take();
         assert_eq!((taken.len(), dropped), (1, 0));
     }

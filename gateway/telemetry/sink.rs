@@ -324,12 +324,13 @@ impl Sink {
         }
         let is_told = record.is_told();
         if telling.spans && is_told {
+            let count = 1 + u64::from(record.called().is_some());
             kept.spans
-                .add(|out| otlp::spans(&record, telling.scheme, out));
+                .add(count, |out| otlp::spans(&record, telling.scheme, out));
         }
         if telling.logs.take(&record) {
             kept.logs
-                .add(|out| otlp::decision(&record, telling.scheme, out));
+                .add(1, |out| otlp::decision(&record, telling.scheme, out));
         }
         if let Some(form) = &telling.azure_monitor {
             form.write(

@@ -34,5 +34,6 @@ mod server;
 mod shared;
 mod stalls;
 mod support;
+mod telemetry;
 mod tokens;
 mod upgrades;

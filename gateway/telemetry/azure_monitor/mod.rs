@@ -67,16 +67,18 @@ impl Form {
     ) {
         if is_told {
             let weight = weight(record, telling);
-            to.add(|out| self.request(record, telling.scheme, weight, times, out));
+            to.add(1, |out| {
+                self.request(record, telling.scheme, weight, times, out)
+            });
             if record.called().is_some() {
-                to.add(|out| self.dependency(record, weight, times, out));
+                to.add(1, |out| self.dependency(record, weight, times, out));
             }
             if attributes::is_failure(record) {
-                to.add(|out| self.exception(record, telling.scheme, times, out));
+                to.add(1, |out| self.exception(record, telling.scheme, times, out));
             }
         }
         if self.decisions.take(record) {
-            to.add(|out| self.decision(record, telling.scheme, times, out));
+            to.add(1, |out| self.decision(record, telling.scheme, times, out));
         }
     }
 
@@ -252,7 +254,7 @@ impl Form {
                     Value::Distribution(values) => MetricPoint::of(values),
                 };
                 let head = Head::new("Metric", "MetricData", at);
-                to.add(|out| {
+                to.add(1, |out| {
                     head.write(self, times, out, |item| {
                         value.write(family.metric.name, item);
                         let mut properties = Object::open(item.name("properties"));

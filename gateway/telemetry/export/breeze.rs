@@ -105,7 +105,7 @@ impl Source for Envelopes {
         let mut own = Batches::new(MOST_OWN);
         let (form, times) = (&self.form, &mut self.times);
         for event in self.events.take() {
-            own.add(|out| form.event(&event, times, out));
+            own.add(1, |out| form.event(&event, times, out));
         }
         if now.saturating_sub(self.told) >= self.interval {
             let families = (self.gather)();

@@ -1,7 +1,7 @@
 //! Callers: HTTP/1.1 and HTTP/2 over real TLS, and raw bytes. Every answer is looked through for
 //! planted secrets and for header fields that nobody has decided to send.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
@@ -253,9 +253,18 @@ impl Stage {
         socket: TcpSocket,
         alpn: &[u8],
     ) -> impl Future<Output = TlsStream<TcpStream>> + Send + use<> {
+        self.tls_to(self.address, socket, alpn)
+    }
+
+    /// The same, to a gateway that listens elsewhere.
+    pub fn tls_to(
+        &self,
+        address: SocketAddr,
+        socket: TcpSocket,
+        alpn: &[u8],
+    ) -> impl Future<Output = TlsStream<TcpStream>> + Send + use<> {
         let roots = Roots::Pem(self.world.ca.pem().into());
         let config = client_config(&roots, &[alpn]).expect("TLS");
-        let address = self.address;
         async move {
             let stream = socket.connect(address).await.expect("connected");
             let name = ServerName::try_from("localhost").expect("a name");
