@@ -4,11 +4,11 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::who_can;
 use super::{Format, out, talk};
 use crate::clock::{Clock as _, SystemClock};
 use crate::files::{self, Diagnostics, GatewayDocument, ListenTls, Span};
 use crate::net::tls;
+use crate::policy::told::access_table;
 use crate::policy::{self, Policy};
 use crate::server::Certificates;
 use crate::trial::{Suite, Tokens, Trial};
@@ -130,7 +130,7 @@ fn stale_table(folder: &Path, policy: &Policy, diagnostics: &mut Diagnostics) {
     };
     // Git may have given it the line ends of the machine.
     let written = written.replace("\r\n", "\n");
-    let now = match who_can::access_table(policy) {
+    let now = match access_table(policy) {
         Ok(now) => now,
         Err(error) => {
             diagnostics.error(&Span::nowhere_in(&path), error.to_string());

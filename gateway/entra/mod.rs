@@ -15,6 +15,7 @@ mod metadata;
 mod principal;
 mod rules;
 mod source;
+mod spec;
 mod template;
 mod token;
 mod verify;
@@ -36,6 +37,7 @@ pub use last::{Known, LastToken};
 pub use principal::{Groups, Principal};
 pub use rules::{ClaimRules, TenantKeys, TokenRules};
 pub use source::{Authority, FetchFailure, Fetched, Fetching, KeySource};
+pub use spec::TokenSpec;
 pub use token::{claims, unverified_claims};
 pub use version::Version;
 
