@@ -101,6 +101,11 @@ impl Entra {
         }
     }
 
+    /// How many verified tokens are remembered.
+    pub fn cached_tokens(&self) -> usize {
+        self.cache.len()
+    }
+
     /// How many issuers' keys somebody holds.
     #[cfg(test)]
     fn issuers_kept(&self) -> usize {
