@@ -15,7 +15,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::runtime::{self, Runtime};
 
-use crate::admin::{self, Admin, Readiness};
+use crate::admin::{self, Admin, Protection, Readiness};
 use crate::clock::{Clock, SystemClock, pause, within};
 use crate::credentials::azure::{self, AzureSource, Platform};
 use crate::credentials::{Credentials, Identity, Wanted};
@@ -34,7 +34,7 @@ use crate::seal::Ring;
 use crate::server::{self, Beside, Certificates, ListenSettings, MinRate, Security, Workers};
 use crate::snapshot::{Candidate, Lasting, Snapshot};
 use crate::telemetry::{Agents, DecisionLog, Level, Log, Metrics, RequestLog, Sink, event};
-use crate::upstream::{self, Endpoints, Pools};
+use crate::upstream::{self, Endpoints, Pools, Presenting};
 
 /// What tests and the demo replace.
 pub struct Options {
@@ -236,6 +236,10 @@ impl Start {
             ListenTls::Platform => None,
             ListenTls::Certificates(pairs) => Some(Certificates::read(pairs, &mut diagnostics)),
         };
+        let protection = gateway.admin.as_ref();
+        let protection = protection.and_then(|admin| {
+            Protection::read(admin, presenting(gateway, &lasting), &mut diagnostics)
+        });
         let snapshot = documents.compile(&lasting, &mut diagnostics);
         let (Some(snapshot), false) = (snapshot, diagnostics.has_errors()) else {
             return Err(StartError::Files(diagnostics));
@@ -297,19 +301,24 @@ impl Start {
             snapshot: Arc::clone(&snapshot),
             drain: drain.clone(),
             limits: Arc::clone(&lasting.limits),
+            protection: protection.clone(),
             clock: Arc::clone(&clock),
         };
         let settings = gateway.drain;
-        let apply = apply(gateway.clone(), certificates, Arc::clone(&clock));
+        let apply = apply(
+            gateway.clone(),
+            certificates,
+            protection.clone(),
+            Arc::clone(&lasting),
+        );
         let reloader = Reloader::new(&path, Arc::clone(&lasting), Arc::clone(&snapshot), apply);
-        let admin = Arc::new(Admin {
-            readiness: readiness(),
-            metrics,
-            reloads: reloader.reloads(),
-        });
-        let admin = match gateway.admin {
-            None => None,
-            Some(address) => Some(serve_admin(&control, admin, address)?),
+        let admin = match (&gateway.admin, &protection) {
+            (Some(written), Some(protection)) => {
+                let reloads = reloader.reloads();
+                let admin = Admin::new(readiness(), metrics, reloads, Arc::clone(protection));
+                Some(serve_admin(&control, admin, written.address.value)?)
+            }
+            _ => None,
         };
         control.spawn(Arc::clone(&reloader).watch(documents));
         control.spawn(tidy(Arc::clone(&lasting)));
@@ -585,11 +594,20 @@ fn serve_admin(
     Ok(address)
 }
 
+/// How secrets of gateway.yaml are read.
+fn presenting<'l>(gateway: &'l GatewayDocument, lasting: &'l Lasting) -> Presenting<'l> {
+    Presenting {
+        credentials: &lasting.credentials,
+        key_vault: &gateway.key_vault,
+    }
+}
+
 /// What a reload puts into force beside the snapshot, and what it cannot.
 fn apply(
     first: GatewayDocument,
     certificates: Option<Arc<Certificates>>,
-    clock: Arc<dyn Clock>,
+    protection: Option<Arc<Protection>>,
+    lasting: Arc<Lasting>,
 ) -> Apply {
     Box::new(move |documents, diagnostics| {
         let gateway = &documents.gateway;
@@ -598,13 +616,21 @@ fn apply(
         {
             certificates.replace(pairs, diagnostics);
         }
+        if let (Some(protection), Some(admin)) = (&protection, &gateway.admin) {
+            protection.replace(admin, presenting(gateway, &lasting), diagnostics);
+        }
         let late = needs_restart(&first, gateway);
         if !late.is_empty() {
             let detail = format!(
                 "changed, but in force only after a restart: {}",
                 late.join(", ")
             );
-            event(clock.now().unix, Level::Warning, "restart-needed", &detail);
+            event(
+                lasting.clock.now().unix,
+                Level::Warning,
+                "restart-needed",
+                &detail,
+            );
         }
     })
 }
@@ -643,10 +669,15 @@ fn needs_restart(first: &GatewayDocument, now: &GatewayDocument) -> Vec<&'static
             entra.cached_tokens,
         )
     };
+    // What else protects the address is taken up.
+    let begun = |admin: &Option<files::Admin>| {
+        let admin = admin.as_ref();
+        admin.map(|admin| (admin.address.value, admin.tls.is_some()))
+    };
     let changed = [
         ("listen", tls || listening != now.listen),
         ("workers", *workers != now.workers),
-        ("admin", *admin != now.admin),
+        ("admin.address or tls", begun(admin) != begun(&now.admin)),
         (
             "entra.authority, ca or cachedTokens",
             fetching(entra) != fetching(&now.entra),

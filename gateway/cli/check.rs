@@ -44,6 +44,9 @@ fn examine(path: &Path, diagnostics: &mut Diagnostics) -> Option<usize> {
     }
     let gateway = files::load_gateway(path, diagnostics)?;
     certificates(&gateway, diagnostics);
+    if let Some(admin) = &gateway.admin {
+        admin.review(diagnostics);
+    }
     let tokens = Tokens::from(&gateway.entra);
     if let Some(candidate) = &gateway.candidate {
         policies(&candidate.value, &tokens, diagnostics);
@@ -175,7 +178,12 @@ fn certificates(gateway: &GatewayDocument, diagnostics: &mut Diagnostics) {
     if let ListenTls::Certificates(pairs) = &gateway.listen.tls {
         Certificates::read(pairs, diagnostics);
     }
-    for ca in gateway.entra.ca.iter().chain(&gateway.key_vault.ca) {
+    let admin = gateway.admin.as_ref().and_then(|admin| admin.tls.as_ref());
+    if let Some(tls) = admin {
+        Certificates::read(&tls.certificates, diagnostics);
+    }
+    let cas = gateway.entra.ca.iter().chain(&gateway.key_vault.ca);
+    for ca in cas.chain(admin.and_then(|tls| tls.client_ca.as_ref())) {
         let read = std::fs::read(&ca.value).map_err(|error| error.to_string());
         let roots = read.map(tls::Roots::Pem);
         let usable = roots.and_then(|roots| {
