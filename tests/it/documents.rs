@@ -99,9 +99,10 @@ fn run(folder: &Path, arguments: &[&str]) -> Output {
 
 /// What `check` tells of a file, but for what most fragments deserve.
 fn told(folder: &Path, file: &str) -> (Vec<String>, Option<i32>) {
-    const EXPECTED: [&str; 2] = [
+    const EXPECTED: [&str; 3] = [
         "this app is allowed on no route",
         "there are no tests, so no test reaches any route",
+        "anybody may reach this address, so it tells no more than `/livez` and `/readyz`",
     ];
     let output = run(folder, &["check", "--format", "json", file]);
     let told: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
@@ -718,6 +719,7 @@ fn gateway_with(values: &[(String, String)]) -> String {
             vec!["address: 127.0.0.1:1, tls: platform".to_owned()],
         ),
         ("state", vec!["folder: state".to_owned()]),
+        ("admin", vec!["address: 127.0.0.1:2".to_owned()]),
     ]);
     let mut document = "policies: policies\n".to_owned();
     for (key, value) in values {
@@ -770,10 +772,7 @@ fn the_documented_defaults_are_those_of_the_parser() {
     }
     // Whatever else is absent is a section, has to be written, or is said to be absent.
     let absent = parsed(&gateway_with(&[]));
-    assert_eq!(
-        (absent.workers, absent.admin, absent.entra.ca),
-        (None, None, None)
-    );
+    assert_eq!((absent.workers, absent.entra.ca), (None, None));
 }
 
 /// The bounds as the parser writes them.
@@ -861,7 +860,7 @@ fn what_is_said_to_be_missing_is_refused_by_name() {
 /// What the admin address answers.
 fn fetched(address: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("connected");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).expect("written");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
