@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::Command;
+use std::time::Duration;
 
 use super::{Asker, SECRET, Told, client, file, scene, started};
 
@@ -83,6 +84,31 @@ fn another_bearer_counts_once_its_file_has_changed_even_if_a_policy_is_at_fault(
     stage.gateway().reload();
     stage.until("another refusal", |_| refusals() == 2);
     assert_eq!(statuses(), (401, 200));
+}
+
+#[test]
+fn the_files_of_the_admin_address_are_looked_at_by_themselves() {
+    const NEXT: &str = "planted-another-planted-another-planted";
+    let folder = tempfile::tempdir().expect("a folder");
+    let bearer = file(folder.path(), "bearer", SECRET);
+    let (ca, certificate) = client();
+    let (_, stranger) = client();
+    let client_ca = file(folder.path(), "clients.crt", "");
+    fs::write(&client_ca, stranger.cert_pem).expect("written");
+    let (_raw, stage) = started(&format!(
+        "{{ address: '127.0.0.1:0', bearer: {{ file: '{bearer}' }}, tls: {{ {PAIR}, clientCa: '{client_ca}' }} }}"
+    ));
+    let becomes = |what: &str, asker: &Asker<'_>| {
+        stage.until(what, |stage| {
+            stage.clock.advance(Duration::from_secs(1));
+            let told = asker.ask("GET", "/keys");
+            told.is_some_and(|told| told.status == 200)
+        });
+    };
+    fs::write(&bearer, NEXT).expect("written");
+    becomes("the bearer", &Asker::new(&stage).tls(None).bearer(NEXT));
+    fs::write(&client_ca, ca.pem()).expect("written");
+    becomes("the CA", &Asker::new(&stage).tls(Some(&certificate)));
 }
 
 #[test]
