@@ -30,7 +30,7 @@ pub struct Documents {
     /// gateway.yaml.
     pub gateway: GatewayDocument,
     /// The policies.
-    pub policies: PolicyDocument,
+    pub policies: Arc<PolicyDocument>,
     /// The candidate, if there is one, and what is wrong with it.
     pub candidate: Option<(Option<PolicyDocument>, Diagnostics)>,
     /// Whether gateway.yaml by itself is without fault, whatever the policies are.
@@ -61,7 +61,7 @@ impl Documents {
         });
         Some(Self {
             gateway,
-            policies,
+            policies: Arc::new(policies),
             candidate,
             gateway_is_sound,
             look: look.clone(),
@@ -152,7 +152,8 @@ impl Reloader {
 
     /// Watches for ever, from the state that `documents` were read in.
     pub async fn watch(self: Arc<Self>, documents: Documents) {
-        let mut taken = documents.look;
+        // Nothing else of them is kept.
+        let mut taken = { documents }.look;
         let mut before = taken.again();
         let mut refused: Option<Refusal> = None;
         loop {
@@ -191,7 +192,7 @@ impl Reloader {
     /// knows; and whether they were taken.
     async fn reload(self: &Arc<Self>, again: bool) -> (Option<Look>, bool) {
         let reloader = Arc::clone(self);
-        let compiled = giving_way(move || {
+        let compiled = giving_way("reload", move || {
             let mut look = Look::default();
             let compiled = reloader.compile(&mut look);
             (look, compiled)
@@ -307,9 +308,12 @@ const NICENESS: i32 = 10;
 
 /// Runs something long on a thread of its own that gives way to requests. `None` if it panicked or the
 /// thread could not be had.
-async fn giving_way<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+pub(crate) async fn giving_way<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
     let (done, result) = oneshot::channel();
-    let thread = std::thread::Builder::new().name("reload".to_owned());
+    let thread = std::thread::Builder::new().name(name.to_owned());
     let spawned = thread.spawn(move || {
         // On Linux niceness is a thread's own. Where it cannot be had, the work is merely less polite.
         let _ = rustix::process::nice(NICENESS);

@@ -12,14 +12,13 @@ use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU8;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::runtime::{self, Runtime};
 use tokio::sync::watch;
 
-use crate::admin::{self, Admin, Readiness};
+use crate::admin::{self, Admin, Observed, Protection, Readiness};
 use crate::clock::{Clock, SystemClock, pause, within};
 use crate::credentials::azure::{self, AzureSource, Platform};
 use crate::credentials::{Credentials, Identity, Wanted};
@@ -38,9 +37,10 @@ use crate::seal::Ring;
 use crate::server::{self, Beside, Certificates, ListenSettings, MinRate, Security, Workers};
 use crate::snapshot::{Candidate, Lasting, Snapshot};
 use crate::telemetry::{
-    Agents, Exported, Exporting, Gather, Level, Log, Metrics, Sink, Sources, Telling, event,
+    Agents, Exported, Exporting, Gather, Level, Log, LogLevel, Metrics, Sink, Sources, Telling,
+    event,
 };
-use crate::upstream::{self, Endpoints, Pools};
+use crate::upstream::{self, Endpoints, Pools, Presenting};
 
 /// What tests and the demo replace.
 pub struct Options {
@@ -255,6 +255,10 @@ impl Start {
             &telling,
             &mut diagnostics,
         )?;
+        let protection = gateway.admin.as_ref();
+        let protection = protection.and_then(|admin| {
+            Protection::read(admin, presenting(gateway, &lasting), &mut diagnostics)
+        });
         let snapshot = documents.compile(&lasting, &mut diagnostics);
         let (Some(snapshot), false) = (snapshot, diagnostics.has_errors()) else {
             return Err(StartError::Files(diagnostics));
@@ -290,10 +294,11 @@ impl Start {
         let drain = Drain::default();
         let agents = Agents::default();
         let listening = Listening::begin(handed, gateway, security)?;
+        let level = Arc::new(LogLevel::new(telling.request_log));
         let sinks = Sinks {
             telling: Arc::clone(&telling),
             agents: agents.clone(),
-            requests: Arc::default(),
+            level: Arc::clone(&level),
         };
         let (sinks, workers, address) = workers(
             listening, gateway, &options, &lasting, &snapshot, &drain, &sinks,
@@ -305,32 +310,43 @@ impl Start {
             snapshot: Arc::clone(&snapshot),
             drain: drain.clone(),
             limits: Arc::clone(&lasting.limits),
+            protection: protection.clone(),
             clock: Arc::clone(&clock),
         };
         let settings = gateway.drain;
-        let apply = apply(gateway.clone(), certificates, Arc::clone(&clock));
+        let apply = apply(
+            gateway.clone(),
+            certificates,
+            protection.clone(),
+            Arc::clone(&lasting),
+        );
         let reloader = Reloader::new(&path, Arc::clone(&lasting), Arc::clone(&snapshot), apply);
         let exported = Arc::new(Exported::default());
         let sources = Sources {
             gather: gather(
-                metrics,
+                Arc::clone(&metrics),
                 readiness(),
                 reloader.reloads(),
                 Arc::clone(&exported),
+                Arc::clone(&lasting.entra),
             ),
             sinks,
             exported,
             clock: Arc::clone(&clock),
         };
         let exporting = export.map(|export| Exporting::start(export, &sources, control.handle()));
-        let admin = Arc::new(Admin {
-            readiness: readiness(),
-            gather: sources.gather,
-            reloads: reloader.reloads(),
-        });
-        let admin = match gateway.admin {
-            None => None,
-            Some(address) => Some(serve_admin(&control, admin, address)?),
+        let admin = match (&gateway.admin, &protection) {
+            (Some(written), Some(protection)) => {
+                let reloads = reloader.reloads();
+                let observed = Observed {
+                    gather: sources.gather,
+                    requests: metrics,
+                    level,
+                };
+                let admin = Admin::new(readiness(), observed, reloads, Arc::clone(protection));
+                Some(serve_admin(&control, admin, written.address.value)?)
+            }
+            _ => None,
         };
         control.spawn(Arc::clone(&reloader).watch(documents));
         control.spawn(tidy(Arc::clone(&lasting)));
@@ -495,7 +511,7 @@ type Started = (Vec<Arc<Sink>>, Workers, SocketAddr);
 struct Sinks {
     telling: Arc<Telling>,
     agents: Agents,
-    requests: Arc<AtomicU8>,
+    level: Arc<LogLevel>,
 }
 
 impl Sinks {
@@ -503,7 +519,7 @@ impl Sinks {
         Arc::new(Sink::new(
             Arc::clone(&self.telling),
             self.agents.clone(),
-            Arc::clone(&self.requests),
+            Arc::clone(&self.level),
         ))
     }
 }
@@ -607,11 +623,13 @@ fn gather(
     readiness: Readiness,
     reloads: watch::Receiver<Reloads>,
     exported: Arc<Exported>,
+    entra: Arc<Entra>,
 ) -> Gather {
     Arc::new(move || {
         let mut families = metrics.families();
         families.extend(admin::standing(&readiness, &reloads.borrow()));
         families.extend(exported.families());
+        families.push(process::tokens(entra.cached_tokens()));
         families.extend(process::families());
         families
     })
@@ -629,11 +647,20 @@ fn serve_admin(
     Ok(address)
 }
 
+/// How secrets of gateway.yaml are read.
+fn presenting<'l>(gateway: &'l GatewayDocument, lasting: &'l Lasting) -> Presenting<'l> {
+    Presenting {
+        credentials: &lasting.credentials,
+        key_vault: &gateway.key_vault,
+    }
+}
+
 /// What a reload puts into force beside the snapshot, and what it cannot.
 fn apply(
     first: GatewayDocument,
     certificates: Option<Arc<Certificates>>,
-    clock: Arc<dyn Clock>,
+    protection: Option<Arc<Protection>>,
+    lasting: Arc<Lasting>,
 ) -> Apply {
     Box::new(move |documents, diagnostics| {
         let gateway = &documents.gateway;
@@ -642,13 +669,21 @@ fn apply(
         {
             certificates.replace(pairs, diagnostics);
         }
+        if let (Some(protection), Some(admin)) = (&protection, &gateway.admin) {
+            protection.replace(admin, presenting(gateway, &lasting), diagnostics);
+        }
         let late = needs_restart(&first, gateway);
         if !late.is_empty() {
             let detail = format!(
                 "changed, but in force only after a restart: {}",
                 late.join(", ")
             );
-            event(clock.now().unix, Level::Warning, "restart-needed", &detail);
+            event(
+                lasting.clock.now().unix,
+                Level::Warning,
+                "restart-needed",
+                &detail,
+            );
         }
     })
 }
@@ -687,10 +722,15 @@ fn needs_restart(first: &GatewayDocument, now: &GatewayDocument) -> Vec<&'static
             entra.cached_tokens,
         )
     };
+    // What else protects the address is taken up.
+    let begun = |admin: &Option<files::Admin>| {
+        let admin = admin.as_ref();
+        admin.map(|admin| (admin.address.value, admin.tls.is_some()))
+    };
     let changed = [
         ("listen", tls || listening != now.listen),
         ("workers", *workers != now.workers),
-        ("admin", *admin != now.admin),
+        ("admin.address or tls", begun(admin) != begun(&now.admin)),
         (
             "entra.authority, ca or cachedTokens",
             fetching(entra) != fetching(&now.entra),

@@ -20,6 +20,8 @@ pub struct Snapshot {
     pub rules: Rules,
     /// Where it comes from.
     pub origin: Origin,
+    /// As it was written, where the gateway tells of itself.
+    pub written: Option<Arc<PolicyDocument>>,
     /// What decides beside it and does not act.
     pub candidate: Candidate,
     /// What of a request is kept for its decision, where decisions are recorded.
@@ -175,7 +177,7 @@ impl Lasting {
     pub fn compile(
         &self,
         gateway: &GatewayDocument,
-        policies: &PolicyDocument,
+        policies: &Arc<PolicyDocument>,
         diagnostics: &mut Diagnostics,
     ) -> Option<Snapshot> {
         let policy = policy::compile(policies, diagnostics);
@@ -206,6 +208,7 @@ impl Lasting {
             }),
             rules,
             origin: Origin::of(policies),
+            written: gateway.admin.is_some().then(|| Arc::clone(policies)),
             candidate: Candidate::None,
             backends,
             sealing,

@@ -43,6 +43,21 @@ static KEYS_AGE: Metric = Metric::gauge(
     Unit::Seconds,
     "How long ago the signing keys of a tenant's issuer were fetched.",
 );
+static KEY_REFRESHES: Metric = Metric::counter(
+    "portcullis.keys.refreshes",
+    Unit::Of("{fetch}"),
+    "Fetches of signing keys, by whether they were taken.",
+);
+static CREDENTIAL_AGE: Metric = Metric::gauge(
+    "portcullis.credential.age",
+    Unit::Seconds,
+    "How long ago a backend's token or secret was fetched.",
+);
+static CREDENTIAL_FAILURES: Metric = Metric::counter(
+    "portcullis.credential.failures",
+    Unit::Of("{fetch}"),
+    "Fetches of a backend's token or secret that failed.",
+);
 static CREDENTIAL_READY: Metric = Metric::gauge(
     "portcullis.credential.ready",
     Unit::Of("{credential}"),
@@ -78,7 +93,8 @@ pub fn standing(readiness: &Readiness, reloads: &Reloads) -> Vec<Family> {
         .iter()
         .map(|check| Point::new([("check", &*check.name)], check.passes));
     let compiled = snapshot.compiled.unix;
-    let mut families = vec![CHECK.with(checks.collect()), keys(&snapshot, now.unix)];
+    let mut families = vec![CHECK.with(checks.collect())];
+    families.extend(keys(&snapshot, now.unix));
     families.extend(credentials(&snapshot, &now));
     families.extend([
         POLICY.with(vec![Point::new(
@@ -96,26 +112,30 @@ pub fn standing(readiness: &Readiness, reloads: &Reloads) -> Vec<Family> {
     families
 }
 
-fn keys(snapshot: &Snapshot, now: Duration) -> Family {
+fn keys(snapshot: &Snapshot, now: Duration) -> [Family; 2] {
     let rules = &snapshot.rules.tokens;
-    let mut points = Vec::new();
+    let (mut ages, mut refreshes) = (Vec::new(), Vec::new());
     for (tenant, keys) in &rules.tenants {
-        for version in Version::ALL {
-            let fetched = keys.of(version).status().fetched;
-            if let (Some(fetched), true) = (fetched, rules.claims.versions.contains(&version)) {
-                let labels = [
-                    ("tenant", &*tenant.to_string()),
-                    ("version", version.name()),
-                ];
-                points.push(Point::new(labels, now.saturating_sub(fetched)));
+        let tenant = tenant.to_string();
+        let versions = Version::ALL.into_iter();
+        for version in versions.filter(|version| rules.claims.versions.contains(version)) {
+            let status = keys.of(version).status();
+            let of = [("tenant", &*tenant), ("version", version.name())];
+            if let Some(fetched) = status.fetched {
+                ages.push(Point::new(of, now.saturating_sub(fetched)));
+            }
+            for (outcome, count) in [("taken", status.taken), ("failed", status.failed)] {
+                let [tenant, version] = of;
+                refreshes.push(Point::new([tenant, version, ("outcome", outcome)], count));
             }
         }
     }
-    KEYS_AGE.with(points)
+    [KEYS_AGE.with(ages), KEY_REFRESHES.with(refreshes)]
 }
 
-fn credentials(snapshot: &Snapshot, now: &Now) -> [Family; 2] {
+fn credentials(snapshot: &Snapshot, now: &Now) -> [Family; 4] {
     let (mut ready, mut expires) = (Vec::new(), Vec::new());
+    let (mut ages, mut failures) = (Vec::new(), Vec::new());
     for backend in snapshot.backends.iter() {
         let Some(slot) = backend.credential().slot() else {
             continue;
@@ -126,10 +146,16 @@ fn credentials(snapshot: &Snapshot, now: &Now) -> [Family; 2] {
         if let Some(end) = status.expires {
             expires.push(Point::new(labels, end.saturating_sub(now.unix)));
         }
+        if let Some(fetched) = status.fetched {
+            ages.push(Point::new(labels, now.unix.saturating_sub(fetched)));
+        }
+        failures.push(Point::new(labels, status.failures));
     }
     [
         CREDENTIAL_READY.with(ready),
         CREDENTIAL_EXPIRES.with(expires),
+        CREDENTIAL_AGE.with(ages),
+        CREDENTIAL_FAILURES.with(failures),
     ]
 }
 

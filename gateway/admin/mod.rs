@@ -1,120 +1,170 @@
-//! The admin address: health, readiness and metrics, for platforms and operators. Read only, and apart
-//! from the callers' listener.
+//! The admin address: health, metrics, and how the gateway and what it holds stand, for platforms and operators. Read
+//! only, and apart from the callers' listener.
 
+mod access;
+mod answer;
+mod backends;
+mod bearer;
+mod changes;
+mod connection;
+mod console;
+mod credentials;
+mod decisions;
+mod endpoints;
 mod gauges;
+mod keys;
+mod limits;
+mod log_level;
 mod policies;
+mod profile;
+mod protection;
 mod readiness;
+mod tls;
+mod written;
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::request::Parts;
+use http::{HeaderValue, Request, StatusCode, header};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
 
-use crate::body::Reply;
-use crate::clock::{pause, within};
+use self::access::Access;
+use self::answer::{Answer, error, json, of_kind, text};
+use self::changes::Changes;
+use self::endpoints::{Found, What, Who};
+use self::profile::Profiler;
 use crate::reload::Reloads;
-use crate::telemetry::{Exposition, Gather};
+use crate::snapshot::Snapshot;
+use crate::telemetry::{Exposition, Gather, LogLevel, Metrics};
 
+pub use endpoints::endpoints;
 pub use gauges::standing;
+pub use protection::Protection;
 pub use readiness::{Check, Readiness, SERVING};
 
-/// Probes and scrapers are few.
-const MOST_CONNECTIONS: usize = 64;
-
-/// A connection that is kept for the next probe is opened again now and then.
-const LONGEST_CONNECTION: Duration = Duration::from_secs(60);
+/// What is answered, for programs (OpenAPI 3.1).
+pub const DESCRIPTION: &str = include_str!("../../deploy/admin.openapi.json");
 
 /// What the admin address answers from.
 pub struct Admin {
-    /// Whether the gateway is ready.
-    pub readiness: Readiness,
+    readiness: Readiness,
+    observed: Observed,
+    reloads: watch::Receiver<Reloads>,
+    protection: Arc<Protection>,
+    /// What was in force at first.
+    first: Arc<Snapshot>,
+    changes: Arc<Changes>,
+    access: Access,
+    profiler: Profiler,
+}
+
+/// What telemetry has to tell, and what can be changed of it.
+pub struct Observed {
     /// All metrics as they stand.
     pub gather: Gather,
-    /// How reloads went.
-    pub reloads: watch::Receiver<Reloads>,
+    /// The latest requests.
+    pub requests: Arc<Metrics>,
+    /// What is logged.
+    pub level: Arc<LogLevel>,
 }
 
 impl Admin {
+    /// Answers from these, to whom the protection lets in.
+    pub fn new(
+        readiness: Readiness,
+        observed: Observed,
+        reloads: watch::Receiver<Reloads>,
+        protection: Arc<Protection>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            first: readiness.snapshot.load_full(),
+            readiness,
+            observed,
+            reloads,
+            protection,
+            changes: Arc::default(),
+            access: Access::default(),
+            profiler: Profiler::default(),
+        })
+    }
+
     /// Answers for ever.
     pub async fn serve(self: Arc<Self>, listener: TcpListener) {
-        let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    // Beyond the limit a connection is closed as it comes.
-                    let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-                        continue;
-                    };
-                    let connection = Arc::clone(&self).connection(stream);
-                    tokio::spawn(async move {
-                        let _place = place;
-                        within(LONGEST_CONNECTION, connection).await
-                    });
-                }
-                Err(_) => pause(Duration::from_millis(20)).await,
+        let (snapshot, reloads) = (Arc::clone(&self.readiness.snapshot), self.reloads.clone());
+        let changes = Arc::clone(&self.changes);
+        tokio::spawn(changes.watch(Arc::clone(&self.first), snapshot, reloads));
+        self.accept(listener).await;
+    }
+
+    async fn answer(&self, request: Request<Incoming>, by_certificate: bool) -> Answer {
+        let (head, body) = request.into_parts();
+        let found = endpoints::find(&head.method, head.uri.path());
+        let who = match &found {
+            Found::Endpoint(endpoint) if is_verbose(&head) && endpoint.what == What::Ready => {
+                Who::Readers
             }
+            Found::Endpoint(endpoint) => endpoint.who,
+            Found::OtherMethods(at) => at.first().map_or(Who::Readers, |endpoint| endpoint.who),
+            Found::Nothing => Who::Readers,
+        };
+        let now = self.readiness.clock.now();
+        if let Err(refused) = self.protection.admit(who, &head, by_certificate, &now) {
+            return refused.answer();
         }
-    }
-
-    async fn connection(self: Arc<Self>, stream: TcpStream) {
-        let service = service_fn(|request: Request<Incoming>| {
-            let answer = self.answer(
-                request.method(),
-                request.uri().path(),
-                request.uri().query(),
-            );
-            async { Ok::<_, Infallible>(answer) }
-        });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(Duration::from_secs(30))
-            .serve_connection(TokioIo::new(stream), service);
-        // Whoever asks and leaves is no fault of ours.
-        let _ = connection.await;
-    }
-
-    fn answer(&self, method: &Method, path: &str, query: Option<&str>) -> Response<Reply> {
-        if !matches!(*method, Method::GET | Method::HEAD) {
-            let mut refused = text(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "only GET and HEAD\n".to_owned(),
-            );
-            refused
-                .headers_mut()
-                .insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
-            return refused;
-        }
-        match path {
-            "/livez" => text(StatusCode::OK, "ok\n".to_owned()),
-            "/readyz" | "/healthz" => self.ready(query == Some("verbose")),
-            "/policies" => self.policies(),
-            "/metrics" => text(StatusCode::OK, self.metrics()),
-            _ => text(
+        match found {
+            Found::Endpoint(endpoint) => self.tell(endpoint.what, &head, body).await,
+            Found::OtherMethods(at) => not_allowed(&endpoints::allowed(&at)),
+            Found::Nothing => error(
                 StatusCode::NOT_FOUND,
-                "there are /livez, /readyz (?verbose), /policies and /metrics\n".to_owned(),
+                &format!("there is nothing here; there are {}", endpoints::paths()),
             ),
         }
     }
 
-    fn metrics(&self) -> String {
-        Exposition::Text.write(&(self.gather)())
+    async fn tell(&self, what: What, head: &Parts, body: Incoming) -> Answer {
+        let snapshot = self.readiness.snapshot.load_full();
+        let now = self.readiness.clock.now();
+        match what {
+            What::Live => text(StatusCode::OK, "ok\n".to_owned()),
+            What::Ready => self.ready(is_verbose(head)),
+            What::Metrics => self.metrics(head),
+            What::Policies => self.policies(),
+            What::Keys => json(&keys::page(&snapshot, &now)),
+            What::Credentials => json(&credentials::page(&snapshot, &now)),
+            What::Backends => json(&backends::page(&snapshot)),
+            What::Limits => json(&limits::page(&self.readiness.limits)),
+            What::Access => self.access.of(snapshot).await,
+            What::Profile => self.profile(head).await,
+            What::Decisions => decisions::list(&self.observed.requests, head.uri.query()),
+            What::Decision => decisions::one(&self.observed.requests, &snapshot, head.uri.path()),
+            What::LogLevel => json(&log_level::page(&self.observed.level)),
+            What::SetLogLevel => log_level::change(&self.observed.level, body).await,
+            What::Page => console::page(),
+            What::PageStyle => console::style(),
+            What::PageScript => console::script(),
+            What::Description => of_kind(StatusCode::OK, "application/json", DESCRIPTION),
+        }
     }
 
-    fn policies(&self) -> Response<Reply> {
+    fn metrics(&self, head: &Parts) -> Answer {
+        let accept = head.headers.get(header::ACCEPT);
+        let accept = accept.and_then(|accept| accept.to_str().ok());
+        let exposition = Exposition::accepted(accept.unwrap_or_default());
+        let text = exposition.write(&(self.observed.gather)());
+        of_kind(StatusCode::OK, exposition.media_type(), text)
+    }
+
+    fn policies(&self) -> Answer {
         // In this order, a reload that counts as taken is never missing from what is in force.
         let reloads = self.reloads.borrow().clone();
-        json(&policies::page(&self.readiness.snapshot.load(), &reloads))
+        let snapshot = self.readiness.snapshot.load();
+        json(&policies::page(&snapshot, &reloads, self.changes.last()))
     }
 
-    fn ready(&self, verbose: bool) -> Response<Reply> {
+    fn ready(&self, verbose: bool) -> Answer {
         let checks = self.readiness.checks();
         let ready = checks.iter().all(|check| check.passes || !check.required);
         let (status, word) = match ready {
@@ -129,21 +179,29 @@ impl Admin {
         }
         text(status, body + word + "\n")
     }
+
+    async fn profile(&self, head: &Parts) -> Answer {
+        if !self.protection.lets_profile() {
+            return error(
+                StatusCode::FORBIDDEN,
+                "the process may not be profiled: write `admin.profile: true`",
+            );
+        }
+        self.profiler.profile(head.uri.query()).await
+    }
 }
 
-fn json(page: &serde_json::Value) -> Response<Reply> {
-    let mut response = text(StatusCode::OK, format!("{page:#}\n"));
-    let kind = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
-    response
+fn is_verbose(head: &Parts) -> bool {
+    head.uri.query() == Some("verbose")
 }
 
-fn text(status: StatusCode, body: String) -> Response<Reply> {
-    let mut response = Response::new(Reply::full(body));
-    *response.status_mut() = status;
-    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-    response.headers_mut().insert(header::CONTENT_TYPE, plain);
-    response
+fn not_allowed(allowed: &str) -> Answer {
+    let sentence = format!("only {allowed} can ask this");
+    let mut answer = error(StatusCode::METHOD_NOT_ALLOWED, &sentence);
+    if let Ok(allowed) = HeaderValue::try_from(allowed) {
+        answer.headers_mut().insert(header::ALLOW, allowed);
+    }
+    answer
 }
 
 /// Binds the admin address, on the runtime that will serve it.

@@ -1,14 +1,13 @@
 //! What is in force, and the last reload that was refused: `/policies`.
 
 use serde_json::{Value, json};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
+use super::answer::timestamp;
 use crate::reload::Reloads;
 use crate::snapshot::{Candidate, Origin, Snapshot};
 
 /// The page, as JSON. No text of a file is in it, for that may hold a secret.
-pub(super) fn page(snapshot: &Snapshot, reloads: &Reloads) -> Value {
+pub(super) fn page(snapshot: &Snapshot, reloads: &Reloads, last_diff: Value) -> Value {
     let candidate = match &snapshot.candidate {
         Candidate::None => Value::Null,
         Candidate::Watching {
@@ -31,6 +30,7 @@ pub(super) fn page(snapshot: &Snapshot, reloads: &Reloads) -> Value {
             "time": timestamp(refused.at),
             "diagnostics": refused.diagnostics,
         })),
+        "lastDiff": last_diff,
     })
 }
 
@@ -42,12 +42,4 @@ fn origin(origin: &Origin, routes: usize) -> Value {
         "files": files.collect::<Vec<_>>(),
         "routes": routes,
     })
-}
-
-/// RFC 3339, UTC, whole seconds.
-fn timestamp(unix: std::time::Duration) -> String {
-    let seconds = i64::try_from(unix.as_secs()).unwrap_or(i64::MAX);
-    let time = OffsetDateTime::from_unix_timestamp(seconds).ok();
-    time.and_then(|time| time.format(&Rfc3339).ok())
-        .unwrap_or_default()
 }

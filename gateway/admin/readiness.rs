@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use super::keys;
+use super::protection::Protection;
 use crate::clock::{Clock, Now};
 use crate::credentials::{Credential, Derived, Slot, Wanted};
 use crate::drain::{Drain, Phase};
-use crate::entra::{KeyStatus, Version};
 use crate::limits::LimitStore;
 use crate::limits::shared::{OnStoreFailure, State};
 use crate::snapshot::Snapshot;
@@ -20,6 +21,8 @@ pub struct Readiness {
     pub drain: Drain,
     /// The counts of limits.
     pub limits: Arc<LimitStore>,
+    /// What protects the admin address, if there is one.
+    pub protection: Option<Arc<Protection>>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -66,7 +69,7 @@ impl Readiness {
     /// Every check, those that are required first.
     pub fn checks(&self) -> Vec<Check> {
         let snapshot = self.snapshot.load_full();
-        let keys = self.keys(&snapshot);
+        let keys = Self::keys(&snapshot);
         let (credentials, proofs) = self.credentials(&snapshot);
         let mut checks = vec![
             Check {
@@ -90,6 +93,10 @@ impl Readiness {
         checks.extend(proofs);
         checks.extend(backends(&snapshot));
         checks.extend(self.own_keys(&snapshot));
+        let protection = self.protection.as_ref();
+        if let Some(slot) = protection.and_then(|protection| protection.slot()) {
+            checks.push(held("admin.bearer".to_owned(), &slot, &self.clock.now()));
+        }
         if let Some(shared) = self.limits.shared() {
             let state = shared.state();
             checks.push(store(&state));
@@ -98,16 +105,8 @@ impl Readiness {
         checks
     }
 
-    fn keys(&self, snapshot: &Snapshot) -> Vec<Check> {
-        let rules = &snapshot.rules.tokens;
-        let issuers = rules
-            .tenants
-            .values()
-            .flat_map(|keys| Version::ALL.map(|version| keys.of(version)));
-        let mut statuses: Vec<KeyStatus> = issuers.map(|issuer| issuer.status()).collect();
-        statuses.retain(|status| rules.claims.versions.contains(&status.version));
-        statuses.sort_by_key(|status| (status.tenant, status.version));
-        let checks = statuses.into_iter().map(|status| Check {
+    fn keys(snapshot: &Snapshot) -> Vec<Check> {
+        let checks = keys::statuses(snapshot).into_iter().map(|status| Check {
             name: format!("keys/{}/{}", status.tenant, status.version.name()),
             passes: status.fetched.is_some(),
             serves: status.fetched.is_some(),

@@ -4,11 +4,11 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::who_can;
 use super::{Format, out, talk};
 use crate::clock::{Clock as _, SystemClock};
 use crate::files::{self, Diagnostics, GatewayDocument, ListenTls, Span};
 use crate::net::tls;
+use crate::policy::told::access_table;
 use crate::policy::{self, Policy};
 use crate::server::Certificates;
 use crate::trial::{Suite, Tokens, Trial};
@@ -44,6 +44,9 @@ fn examine(path: &Path, diagnostics: &mut Diagnostics) -> Option<usize> {
     }
     let gateway = files::load_gateway(path, diagnostics)?;
     certificates(&gateway, diagnostics);
+    if let Some(admin) = &gateway.admin {
+        admin.review(diagnostics);
+    }
     let tokens = Tokens::from(&gateway.entra);
     if let Some(candidate) = &gateway.candidate {
         policies(&candidate.value, &tokens, diagnostics);
@@ -130,7 +133,7 @@ fn stale_table(folder: &Path, policy: &Policy, diagnostics: &mut Diagnostics) {
     };
     // Git may have given it the line ends of the machine.
     let written = written.replace("\r\n", "\n");
-    let now = match who_can::access_table(policy) {
+    let now = match access_table(policy) {
         Ok(now) => now,
         Err(error) => {
             diagnostics.error(&Span::nowhere_in(&path), error.to_string());
@@ -175,7 +178,12 @@ fn certificates(gateway: &GatewayDocument, diagnostics: &mut Diagnostics) {
     if let ListenTls::Certificates(pairs) = &gateway.listen.tls {
         Certificates::read(pairs, diagnostics);
     }
-    for ca in gateway.entra.ca.iter().chain(&gateway.key_vault.ca) {
+    let admin = gateway.admin.as_ref().and_then(|admin| admin.tls.as_ref());
+    if let Some(tls) = admin {
+        Certificates::read(&tls.certificates, diagnostics);
+    }
+    let cas = gateway.entra.ca.iter().chain(&gateway.key_vault.ca);
+    for ca in cas.chain(admin.and_then(|tls| tls.client_ca.as_ref())) {
         let read = std::fs::read(&ca.value).map_err(|error| error.to_string());
         let roots = read.map(tls::Roots::Pem);
         let usable = roots.and_then(|roots| {

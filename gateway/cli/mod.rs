@@ -2,19 +2,16 @@
 //! codes: 0 good, 1 the thing checked is at fault, 2 the command was used wrongly.
 
 mod check;
-mod destination;
 mod diff;
 mod doctor;
 mod explain;
 mod fmt;
 mod junit;
-mod let_in;
 mod policies;
 mod replay;
 mod revision;
 mod run;
 mod sas_report;
-mod table;
 mod test;
 mod what_can;
 mod who_can;

@@ -6,12 +6,12 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::let_in::LetIn;
-use super::who_can::{cells, requests, since, too_complex};
-use super::{Form, Unanswered, moment, out, policies, table};
+use super::who_can::{since, too_complex};
+use super::{Form, Unanswered, moment, out, policies};
 use crate::files::nearest;
 use crate::ids::{AppId, TenantId};
 use crate::policy::access::{Cube, Region, Set, TooComplex, masks};
+use crate::policy::told::{LetIn, cells, requests, table};
 use crate::policy::words::{COLUMNS, Row};
 use crate::policy::{Named, Policy, Route};
 

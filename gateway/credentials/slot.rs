@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -161,8 +162,10 @@ impl Slot {
         let held = self.shared.held.load();
         Status {
             is_held: held.is_some(),
+            fetched: held.as_ref().map(|held| held.fetched),
             expires: held.as_ref().and_then(|held| held.expires),
             last_failure: self.shared.progress.borrow().last_failure.clone(),
+            failures: self.shared.failures.load(Ordering::Relaxed),
         }
     }
 }
@@ -184,11 +187,15 @@ impl fmt::Debug for Slot {
 pub struct Status {
     /// Whether there ever was one.
     pub is_held: bool,
+    /// When the newest was fetched, since the Unix epoch.
+    pub fetched: Option<Duration>,
     /// When the newest token expires, since the Unix epoch, though that may be in the past; `None` for
     /// a secret, and if there never was a token.
     pub expires: Option<Duration>,
     /// The newest failure since the last success.
     pub last_failure: Option<Failure>,
+    /// Fetches that have failed since the slot began.
+    pub failures: u64,
 }
 
 impl Status {
@@ -272,6 +279,7 @@ pub(super) struct Shared {
     pub(super) wanted: Wanted,
     held: ArcSwapOption<Held>,
     progress: watch::Sender<Progress>,
+    failures: AtomicU64,
     pub(super) again: Notify,
 }
 
@@ -280,6 +288,7 @@ struct Held {
     text: Secret<String>,
     /// `None` for a secret that cannot be the value of a field.
     field: Option<HeaderValue>,
+    fetched: Duration,
     expires: Option<Duration>,
 }
 
@@ -302,6 +311,7 @@ impl Shared {
             wanted,
             held: ArcSwapOption::empty(),
             progress: watch::Sender::new(Progress::default()),
+            failures: AtomicU64::new(0),
             again: Notify::new(),
         }
     }
@@ -336,6 +346,7 @@ impl Shared {
         self.held.store(Some(Arc::new(Held {
             text: fetched.secret.clone(),
             field,
+            fetched: now.unix,
             expires: fetched.expires,
         })));
         // After it is there: whoever is woken by this looks for it.
@@ -348,6 +359,7 @@ impl Shared {
 
     /// Remembers why there is nothing new. What was there stays.
     pub(super) fn failed(&self, failure: &FetchFailure, now: &Now, in_a_row: u32) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
         let asked = self.wanted.asked();
         self.progress.send_replace(Progress {
             first_is_over: true,

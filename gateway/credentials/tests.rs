@@ -231,7 +231,12 @@ async fn a_failed_first_fetch_is_retried_within_two_seconds() {
     world.clock.advance(2 * SECOND);
     world.grant(&slot, "one", HOUR).await;
     assert!(holds(&slot, &world.now(), "one"));
-    assert_eq!(slot.status().last_failure, None);
+    let status = slot.status();
+    assert_eq!(status.last_failure, None);
+    assert_eq!(
+        (status.failures, status.fetched),
+        (1, Some(world.now().unix))
+    );
 }
 
 #[tokio::test]

@@ -102,7 +102,11 @@ fn own(gateway: &files::GatewayDocument) -> impl Iterator<Item = (&'static str, 
     let sealing = gateway.seal.keys.iter();
     let sealing = sealing.map(|source| ("seal.keys", &source.value));
     let fingerprints = gateway.telemetry.fingerprint_key.iter();
-    sealing.chain(fingerprints.map(|source| ("telemetry.fingerprintKey", &source.value)))
+    let admin = gateway.admin.iter();
+    let bearer = admin.filter_map(|admin| Some(("admin.bearer", &admin.bearer.as_ref()?.value)));
+    sealing
+        .chain(fingerprints.map(|source| ("telemetry.fingerprintKey", &source.value)))
+        .chain(bearer)
 }
 
 /// Notes that `user` needs this, and what this needs in turn.

@@ -85,7 +85,6 @@ impl TokenCache {
     }
 
     /// How many tokens are remembered.
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.tokens.len()
     }

@@ -48,6 +48,7 @@ pub struct IssuerKeys {
 #[derive(Clone, Debug, Default)]
 struct Progress {
     ended: u64,
+    failed: u64,
     failure: Option<FetchFailure>,
 }
 
@@ -82,6 +83,10 @@ pub struct KeyStatus {
     pub failure: Option<String>,
     /// Whether a fetch has ended, well or not.
     pub tried: bool,
+    /// Fetches since the start whose keys were taken.
+    pub taken: u64,
+    /// Fetches since the start that failed.
+    pub failed: u64,
 }
 
 impl IssuerKeys {
@@ -182,6 +187,8 @@ impl IssuerKeys {
             fetched: loaded.as_ref().map(|loaded| loaded.fetched),
             failure: progress.failure.as_ref().map(ToString::to_string),
             tried: progress.ended > 0,
+            taken: progress.ended.saturating_sub(progress.failed),
+            failed: progress.failed,
         }
     }
 
@@ -214,6 +221,7 @@ impl IssuerKeys {
         self.demand().fetching = false;
         self.progress.send_modify(|progress| {
             progress.ended += 1;
+            progress.failed += u64::from(outcome.is_err());
             progress.failure = outcome.err();
         });
     }

@@ -15,6 +15,7 @@ mod metadata;
 mod principal;
 mod rules;
 mod source;
+mod spec;
 mod template;
 mod token;
 mod verify;
@@ -36,6 +37,7 @@ pub use last::{Known, LastToken, Lookup};
 pub use principal::{Groups, Principal};
 pub use rules::{ClaimRules, TenantKeys, TokenRules};
 pub use source::{Authority, FetchFailure, Fetched, Fetching, KeySource};
+pub use spec::TokenSpec;
 pub use token::{claims, unverified_claims};
 pub use version::Version;
 
@@ -97,6 +99,11 @@ impl Entra {
             v1: of(Version::V1),
             v2: of(Version::V2),
         }
+    }
+
+    /// How many verified tokens are remembered.
+    pub fn cached_tokens(&self) -> usize {
+        self.cache.len()
     }
 
     /// How many issuers' keys somebody holds.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::Uri;
 
+use super::admin::{Admin, admin};
 use super::credential::{Identity, reader};
 use super::decode::{Table, list, spanned};
 use super::diagnostics::Diagnostics;
@@ -31,8 +32,8 @@ pub struct GatewayDocument {
     pub listen: Listen,
     /// `workers`: data-plane threads, 1 to 1024; one a core where it is absent.
     pub workers: Option<usize>,
-    /// `admin.address`: where health, metrics and what is in force are shown.
-    pub admin: Option<SocketAddr>,
+    /// `admin`: where the gateway tells of itself; nowhere where it is absent.
+    pub admin: Option<Admin>,
     /// `policies`: a policy file, or a folder of them.
     pub policies: Spanned<PathBuf>,
     /// `candidate`: a policy file or folder that decides beside the one in force and does not act.
@@ -156,7 +157,7 @@ pub(super) fn document(root: &Node, d: &mut Diagnostics) -> Option<GatewayDocume
         listen,
     );
     let workers = table.optional("workers", d, |node, d| count(node, 1..=1024, d));
-    let admin = table.optional("admin", d, admin).flatten();
+    let admin = table.optional("admin", d, admin);
     let policies = table.required(
         "policies",
         "name a policy file or a folder of them: `policies: ./policies`",
@@ -189,16 +190,18 @@ pub(super) fn document(root: &Node, d: &mut Diagnostics) -> Option<GatewayDocume
         telemetry: telemetry?,
         limits: limits?,
     };
-    refuse_shared_address(&document, root, d);
+    refuse_shared_address(&document, d);
     Some(document)
 }
 
-fn refuse_shared_address(document: &GatewayDocument, root: &Node, d: &mut Diagnostics) {
+fn refuse_shared_address(document: &GatewayDocument, d: &mut Diagnostics) {
     let address = &document.listen.address;
-    if document.admin == Some(address.value) && address.value.port() != 0 {
-        let admin = Table::of(root, "", d).and_then(|mut table| Some(&table.entry("admin")?.span));
+    let admin = document.admin.as_ref().map(|admin| &admin.address);
+    if let Some(admin) = admin.filter(|admin| admin.value == address.value)
+        && address.value.port() != 0
+    {
         d.error(
-            admin.unwrap_or(&address.span),
+            &admin.span,
             "callers and administrators cannot share one address",
         )
         .also(&address.span, "callers connect here");
@@ -269,17 +272,25 @@ fn tls(node: &Node, d: &mut Diagnostics) -> Option<ListenTls> {
         return choice(node, &[("platform", ())], d).map(|()| ListenTls::Platform);
     }
     let mut table = Table::of(node, "`platform`, or the key `certificates`", d)?;
+    let certificates = certificates(&mut table, d);
+    table.finish(d);
+    certificates.map(ListenTls::Certificates)
+}
+
+/// The key `certificates`, which has to be there.
+pub(super) fn certificates(
+    table: &mut Table<'_>,
+    d: &mut Diagnostics,
+) -> Option<Vec<CertificatePair>> {
     let help = "name the files: `certificates: [{ cert: .., key: .. }]`";
-    let certificates = table.required("certificates", help, d, |node, d| {
+    table.required("certificates", help, d, |node, d| {
         list(
             node,
             "without a certificate there is no TLS",
             d,
             certificate,
         )
-    });
-    table.finish(d);
-    certificates.map(ListenTls::Certificates)
+    })
 }
 
 fn certificate(node: &Node, d: &mut Diagnostics) -> Option<CertificatePair> {
@@ -296,13 +307,6 @@ fn certificate(node: &Node, d: &mut Diagnostics) -> Option<CertificatePair> {
         cert: cert?,
         key: key?,
     })
-}
-
-fn admin(node: &Node, d: &mut Diagnostics) -> Option<Option<SocketAddr>> {
-    let mut table = Table::of(node, "`{ address: 127.0.0.1:9901 }`", d)?;
-    let address = table.required("address", "write `address: 127.0.0.1:9901`", d, address);
-    table.finish(d);
-    Some(address)
 }
 
 fn state(node: &Node, d: &mut Diagnostics) -> Option<State> {

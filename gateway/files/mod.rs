@@ -2,6 +2,7 @@
 //! fault is told in one go, with file, line, column and what to do. What the values mean together
 //! (a name that nothing bears, routes that clash) is for the rooms that compile them.
 
+mod admin;
 mod backend;
 mod comments;
 mod credential;
@@ -34,6 +35,7 @@ mod test_document;
 mod tree;
 mod values;
 
+pub use admin::{Admin, AdminTls, HOW_TO_PROTECT};
 pub use backend::{Backend, BackendKind, Protocol, RouteTimeouts, Timeouts};
 pub use credential::{AppIdentity, Credential, Holder, Identity, Proof, WorkloadIdentity};
 pub use diagnostics::{Diagnostic, Diagnostics, Label, Severity};

@@ -410,6 +410,9 @@ fn a_secret_that_stands_in_gateway_yaml_is_refused_and_not_repeated() {
         "telemetry: { fingerprintkey: Pl4nted }",
         "telemetry: { fingerprint-keys: Pl4nted }",
         "fingerprintKey: Pl4nted",
+        "admin: { bearer: Pl4nted }",
+        "admin: { bearer: { file: a, key: Pl4nted } }",
+        "admin: { bearers: [Pl4nted] }",
         "keyVault: { secret: Pl4nted }",
         "keyVault: { key: 'https://a.vault.azure.net/secrets/a?code=Pl4nted' }",
     ] {

@@ -2,6 +2,7 @@
 //! of request that they tell apart.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::rc::Rc;
 
 use super::access::{Region, TooComplex};
@@ -45,14 +46,47 @@ pub struct Kept<'p> {
     pub requests: Vec<(Witness, MethodSet)>,
 }
 
-/// Compares two policies. Conditions in CEL count as unknowns, the same where they are written alike.
+/// Why two policies were not compared to the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfinished {
+    /// The answer would be too long to be worked out.
+    TooComplex,
+    /// Whoever asked does not want to wait any longer.
+    GivenUp,
+}
+
+impl From<TooComplex> for Unfinished {
+    fn from(_: TooComplex) -> Self {
+        Self::TooComplex
+    }
+}
+
+impl fmt::Display for Unfinished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooComplex => TooComplex.fmt(f),
+            Self::GivenUp => f.write_str("to compare the policies takes too long"),
+        }
+    }
+}
+
+impl std::error::Error for Unfinished {}
+
+/// Compares two policies, for as long as `goes_on` says so. Conditions in CEL count as unknowns, the same where they
+/// are written alike.
 ///
 /// # Errors
-/// When the answer would be too long to be worked out.
-pub fn difference<'p>(old: &'p Policy, new: &'p Policy) -> Result<Difference<'p>, TooComplex> {
+/// When the answer would be too long to be worked out, or is not wanted any more.
+pub fn difference<'p>(
+    old: &'p Policy,
+    new: &'p Policy,
+    goes_on: &dyn Fn() -> bool,
+) -> Result<Difference<'p>, Unfinished> {
+    let go_on = || goes_on().then_some(()).ok_or(Unfinished::GivenUp);
     type Pair = (Option<usize>, Option<usize>);
     let mut pairs: BTreeMap<Pair, BTreeMap<Witness, MethodSet>> = BTreeMap::new();
-    for witness in witnesses(old, new)? {
+    for witness in witnesses(old, new, goes_on)? {
+        go_on()?;
         for method in MethodSet::all().methods() {
             let route = |policy: &Policy| {
                 let matched = policy.find(&witness.host, &method, &witness.path).ok()?;
@@ -72,6 +106,7 @@ pub fn difference<'p>(old: &'p Policy, new: &'p Policy) -> Result<Difference<'p>
         kept: Vec::new(),
     };
     for ((before, after), requests) in pairs {
+        go_on()?;
         let (before_reach, after_reach) = (reached_old.by(before), reached_new.by(after));
         let before = before.and_then(|route| old.routes().get(route));
         let after = after.and_then(|route| new.routes().get(route));

@@ -11,6 +11,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashSet};
 
 use super::access::TooComplex;
+use super::difference::Unfinished;
 use super::path::Reading;
 use super::pattern::some_host;
 use super::routes::Policy;
@@ -34,11 +35,15 @@ pub struct Witness {
     pub shown: String,
 }
 
-/// The hosts and paths that stand for all requests to either of two policies.
+/// The hosts and paths that stand for all requests to either of two policies, for as long as `goes_on` says so.
 ///
 /// # Errors
-/// When they are too many.
-pub fn witnesses(old: &Policy, new: &Policy) -> Result<Vec<Witness>, TooComplex> {
+/// When they are too many, or not wanted any more.
+pub fn witnesses(
+    old: &Policy,
+    new: &Policy,
+    goes_on: &dyn Fn() -> bool,
+) -> Result<Vec<Witness>, Unfinished> {
     let policies = [old, new];
     let routes = || policies.iter().flat_map(|policy| policy.routes());
     let patterns: BTreeSet<Option<Box<str>>> = routes()
@@ -51,6 +56,9 @@ pub fn witnesses(old: &Policy, new: &Policy) -> Result<Vec<Witness>, TooComplex>
     }))?;
     let mut all = Vec::new();
     for pattern in patterns {
+        if !goes_on() {
+            return Err(Unfinished::GivenUp);
+        }
         let host = match pattern.as_deref() {
             None => format!("{fresh}.invalid"),
             Some(host) => some_host(host, &fresh),

@@ -56,17 +56,26 @@ impl Look {
         for policies in [Some(&gateway.policies), candidate].into_iter().flatten() {
             self.at_folder(&policies.value);
         }
-        if let ListenTls::Certificates(pairs) = &gateway.listen.tls {
-            for pair in pairs {
-                self.at_file(&pair.cert.value);
-                self.at_file(&pair.key.value);
-            }
+        let admin = gateway.admin.as_ref();
+        let admin_tls = admin.and_then(|admin| admin.tls.as_ref());
+        let of_callers = match &gateway.listen.tls {
+            ListenTls::Certificates(pairs) => pairs.as_slice(),
+            ListenTls::Platform => &[],
+        };
+        let of_admin = admin_tls.map(|tls| tls.certificates.as_slice());
+        for pair in of_callers.iter().chain(of_admin.unwrap_or_default()) {
+            self.at_file(&pair.cert.value);
+            self.at_file(&pair.key.value);
+        }
+        if let Some(ca) = admin_tls.and_then(|tls| tls.client_ca.as_ref()) {
+            self.at_file(&ca.value);
         }
         let own = gateway
             .seal
             .keys
             .iter()
-            .chain(&gateway.telemetry.fingerprint_key);
+            .chain(&gateway.telemetry.fingerprint_key)
+            .chain(admin.and_then(|admin| admin.bearer.as_ref()));
         for key in own {
             self.at_secret(&key.value);
         }

@@ -28,6 +28,22 @@ static UPTIME: Metric = Metric::gauge(
     "How long the gateway has been running.",
 );
 
+static BUILD: Metric = Metric::gauge(
+    "portcullis.build.info",
+    Unit::Of("{build}"),
+    "1, with the version of the gateway.",
+);
+static TOKENS: Metric = Metric::gauge(
+    "portcullis.token_cache.entries",
+    Unit::Of("{token}"),
+    "Verified tokens that are remembered.",
+);
+
+/// How many verified tokens are remembered.
+pub(super) fn tokens(count: usize) -> Family {
+    TOKENS.of(count as u64)
+}
+
 /// The families of what can be read; one that cannot is left out.
 pub(super) fn families() -> Vec<Family> {
     let stat = Stat::read();
@@ -46,7 +62,9 @@ pub(super) fn families() -> Vec<Family> {
     // The one that reads them is not counted.
     let descriptors =
         descriptors.map(|entries| DESCRIPTORS.of((entries.count() as u64).saturating_sub(1)));
-    [cpu, memory, descriptors, uptime]
+    let build = Point::new([("version", env!("CARGO_PKG_VERSION"))], 1_u64);
+    let build = Some(BUILD.with(vec![build]));
+    [build, cpu, memory, descriptors, uptime]
         .into_iter()
         .flatten()
         .collect()

@@ -56,10 +56,7 @@ pub fn decision_line(record: &Record, times: &mut Times, out: &mut Vec<u8>) {
     let Some(recorded) = &record.recorded else {
         return;
     };
-    let (method, host, path) = match record.followed.as_deref() {
-        Some(first) => (&first.method, &*first.host, &*first.path),
-        None => (&record.method, &*record.host, &*record.path),
-    };
+    let (method, host, path) = record.decided_on();
     let mut line = Object::open(out);
     line.number("v", DECISION_VERSION.into());
     line.plain("time", times.of(record.arrived.unix));

@@ -30,6 +30,12 @@ impl Level {
         ("error", Self::Error),
     ];
 
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        let mut named = Self::NAMES.iter().filter(|(known, _)| *known == name);
+        named.next().map(|(_, level)| *level)
+    }
+
     /// Its name.
     pub const fn name(self) -> &'static str {
         match self {
@@ -47,12 +53,12 @@ static LEAST: AtomicU8 = AtomicU8::new(0);
 static LISTENERS: Mutex<Vec<Weak<Events>>> = Mutex::new(Vec::new());
 
 /// Events of less than this level are told to nobody from now on.
-pub fn set_least_level(level: Level) {
+pub(super) fn set_least_level(level: Level) {
     LEAST.store(level as u8, Ordering::Relaxed);
 }
 
 /// The least level that is told.
-pub fn least_level() -> Level {
+pub(super) fn least_level() -> Level {
     let least = usize::from(LEAST.load(Ordering::Relaxed));
     Level::NAMES
         .get(least)

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{Method, Request, StatusCode, Version};
+use http::{HeaderMap, Method, Request, StatusCode, Version};
 
 use super::decision::Recorded;
 use crate::canonical::{self, KeyHeaders, KeyParameters, Refused};
@@ -15,7 +15,9 @@ use crate::denial::{Denial, Note, Reason};
 use crate::entra::{Lookup, Principal};
 use crate::fingerprint::Fingerprint;
 use crate::ids::{AppId, ObjectId, RequestId};
-use crate::policy::{Authorized, Decision, Grounds, Named, Policy, Rehearsed, RuleId, Unrouted};
+use crate::policy::{
+    Authorized, Circumstances, Decision, Grounds, Known, Named, Policy, Rehearsed, RuleId, Unrouted,
+};
 use crate::seal::{Caught, Issued, SEALED_PATH};
 use crate::trace::Trace;
 use crate::upgrade::Protocol;
@@ -332,6 +334,39 @@ impl Record {
             None => Told::Object(object),
             Some(hashed) => Told::Hashed(hashed.object),
         })
+    }
+
+    /// The request that was decided on: itself, or the one that a followed URL was given in answer to.
+    pub fn decided_on(&self) -> (&Method, &str, &str) {
+        match self.followed.as_deref() {
+            Some(first) => (&first.method, &first.host, &first.path),
+            None => (&self.method, &self.host, &self.path),
+        }
+    }
+
+    /// The circumstances that it was decided in, as far as they are `known`.
+    pub fn circumstances<'r>(
+        &'r self,
+        headers: &'r HeaderMap,
+        known: &'r Known,
+    ) -> Circumstances<'r> {
+        let (method, host, path) = self.decided_on();
+        Circumstances {
+            now: self.arrived.unix,
+            client: self.client,
+            method,
+            host,
+            path,
+            headers,
+            keys: self
+                .sighting
+                .as_ref()
+                .map_or(KeyParameters::default(), |seen| seen.keys),
+            upgrade: self.upgrade.as_ref(),
+            version: self.version,
+            parameters: &[],
+            known: Some(known),
+        }
     }
 
     /// Whether the caller is told by hashes alone.

@@ -2,7 +2,7 @@
 //! All of it is done by the worker itself when a request is over, while what is known of it lies at hand: handed
 //! over, each record would be copied, read and freed on another thread.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::Method;
@@ -14,6 +14,7 @@ use super::connections::Connections;
 use super::decision::decision_line;
 use super::format;
 use super::json::Times;
+use super::level::LogLevel;
 use super::lines::{Lines, Which};
 use super::metrics::Counted;
 use super::otlp;
@@ -34,26 +35,6 @@ pub enum RequestLog {
     Human,
     /// Not at all; they are still counted.
     Off,
-}
-
-/// Which requests the request log tells of. It can be changed while the gateway runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Requests {
-    /// All.
-    All,
-    /// Those that were refused or failed.
-    Denied,
-    /// None.
-    None,
-}
-
-impl Requests {
-    /// Every one, with its name.
-    pub const NAMES: [(&'static str, Self); 3] = [
-        ("all", Self::All),
-        ("denied", Self::Denied),
-        ("none", Self::None),
-    ];
 }
 
 /// Which decisions are exported, each as a record of its own.
@@ -144,7 +125,7 @@ const MOST_WAITING: usize = 8 << 20;
 #[derive(Debug)]
 pub struct Sink {
     telling: Arc<Telling>,
-    requests: Arc<AtomicU8>,
+    level: Arc<LogLevel>,
     is_read: bool,
     kept: Mutex<Kept>,
     connections: Connections,
@@ -190,12 +171,12 @@ pub(super) enum Outbound {
 }
 
 impl Sink {
-    /// A worker's, with the `agents` and the choice of `requests` of all.
-    pub fn new(telling: Arc<Telling>, agents: Agents, requests: Arc<AtomicU8>) -> Self {
+    /// A worker's, with the `agents` and the `level` of all.
+    pub fn new(telling: Arc<Telling>, agents: Agents, level: Arc<LogLevel>) -> Self {
         Self {
             is_read: telling.is_read(),
             telling,
-            requests,
+            level,
             kept: Mutex::new(Kept {
                 counted: Counted::new(agents),
                 durations: Durations::default(),
@@ -217,7 +198,7 @@ impl Sink {
         Self::new(
             Arc::new(Telling::NOTHING),
             Agents::default(),
-            Arc::default(),
+            Arc::new(LogLevel::new(RequestLog::Off)),
         )
     }
 
@@ -299,7 +280,7 @@ impl Sink {
         if !self.is_read {
             return;
         }
-        if telling.request_log != RequestLog::Off && self.logs_request(&record) {
+        if self.level.requests().take(&record) {
             let times = &mut kept.times;
             let is_kept = kept.request_lines.add(|out| match telling.request_log {
                 RequestLog::Json => format::request_line(&record, times, out),
@@ -343,15 +324,6 @@ impl Sink {
         }
         if telling.recent {
             kept.recent.keep(record);
-        }
-    }
-
-    fn logs_request(&self, record: &Record) -> bool {
-        let wanted = self.requests.load(Ordering::Relaxed);
-        match Requests::NAMES.get(usize::from(wanted)) {
-            Some((_, Requests::All)) | None => true,
-            Some((_, Requests::Denied)) => matches!(record.outcome, Outcome::Denied(_)),
-            Some((_, Requests::None)) => false,
         }
     }
 

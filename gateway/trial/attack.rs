@@ -10,8 +10,8 @@ use http::{HeaderMap, Method, Version};
 use uuid::Uuid;
 
 use self::misses::misses;
+use super::TokenSpec;
 use super::suite::{Suite, Tested};
-use super::token::TokenSpec;
 use super::{Answer, Caller, Question};
 use crate::files::Mode;
 use crate::ids::{AppId, TenantId};

@@ -7,7 +7,6 @@ mod attack;
 mod example;
 mod record;
 mod suite;
-mod token;
 
 #[cfg(test)]
 mod tests;
@@ -29,11 +28,11 @@ use crate::policy::{
 };
 use crate::seal;
 
+pub use crate::entra::TokenSpec;
 pub use attack::{Attack, Outcome, Strike, attack};
-pub use example::{example, spec};
+pub use example::example;
 pub use record::{Recorded, Unreadable, log_lines, recorded};
 pub use suite::{Coverage, Suite, Tested, Unreached};
-pub use token::TokenSpec;
 
 /// A request to decide on.
 #[derive(Clone, Debug)]

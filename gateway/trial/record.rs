@@ -10,7 +10,7 @@ use http::{HeaderMap, Method, Version};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::token::TokenSpec;
+use super::TokenSpec;
 use super::{Caller, Question};
 use crate::canonical::KeyParameters;
 use crate::denial::Reason;

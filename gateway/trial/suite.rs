@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, Request};
 
-use super::token::TokenSpec;
+use super::TokenSpec;
 use super::{Answer, Caller, Question, Trial};
 use crate::denial::Reason;
 use crate::entra::Version;

@@ -281,7 +281,7 @@ impl Drop for Waiting {
 }
 
 /// What a backend's care has come to, for operators.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BackendState {
     /// The breaker, if it has one.
     pub breaker: Option<BreakerState>,

@@ -99,9 +99,10 @@ fn run(folder: &Path, arguments: &[&str]) -> Output {
 
 /// What `check` tells of a file, but for what most fragments deserve.
 fn told(folder: &Path, file: &str) -> (Vec<String>, Option<i32>) {
-    const EXPECTED: [&str; 2] = [
+    const EXPECTED: [&str; 3] = [
         "this app is allowed on no route",
         "there are no tests, so no test reaches any route",
+        "anybody may reach this address, so it tells no more than `/livez` and `/readyz`",
     ];
     let output = run(folder, &["check", "--format", "json", file]);
     let told: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
@@ -711,7 +712,8 @@ fn what_ci_is_told_to_run_does_what_it_is_meant_to() {
 // Defaults and bounds
 
 /// What has to stand in a mapping as soon as there is one.
-const NEEDED: [(&str, &str, &str); 10] = [
+const NEEDED: [(&str, &str, &str); 11] = [
+    ("admin", "address", "127.0.0.1:2"),
     ("listen", "address", "127.0.0.1:1"),
     ("listen", "tls", "platform"),
     ("state", "folder", "state"),
@@ -787,10 +789,7 @@ fn the_documented_defaults_are_those_of_the_parser() {
     }
     // Whatever else is absent is a section, has to be written, or is said to be absent.
     let absent = parsed(&gateway_with(&[]));
-    assert_eq!(
-        (absent.workers, absent.admin, absent.entra.ca),
-        (None, None, None)
-    );
+    assert_eq!((absent.workers, absent.entra.ca), (None, None));
 }
 
 /// The bounds as the parser writes them.
@@ -859,7 +858,7 @@ fn the_documented_timeouts_of_backends_are_those_of_the_parser() {
 /// What the admin address answers.
 fn fetched(address: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("connected");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).expect("written");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");

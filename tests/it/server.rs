@@ -55,7 +55,8 @@ async fn shake(
 fn probe(stage: &Stage, address: SocketAddr, path: &str) -> String {
     stage.runtime.block_on(async {
         let mut stream = TcpStream::connect(address).await.expect("connected");
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.expect("written");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.expect("an answer");

@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use super::Format;
 use super::report::{Caller, Calls, Report, Seen, Traffic, Uses};
-use crate::cli::table;
 use crate::fingerprint::Fingerprint;
 use crate::policy::Policy;
+use crate::policy::told::table;
 
 /// What apps are called.
 pub(super) struct Names<'p>(&'p Policy);

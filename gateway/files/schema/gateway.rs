@@ -21,7 +21,7 @@ pub(super) struct Gateway {
     /// How many threads serve requests, from 1 to 1024. Default: one a core. Changes take effect after a restart.
     #[schemars(range(min = 1, max = 1024))]
     workers: Option<u32>,
-    /// Where health, metrics and the policy in force are told: `{ address: 127.0.0.1:9901 }`. Default: nowhere. Changes take effect after a restart.
+    /// Where the gateway tells of itself: health, metrics, what is in force, how its keys, credentials, backends and limits stand: `{ address: 127.0.0.1:9901 }`. Default: nowhere.
     admin: Option<Admin>,
     /// The policy in force: a policy file, or a folder of them. The path is relative to this file.
     policies: Text,
@@ -119,12 +119,28 @@ struct CertificatePair {
     key: Text,
 }
 
-/// Health, metrics and what is in force, in plain HTTP.
+/// Where the gateway tells of itself, and to whom.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields)]
 struct Admin {
-    /// The IP address and port where health and metrics are told, in plain HTTP and to anybody: `127.0.0.1:9901`. Not that of `listen`, and not to be published by an ingress.
+    /// The IP address and port: `127.0.0.1:9901`. Not that of `listen`, and not to be published by an ingress. If it is not a loopback address, no more than `/livez` and `/readyz` is told there without `tls` and one of `bearer` and `tls.clientCa`. Changes take effect after a restart.
     address: Address,
+    /// Where the secret is read that has to be brought as `Authorization: Bearer`, at least 32 characters. A file is read again when it changes. Default: none is asked for.
+    bearer: Option<SecretSource>,
+    /// HTTPS on this address. To add or remove it takes effect after a restart. Default: plain HTTP.
+    tls: Option<AdminTls>,
+    /// `true`: `/profile` answers with a flame graph of the process, to who brings a credential. Default `false`.
+    profile: Option<bool>,
+}
+
+/// HTTPS on the admin address.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+struct AdminTls {
+    /// The certificates of the admin address with their keys, read again when they change.
+    certificates: List<CertificatePair>,
+    /// A PEM file of CA certificates, read again when it changes: whoever brings a client certificate by one of them needs no bearer. The path is relative to this file. Default: client certificates are not asked for.
+    client_ca: Option<Text>,
 }
 
 /// Where keys come from that tokens are verified with, and which tokens are accepted.

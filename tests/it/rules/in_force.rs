@@ -152,6 +152,6 @@ fn the_404_of_the_admin_address_names_the_page() {
     for path in ["/policy", "/policies/", "/policies/x"] {
         let answer = stage.admin(path);
         assert!(answer.starts_with("HTTP/1.1 404"), "{path}: {answer}");
-        assert!(answer.contains(" /policies "), "{path}: {answer}");
+        assert!(answer.contains(" /policies, "), "{path}: {answer}");
     }
 }

@@ -50,6 +50,8 @@ pub struct Scene {
     tls: Option<String>,
     workers: usize,
     drain: String,
+    /// What `admin:` says.
+    pub admin: String,
     pub routes: String,
     pub backends: String,
     /// The policy's audiences, as a list's items.
@@ -83,6 +85,7 @@ impl Scene {
             tls: Some("{ cert: gateway.crt, key: gateway.key }".to_owned()),
             workers: 1,
             drain: "{ delay: 0s, timeout: 5s }".to_owned(),
+            admin: "{ address: '127.0.0.1:0' }".to_owned(),
             routes: String::new(),
             backends: String::new(),
             audiences: AUDIENCE.to_owned(),
@@ -200,10 +203,11 @@ impl Scene {
             more,
             workers,
             drain,
+            admin,
             ..
         } = self;
         let gateway = format!(
-            "listen:\n  address: 127.0.0.1:0\n  tls: {tls}\n{listen}\nworkers: {workers}\nadmin: {{ address: '127.0.0.1:0' }}\npolicies: policy.yaml\nentra:\n  authority: '{authority}'\n  ca: ca.crt\n{entra}\ndrain: {drain}\n{more}\n"
+            "listen:\n  address: 127.0.0.1:0\n  tls: {tls}\n{listen}\nworkers: {workers}\nadmin: {admin}\npolicies: policy.yaml\nentra:\n  authority: '{authority}'\n  ca: ca.crt\n{entra}\ndrain: {drain}\n{more}\n"
         );
         write("gateway.yaml", &gateway);
         folder.join("gateway.yaml")
@@ -360,7 +364,8 @@ impl Stage {
         let address = self.gateway().admin_address().expect("an admin address");
         self.runtime.block_on(async {
             let mut stream = TcpStream::connect(address).await.expect("connected");
-            let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+            let request =
+                format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
             stream.write_all(request.as_bytes()).await.expect("written");
             let mut answer = String::new();
             stream.read_to_string(&mut answer).await.expect("text");

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 /// A table in plain text, with two spaces between columns.
-pub(super) fn plain(head: &[&str], rows: &[Vec<String>]) -> String {
+pub(crate) fn plain(head: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));
         let longest = cells.map(|cell| cell.chars().count()).max().unwrap_or(0);
@@ -29,7 +29,7 @@ pub(super) fn plain(head: &[&str], rows: &[Vec<String>]) -> String {
 
 /// The same with a line between columns and no space for others' sake: a row that changes leaves those
 /// around it as they are.
-pub(super) fn ragged(head: &[&str], rows: &[Vec<String>]) -> String {
+pub(crate) fn ragged(head: &[&str], rows: &[Vec<String>]) -> String {
     let line = |cells: &[&str]| format!("{}\n", cells.join(" | "));
     let rows = rows.iter().map(|row| {
         let cells: Vec<&str> = row.iter().map(String::as_str).collect();
@@ -39,7 +39,7 @@ pub(super) fn ragged(head: &[&str], rows: &[Vec<String>]) -> String {
 }
 
 /// The same as Markdown.
-pub(super) fn markdown(head: &[&str], rows: &[Vec<String>]) -> String {
+pub(crate) fn markdown(head: &[&str], rows: &[Vec<String>]) -> String {
     let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
     let mut text = line(head.iter().map(|title| (*title).to_owned()).collect());
     text += &line(vec!["---".to_owned(); head.len()]);
@@ -50,7 +50,7 @@ pub(super) fn markdown(head: &[&str], rows: &[Vec<String>]) -> String {
 }
 
 /// Text with what Markdown would take for more than text written out.
-pub(super) fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let letters = text.chars().map(|letter| match letter {
         '<' => "&lt;".to_owned(),
         '>' => "&gt;".to_owned(),
@@ -64,7 +64,7 @@ pub(super) fn escaped(text: &str) -> String {
 }
 
 /// An object with the keys of another beside its own.
-pub(super) fn extend(object: &mut Value, more: Value) {
+pub(crate) fn extend(object: &mut Value, more: Value) {
     if let (Value::Object(object), Value::Object(more)) = (object, more) {
         object.extend(more);
     }

@@ -10,13 +10,13 @@ use crate::policy::{Policy, Route};
 /// Whom a route lets in.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct LetIn {
+pub(crate) struct LetIn {
     /// A row for each kind of caller.
-    pub(super) callers: Vec<Row>,
+    pub(crate) callers: Vec<Row>,
     /// Whether the route refuses nobody.
-    pub(super) report_only: bool,
+    pub(crate) report_only: bool,
     /// Whom it will let in once everything acts that only reports, where something does.
-    pub(super) callers_once_enforced: Option<Vec<Row>>,
+    pub(crate) callers_once_enforced: Option<Vec<Row>>,
 }
 
 impl LetIn {
@@ -25,7 +25,7 @@ impl LetIn {
     ///
     /// # Errors
     /// When the answer would be too long.
-    pub(super) fn of(
+    pub(crate) fn of(
         policy: &Policy,
         route: &Route,
         usual: &[Box<str>],
@@ -40,7 +40,7 @@ impl LetIn {
     }
 
     /// What only reports, in words; to stand before those whom it will let in.
-    pub(super) fn what_reports(&self) -> &'static str {
+    pub(crate) fn what_reports(&self) -> &'static str {
         match self.report_only {
             true => "only reports. Once it refuses",
             false => "has rules that only report. Once they act",

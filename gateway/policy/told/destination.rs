@@ -10,7 +10,7 @@ use crate::files::{
 };
 
 /// One thing that is otherwise: what, as it was, as it would be.
-pub(super) type Changed = (&'static str, String, String);
+pub(crate) type Changed = (&'static str, String, String);
 
 /// What is otherwise for the requests of a route that another takes, or the same one changed. Routes are
 /// given by their places in the documents.
@@ -117,16 +117,22 @@ fn keys_in_urls(route: &Route) -> String {
 }
 
 fn place(backend: &Backend) -> String {
-    let kind = match backend.kind {
-        BackendKind::Function => "function",
-        BackendKind::LogicApp => "logicApp",
-        BackendKind::Http => "http",
-    };
+    let kind = kind(backend.kind);
     let urls: Vec<String> = backend.urls().map(|url| url.value.to_string()).collect();
     format!("{kind} {}", urls.join(", "))
 }
 
-fn credential(credential: &Spanned<Credential>) -> String {
+/// A kind of backend, as policies write it.
+pub(crate) const fn kind(kind: BackendKind) -> &'static str {
+    match kind {
+        BackendKind::Function => "function",
+        BackendKind::LogicApp => "logicApp",
+        BackendKind::Http => "http",
+    }
+}
+
+/// A credential by what it is and where it comes from. Never what it says.
+pub(crate) fn credential(credential: &Spanned<Credential>) -> String {
     let at = &credential.span;
     match &credential.value {
         Credential::None => none(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use crate::entra::Version;
+use super::version::Version;
 use crate::ids::{AppId, ObjectId, TenantId};
 use crate::token::{AuthStrength, TokenKind};
 
