@@ -47,22 +47,12 @@ impl LogFile {
         if let Err(error) = self.mend() {
             return (0, Err(error));
         }
-        let mut written = 0;
-        while let Some(rest) = text.get(written..).filter(|rest| !rest.is_empty()) {
-            match self.file.write(rest) {
-                Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
-                Ok(bytes) => {
-                    written += bytes;
-                    self.size += bytes as u64;
-                    self.ends_whole = text
-                        .get(..written)
-                        .is_some_and(|text| text.ends_with(b"\n"));
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return (written, Err(error)),
-            }
+        let (written, outcome) = write_counting(&mut self.file, text);
+        self.size += written as u64;
+        if let Some(last) = text.get(..written).and_then(<[u8]>::last) {
+            self.ends_whole = *last == b'\n';
         }
-        (written, Ok(()))
+        (written, outcome)
     }
 
     /// Ends a line that was not written whole: what follows is to begin on a line of its own.
@@ -109,6 +99,20 @@ impl LogFile {
         self.ends_whole = ends_whole;
         Ok(())
     }
+}
+
+/// Writes, and says how many bytes of it were written.
+pub(super) fn write_counting(out: &mut dyn io::Write, text: &[u8]) -> (usize, io::Result<()>) {
+    let mut written = 0;
+    while let Some(rest) = text.get(written..).filter(|rest| !rest.is_empty()) {
+        match out.write(rest) {
+            Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
+            Ok(bytes) => written += bytes,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (written, Err(error)),
+        }
+    }
+    (written, out.flush())
 }
 
 /// Moves a file to `.1`, the one there to `.2`, and so on; the last goes.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::event::{Level, event};
-use super::file::LogFile;
+use super::file::{LogFile, write_counting};
 use super::lines::{Lines, Which};
 use super::metrics::Metrics;
 use super::sink::Sink;
@@ -73,21 +73,8 @@ impl Log {
     ) -> io::Result<Self> {
         let (end, told) = mpsc::channel::<()>();
         let (over, ended) = mpsc::channel();
-        let name = match settings.which {
-            Which::Requests => "request log",
-            Which::Decisions => "decision log",
-        };
-        let mut writer = Writer {
-            name,
-            settings,
-            sinks,
-            metrics,
-            waiting: Lines::default(),
-            written: 0,
-            spare: Vec::new(),
-            unsynced: None,
-            is_failing: false,
-        };
+        let mut writer = Writer::new(settings, sinks, metrics);
+        let name = writer.name;
         std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
@@ -128,12 +115,32 @@ struct Writer {
     /// Since when something is written and not synced.
     unsynced: Option<Duration>,
     is_failing: bool,
+    /// Whether half a line stands at the end of a stream.
+    is_torn: bool,
 }
 
 /// The largest piece of text that is kept for the next lines.
 const LARGEST_SPARE: usize = 1 << 20;
 
 impl Writer {
+    fn new(settings: LogSettings, sinks: Vec<Arc<Sink>>, metrics: Arc<Metrics>) -> Self {
+        Self {
+            name: match settings.which {
+                Which::Requests => "request log",
+                Which::Decisions => "decision log",
+            },
+            settings,
+            sinks,
+            metrics,
+            waiting: Lines::default(),
+            written: 0,
+            spare: Vec::new(),
+            unsynced: None,
+            is_failing: false,
+            is_torn: false,
+        }
+    }
+
     fn turn(&mut self) {
         if self.waiting.text.is_empty() {
             self.take();
@@ -175,8 +182,17 @@ impl Writer {
         let text = self.waiting.text.get(self.written..).unwrap_or_default();
         let (written, outcome) = match &mut self.settings.target {
             Target::Stream(stream) => {
-                let outcome = stream.write_all(text).and_then(|()| stream.flush());
-                (text.len(), outcome)
+                // What follows half a line is to begin on a line of its own.
+                let end: &[u8] = if self.is_torn { b"\n" } else { b"" };
+                match write_counting(stream, end) {
+                    (_, Err(error)) => (0, Err(error)),
+                    (_, Ok(())) => {
+                        let (written, outcome) = write_counting(stream, text);
+                        let last = text.get(..written).and_then(<[u8]>::last);
+                        self.is_torn = last.is_some_and(|last| *last != b'\n');
+                        (written, outcome)
+                    }
+                }
             }
             Target::File(file) => {
                 // What cannot be put aside goes on growing, which is better than to be lost.
@@ -276,5 +292,148 @@ impl Writer {
                 self.tell(Some(error), true, now);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use http::Request;
+
+    use super::*;
+    use crate::body::CallerBody;
+    use crate::clock::{Clock as _, SystemClock};
+    use crate::telemetry::{Agents, LogLevel, Record, Recorded, RequestLog, Telling};
+
+    /// Takes so many bytes, and nothing more until it is given room.
+    #[derive(Clone, Default)]
+    struct Disk(Arc<Mutex<(Vec<u8>, usize)>>);
+
+    impl Disk {
+        fn give(&self, room: usize) {
+            self.0.lock().expect("not poisoned").1 = room;
+        }
+
+        fn text(&self) -> String {
+            let held = self.0.lock().expect("not poisoned");
+            String::from_utf8(held.0.clone()).expect("text")
+        }
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let mut held = self.0.lock().expect("not poisoned");
+            let taken = bytes.len().min(held.1);
+            if taken == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            held.0.extend_from_slice(&bytes[..taken]);
+            held.1 -= taken;
+            Ok(taken)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    struct Scene {
+        disk: Disk,
+        sink: Arc<Sink>,
+        metrics: Arc<Metrics>,
+        room: Option<Arc<Semaphore>>,
+        writer: Writer,
+    }
+
+    fn scene(room: Option<usize>) -> Scene {
+        let room = room.map(|room| Arc::new(Semaphore::new(room)));
+        let telling = Telling {
+            decision_log: true,
+            room: room.clone(),
+            ..Telling::NOTHING
+        };
+        let level = Arc::new(LogLevel::new(RequestLog::Off));
+        let sink = Arc::new(Sink::new(Arc::new(telling), Agents::default(), level));
+        let metrics = Arc::new(Metrics::new(vec![Arc::clone(&sink)], Agents::default()));
+        let disk = Disk::default();
+        let settings = LogSettings {
+            which: Which::Decisions,
+            target: Target::Stream(Box::new(disk.clone())),
+            sync: Sync::Never,
+            room: room.clone(),
+            clock: Arc::new(SystemClock),
+        };
+        let writer = Writer::new(settings, vec![Arc::clone(&sink)], Arc::clone(&metrics));
+        Scene {
+            disk,
+            sink,
+            metrics,
+            room,
+            writer,
+        }
+    }
+
+    impl Scene {
+        /// A decision, with the place that it was given.
+        async fn decide(&self) {
+            let place = self.sink.place().await.expect("a place");
+            let client = "192.0.2.1:1".parse().expect("an address");
+            let request = Request::new(CallerBody::nothing());
+            let mut record = Record::open(SystemClock.now(), &client, &request);
+            record.recorded = Some(Arc::new(Recorded {
+                fields: Vec::new(),
+                claims: Vec::new(),
+                policy: String::new(),
+                trust: String::new(),
+            }));
+            self.sink.push(Box::new(record), place);
+        }
+
+        fn whole_lines(&self) -> usize {
+            let text = self.disk.text();
+            let lines = text
+                .lines()
+                .filter(|line| serde_json::from_str::<serde_json::Value>(line).is_ok());
+            lines.count()
+        }
+
+        fn failed(&self) -> u64 {
+            self.metrics
+                .failed(Which::Decisions)
+                .load(Ordering::Relaxed)
+        }
+    }
+
+    #[tokio::test]
+    async fn where_nothing_may_be_lost_lines_wait_for_the_disk_and_requests_for_the_lines() {
+        let mut scene = scene(Some(2));
+        scene.disk.give(50);
+        scene.decide().await;
+        scene.decide().await;
+        scene.writer.turn();
+        let room = scene.room.clone().expect("a room");
+        assert_eq!((scene.whole_lines(), room.available_permits()), (0, 0));
+        let next = scene.sink.place();
+        let mut next = Box::pin(next);
+        assert!(futures_util::poll!(next.as_mut()).is_pending());
+        scene.disk.give(100_000);
+        scene.writer.turn();
+        assert_eq!((scene.whole_lines(), scene.failed()), (2, 0));
+        assert!(next.await.expect("a place").is_some());
+    }
+
+    #[tokio::test]
+    async fn where_lines_may_be_lost_they_are_counted_and_the_next_are_whole() {
+        let mut scene = scene(None);
+        scene.disk.give(50);
+        scene.decide().await;
+        scene.decide().await;
+        scene.writer.turn();
+        assert_eq!((scene.whole_lines(), scene.failed()), (0, 2));
+        scene.disk.give(100_000);
+        scene.decide().await;
+        scene.writer.turn();
+        assert_eq!((scene.whole_lines(), scene.failed()), (1, 2));
     }
 }

@@ -1,5 +1,7 @@
 //! The admin address: what it answers is what its description says, and only to whom it should.
 
+mod console;
+mod decisions;
 mod described;
 mod lets_in;
 mod profile;
@@ -121,9 +123,13 @@ impl<'s> Asker<'s> {
 
     /// `None` where the connection came to nothing.
     fn ask(&self, method: &str, path: &str) -> Option<Told> {
-        let (host, fields) = (&self.host, &self.fields);
+        self.send(method, path, "")
+    }
+
+    fn send(&self, method: &str, path: &str, body: &str) -> Option<Told> {
+        let (host, fields, length) = (&self.host, &self.fields, body.len());
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {host}\r\n{fields}Connection: close\r\nContent-Length: 0\r\n\r\n"
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\n{fields}Connection: close\r\nContent-Length: {length}\r\n\r\n{body}"
         );
         let answer = self.stage.runtime.block_on(async {
             let stream = TcpStream::connect(self.address).await.expect("connected");

@@ -1043,3 +1043,49 @@ fn routes_are_matched_as_the_language_is_described() {
         assert_eq!(found, expected, "{host} {method} {path}");
     }
 }
+
+// What deploy/monitor counts on
+
+/// The names that the queries, rules and dashboards of deploy/monitor use: tests/monitor holds them to this list.
+fn monitored() -> serde_json::Value {
+    serde_json::from_str(&read("tests/monitor/names.json")).expect("JSON")
+}
+
+#[test]
+fn what_is_monitored_is_what_the_gateway_tells() {
+    let readme = read("README.md");
+    let mut documented: BTreeMap<String, BTreeSet<String>> = rows(marked(&readme, "metrics"))
+        .into_iter()
+        .map(|row| {
+            let labels = spans(&row[1]).into_iter().map(str::to_owned).collect();
+            (bare(&row[0]), labels)
+        })
+        .collect();
+    let store = rows(marked(&readme, "store-metrics"));
+    documented.extend(store.iter().map(|row| (bare(&row[0]), BTreeSet::new())));
+    let monitored = monitored();
+    let metrics = monitored["metrics"].as_array().expect("a list").iter();
+    let metrics = metrics.map(|metric| {
+        let labels = metric["attributes"].as_array().expect("a list").iter();
+        let labels = labels.map(|label| label.as_str().expect("text").replace('.', "_"));
+        let name = metric["prometheus"].as_str().expect("text").to_owned();
+        (name, labels.collect())
+    });
+    let metrics: BTreeMap<String, BTreeSet<String>> = metrics.collect();
+    assert_eq!(metrics, documented);
+}
+
+#[test]
+fn what_queries_ask_of_requests_is_what_they_are_told_with() {
+    let source = read("gateway/telemetry/attributes.rs");
+    let told: BTreeSet<&str> = source
+        .split('"')
+        .skip(1)
+        .step_by(2)
+        .filter(|text| text.contains('.') && !text.contains(' '))
+        .collect();
+    let monitored = monitored();
+    let asked = monitored["attributes"].as_array().expect("a list").iter();
+    let asked: BTreeSet<&str> = asked.map(|name| name.as_str().expect("text")).collect();
+    assert_eq!(told, asked);
+}

@@ -217,7 +217,7 @@ fn head_is_answered_without_a_body_and_other_methods_are_refused() {
     refused(&told, 404, "/nowhere");
     let sentence = told.error();
     assert!(sentence.contains("/livez, /readyz, /healthz"), "{sentence}");
-    assert!(sentence.ends_with(" and /openapi.json"), "{sentence}");
+    assert!(sentence.ends_with(" and /console.js"), "{sentence}");
 }
 
 /// What `check` says of a gateway with this `admin`.
