@@ -3,9 +3,8 @@
 
 use std::fmt::Write as _;
 
-use uuid::Uuid;
-
 use super::record::{Outcome, Record};
+use super::said::Said;
 use super::traffic::{error_type, known_method, version_name};
 use crate::policy::Rehearsed;
 
@@ -17,11 +16,6 @@ pub(super) trait Attributes {
     fn number(&mut self, name: &'static str, value: u64);
 }
 
-fn guid(to: &mut impl Attributes, name: &'static str, value: Uuid) {
-    let mut digits = [0; uuid::fmt::Hyphenated::LENGTH];
-    to.text(name, value.as_hyphenated().encode_lower(&mut digits));
-}
-
 fn known(to: &mut impl Attributes, name: &'static str, value: Option<&str>) {
     if let Some(value) = value {
         to.text(name, value);
@@ -29,7 +23,8 @@ fn known(to: &mut impl Attributes, name: &'static str, value: Option<&str>) {
 }
 
 /// What a request was, by the conventions for HTTP servers.
-pub(super) fn http(record: &Record, scheme: &'static str, to: &mut impl Attributes) {
+pub(super) fn http(said: &Said<'_>, scheme: &'static str, to: &mut impl Attributes) {
+    let record = said.record;
     to.text("http.request.method", known_method(&record.method));
     to.text("url.scheme", scheme);
     to.text("url.path", record.shown_path());
@@ -40,23 +35,20 @@ pub(super) fn http(record: &Record, scheme: &'static str, to: &mut impl Attribut
     known(to, "http.route", record.template.as_deref());
     to.number("http.response.status_code", record.status.as_u16().into());
     to.text("network.protocol.version", version_name(record.version));
-    record
-        .client()
-        .told(|client| to.text("client.address", client));
+    to.text("client.address", said.client());
     known(to, "error.type", error_type(record));
 }
 
 /// What was decided, for whom, and why.
-pub(super) fn decision(record: &Record, to: &mut impl Attributes) {
-    guid(to, "portcullis.request.id", record.id.uuid());
+pub(super) fn decision(said: &Said<'_>, to: &mut impl Attributes) {
+    let record = said.record;
+    to.text("portcullis.request.id", said.id());
     to.text("portcullis.decision", record.outcome.decision());
     to.text("portcullis.reason", record.outcome.reason());
     known(to, "portcullis.route", record.route.as_deref());
-    if let Some(rule) = record.rule {
-        shown(to, "security_rule.name", rule);
-    }
+    known(to, "security_rule.name", said.rule());
     known(to, "portcullis.backend", record.backend.as_deref());
-    caller(record, to);
+    caller(said, to);
     if let Some(note) = &record.note {
         to.text("portcullis.expected", &note.expected);
         to.text("portcullis.got", &note.got);
@@ -88,17 +80,19 @@ pub(super) fn policy(record: &Record, to: &mut impl Attributes) {
     }
 }
 
-fn caller(record: &Record, to: &mut impl Attributes) {
-    let Some(principal) = record.principal.as_deref() else {
+fn caller(said: &Said<'_>, to: &mut impl Attributes) {
+    let Some((principal, tenant, app, object)) = said.caller() else {
         return;
     };
-    guid(to, "portcullis.tenant.id", principal.tenant().uuid());
-    known(to, "portcullis.tenant.name", record.tenant_name.as_deref());
-    guid(to, "portcullis.app.id", principal.app().uuid());
-    known(to, "portcullis.app.name", record.app_name.as_deref());
-    if let Some(object) = record.object() {
-        object.told(|object| to.text("portcullis.principal.id", object));
-    }
+    to.text("portcullis.tenant.id", tenant);
+    known(
+        to,
+        "portcullis.tenant.name",
+        said.record.tenant_name.as_deref(),
+    );
+    to.text("portcullis.app.id", app);
+    known(to, "portcullis.app.name", said.record.app_name.as_deref());
+    known(to, "portcullis.principal.id", object);
     to.text("portcullis.token.kind", principal.kind().as_str());
     to.text("portcullis.token.version", principal.version().name());
 }
@@ -131,15 +125,15 @@ fn shown(to: &mut impl Attributes, name: &'static str, value: impl std::fmt::Dis
     to.text(name, &text);
 }
 
-/// The name of a request's span: the method and the path's template, which are few.
-pub(super) fn name(record: &Record, out: &mut String) {
-    out.push_str(match known_method(&record.method) {
+/// The name of a request's span, in parts: the method and the path's template, which are few.
+pub(super) fn name(record: &Record) -> [&str; 3] {
+    let method = match known_method(&record.method) {
         "_OTHER" => "HTTP",
         method => method,
-    });
-    if let Some(template) = &record.template {
-        out.push(' ');
-        out.push_str(template);
+    };
+    match &record.template {
+        Some(template) => [method, " ", template],
+        None => [method, "", ""],
     }
 }
 

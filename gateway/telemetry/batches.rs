@@ -12,7 +12,12 @@ pub(super) struct Batches {
     /// The most bytes that may wait.
     most: usize,
     dropped: u64,
+    /// Memory for the next, which was used before.
+    spare: Vec<Vec<u8>>,
 }
+
+/// So many pieces of memory are kept for the next.
+const MOST_SPARE: usize = 4;
 
 /// Items that are sent together.
 #[derive(Debug, Default)]
@@ -31,6 +36,7 @@ impl Batches {
             bytes: 0,
             most,
             dropped: 0,
+            spare: Vec::new(),
         }
     }
 
@@ -45,7 +51,10 @@ impl Batches {
             .last()
             .is_none_or(|last| last.bytes.len() >= BATCH)
         {
-            self.ready.push(Batch::default());
+            self.ready.push(Batch {
+                bytes: self.spare.pop().unwrap_or_default(),
+                items: 0,
+            });
         }
         let Some(batch) = self.ready.last_mut() else {
             return;
@@ -59,6 +68,14 @@ impl Batches {
     /// How many bytes wait.
     pub(super) fn waiting(&self) -> usize {
         self.bytes
+    }
+
+    /// Takes memory back that was handed over.
+    pub(super) fn give_back(&mut self, mut bytes: Vec<u8>) {
+        if self.spare.len() < MOST_SPARE {
+            bytes.clear();
+            self.spare.push(bytes);
+        }
     }
 
     /// Hands over all that wait, and how many were dropped.

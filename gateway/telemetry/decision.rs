@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::format::{Instead, protocol};
 use super::json::{Object, Times};
 use super::record::Record;
+use super::said::Said;
 use crate::entra::{Groups, Principal};
 
 /// The version of the form. A reader passes over lines of versions that it does not know.
@@ -53,15 +54,21 @@ impl<'r> Sas<'r> {
 
 /// Writes the decision of a record as one line of JSON, if it is to be recorded.
 pub fn decision_line(record: &Record, times: &mut Times, out: &mut Vec<u8>) {
+    line(&Said::of(record, times), out);
+}
+
+/// The same, of one whose words are found.
+pub(super) fn line(said: &Said<'_>, out: &mut Vec<u8>) {
+    let record = said.record;
     let Some(recorded) = &record.recorded else {
         return;
     };
     let (method, host, path) = record.decided_on();
     let mut line = Object::open(out);
     line.number("v", DECISION_VERSION.into());
-    line.plain("time", times.of(record.arrived.unix));
-    line.guid("id", record.id.uuid());
-    record.client().told(|client| line.plain("client", client));
+    line.plain("time", said.time());
+    line.plain("id", said.id());
+    line.plain("client", said.client());
     line.text("method", method.as_str());
     line.text("host", host);
     line.text("path", path);
@@ -77,9 +84,15 @@ pub fn decision_line(record: &Record, times: &mut Times, out: &mut Vec<u8>) {
             line.value("fields", &known);
         }
     }
-    if let Some(principal) = record.principal.as_deref() {
+    if let Some((principal, tenant, app, object)) = said.caller() {
         let mut token = Object::open(line.name("token"));
-        self::token(principal, record, recorded, &mut token);
+        token.plain("tenant", tenant);
+        token.plain("version", principal.version().claim());
+        token.plain("app", app);
+        if let Some(object) = object {
+            token.plain("principal", object);
+        }
+        self::token(principal, recorded, &mut token);
         token.close();
     }
     if let Some(reason) = record.authentication {
@@ -90,8 +103,8 @@ pub fn decision_line(record: &Record, times: &mut Times, out: &mut Vec<u8>) {
     if let Some(route) = record.route.as_deref() {
         line.text("route", route);
     }
-    if let Some(rule) = record.rule {
-        line.shown("rule", rule);
+    if let Some(rule) = said.rule() {
+        line.plain("rule", rule);
     }
     if let Some(rehearsed) = &record.rehearsed {
         line.value("reportOnly", &Instead::rehearsed(rehearsed));
@@ -112,13 +125,7 @@ pub fn decision_line(record: &Record, times: &mut Times, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-fn token(principal: &Principal, record: &Record, recorded: &Recorded, token: &mut Object<'_>) {
-    token.guid("tenant", principal.tenant().uuid());
-    token.plain("version", principal.version().claim());
-    token.guid("app", principal.app().uuid());
-    if let Some(object) = record.object() {
-        object.told(|object| token.plain("principal", object));
-    }
+fn token(principal: &Principal, recorded: &Recorded, token: &mut Object<'_>) {
     token.plain("kind", principal.kind().as_str());
     token.plain("strength", principal.strength().as_str());
     token.text("audience", principal.audience());

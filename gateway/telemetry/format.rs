@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::event::timestamp;
 use super::json::{Object, Times};
 use super::record::{Disagreement, Outcome, Record, shortened};
+use super::said::Said;
 use crate::policy::Rehearsed;
 
 /// What would have been done instead, had what only reports been in force.
@@ -56,13 +57,19 @@ impl<'r> Instead<'r> {
 
 /// Writes a record as one line of JSON.
 pub fn request_line(record: &Record, times: &mut Times, out: &mut Vec<u8>) {
+    json(&Said::of(record, times), out);
+}
+
+/// The same, of one whose words are found.
+pub(super) fn json(said: &Said<'_>, out: &mut Vec<u8>) {
+    let record = said.record;
     let mut line = Object::open(out);
-    line.plain("time", times.of(record.arrived.unix));
-    line.guid("id", record.id.uuid());
-    if let Some(trace) = &record.trace {
-        line.hexadecimal("trace", &trace.id());
+    line.plain("time", said.time());
+    line.plain("id", said.id());
+    if let Some(trace) = said.trace() {
+        line.plain("trace", trace);
     }
-    record.client().told(|client| line.plain("client", client));
+    line.plain("client", said.client());
     line.text("method", record.method.as_str());
     line.text("host", &record.host);
     line.text("path", record.shown_path());
@@ -75,8 +82,8 @@ pub fn request_line(record: &Record, times: &mut Times, out: &mut Vec<u8>) {
     optional(&mut line, "route", record.route.as_deref());
     line.plain("decision", record.outcome.decision());
     line.plain("reason", record.outcome.reason());
-    if let Some(rule) = record.rule {
-        line.shown("rule", rule);
+    if let Some(rule) = said.rule() {
+        line.plain("rule", rule);
     }
     if let Some(rehearsed) = &record.rehearsed {
         line.value("reportOnly", &Instead::rehearsed(rehearsed));
@@ -84,13 +91,13 @@ pub fn request_line(record: &Record, times: &mut Times, out: &mut Vec<u8>) {
     if let Some(other) = &record.candidate {
         line.value("candidate", &Instead::candidate(other));
     }
-    if let Some(principal) = record.principal.as_deref() {
-        line.guid("tenant", principal.tenant().uuid());
+    if let Some((principal, tenant, app, object)) = said.caller() {
+        line.plain("tenant", tenant);
         optional(&mut line, "tenantName", record.tenant_name.as_deref());
-        line.guid("app", principal.app().uuid());
+        line.plain("app", app);
         optional(&mut line, "appName", record.app_name.as_deref());
-        if let Some(object) = record.object() {
-            object.told(|object| line.plain("principal", object));
+        if let Some(object) = object {
+            line.plain("principal", object);
         }
         line.plain("tokenKind", principal.kind().as_str());
         line.plain("tokenVersion", principal.version().name());

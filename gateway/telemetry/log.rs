@@ -120,7 +120,7 @@ struct Writer {
 }
 
 /// The largest piece of text that is kept for the next lines.
-const LARGEST_SPARE: usize = 1 << 20;
+const LARGEST_SPARE: usize = 4 << 20;
 
 impl Writer {
     fn new(settings: LogSettings, sinks: Vec<Arc<Sink>>, metrics: Arc<Metrics>) -> Self {
@@ -171,8 +171,10 @@ impl Writer {
         }
     }
 
+    /// Keeps a piece of text for the next lines: memory that was never used before has to be cleared first.
     fn keep(&mut self, mut text: Vec<u8>) {
-        if text.capacity() <= LARGEST_SPARE && self.spare.len() <= self.sinks.len() {
+        let is_of_use = (1..=LARGEST_SPARE).contains(&text.capacity());
+        if is_of_use && self.spare.len() <= self.sinks.len() {
             text.clear();
             self.spare.push(text);
         }
@@ -303,7 +305,7 @@ mod tests {
 
     use super::*;
     use crate::body::CallerBody;
-    use crate::clock::{Clock as _, SystemClock};
+    use crate::clock::SystemClock;
     use crate::telemetry::{Agents, LogLevel, Record, Recorded, RequestLog, Telling};
 
     /// Takes so many bytes, and nothing more until it is given room.

@@ -19,6 +19,7 @@ mod prometheus;
 mod recent;
 mod record;
 mod ride;
+mod said;
 mod series;
 mod sightings;
 mod sink;

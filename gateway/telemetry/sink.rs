@@ -11,15 +11,16 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::azure_monitor::Form;
 use super::batches::{Batch, Batches};
 use super::connections::Connections;
-use super::decision::decision_line;
+use super::decision;
 use super::format;
 use super::json::Times;
-use super::level::LogLevel;
+use super::level::{LogLevel, Requests};
 use super::lines::{Lines, Which};
 use super::metrics::Counted;
 use super::otlp;
 use super::recent::{Filter, Recent};
 use super::record::{Outcome, Record};
+use super::said::Said;
 use super::sightings::Agents;
 use super::traffic::{Durations, METHOD_COUNT, method_index};
 use crate::clock::within;
@@ -103,12 +104,16 @@ impl Telling {
 
     /// Whether a record is read by anybody, and not only counted.
     fn is_read(&self) -> bool {
+        self.is_written() || self.recent
+    }
+
+    /// Whether anybody takes along what it comes to.
+    fn is_written(&self) -> bool {
         self.request_log != RequestLog::Off
             || self.decision_log
             || self.spans
             || self.logs != Decisions::None
             || self.azure_monitor.is_some()
-            || self.recent
     }
 }
 
@@ -146,6 +151,52 @@ struct Kept {
 }
 
 impl Kept {
+    /// Writes what a record comes to, for all who take it along.
+    fn write(
+        &mut self,
+        record: &Record,
+        place: Option<Place>,
+        telling: &Telling,
+        requests: Requests,
+    ) {
+        let said = Said::of(record, &mut self.times);
+        if requests.take(record) {
+            let is_kept = self.request_lines.add(|out| match telling.request_log {
+                RequestLog::Json => format::json(&said, out),
+                RequestLog::Human => format::human(record, out),
+                RequestLog::Off => {}
+            });
+            self.counted.lost += u64::from(!is_kept);
+        }
+        if telling.decision_log && record.recorded.is_some() {
+            let lines = &mut self.decision_lines;
+            let is_kept = match place {
+                // The place is given back once the line is written.
+                Some(Place(permit)) => {
+                    permit.forget();
+                    lines.add_placed(|out| decision::line(&said, out));
+                    true
+                }
+                None => lines.add(|out| decision::line(&said, out)),
+            };
+            self.counted.decisions_lost += u64::from(!is_kept);
+        }
+        let is_told = record.is_told();
+        if telling.spans && is_told {
+            let count = 1 + u64::from(record.called().is_some());
+            let scheme = telling.scheme;
+            self.spans.add(count, |out| otlp::spans(&said, scheme, out));
+        }
+        if telling.logs.take(record) {
+            let scheme = telling.scheme;
+            self.logs.add(1, |out| otlp::decision(&said, scheme, out));
+        }
+        if let Some(form) = &telling.azure_monitor {
+            let (times, to) = (&mut self.times, &mut self.azure_monitor);
+            form.write(&said, is_told, telling, times, to);
+        }
+    }
+
     fn batches(&mut self, which: Outbound) -> &mut Batches {
         match which {
             Outbound::Spans => &mut self.spans,
@@ -280,47 +331,9 @@ impl Sink {
         if !self.is_read {
             return;
         }
-        if self.level.requests().take(&record) {
-            let times = &mut kept.times;
-            let is_kept = kept.request_lines.add(|out| match telling.request_log {
-                RequestLog::Json => format::request_line(&record, times, out),
-                RequestLog::Human => format::human(&record, out),
-                RequestLog::Off => {}
-            });
-            kept.counted.lost += u64::from(!is_kept);
-        }
-        if telling.decision_log && record.recorded.is_some() {
-            let times = &mut kept.times;
-            let lines = &mut kept.decision_lines;
-            let is_kept = match place {
-                // The place is given back once the line is written.
-                Some(Place(permit)) => {
-                    permit.forget();
-                    lines.add_placed(|out| decision_line(&record, times, out));
-                    true
-                }
-                None => lines.add(|out| decision_line(&record, times, out)),
-            };
-            kept.counted.decisions_lost += u64::from(!is_kept);
-        }
-        let is_told = record.is_told();
-        if telling.spans && is_told {
-            let count = 1 + u64::from(record.called().is_some());
-            kept.spans
-                .add(count, |out| otlp::spans(&record, telling.scheme, out));
-        }
-        if telling.logs.take(&record) {
-            kept.logs
-                .add(1, |out| otlp::decision(&record, telling.scheme, out));
-        }
-        if let Some(form) = &telling.azure_monitor {
-            form.write(
-                &record,
-                is_told,
-                telling,
-                &mut kept.times,
-                &mut kept.azure_monitor,
-            );
+        // Who only keeps it needs no words for it.
+        if telling.is_written() {
+            kept.write(&record, place, telling, self.level.requests());
         }
         if telling.recent {
             kept.recent.keep(record);
@@ -355,6 +368,11 @@ impl Sink {
     /// What waits to be sent, and how much was dropped.
     pub(super) fn take_batches(&self, which: Outbound) -> (Vec<Batch>, u64) {
         self.kept().batches(which).take()
+    }
+
+    /// Takes memory back that was handed over.
+    pub(super) fn give_back(&self, which: Outbound, bytes: Vec<u8>) {
+        self.kept().batches(which).give_back(bytes);
     }
 
     /// How many records came in all, and the latest of them that the filter takes, behind the first `after`.

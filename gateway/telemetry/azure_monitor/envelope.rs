@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::Form;
 use crate::metric::Distribution;
 use crate::telemetry::json::{Object, Times};
-use crate::telemetry::record::Told;
-use crate::trace::{SpanId, Trace};
+use crate::telemetry::said::Said;
+use crate::trace::SpanId;
 
 /// What an envelope says of its item.
 pub(super) struct Head<'h> {
@@ -19,14 +19,37 @@ pub(super) struct Head<'h> {
     /// What part of its like it stands for, in percent.
     pub(super) weight: f64,
     /// The trace that it belongs to, and the span in it.
-    pub(super) operation: Option<(Trace, Option<SpanId>)>,
+    pub(super) operation: Option<(&'h str, Option<SpanId>)>,
     /// The name of the operation.
     pub(super) name: Option<&'h str>,
     /// Who called.
-    pub(super) client: Option<Told>,
+    pub(super) client: Option<&'h str>,
 }
 
-impl Head<'_> {
+impl<'h> Head<'h> {
+    /// What belongs to a request, below its span.
+    pub(super) fn of(
+        said: &'h Said<'_>,
+        kind: &'static str,
+        base: &'static str,
+        at: Duration,
+    ) -> Self {
+        let span = said.record.trace_or_own().span();
+        Self {
+            operation: Some((said.any_trace(), Some(span))),
+            client: Some(said.client()),
+            ..Self::new(kind, base, at)
+        }
+    }
+
+    /// The same below another span, or none.
+    pub(super) fn below(self, said: &'h Said<'_>, parent: Option<SpanId>) -> Self {
+        Self {
+            operation: Some((said.any_trace(), parent)),
+            ..self
+        }
+    }
+
     /// What belongs to no operation, and stands for itself.
     pub(super) fn new(kind: &'static str, base: &'static str, at: Duration) -> Self {
         Self {
@@ -53,7 +76,9 @@ impl Head<'_> {
             "name",
             format_args!("Microsoft.ApplicationInsights.{}", self.kind),
         );
-        envelope.plain("time", times.of(self.at));
+        let time = times.of(self.at);
+        // INVARIANT: digits and the signs between them.
+        envelope.plain("time", std::str::from_utf8(&time).unwrap_or_default());
         envelope.real("sampleRate", self.weight);
         let mut tags = Object::open(envelope.name("tags"));
         tags.text("ai.cloud.role", &form.role);
@@ -63,7 +88,7 @@ impl Head<'_> {
             concat!("portcullis:", env!("CARGO_PKG_VERSION")),
         );
         if let Some((trace, parent)) = &self.operation {
-            tags.hexadecimal("ai.operation.id", &trace.id());
+            tags.plain("ai.operation.id", trace);
             if let Some(parent) = parent {
                 tags.shown("ai.operation.parentId", parent);
             }
@@ -72,7 +97,7 @@ impl Head<'_> {
             tags.text("ai.operation.name", name);
         }
         if let Some(client) = self.client {
-            client.told(|client| tags.plain("ai.location.ip", client));
+            tags.plain("ai.location.ip", client);
         }
         tags.close();
         let mut data = Object::open(envelope.name("data"));

@@ -16,8 +16,10 @@ use super::event::{Event, Level};
 use super::json::{Object, Times};
 use super::otlp::DECISION;
 use super::record::{Outcome, Record};
+use super::said::Said;
 use super::sink::{Decisions, Telling};
 use super::traffic::known_method;
+use crate::denial::Reason;
 use crate::metric::{Family, Value};
 use crate::trace::Parent;
 
@@ -59,159 +61,56 @@ impl Form {
     /// Writes what a record comes to.
     pub(super) fn write(
         &self,
-        record: &Record,
+        said: &Said<'_>,
         is_told: bool,
         telling: &Telling,
         times: &mut Times,
         to: &mut Batches,
     ) {
+        let (record, scheme) = (said.record, telling.scheme);
         if is_told {
-            let weight = weight(record, telling);
+            let name = attributes::name(record).concat();
+            let (name, weight) = (cut(&name, LONGEST_NAME), weight(record, telling));
             to.add(1, |out| {
-                self.request(record, telling.scheme, weight, times, out)
+                let head = Head {
+                    weight,
+                    name: Some(name),
+                    ..Head::of(said, "Request", "RequestData", record.arrived.unix)
+                };
+                let parent = record.trace_or_own().parent_span();
+                let head = head.below(said, parent);
+                head.write(self, times, out, |item| request(said, name, scheme, item));
             });
-            if record.called().is_some() {
-                to.add(1, |out| self.dependency(record, weight, times, out));
+            if let Some((started, lasted)) = record.called() {
+                to.add(1, |out| {
+                    let head = Head {
+                        weight,
+                        name: Some(name),
+                        client: None,
+                        ..Head::of(said, "RemoteDependency", "RemoteDependencyData", started)
+                    };
+                    head.write(self, times, out, |item| dependency(said, lasted, item));
+                });
             }
-            if attributes::is_failure(record) {
-                to.add(1, |out| self.exception(record, telling.scheme, times, out));
+            if let (Outcome::Denied(reason), true) =
+                (record.outcome, attributes::is_failure(record))
+            {
+                to.add(1, |out| {
+                    let head = Head::of(said, "Exception", "ExceptionData", ended(record));
+                    head.write(self, times, out, |item| {
+                        exception(said, reason, scheme, item)
+                    });
+                });
             }
         }
         if self.decisions.take(record) {
-            to.add(1, |out| self.decision(record, telling.scheme, times, out));
-        }
-    }
-
-    fn request(
-        &self,
-        record: &Record,
-        scheme: &'static str,
-        weight: f64,
-        times: &mut Times,
-        out: &mut Vec<u8>,
-    ) {
-        let trace = record.trace_or_own();
-        let mut name = String::new();
-        attributes::name(record, &mut name);
-        let name = cut(&name, LONGEST_NAME);
-        let head = Head {
-            weight,
-            operation: Some((trace, trace.parent_span())),
-            name: Some(name),
-            client: Some(record.client()),
-            ..Head::new("Request", "RequestData", record.arrived.unix)
-        };
-        head.write(self, times, out, |item| {
-            item.shown("id", trace.span());
-            item.text("name", name);
-            item.shown("duration", duration(record.duration));
-            item.plain("responseCode", record.status.as_str());
-            let success = !matches!(record.outcome, Outcome::Denied(_)) && !is_error(record);
-            item.flag("success", success);
-            let url = format!("{scheme}://{}{}", record.host, record.shown_path());
-            item.text("url", cut(&url, LONGEST_URL));
-            told(record, scheme, item);
-        });
-    }
-
-    fn dependency(&self, record: &Record, weight: f64, times: &mut Times, out: &mut Vec<u8>) {
-        let Some((started, lasted)) = record.called() else {
-            return;
-        };
-        let trace = record.trace_or_own();
-        let mut name = String::new();
-        attributes::name(record, &mut name);
-        let head = Head {
-            weight,
-            operation: Some((trace, Some(trace.span()))),
-            name: Some(cut(&name, LONGEST_NAME)),
-            ..Head::new("RemoteDependency", "RemoteDependencyData", started)
-        };
-        head.write(self, times, out, |item| {
-            item.shown("id", trace.sent_span());
-            item.plain("type", "HTTP");
-            item.shown("duration", duration(lasted));
-            let (code, success) = match record.outcome {
-                Outcome::Denied(reason) => (reason.code(), false),
-                _ => (record.status.as_str(), !is_error(record)),
-            };
-            item.plain("resultCode", code);
-            item.flag("success", success);
-            item.plain("name", known_method(&record.method));
-            if let Some(site) = record.site.as_deref() {
-                let port = match (site.secure, site.port) {
-                    (true, 443) | (false, 80) => String::new(),
-                    (_, port) => format!(":{port}"),
-                };
-                item.text("target", &format!("{}{port}", site.host));
-                // Where, and not what: what follows the host may hold a key.
-                item.text("data", &format!("{}://{}{port}", site.scheme(), site.host));
-            }
-            let mut properties = Object::open(item.name("properties"));
-            if let Some(backend) = record.backend.as_deref() {
-                properties.text("portcullis.backend", backend);
-            }
-            if let Some(route) = record.route.as_deref() {
-                properties.text("portcullis.route", route);
-            }
-            properties.guid("portcullis.request.id", record.id.uuid());
-            properties.close();
-        });
-    }
-
-    fn exception(
-        &self,
-        record: &Record,
-        scheme: &'static str,
-        times: &mut Times,
-        out: &mut Vec<u8>,
-    ) {
-        let Outcome::Denied(reason) = record.outcome else {
-            return;
-        };
-        Self::beside("Exception", "ExceptionData", record).write(self, times, out, |item| {
-            let list = item.name("exceptions");
-            list.push(b'[');
-            let mut exception = Object::open(list);
-            exception.plain("typeName", reason.code());
-            let message = match &record.note {
-                Some(note) => format!("{}: {}", reason.title(), note.got),
-                None => reason.title().to_owned(),
-            };
-            exception.text("message", cut(&message, LONGEST_TEXT));
-            exception.flag("hasFullStack", false);
-            exception.close();
-            list.push(b']');
-            item.number("severityLevel", 3);
-            told(record, scheme, item);
-        });
-    }
-
-    fn decision(
-        &self,
-        record: &Record,
-        scheme: &'static str,
-        times: &mut Times,
-        out: &mut Vec<u8>,
-    ) {
-        Self::beside("Event", "EventData", record).write(self, times, out, |item| {
-            item.plain("name", DECISION);
-            let mut properties = Object::open(item.name("properties"));
-            let mut to = Members(&mut properties);
-            attributes::http(record, scheme, &mut to);
-            attributes::decision(record, &mut to);
-            attributes::policy(record, &mut to);
-            properties.close();
-        });
-    }
-
-    /// What belongs to a request and is told when it is over.
-    fn beside(kind: &'static str, base: &'static str, record: &Record) -> Head<'static> {
-        let trace = record.trace_or_own();
-        Head {
-            operation: Some((trace, Some(trace.span()))),
-            client: Some(record.client()),
-            ..Head::new(kind, base, record.arrived.unix + record.duration)
+            to.add(1, |out| {
+                let head = Head::of(said, "Event", "EventData", ended(record));
+                head.write(self, times, out, |item| {
+                    item.plain("name", DECISION);
+                    told(said, scheme, item, true);
+                });
+            });
         }
     }
 
@@ -269,12 +168,82 @@ impl Form {
     }
 }
 
+/// When a request was over.
+fn ended(record: &Record) -> Duration {
+    record.arrived.unix + record.duration
+}
+
+fn request(said: &Said<'_>, name: &str, scheme: &'static str, item: &mut Object<'_>) {
+    let record = said.record;
+    item.shown("id", record.trace_or_own().span());
+    item.text("name", name);
+    item.shown("duration", duration(record.duration));
+    item.plain("responseCode", record.status.as_str());
+    let success = !matches!(record.outcome, Outcome::Denied(_)) && !is_error(record);
+    item.flag("success", success);
+    let url = format!("{scheme}://{}{}", record.host, record.shown_path());
+    item.text("url", cut(&url, LONGEST_URL));
+    told(said, scheme, item, false);
+}
+
+fn dependency(said: &Said<'_>, lasted: Duration, item: &mut Object<'_>) {
+    let record = said.record;
+    item.shown("id", record.trace_or_own().sent_span());
+    item.plain("type", "HTTP");
+    item.shown("duration", duration(lasted));
+    let (code, success) = match record.outcome {
+        Outcome::Denied(reason) => (reason.code(), false),
+        _ => (record.status.as_str(), !is_error(record)),
+    };
+    item.plain("resultCode", code);
+    item.flag("success", success);
+    item.plain("name", known_method(&record.method));
+    if let Some(site) = record.site.as_deref() {
+        let port = match (site.secure, site.port) {
+            (true, 443) | (false, 80) => String::new(),
+            (_, port) => format!(":{port}"),
+        };
+        item.text("target", &format!("{}{port}", site.host));
+        // Where, and not what: what follows the host may hold a key.
+        item.text("data", &format!("{}://{}{port}", site.scheme(), site.host));
+    }
+    let mut properties = Object::open(item.name("properties"));
+    if let Some(backend) = record.backend.as_deref() {
+        properties.text("portcullis.backend", backend);
+    }
+    if let Some(route) = record.route.as_deref() {
+        properties.text("portcullis.route", route);
+    }
+    properties.plain("portcullis.request.id", said.id());
+    properties.close();
+}
+
+fn exception(said: &Said<'_>, reason: Reason, scheme: &'static str, item: &mut Object<'_>) {
+    let list = item.name("exceptions");
+    list.push(b'[');
+    let mut exception = Object::open(list);
+    exception.plain("typeName", reason.code());
+    let message = match &said.record.note {
+        Some(note) => format!("{}: {}", reason.title(), note.got),
+        None => reason.title().to_owned(),
+    };
+    exception.text("message", cut(&message, LONGEST_TEXT));
+    exception.flag("hasFullStack", false);
+    exception.close();
+    list.push(b']');
+    item.number("severityLevel", 3);
+    told(said, scheme, item, false);
+}
+
 /// All that is told of a request, as an item's properties.
-fn told(record: &Record, scheme: &'static str, item: &mut Object<'_>) {
+fn told(said: &Said<'_>, scheme: &'static str, item: &mut Object<'_>, with_policy: bool) {
     let mut properties = Object::open(item.name("properties"));
     let mut to = Members(&mut properties);
-    attributes::http(record, scheme, &mut to);
-    attributes::decision(record, &mut to);
+    attributes::http(said, scheme, &mut to);
+    attributes::decision(said, &mut to);
+    if with_policy {
+        attributes::policy(said.record, &mut to);
+    }
     properties.close();
 }
 

@@ -101,7 +101,8 @@ impl Source for Envelopes {
 
     fn take(&mut self, now: Duration) -> (Vec<Load>, u64) {
         self.since = None;
-        let (mut batches, mut dropped) = waiting(&self.sinks, Outbound::AzureMonitor);
+        let (mut loads, mut dropped) =
+            waiting(&self.sinks, Outbound::AzureMonitor, |lines| lines.concat());
         let mut own = Batches::new(MOST_OWN);
         let (form, times) = (&self.form, &mut self.times);
         for event in self.events.take() {
@@ -114,13 +115,12 @@ impl Source for Envelopes {
             self.pending = Some(families);
         }
         let (more, lost) = own.take();
-        batches.extend(more);
         dropped += lost;
-        let loads = batches.into_iter().map(|batch| Load {
-            bytes: batch.bytes,
+        loads.extend(more.into_iter().map(|batch| Load {
+            bytes: batch.bytes.into(),
             items: batch.items,
-        });
-        (loads.collect(), dropped)
+        }));
+        (loads, dropped)
     }
 
     fn settle(&mut self, taken: bool) {
@@ -240,7 +240,7 @@ fn outcome(answer: &Response<Bytes>, load: &Load) -> Delivered {
                 after: retry_after(answer),
                 again: Some(Load {
                     items: chosen.len() as u64,
-                    bytes: chosen.concat(),
+                    bytes: chosen.concat().into(),
                 }),
             }
         }
@@ -275,7 +275,7 @@ mod tests {
 
     fn load(lines: &[&str]) -> Load {
         Load {
-            bytes: lines.concat().into_bytes(),
+            bytes: lines.concat().into(),
             items: lines.len() as u64,
         }
     }

@@ -148,24 +148,41 @@ pub(super) fn is_due(
     waiting >= ENOUGH || now.saturating_sub(first) >= LONGEST_REST
 }
 
-/// What waits with the workers, the smaller batches put together, and how much was dropped.
-pub(super) fn waiting(sinks: &[Arc<Sink>], outbound: Outbound) -> (Vec<Batch>, u64) {
-    let mut together: Vec<Batch> = Vec::new();
+/// What waits with the workers as loads of a convenient size, each begun by `begin` and ended by `end`, and how much was
+/// dropped. The workers get their memory back.
+pub(super) fn waiting(
+    sinks: &[Arc<Sink>],
+    outbound: Outbound,
+    whole: impl Fn(&[&[u8]]) -> Vec<u8>,
+) -> (Vec<Load>, u64) {
+    let mut taken = Vec::new();
     let mut dropped = 0;
     for sink in sinks {
         let (batches, lost) = sink.take_batches(outbound);
         dropped += lost;
-        for batch in batches {
-            match together.last_mut() {
-                Some(last) if last.bytes.len() + batch.bytes.len() <= ENOUGH => {
-                    last.bytes.extend_from_slice(&batch.bytes);
-                    last.items += batch.items;
-                }
-                _ => together.push(batch),
-            }
-        }
+        taken.extend(batches.into_iter().map(|batch| (sink, batch)));
     }
-    (together, dropped)
+    let mut loads = Vec::new();
+    let mut rest = &taken[..];
+    while !rest.is_empty() {
+        let mut size = 0;
+        let fits = rest.iter().take_while(|(_, batch)| {
+            size += batch.bytes.len();
+            size <= ENOUGH
+        });
+        let count = fits.count().max(1);
+        let (together, others) = rest.split_at(count.min(rest.len()));
+        let pieces: Vec<&[u8]> = together.iter().map(|(_, batch)| &*batch.bytes).collect();
+        loads.push(Load {
+            bytes: whole(&pieces).into(),
+            items: together.iter().map(|(_, batch)| batch.items).sum(),
+        });
+        rest = others;
+    }
+    for (sink, batch) in taken {
+        sink.give_back(outbound, batch.bytes);
+    }
+    (loads, dropped)
 }
 
 /// Spans, or records of decisions and events.
@@ -185,7 +202,9 @@ impl Source for Records {
 
     fn take(&mut self, _: Duration) -> (Vec<Load>, u64) {
         self.since = None;
-        let (mut batches, dropped) = waiting(&self.sinks, self.outbound);
+        let resource = &self.resource;
+        let (mut loads, dropped) =
+            waiting(&self.sinks, self.outbound, |items| resource.request(items));
         let events = self.events.iter().flat_map(|events| events.take());
         let mut own = Batch::default();
         for event in events {
@@ -193,13 +212,12 @@ impl Source for Records {
             own.items += 1;
         }
         if own.items > 0 {
-            batches.push(own);
+            loads.push(Load {
+                bytes: resource.request(&[&own.bytes]).into(),
+                items: own.items,
+            });
         }
-        let loads = batches.into_iter().map(|batch| Load {
-            bytes: self.resource.request(&batch.bytes),
-            items: batch.items,
-        });
-        (loads.collect(), dropped)
+        (loads, dropped)
     }
 
     fn settle(&mut self, _: bool) {}
@@ -244,7 +262,7 @@ impl Source for Points {
         self.told = now;
         self.pending = Some((families, now));
         let load = Load {
-            bytes: self.resource.request(&items),
+            bytes: self.resource.request(&[&items]).into(),
             items: points,
         };
         (vec![load], 0)
@@ -302,12 +320,12 @@ impl OtlpWay {
     fn request(&self, load: &Load) -> Result<Request<Bytes>, String> {
         let url = self.url.clone().ok_or("the endpoint is no base of a URL")?;
         let body = match self.to.gzip {
-            true => gzip(&load.bytes),
+            true => gzip(&load.bytes).into(),
             false => load.bytes.clone(),
         };
         let (kind, body) = match self.to.protocol {
             OtlpProtocol::Http => ("application/x-protobuf", body),
-            OtlpProtocol::Grpc => ("application/grpc", framed(&body, self.to.gzip)),
+            OtlpProtocol::Grpc => ("application/grpc", framed(&body, self.to.gzip).into()),
         };
         let mut request = Request::post(url).header(header::CONTENT_TYPE, kind);
         if self.to.gzip {
@@ -323,7 +341,7 @@ impl OtlpWay {
             request = request.header(name, (*value).clone());
         }
         request
-            .body(body.into())
+            .body(body)
             .map_err(|_| "the request cannot be made".to_owned())
     }
 }

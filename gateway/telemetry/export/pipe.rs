@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::counts::{Exported, Lost, Signal};
@@ -13,7 +14,7 @@ use crate::telemetry::event::{Level, event};
 /// What is sent at once.
 pub(super) struct Load {
     /// As it is sent, but for what stands around it.
-    pub(super) bytes: Vec<u8>,
+    pub(super) bytes: Bytes,
     /// How many items.
     pub(super) items: u64,
 }
@@ -67,7 +68,7 @@ pub(super) struct Pipe<S, W> {
 }
 
 /// How often it is looked whether there is something to send.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// The first wait before something is sent again, and the longest.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(15);

@@ -26,16 +26,19 @@ impl Resource {
     }
 
     /// A whole request: the items of one kind, each of them a field 2 of a scope's.
-    pub(super) fn request(&self, items: &[u8]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(items.len() + self.0.len() + 128);
-        Message::new(&mut out).message(1, |resource| {
+    pub(super) fn request(&self, items: &[&[u8]]) -> Vec<u8> {
+        let length: usize = items.iter().map(|piece| piece.len()).sum();
+        let mut out = Vec::with_capacity(length + self.0.len() + 256);
+        Message::new(&mut out).message_of(1, length, |resource| {
             resource.bytes(1, &self.0);
-            resource.message(2, |scope| {
+            resource.message_of(2, length, |scope| {
                 scope.message(1, |who| {
                     who.bytes(1, b"portcullis");
                     who.bytes(2, env!("CARGO_PKG_VERSION").as_bytes());
                 });
-                scope.raw(items);
+                for piece in items {
+                    scope.raw(piece);
+                }
                 scope.bytes(3, SCHEMA.as_bytes());
             });
         });

@@ -7,12 +7,16 @@ use super::wire::Message;
 use crate::telemetry::attributes::{self, Attributes};
 use crate::telemetry::event::{Event, Level};
 use crate::telemetry::record::{Outcome, Record};
+use crate::telemetry::said::Said;
 use crate::telemetry::traffic::known_method;
 use crate::trace::{SpanId, Trace};
 
 const SERVER: u64 = 2;
 const CLIENT: u64 = 3;
 const ERROR: u64 = 2;
+
+/// Bytes of a usual span or record, as far as its length's own length is concerned.
+const USUAL: usize = 500;
 
 /// Attributes as a field of a message.
 struct Field<'m, 'o>(&'m mut Message<'o>, u32);
@@ -31,7 +35,8 @@ const SPAN_ATTRIBUTES: u32 = 9;
 const RECORD_ATTRIBUTES: u32 = 6;
 
 /// Writes the span of a request that was served, and of the one that was sent for it.
-pub(in crate::telemetry) fn spans(record: &Record, scheme: &'static str, out: &mut Vec<u8>) {
+pub(in crate::telemetry) fn spans(said: &Said<'_>, scheme: &'static str, out: &mut Vec<u8>) {
+    let record = said.record;
     let trace = record.trace_or_own();
     let mut scope = Message::new(out);
     let times = (record.arrived.unix, record.arrived.unix + record.duration);
@@ -43,14 +48,12 @@ pub(in crate::telemetry) fn spans(record: &Record, scheme: &'static str, out: &m
         kind: SERVER,
         times,
     };
-    scope.message(ITEM, |span| {
+    scope.message_of(ITEM, USUAL, |span| {
         head.write(span);
-        let mut name = String::new();
-        attributes::name(record, &mut name);
-        span.bytes(5, name.as_bytes());
+        span.parts(5, attributes::name(record));
         let mut to = Field(span, SPAN_ATTRIBUTES);
-        attributes::http(record, scheme, &mut to);
-        attributes::decision(record, &mut to);
+        attributes::http(said, scheme, &mut to);
+        attributes::decision(said, &mut to);
         // Of a server's spans only its own failures are errors: a refused caller is none.
         if attributes::is_failure(record) || record.status.is_server_error() {
             failed(record, span);
@@ -67,7 +70,7 @@ pub(in crate::telemetry) fn spans(record: &Record, scheme: &'static str, out: &m
         times: (started, started + lasted),
         ..head
     };
-    scope.message(ITEM, |span| {
+    scope.message_of(ITEM, USUAL, |span| {
         head.write(span);
         let method = known_method(&record.method);
         span.bytes(5, method.as_bytes());
@@ -149,10 +152,11 @@ const SEVERE: u64 = 17;
 pub(in crate::telemetry) const DECISION: &str = "portcullis.decision";
 
 /// Writes the record of a decision.
-pub(in crate::telemetry) fn decision(record: &Record, scheme: &'static str, out: &mut Vec<u8>) {
+pub(in crate::telemetry) fn decision(said: &Said<'_>, scheme: &'static str, out: &mut Vec<u8>) {
+    let record = said.record;
     let trace = record.trace_or_own();
     let ended = nanos(record.arrived.unix + record.duration);
-    Message::new(out).message(ITEM, |line| {
+    Message::new(out).message_of(ITEM, USUAL, |line| {
         line.fixed64(1, ended);
         let (number, name) = match record.outcome {
             Outcome::Denied(_) if attributes::is_failure(record) => (SEVERE, "ERROR"),
@@ -165,8 +169,8 @@ pub(in crate::telemetry) fn decision(record: &Record, scheme: &'static str, out:
             body.bytes(1, record.outcome.reason().as_bytes());
         });
         let mut to = Field(line, RECORD_ATTRIBUTES);
-        attributes::http(record, scheme, &mut to);
-        attributes::decision(record, &mut to);
+        attributes::http(said, scheme, &mut to);
+        attributes::decision(said, &mut to);
         attributes::policy(record, &mut to);
         line.fixed32(8, trace.is_sampled().into());
         line.bytes(9, &trace.id());
@@ -178,7 +182,7 @@ pub(in crate::telemetry) fn decision(record: &Record, scheme: &'static str, out:
 
 /// Writes an event of the gateway's own.
 pub(in crate::telemetry) fn event(event: &Event, out: &mut Vec<u8>) {
-    Message::new(out).message(ITEM, |line| {
+    Message::new(out).message_of(ITEM, USUAL, |line| {
         line.fixed64(1, nanos(event.at));
         let (number, text) = match event.level {
             Level::Info => (INFO, "INFO"),

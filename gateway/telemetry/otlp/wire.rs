@@ -69,43 +69,89 @@ impl<'o> Message<'o> {
         self.0.extend_from_slice(fields);
     }
 
-    /// A message in it.
+    /// A text that is put together of parts.
+    pub(in crate::telemetry) fn parts(&mut self, field: u32, parts: [&str; 3]) {
+        self.tag(field, LENGTH);
+        varint(parts.iter().map(|part| part.len() as u64).sum(), self.0);
+        for part in parts {
+            self.0.extend_from_slice(part.as_bytes());
+        }
+    }
+
+    /// A message in it, which is mostly short.
     pub(in crate::telemetry) fn message(
         &mut self,
         field: u32,
         write: impl FnOnce(&mut Message<'_>),
     ) {
+        self.nested(field, 1, write);
+    }
+
+    /// A message in it, of about so many bytes. Where its length takes another number of bytes than that, it has to be
+    /// moved.
+    pub(in crate::telemetry) fn message_of(
+        &mut self,
+        field: u32,
+        about: usize,
+        write: impl FnOnce(&mut Message<'_>),
+    ) {
+        self.nested(field, varint_length(about as u64), write);
+    }
+
+    /// Its length takes so many bytes, as far as is known; if it takes others, the message makes room.
+    fn nested(&mut self, field: u32, expected: usize, write: impl FnOnce(&mut Message<'_>)) {
         self.tag(field, LENGTH);
         let before = self.0.len();
-        // Most are short, and their length takes one byte.
-        self.0.push(0);
+        self.0.resize(before + expected, 0);
+        let start = before + expected;
         write(&mut Message(self.0));
-        let length = self.0.len() - before - 1;
-        let mut text = Vec::new();
-        match (u8::try_from(length), self.0.get_mut(before)) {
-            (Ok(length), Some(place)) if length < 0x80 => *place = length,
-            _ => {
-                varint(length as u64, &mut text);
-                self.0.splice(before..=before, text);
-            }
+        let length = self.0.len() - start;
+        let taken = varint_length(length as u64);
+        if taken > expected {
+            self.0.resize(start + length + taken - expected, 0);
+        }
+        if taken != expected {
+            self.0.copy_within(start..start + length, before + taken);
+            self.0.truncate(before + taken + length);
+        }
+        let mut left = length;
+        let places = self.0.get_mut(before..before + taken).unwrap_or_default();
+        for (at, place) in places.iter_mut().enumerate() {
+            let more = if at + 1 < taken { 0x80 } else { 0 };
+            *place = (left & 0x7f) as u8 | more;
+            left >>= 7;
         }
     }
 
-    /// `KeyValue` with a text.
+    /// `KeyValue` with a text. Its lengths are known beforehand.
     pub(in crate::telemetry) fn text_attribute(&mut self, field: u32, name: &str, value: &str) {
-        self.message(field, |pair| {
-            pair.bytes(1, name.as_bytes());
-            pair.message(2, |any| any.bytes(1, value.as_bytes()));
-        });
+        let any = 1 + varint_length(value.len() as u64) + value.len();
+        self.pair(field, name, any);
+        self.bytes(1, value.as_bytes());
     }
 
     /// `KeyValue` with a whole number.
     pub(in crate::telemetry) fn number_attribute(&mut self, field: u32, name: &str, value: u64) {
-        self.message(field, |pair| {
-            pair.bytes(1, name.as_bytes());
-            pair.message(2, |any| any.number(3, value));
-        });
+        self.pair(field, name, 1 + varint_length(value));
+        self.number(3, value);
     }
+
+    /// What stands before the value, which takes `any` bytes.
+    fn pair(&mut self, field: u32, name: &str, any: usize) {
+        let key = 1 + varint_length(name.len() as u64) + name.len();
+        let value = 1 + varint_length(any as u64) + any;
+        self.tag(field, LENGTH);
+        varint((key + value) as u64, self.0);
+        self.bytes(1, name.as_bytes());
+        self.tag(2, LENGTH);
+        varint(any as u64, self.0);
+    }
+}
+
+/// How many bytes a number takes.
+fn varint_length(value: u64) -> usize {
+    let bits = u64::BITS - (value | 1).leading_zeros();
+    bits.div_ceil(7) as usize
 }
 
 fn varint(mut value: u64, out: &mut Vec<u8>) {
@@ -114,4 +160,59 @@ fn varint(mut value: u64, out: &mut Vec<u8>) {
         value >>= 7;
     }
     out.push(value as u8);
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+
+    use super::*;
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Inner {
+        #[prost(bytes = "vec", tag = "1")]
+        bytes: Vec<u8>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Outer {
+        #[prost(message, repeated, tag = "2")]
+        inner: Vec<Inner>,
+        #[prost(uint64, tag = "3")]
+        number: u64,
+    }
+
+    #[test]
+    fn a_message_of_any_length_is_written_as_others_write_it() {
+        for length in [
+            0, 1, 125, 126, 127, 128, 129, 16_000, 16_380, 16_384, 70_000,
+        ] {
+            let inner = Inner {
+                bytes: vec![7; length],
+            };
+            for number in [0, 1, 127, 128, 16_383, 16_384, u64::MAX] {
+                let outer = Outer {
+                    inner: vec![inner.clone(); 2],
+                    number,
+                };
+                let mut out = Vec::new();
+                let mut message = Message::new(&mut out);
+                message.message(2, |to| to.bytes(1, &inner.bytes));
+                message.message_of(2, 500, |to| to.bytes(1, &inner.bytes));
+                message.number(3, number);
+                assert_eq!(Outer::decode(&*out), Ok(outer), "{length}, {number}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_number_takes_as_many_bytes_as_it_is_said_to() {
+        for shift in 0..64 {
+            for value in [(1_u64 << shift) - 1, 1 << shift, u64::MAX >> shift] {
+                let mut out = Vec::new();
+                varint(value, &mut out);
+                assert_eq!(out.len(), varint_length(value), "{value}");
+            }
+        }
+    }
 }
