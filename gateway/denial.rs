@@ -354,6 +354,20 @@ pub struct Note {
     pub expected: String,
     /// What the request brought. Never a credential.
     pub got: String,
+    /// Whom that names.
+    pub names: Names,
+}
+
+/// Whom a text names, where callers may be told by hashes alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Names {
+    /// Nobody.
+    #[default]
+    Nobody,
+    /// The principal.
+    Principal,
+    /// The caller's address.
+    Address,
 }
 
 /// A refusal: its reason and what its answer needs beside the table.
@@ -402,7 +416,16 @@ impl Denial {
         self.more().note = Some(Note {
             expected: expected.into(),
             got: got.into(),
+            names: Names::Nobody,
         });
+        self
+    }
+
+    /// Whom it names what came, as [`Denial::expected`] noted it.
+    pub fn naming(mut self, names: Names) -> Self {
+        if let Some(note) = &mut self.more().note {
+            note.names = names;
+        }
         self
     }
 

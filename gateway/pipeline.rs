@@ -390,9 +390,10 @@ fn see_keys(
     }
     // A fingerprint that nobody will read is not made.
     let value = ride.is_read().then(|| request.key_in_url(kept));
-    let fingerprint = value
-        .flatten()
-        .and_then(|value| snapshot.fingerprints.of(value, now));
+    let fingerprint = value.flatten().and_then(|value| {
+        let key = snapshot.fingerprints.key(now)?;
+        Some(ride.fingerprint(&key, value))
+    });
     let agent = request.headers().get(header::USER_AGENT);
     let agent = agent.and_then(|agent| agent.to_str().ok());
     ride.note(|record| record.saw(keys, fingerprint, agent));

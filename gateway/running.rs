@@ -37,8 +37,8 @@ use crate::seal::Ring;
 use crate::server::{self, Beside, Certificates, ListenSettings, MinRate, Security, Workers};
 use crate::snapshot::{Candidate, Lasting, Snapshot};
 use crate::telemetry::{
-    Agents, Exported, Exporting, Gather, Level, Log, LogLevel, Metrics, Sink, Sources, Telling,
-    event,
+    Agents, Exported, Exporting, Gather, Health, Level, Log, LogLevel, Metrics, Sink, Sources,
+    Telling, event,
 };
 use crate::upstream::{self, Endpoints, Pools, Presenting};
 
@@ -305,13 +305,23 @@ impl Start {
         )?;
         let metrics = Arc::new(Metrics::new(sinks.clone(), agents));
         let clock = Arc::clone(&options.clock);
-        let logs = observing::logs(gateway, &telling, &sinks, &metrics, &clock, options.log)?;
+        let health: Arc<Health> = Arc::default();
+        let logs = observing::logs(
+            gateway,
+            &telling,
+            &sinks,
+            &metrics,
+            &clock,
+            &health,
+            options.log,
+        )?;
         let readiness = || Readiness {
             snapshot: Arc::clone(&snapshot),
             drain: drain.clone(),
             limits: Arc::clone(&lasting.limits),
             protection: protection.clone(),
             clock: Arc::clone(&clock),
+            telemetry: Arc::clone(&health),
         };
         let settings = gateway.drain;
         let apply = apply(
@@ -328,11 +338,13 @@ impl Start {
                 readiness(),
                 reloader.reloads(),
                 Arc::clone(&exported),
+                sinks.clone(),
                 Arc::clone(&lasting.entra),
             ),
             sinks,
             exported,
             clock: Arc::clone(&clock),
+            health: Arc::clone(&health),
         };
         let exporting = export.map(|export| Exporting::start(export, &sources, control.handle()));
         let admin = match (&gateway.admin, &protection) {
@@ -348,6 +360,11 @@ impl Start {
             }
             _ => None,
         };
+        let speaks_tls = gateway
+            .admin
+            .as_ref()
+            .is_some_and(|admin| admin.tls.is_some());
+        let scheme = if speaks_tls { "https" } else { "http" };
         control.spawn(Arc::clone(&reloader).watch(documents));
         control.spawn(tidy(Arc::clone(&lasting)));
         control.spawn(ask_backends(
@@ -363,6 +380,16 @@ impl Start {
             "started",
             &format!("listening on {address}"),
         );
+        if let Some(admin) = admin {
+            event(
+                clock.now().unix,
+                Level::Info,
+                "admin-started",
+                &format!(
+                    "administrators are answered at {scheme}://{admin}/, where the console is"
+                ),
+            );
+        }
         Ok(Gateway {
             address,
             admin,
@@ -623,12 +650,13 @@ fn gather(
     readiness: Readiness,
     reloads: watch::Receiver<Reloads>,
     exported: Arc<Exported>,
+    sinks: Vec<Arc<Sink>>,
     entra: Arc<Entra>,
 ) -> Gather {
     Arc::new(move || {
         let mut families = metrics.families();
         families.extend(admin::standing(&readiness, &reloads.borrow()));
-        families.extend(exported.families());
+        families.extend(exported.families(&sinks));
         families.push(process::tokens(entra.cached_tokens()));
         families.extend(process::families());
         families

@@ -89,11 +89,11 @@ impl Fingerprints {
         }
     }
 
-    /// The fingerprint of a signature or key, as it stands in a URL. `None` while there is no key.
-    pub fn of(&self, raw_value: &str, now: &Now) -> Option<Fingerprint> {
+    /// The key that they are made with now. `None` while there is none.
+    pub fn key(&self, now: &Now) -> Option<Arc<FingerprintKey>> {
         match self {
-            Self::Random(key) => Some(key.fingerprint(raw_value)),
-            Self::Configured(key) => Some(key.current(now)?.fingerprint(raw_value)),
+            Self::Random(key) => Some(Arc::clone(key)),
+            Self::Configured(key) => key.current(now),
         }
     }
 }

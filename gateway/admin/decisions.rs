@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use serde_json::{Value, json};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::answer::{Answer, error, json as answer};
 use crate::clock::pause;
@@ -101,10 +102,19 @@ const LOOKS_BEFORE_A_SIGN: u32 = 60;
 /// The most that are told at once; a busy gateway's others are left out.
 const MOST_AT_ONCE: usize = 200;
 
+/// So many may follow at once: others need connections, too.
+static FOLLOWERS: Semaphore = Semaphore::const_new(16);
+
 fn follow(requests: Arc<Metrics>, filter: Filter) -> Answer {
+    let Ok(place) = FOLLOWERS.try_acquire() else {
+        return error(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "sixteen follow already; close another page, or ask without `follow`",
+        );
+    };
     // Those to come: behind all that there are.
     let (_, marks) = requests.recent(&filter, &[], 0);
-    let events = events(requests, filter, marks);
+    let events = events(requests, filter, marks, place);
     let mut response = Response::new(StreamBody::new(events).boxed_unsync());
     for (name, value) in [
         (header::CONTENT_TYPE, "text/event-stream"),
@@ -125,16 +135,17 @@ fn events(
     requests: Arc<Metrics>,
     filter: Filter,
     marks: Vec<u64>,
+    place: SemaphorePermit<'static>,
 ) -> impl Stream<Item = Event> + Send {
     // A first comment, so that whoever asked sees that there is an answer.
-    let state = (requests, filter, marks, LOOKS_BEFORE_A_SIGN);
+    let state = (requests, filter, marks, LOOKS_BEFORE_A_SIGN, place);
     stream::unfold(
         state,
-        |(requests, filter, mut marks, mut quiet)| async move {
+        |(requests, filter, mut marks, mut quiet, place)| async move {
             loop {
                 if quiet >= LOOKS_BEFORE_A_SIGN {
                     let sign = Ok(Frame::data(Bytes::from_static(b":\n\n")));
-                    return Some((sign, (requests, filter, marks, 0)));
+                    return Some((sign, (requests, filter, marks, 0, place)));
                 }
                 pause(LOOK_EVERY).await;
                 let (mut records, now) = requests.recent(&filter, &marks, MOST_AT_ONCE);
@@ -152,7 +163,7 @@ fn events(
                     text.push(b'\n');
                 }
                 let told = Ok(Frame::data(Bytes::from(text)));
-                return Some((told, (requests, filter, marks, 0)));
+                return Some((told, (requests, filter, marks, 0, place)));
             }
         },
     )
@@ -264,7 +275,7 @@ fn steps(record: &Record, snapshot: &Snapshot) -> Vec<String> {
         }
         (None, None) => steps.push("Nobody looked for a token.".to_owned()),
     }
-    if let Some(note) = &record.note {
+    if let Some(note) = record.note() {
         steps.push(format!("Expected {}; got {}.", note.expected, note.got));
     }
     rules(record, snapshot, &mut steps);
@@ -299,7 +310,7 @@ fn rules(record: &Record, snapshot: &Snapshot, steps: &mut Vec<String>) {
         hashed: record.is_hashed(),
         ..Known::default()
     };
-    if let Some(recorded) = &record.recorded {
+    if let Some(recorded) = record.recorded.as_ref().filter(|_| !record.is_hashed()) {
         known.claims.extend(recorded.claims.iter().cloned());
         for (name, values) in recorded.fields.iter().zip(&record.fields) {
             let (Some(values), Ok(field)) = (values, HeaderName::try_from(&**name)) else {

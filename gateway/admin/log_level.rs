@@ -7,7 +7,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::answer::{Answer, error, json as answer};
-use crate::telemetry::{Level, LogLevel, Requests};
+use crate::clock::Now;
+use crate::telemetry::{Level, LogLevel, Requests, level_changed};
 
 /// What is logged now.
 pub(super) fn page(level: &LogLevel) -> Value {
@@ -26,7 +27,7 @@ struct Change {
 const LONGEST: usize = 1024;
 
 /// Changes it, and tells what is logged then.
-pub(super) async fn change(level: &LogLevel, body: Incoming) -> Answer {
+pub(super) async fn change(level: &LogLevel, body: Incoming, now: &Now) -> Answer {
     let body = Limited::new(body, LONGEST).collect().await;
     let Ok(body) = body.map(http_body_util::Collected::to_bytes) else {
         return bad("the body broke off, or is longer than 1,024 bytes");
@@ -56,6 +57,12 @@ pub(super) async fn change(level: &LogLevel, body: Incoming) -> Answer {
         return bad("say what is to change: `events`, `requests` or both");
     }
     level.set(events, requests);
+    let detail = format!(
+        "events from {} on, requests: {}",
+        level.events().name(),
+        level.requests().name()
+    );
+    level_changed(now.unix, &detail);
     answer(&page(level))
 }
 

@@ -141,7 +141,7 @@ impl Admin {
             What::Decisions => decisions::list(&self.observed.requests, head.uri.query()),
             What::Decision => decisions::one(&self.observed.requests, &snapshot, head.uri.path()),
             What::LogLevel => json(&log_level::page(&self.observed.level)),
-            What::SetLogLevel => log_level::change(&self.observed.level, body).await,
+            What::SetLogLevel => log_level::change(&self.observed.level, body, &now).await,
             What::Page => console::page(),
             What::PageStyle => console::style(),
             What::PageScript => console::script(),

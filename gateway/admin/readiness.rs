@@ -12,6 +12,7 @@ use crate::drain::{Drain, Phase};
 use crate::limits::LimitStore;
 use crate::limits::shared::{OnStoreFailure, State};
 use crate::snapshot::Snapshot;
+use crate::telemetry::{Health, Standing};
 
 /// Knows what readiness depends on.
 pub struct Readiness {
@@ -25,6 +26,8 @@ pub struct Readiness {
     pub protection: Option<Arc<Protection>>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// How it stands with what is told.
+    pub telemetry: Arc<Health>,
 }
 
 /// The check that fails while the gateway drains.
@@ -102,6 +105,7 @@ impl Readiness {
             checks.push(store(&state));
             checks.extend(astray(&state));
         }
+        checks.extend(told(&self.telemetry));
         checks
     }
 
@@ -168,6 +172,19 @@ fn backends(snapshot: &Snapshot) -> impl Iterator<Item = Check> {
             required: false,
             why: fault.unwrap_or_default(),
         })
+    })
+}
+
+/// The logs, and where telemetry is sent. Without a log that lets nobody in, nothing is served.
+fn told(health: &Health) -> impl Iterator<Item = Check> {
+    let standings = health.standings().into_iter();
+    standings.map(|(name, Standing { required, fault })| Check {
+        name: name.to_owned(),
+        passes: fault.is_none(),
+        serves: fault.is_none() || !required,
+        lasts: required,
+        required,
+        why: fault.unwrap_or_default(),
     })
 }
 

@@ -333,7 +333,7 @@ fn not_recorded(answer: &Answer<'_>, known: &Known) -> String {
     let rules = route.into_iter().flat_map(|route| route.rules());
     let conditions = rules.filter_map(|rule| rule.condition());
     let fields = conditions.flat_map(|condition| condition.fields());
-    let missing: BTreeSet<String> = fields
+    let mut missing: BTreeSet<String> = fields
         .filter(|field| match field {
             Field::Header(name) => !known.headers.contains(name),
             Field::Claim(name) => !known.claims.contains(name),
@@ -342,6 +342,9 @@ fn not_recorded(answer: &Answer<'_>, known: &Known) -> String {
         })
         .map(ToString::to_string)
         .collect();
+    if missing.is_empty() && known.hashed {
+        missing.insert("who called from where, which is told by hashes alone".to_owned());
+    }
     missing.into_iter().collect::<Vec<_>>().join(", ")
 }
 

@@ -373,6 +373,17 @@ fn otlp(node: &Node, d: &mut Diagnostics) -> Option<Otlp> {
         d.error(&endpoint.span, "plain `http` is for this machine alone")
             .help("write `https://`; or `insecure: true` where whoever is on the way may read who calls what");
     }
+    let path = endpoint.value.path();
+    let is_whole = ["/v1/traces", "/v1/metrics", "/v1/logs"]
+        .iter()
+        .any(|signal| path.ends_with(signal));
+    if is_whole || endpoint.value.query().is_some() {
+        d.error(
+            &endpoint.span,
+            "this is not the base of a collector's URLs",
+        )
+        .help("leave out `/v1/traces` and its kin, which are put behind it, and any query; what a query would say, `headers` can");
+    }
     Some(Otlp {
         endpoint,
         protocol: protocol.unwrap_or(OtlpProtocol::Http),
@@ -395,6 +406,20 @@ fn is_here(url: &Uri) -> bool {
     url.host().is_some_and(is_loopback)
 }
 
+/// Fields that say how a message is framed, and what it holds.
+const OWN: [&str; 10] = [
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "expect",
+    "grpc-encoding",
+    "host",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+];
+
 type Headers = Vec<(HeaderName, Spanned<SecretSource>)>;
 
 fn headers(node: &Node, d: &mut Diagnostics) -> Option<Headers> {
@@ -410,6 +435,10 @@ fn headers(node: &Node, d: &mut Diagnostics) -> Option<Headers> {
     for entry in entries {
         let value = spanned(secret_source)(&entry.value, d)?;
         match HeaderName::from_bytes(entry.key.as_bytes()) {
+            Ok(name) if OWN.contains(&name.as_str()) => {
+                d.error(&entry.span, "this field is the gateway's own to write");
+                return None;
+            }
             Ok(name) => headers.push((name, value)),
             Err(_) => {
                 d.error(&entry.span, "this is no name of a header field");

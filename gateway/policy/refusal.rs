@@ -5,7 +5,7 @@ use super::circumstances::Circumstances;
 use super::decide::Refusal;
 use super::rule::{Clause, Rule, Undecided, Verdict, Wanted};
 use super::rule_set::RuleSet;
-use crate::denial::{Denial, Reason};
+use crate::denial::{Denial, Names, Reason};
 use crate::entra::Principal;
 
 /// How far a rule went before it did not hold: the further, the closer.
@@ -126,12 +126,14 @@ fn denial(
     match clause {
         Clause::Tenants(_) => tenant(caller),
         Clause::Apps(_) => app(caller),
-        Clause::Principals(_) => Denial::from(Reason::PrincipalNotAllowed).expected(
-            "a principal of a rule",
-            caller
-                .object()
-                .map_or_else(|| "none".to_owned(), |object| object.to_string()),
-        ),
+        Clause::Principals(_) => Denial::from(Reason::PrincipalNotAllowed)
+            .expected(
+                "a principal of a rule",
+                caller
+                    .object()
+                    .map_or_else(|| "none".to_owned(), |object| object.to_string()),
+            )
+            .naming(Names::Principal),
         Clause::Kinds(kinds) => {
             Denial::from(Reason::TokenKindNotAllowed).expected(words(kinds), caller.kind().as_str())
         }
@@ -151,10 +153,12 @@ fn denial(
             Verdict::Holds | Verdict::Fails => Denial::from(Reason::GroupMissing)
                 .expected(listed("groups", wanted), "none of them"),
         },
-        Clause::From(networks) => Denial::from(Reason::NetworkNotAllowed).expected(
-            words(networks.iter().map(|network| &network.name)),
-            circumstances.client().to_string(),
-        ),
+        Clause::From(networks) => Denial::from(Reason::NetworkNotAllowed)
+            .expected(
+                words(networks.iter().map(|network| &network.name)),
+                circumstances.client().to_string(),
+            )
+            .naming(Names::Address),
         Clause::When(condition) => match verdict {
             Verdict::Undecided(Undecided::GroupOverage) => overage(),
             Verdict::Undecided(Undecided::Condition(failure)) => {

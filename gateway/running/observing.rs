@@ -15,9 +15,9 @@ use crate::files::{
 };
 use crate::net::tls::{self, Roots};
 use crate::telemetry::{
-    AzureMonitorTo, ConnectionString, Decisions, Export, Form, Log, LogFile, LogSettings, Metrics,
-    OtlpProtocol, OtlpTo, ROOM, RequestLog, Resource, Rotation, Sink, Sync, Target, Telling,
-    Temporality, Which,
+    AzureMonitorTo, ConnectionString, Decisions, Export, Form, Health, Log, LogFile, LogSettings,
+    Metrics, OtlpProtocol, OtlpTo, ROOM, RequestLog, Resource, Rotation, Sink, Sync, Target,
+    Telling, Temporality, Which,
 };
 use crate::trace::{Parent, Sampling};
 use crate::upstream::Presenting;
@@ -89,6 +89,7 @@ pub(super) fn logs(
     sinks: &[Arc<Sink>],
     metrics: &Arc<Metrics>,
     clock: &Arc<dyn Clock>,
+    health: &Arc<Health>,
     stdout: Box<dyn Write + Send>,
 ) -> Result<Vec<Log>, StartError> {
     let telemetry = &gateway.telemetry;
@@ -100,6 +101,7 @@ pub(super) fn logs(
             sync: to.sync_within.map_or(Sync::Never, Sync::Within),
             room,
             clock: Arc::clone(clock),
+            health: Arc::clone(health),
         };
         let log = Log::start(settings, sinks.to_vec(), Arc::clone(metrics));
         logs.push(log.map_err(machine("starting a log"))?);

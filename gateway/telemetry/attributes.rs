@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use super::record::{Outcome, Record};
 use super::said::Said;
 use super::traffic::{error_type, known_method, version_name};
+use crate::denial::Reason;
 use crate::policy::Rehearsed;
 
 /// Who is told.
@@ -49,7 +50,7 @@ pub(super) fn decision(said: &Said<'_>, to: &mut impl Attributes) {
     known(to, "security_rule.name", said.rule());
     known(to, "portcullis.backend", record.backend.as_deref());
     caller(said, to);
-    if let Some(note) = &record.note {
+    if let Some(note) = record.note() {
         to.text("portcullis.expected", &note.expected);
         to.text("portcullis.got", &note.got);
     }
@@ -140,7 +141,10 @@ pub(super) fn name(record: &Record) -> [&str; 3] {
 /// Whether the gateway itself failed: what no caller can mend.
 pub(super) fn is_failure(record: &Record) -> bool {
     match record.outcome {
-        Outcome::Denied(reason) => reason.status().is_server_error(),
+        // What nobody forwards (501) is the caller's mistake.
+        Outcome::Denied(reason) => {
+            reason.status().is_server_error() && reason != Reason::MethodNotSupported
+        }
         _ => false,
     }
 }

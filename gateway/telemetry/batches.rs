@@ -78,6 +78,11 @@ impl Batches {
         }
     }
 
+    /// How many were dropped since.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
     /// Hands over all that wait, and how many were dropped.
     pub(super) fn take(&mut self) -> (Vec<Batch>, u64) {
         self.bytes = 0;

@@ -3,12 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
 use serde_json::Value;
 
 use super::format::{Instead, protocol};
 use super::json::{Object, Times};
-use super::record::Record;
+use super::record::{Record, shortened};
 use super::said::Said;
 use crate::entra::{Groups, Principal};
 
@@ -28,30 +27,6 @@ pub struct Recorded {
     pub trust: String,
 }
 
-/// A signature or key that the caller brought in the URL.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Sas<'r> {
-    keys: Vec<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    fingerprint: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    agent: Option<&'r str>,
-    refused: bool,
-}
-
-impl<'r> Sas<'r> {
-    fn of(record: &'r Record) -> Option<Self> {
-        let seen = record.sighting.as_deref()?;
-        Some(Self {
-            keys: seen.keys.names().collect(),
-            fingerprint: seen.fingerprint.map(|fingerprint| fingerprint.to_string()),
-            agent: seen.agent.as_deref(),
-            refused: record.refused_for_key(),
-        })
-    }
-}
-
 /// Writes the decision of a record as one line of JSON, if it is to be recorded.
 pub fn decision_line(record: &Record, times: &mut Times, out: &mut Vec<u8>) {
     line(&Said::of(record, times), out);
@@ -69,7 +44,7 @@ pub(super) fn line(said: &Said<'_>, out: &mut Vec<u8>) {
     line.plain("time", said.time());
     line.plain("id", said.id());
     line.plain("client", said.client());
-    line.text("method", method.as_str());
+    line.text("method", shortened(method.as_str()));
     line.text("host", host);
     line.text("path", path);
     line.plain("protocol", protocol(record.version));
@@ -92,7 +67,7 @@ pub(super) fn line(said: &Said<'_>, out: &mut Vec<u8>) {
         if let Some(object) = object {
             token.plain("principal", object);
         }
-        self::token(principal, recorded, &mut token);
+        self::token(principal, recorded, record.is_hashed(), &mut token);
         token.close();
     }
     if let Some(reason) = record.authentication {
@@ -116,8 +91,18 @@ pub(super) fn line(said: &Said<'_>, out: &mut Vec<u8>) {
     if record.followed.is_some() {
         line.flag("followed", true);
     }
-    if let Some(sas) = Sas::of(record) {
-        line.value("sas", &sas);
+    // A signature or key that the caller brought in the URL.
+    if let Some(seen) = record.sighting.as_deref() {
+        let mut sas = Object::open(line.name("sas"));
+        sas.texts("keys", seen.keys.names());
+        if let Some(fingerprint) = seen.fingerprint {
+            sas.shown("fingerprint", fingerprint);
+        }
+        if let Some(agent) = &seen.agent {
+            sas.text("agent", agent);
+        }
+        sas.flag("refused", record.refused_for_key());
+        sas.close();
     }
     line.plain("policy", &recorded.policy);
     line.plain("trust", &recorded.trust);
@@ -125,7 +110,7 @@ pub(super) fn line(said: &Said<'_>, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-fn token(principal: &Principal, recorded: &Recorded, token: &mut Object<'_>) {
+fn token(principal: &Principal, recorded: &Recorded, is_hashed: bool, token: &mut Object<'_>) {
     token.plain("kind", principal.kind().as_str());
     token.plain("strength", principal.strength().as_str());
     token.text("audience", principal.audience());
@@ -136,7 +121,8 @@ fn token(principal: &Principal, recorded: &Recorded, token: &mut Object<'_>) {
         Groups::Overage => {}
     }
     token.flag("groupOverage", principal.groups_unknown());
-    if !recorded.claims.is_empty() {
+    // What else a token says may say who calls.
+    if !recorded.claims.is_empty() && !is_hashed {
         // `null` for one that the token has not.
         let claims = recorded.claims.iter();
         let claims: BTreeMap<&str, Option<&Value>> = claims

@@ -110,9 +110,17 @@ fn listeners() -> MutexGuard<'static, Vec<Weak<Events>>> {
 
 /// Tells operators of an event. `detail` must hold no secret.
 pub fn event(at: Duration, level: Level, name: &str, detail: &str) {
-    if level < least_level() {
-        return;
+    if level >= least_level() {
+        tell(at, level, name, detail);
     }
+}
+
+/// Tells that it was changed what is told, whatever the level.
+pub fn level_changed(at: Duration, detail: &str) {
+    tell(at, Level::Warning, "log-level-changed", detail);
+}
+
+fn tell(at: Duration, level: Level, name: &str, detail: &str) {
     let mut line = json!({
         "time": timestamp(at),
         "level": level.name(),

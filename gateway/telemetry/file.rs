@@ -71,24 +71,27 @@ impl LogFile {
     }
 
     /// Puts a file aside that is large enough, and opens another where somebody has moved it away. Between two lines
-    /// alone.
+    /// alone. Where no file can be put aside, what is written goes on to the one that there is, and the fault is
+    /// handed over.
     ///
     /// # Errors
-    /// When there is no other; what is written goes on to the one that is open.
-    pub(super) fn turn(&mut self) -> io::Result<()> {
+    /// When nobody would find what is written: the file is away, and there can be no other.
+    pub(super) fn turn(&mut self) -> io::Result<Option<io::Error>> {
         let place = |metadata: io::Result<fs::Metadata>| {
             let metadata = metadata.ok();
             metadata.map(|metadata| (metadata.dev(), metadata.ino()))
         };
         if place(fs::metadata(&self.path)) != place(self.file.metadata()) {
-            return self.reopen();
+            return self.reopen().map(|()| None);
         }
         match self.rotation {
             Some(rotation) if self.size >= rotation.size => {
-                put_aside(&self.path, rotation.keep)?;
-                self.reopen()
+                match put_aside(&self.path, rotation.keep) {
+                    Ok(()) => self.reopen().map(|()| None),
+                    Err(error) => Ok(Some(error)),
+                }
             }
-            Some(_) | None => Ok(()),
+            Some(_) | None => Ok(None),
         }
     }
 
@@ -209,6 +212,20 @@ mod tests {
             files(folder.path()),
             named(&[("log", "two\n"), ("moved", "one\n")])
         );
+    }
+
+    #[test]
+    fn where_nobody_would_find_what_is_written_there_is_no_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let below = folder.path().join("below");
+        fs::create_dir(&below).expect("a folder");
+        let mut log = log(&below, 1000, 2);
+        fs::remove_dir_all(&below).expect("removed");
+        assert!(log.turn().is_err());
+        fs::create_dir(&below).expect("a folder");
+        assert!(matches!(log.turn(), Ok(None)));
+        let _ = log.write(b"one\n");
+        assert_eq!(files(&below), named(&[("log", "one\n")]));
     }
 
     #[test]

@@ -70,7 +70,7 @@ pub(super) fn json(said: &Said<'_>, out: &mut Vec<u8>) {
         line.plain("trace", trace);
     }
     line.plain("client", said.client());
-    line.text("method", record.method.as_str());
+    line.text("method", shortened(record.method.as_str()));
     line.text("host", &record.host);
     line.text("path", record.shown_path());
     line.plain("protocol", protocol(record.version));
@@ -102,7 +102,7 @@ pub(super) fn json(said: &Said<'_>, out: &mut Vec<u8>) {
         line.plain("tokenKind", principal.kind().as_str());
         line.plain("tokenVersion", principal.version().name());
     }
-    if let Some(note) = &record.note {
+    if let Some(note) = record.note() {
         line.text("expected", &note.expected);
         line.text("got", &note.got);
     }
@@ -177,7 +177,7 @@ pub(super) fn human(record: &Record, out: &mut Vec<u8>) {
             let _ = write!(line, ":{reason}");
         }
     }
-    if let Some(note) = &record.note {
+    if let Some(note) = record.note() {
         // Escaped: what came is the caller's own, and must not pass for a field of ours.
         let _ = write!(line, " expected={:?} got={:?}", note.expected, note.got);
     }

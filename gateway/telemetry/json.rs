@@ -145,7 +145,11 @@ fn plain(value: &str, out: &mut Vec<u8>) {
 
 /// Text in quotes, as RFC 8259 section 7 wants it.
 pub(super) fn text(value: &str, out: &mut Vec<u8>) {
-    if value.bytes().any(needs_escape) {
+    // All are looked at, so that many are at once.
+    if value
+        .bytes()
+        .fold(false, |found, byte| found | needs_escape(byte))
+    {
         // Its own escapes are serde's; writing to a vector cannot fail.
         let _ = serde_json::to_writer(out, value);
         return;
@@ -156,7 +160,7 @@ pub(super) fn text(value: &str, out: &mut Vec<u8>) {
 }
 
 fn needs_escape(byte: u8) -> bool {
-    byte < b' ' || byte == b'"' || byte == b'\\'
+    (byte < b' ') | (byte == b'"') | (byte == b'\\')
 }
 
 /// Writes times, which mostly lie in the second of the one before.

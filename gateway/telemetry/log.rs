@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 
 use super::event::{Level, event};
 use super::file::{LogFile, write_counting};
+use super::health::Health;
 use super::lines::{Lines, Which};
 use super::metrics::Metrics;
 use super::sink::Sink;
@@ -53,6 +54,8 @@ pub struct LogSettings {
     pub room: Option<Arc<Semaphore>>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// How it stands.
+    pub health: Arc<Health>,
 }
 
 /// The thread that writes, and its end.
@@ -74,6 +77,8 @@ impl Log {
         let (end, told) = mpsc::channel::<()>();
         let (over, ended) = mpsc::channel();
         let mut writer = Writer::new(settings, sinks, metrics);
+        let is_required = writer.settings.room.is_some();
+        writer.settings.health.watch(writer.check(), is_required);
         let name = writer.name;
         std::thread::Builder::new()
             .name(name.to_owned())
@@ -83,7 +88,7 @@ impl Log {
                     writer.turn();
                 }
                 writer.turn();
-                writer.sync_now();
+                writer.end();
             })?;
         Ok(Self {
             end: Some(end),
@@ -197,13 +202,19 @@ impl Writer {
                 }
             }
             Target::File(file) => {
-                // What cannot be put aside goes on growing, which is better than to be lost.
                 let turned = match self.written {
                     0 => file.turn(),
-                    _ => Ok(()),
+                    _ => Ok(None),
                 };
-                let (written, outcome) = file.write(text);
-                (written, outcome.and(turned))
+                match turned {
+                    // What nobody would find is not written.
+                    Err(error) => (0, Err(error)),
+                    // What cannot be put aside goes on growing, which is better than to be lost.
+                    Ok(kept) => {
+                        let (written, outcome) = file.write(text);
+                        (written, outcome.and(kept.map_or(Ok(()), Err)))
+                    }
+                }
             }
         };
         self.written += written;
@@ -254,10 +265,12 @@ impl Writer {
                     (false, Some(_)) => "keeps lines, and requests will wait",
                 };
                 let detail = format!("the {name} {what}: {error}");
+                self.settings.health.fails(self.check(), &detail);
                 event(now, Level::Error, "log-failing", &detail);
             }
             None if self.is_failing => {
                 self.is_failing = false;
+                self.settings.health.recovers(self.check());
                 event(
                     now,
                     Level::Info,
@@ -267,6 +280,26 @@ impl Writer {
             }
             Some(_) | None => {}
         }
+    }
+
+    /// The check of readiness that tells of it.
+    fn check(&self) -> &'static str {
+        match self.settings.which {
+            Which::Requests => "telemetry.requestLog",
+            Which::Decisions => "telemetry.decisionLog",
+        }
+    }
+
+    /// What is not written when the gateway ends is lost, and that is said.
+    fn end(&mut self) {
+        let rest = self.waiting.text.get(self.written..).unwrap_or_default();
+        let lost = rest.iter().filter(|byte| **byte == b'\n').count();
+        if lost > 0 {
+            let now = self.settings.clock.now().unix;
+            let detail = format!("{lost} lines of the {} could not be written", self.name);
+            event(now, Level::Error, "log-lost", &detail);
+        }
+        self.sync_now();
     }
 
     fn sync(&mut self) {
@@ -365,6 +398,7 @@ mod tests {
             sync: Sync::Never,
             room: room.clone(),
             clock: Arc::new(SystemClock),
+            health: Arc::default(),
         };
         let writer = Writer::new(settings, vec![Arc::clone(&sink)], Arc::clone(&metrics));
         Scene {

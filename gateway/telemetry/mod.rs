@@ -9,6 +9,7 @@ mod event;
 mod export;
 mod file;
 mod format;
+mod health;
 mod json;
 mod level;
 mod lines;
@@ -28,12 +29,13 @@ mod traffic;
 pub use azure_monitor::{ConnectionString, Form, NotAConnectionString};
 pub use connections::{Closed, Connections};
 pub use decision::{DECISION_VERSION, Recorded, decision_line};
-pub use event::{Level, event};
+pub use event::{Level, event, level_changed};
 pub use export::{
     AzureMonitorTo, Export, Exported, Exporting, Gather, OtlpProtocol, OtlpTo, Sources,
 };
 pub use file::{LogFile, Rotation};
 pub use format::request_line;
+pub use health::{Health, Standing};
 pub use json::Times;
 pub use level::{LogLevel, Requests};
 pub use lines::Which;

@@ -1,6 +1,7 @@
 //! The record of one request: opened when it arrives, and written when the last byte of the answer is
 //! sent or the caller has left. It holds what a decision needs to be understood, and no secret.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use http::{HeaderMap, Method, Request, StatusCode, Version};
 use super::decision::Recorded;
 use crate::canonical::{self, KeyHeaders, KeyParameters, Refused};
 use crate::clock::Now;
-use crate::denial::{Denial, Note, Reason};
+use crate::denial::{Denial, Names, Note, Reason};
 use crate::entra::{Lookup, Principal};
 use crate::fingerprint::Fingerprint;
 use crate::ids::{AppId, ObjectId, RequestId};
@@ -216,8 +217,7 @@ pub struct Record {
     granted: Option<Outcome>,
     sent_on: Option<Instant>,
     refused_on: Option<Instant>,
-    /// What was expected and what came.
-    pub note: Option<Note>,
+    note: Option<Note>,
     /// How often it was tried, where its backend may be tried again; otherwise 0.
     pub attempts: u32,
     /// The key parameters that the caller sent in the query.
@@ -367,6 +367,23 @@ impl Record {
             parameters: &[],
             known: Some(known),
         }
+    }
+
+    /// What was expected and what came, as it is to be told.
+    pub fn note(&self) -> Option<Cow<'_, Note>> {
+        let note = self.note.as_ref()?;
+        let hash = self.hashed.and_then(|_| match note.names {
+            Names::Nobody => None,
+            Names::Principal => Some(self.object().unwrap_or(Told::Hashed(None))),
+            Names::Address => Some(self.client()),
+        });
+        Some(match hash {
+            None => Cow::Borrowed(note),
+            Some(hash) => Cow::Owned(Note {
+                got: hash.to_string(),
+                ..note.clone()
+            }),
+        })
     }
 
     /// Whether the caller is told by hashes alone.
@@ -575,7 +592,10 @@ impl Record {
             // Whole or not at all: half a value would be decided on as if it were one.
             texts.collect::<Option<Vec<Box<str>>>>()
         };
-        self.fields = recorded.fields.iter().map(|name| values(name)).collect();
+        // What else is known of a caller may say who it is.
+        if self.hashed.is_none() {
+            self.fields = recorded.fields.iter().map(|name| values(name)).collect();
+        }
     }
 
     /// Notes that the request was let in, and that it is sent on now.

@@ -16,6 +16,7 @@ use super::sink::{Place, Sink};
 use crate::body::Reply;
 use crate::clock::Clock;
 use crate::denial::Reason;
+use crate::fingerprint::{Fingerprint, FingerprintKey};
 use crate::seal::Issued;
 use crate::upstream::{BodyError, ResponseBody};
 
@@ -69,6 +70,11 @@ impl Ride {
     /// Whether the record will be read, and not only counted.
     pub fn is_read(&self) -> bool {
         self.sink.is_read()
+    }
+
+    /// The fingerprint of a signature or key in the URL, by this key.
+    pub fn fingerprint(&self, key: &Arc<FingerprintKey>, value: &str) -> Fingerprint {
+        self.sink.fingerprint(key, value)
     }
 
     /// What the time is, where somebody will read it. A reading of the clock is not free.

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::json::Times;
 use super::record::{Record, Told};
 use crate::entra::Principal;
+use crate::policy::{Effect, RuleId};
 use crate::trace::hexadecimal;
 
 /// A record, and the words for what it holds.
@@ -39,7 +40,7 @@ impl<'r> Said<'r> {
             id: guid(record.id.uuid()),
             trace,
             client: Short::told(record.client()),
-            rule: record.rule.map(|rule| Short::shown(format_args!("{rule}"))),
+            rule: record.rule.map(Short::rule),
             caller: record
                 .principal
                 .as_deref()
@@ -120,20 +121,37 @@ struct Short {
 }
 
 impl Short {
+    const EMPTY: Self = Self {
+        bytes: [0; 48],
+        length: 0,
+    };
+
     fn shown(what: fmt::Arguments<'_>) -> Self {
-        let mut short = Self {
-            bytes: [0; 48],
-            length: 0,
-        };
+        let mut short = Self::EMPTY;
         // What is longer than any address and any rule's name does not come here.
         let _ = short.write_fmt(what);
+        short
+    }
+
+    /// As it is displayed; most indices have one digit.
+    fn rule(rule: RuleId) -> Self {
+        let digit = u8::try_from(rule.index).ok().filter(|index| *index < 10);
+        let Some(digit) = digit else {
+            return Self::shown(format_args!("{rule}"));
+        };
+        let mut short = Self::EMPTY;
+        short.extend(match rule.effect {
+            Effect::Allow => &b"allow["[..],
+            Effect::Deny => &b"deny["[..],
+        });
+        short.extend(&[b'0' + digit, b']']);
         short
     }
 
     fn told(told: Told) -> Self {
         match told {
             Told::Address(IpAddr::V4(address)) => {
-                let mut short = Self::shown(format_args!(""));
+                let mut short = Self::EMPTY;
                 for (at, part) in address.octets().into_iter().enumerate() {
                     if at > 0 {
                         short.push(b'.');
@@ -149,13 +167,19 @@ impl Short {
                 short
             }
             Told::Object(object) => {
-                let mut short = Self::shown(format_args!(""));
-                for byte in guid(object.uuid()) {
-                    short.push(byte);
-                }
+                let mut short = Self::EMPTY;
+                short.extend(&guid(object.uuid()));
                 short
             }
             Told::Address(_) | Told::Hashed(_) => Self::shown(format_args!("{told}")),
+        }
+    }
+
+    fn extend(&mut self, bytes: &[u8]) {
+        let end = self.length + bytes.len();
+        if let Some(places) = self.bytes.get_mut(self.length..end) {
+            places.copy_from_slice(bytes);
+            self.length = end;
         }
     }
 
@@ -174,7 +198,7 @@ impl Short {
 
 impl fmt::Write for Short {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        text.bytes().for_each(|byte| self.push(byte));
+        self.extend(text.as_bytes());
         Ok(())
     }
 }
@@ -183,6 +207,16 @@ impl fmt::Write for Short {
 mod tests {
     use super::*;
     use crate::ids::ObjectId;
+
+    #[test]
+    fn a_rule_reads_as_it_is_displayed() {
+        for effect in [Effect::Allow, Effect::Deny] {
+            for index in [0, 9, 10, 12_345] {
+                let rule = RuleId { effect, index };
+                assert_eq!(Short::rule(rule).text(), rule.to_string());
+            }
+        }
+    }
 
     #[test]
     fn what_is_told_reads_as_it_is_displayed() {

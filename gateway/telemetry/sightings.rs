@@ -35,8 +35,9 @@ pub(super) struct Sightings {
 pub struct Agents(Arc<Mutex<BTreeSet<Arc<str>>>>);
 
 impl Agents {
-    /// The label of a user agent: its product, as long as there are not too many.
-    fn label(&self, agent: Option<&str>) -> Arc<str> {
+    /// The label of a user agent: its product, as long as there are not too many. Strangers take no more than half of
+    /// them.
+    fn label(&self, agent: Option<&str>, is_known: bool) -> Arc<str> {
         let Some(product) = agent.map(product) else {
             return NO_AGENT.into();
         };
@@ -44,7 +45,12 @@ impl Agents {
         if let Some(label) = agents.get(product) {
             return Arc::clone(label);
         }
-        if agents.len() >= MOST_AGENTS {
+        let most = if is_known {
+            MOST_AGENTS
+        } else {
+            MOST_AGENTS / 2
+        };
+        if agents.len() >= most {
             return OTHER_AGENT.into();
         }
         let label: Arc<str> = product.into();
@@ -96,7 +102,7 @@ impl Sightings {
         let Some(sighting) = record.sighting.as_deref() else {
             return;
         };
-        let agent = self.agent_of(sighting);
+        let agent = self.agent_of(sighting, record.principal.is_some());
         if let Some((seen, count)) = &mut self.latest
             && seen.is_of(record, sighting, &agent)
         {
@@ -130,13 +136,14 @@ impl Sightings {
     }
 
     /// The label of a sighting's user agent.
-    fn agent_of(&mut self, sighting: &Sighting) -> Arc<str> {
+    fn agent_of(&mut self, sighting: &Sighting, is_known: bool) -> Arc<str> {
         if let Some((sent, label)) = &self.agent
             && *sent == sighting.agent
+            && !(is_known && **label == *OTHER_AGENT)
         {
             return Arc::clone(label);
         }
-        let label = self.agents.label(sighting.agent.as_deref());
+        let label = self.agents.label(sighting.agent.as_deref(), is_known);
         self.agent = Some((sighting.agent.clone(), Arc::clone(&label)));
         label
     }
@@ -258,7 +265,7 @@ mod tests {
         };
         count(0, "known/1");
         for at in 1..MOST_AGENTS {
-            agents.label(Some(&format!("agent-{at}")));
+            agents.label(Some(&format!("agent-{at}")), true);
         }
         for worker in 0..2 {
             count(worker, "late/1");
@@ -286,10 +293,22 @@ mod tests {
         let agents = Agents::default();
         for at in 0..MOST_AGENTS {
             let agent = format!("agent-{at}/1");
-            assert_eq!(*agents.label(Some(&agent)), *format!("agent-{at}"));
+            assert_eq!(*agents.label(Some(&agent), true), *format!("agent-{at}"));
         }
-        assert_eq!(&*agents.label(Some("one-more/1")), "other");
-        assert_eq!(&*agents.label(Some("agent-0/2")), "agent-0");
-        assert_eq!(&*agents.label(None), "none");
+        assert_eq!(&*agents.label(Some("one-more/1"), true), "other");
+        assert_eq!(&*agents.label(Some("agent-0/2"), true), "agent-0");
+        assert_eq!(&*agents.label(None, true), "none");
+    }
+
+    #[test]
+    fn strangers_leave_half_of_the_labels_to_those_who_are_known() {
+        let agents = Agents::default();
+        for at in 0..MOST_AGENTS {
+            agents.label(Some(&format!("stranger-{at}/1")), false);
+        }
+        assert_eq!(&*agents.label(Some("stranger-0/1"), false), "stranger-0");
+        assert_eq!(&*agents.label(Some("late/1"), false), "other");
+        assert_eq!(&*agents.label(Some("known/1"), true), "known");
+        assert_eq!(&*agents.label(Some("known/1"), false), "known");
     }
 }

@@ -25,6 +25,8 @@ use super::sightings::Agents;
 use super::traffic::{Durations, METHOD_COUNT, method_index};
 use crate::clock::within;
 use crate::denial::{Denial, Reason};
+use crate::fingerprint::{Fingerprint, FingerprintKey};
+use crate::secret::Secret;
 use crate::trace::Sampling;
 
 /// How records are written.
@@ -148,6 +150,8 @@ struct Kept {
     logs: Batches,
     azure_monitor: Batches,
     recent: Recent,
+    /// The one that was made last, of what, and by which key.
+    fingerprint: Option<(Arc<FingerprintKey>, Secret<String>, Fingerprint)>,
 }
 
 impl Kept {
@@ -238,6 +242,7 @@ impl Sink {
                 logs: Batches::new(MOST_WAITING),
                 azure_monitor: Batches::new(MOST_WAITING),
                 recent: Recent::default(),
+                fingerprint: None,
             }),
             connections: Connections::default(),
             active: [const { AtomicU64::new(0) }; METHOD_COUNT],
@@ -281,6 +286,21 @@ impl Sink {
     /// `https` or `http`.
     pub(super) fn scheme(&self) -> &'static str {
         self.telling.scheme
+    }
+
+    /// The fingerprint of a value by a key. Whoever calls with a signature calls with the same one again and again.
+    pub(super) fn fingerprint(&self, key: &Arc<FingerprintKey>, value: &str) -> Fingerprint {
+        let mut kept = self.kept();
+        if let Some((by, of, fingerprint)) = &kept.fingerprint
+            && Arc::ptr_eq(by, key)
+            && of.expose() == value
+        {
+            return *fingerprint;
+        }
+        let fingerprint = key.fingerprint(value);
+        let value = Secret::new(value.to_owned());
+        kept.fingerprint = Some((Arc::clone(key), value, fingerprint));
+        fingerprint
     }
 
     /// A request begins to be served.
@@ -368,6 +388,11 @@ impl Sink {
     /// What waits to be sent, and how much was dropped.
     pub(super) fn take_batches(&self, which: Outbound) -> (Vec<Batch>, u64) {
         self.kept().batches(which).take()
+    }
+
+    /// How many were dropped that nobody has been told of.
+    pub(super) fn dropped(&self, which: Outbound) -> u64 {
+        self.kept().batches(which).dropped()
     }
 
     /// Takes memory back that was handed over.

@@ -316,7 +316,7 @@ shown("keys, credentials, backends and limits, what is about to fail first", { h
 
 shown("sightings of keys in URLs", { hash: "#keys-in-urls" }, async (page) => {
   await rowsAre(page, "Sightings", [
-    ["invite-guest", "marketing-portal", "axios", "sig", "!let through without it", "1,204"],
+    ["invite-guest", "marketing-portal", "axios", "sig", "not for that", "1,204"],
     ["no route", "nobody known", "python-requests", "code", "✕refused", "17"],
   ]);
   await rowsAre(page, "Keys and claimed identities", [["x-functions-key", "9"]]);

@@ -406,7 +406,7 @@ fn a_changed_policy_is_taken_whole_and_a_faulty_one_changes_nothing() {
 }
 
 #[test]
-fn the_admin_address_tells_health_and_nothing_else() {
+fn the_admin_address_tells_health_and_how_it_goes() {
     let (_raw, scene) = simple();
     let stage = scene.start();
     let admin = stage.gateway().admin_address().expect("an admin address");
@@ -416,7 +416,7 @@ fn the_admin_address_tells_health_and_nothing_else() {
         "{ready}"
     );
     assert!(probe(&stage, admin, "/metrics").contains("portcullis_decisions_total"));
-    assert!(probe(&stage, admin, "/").starts_with("HTTP/1.1 404"));
+    assert!(probe(&stage, admin, "/nowhere").starts_with("HTTP/1.1 404"));
     stage.call("GET", "/a").send();
     stage.until("the count", |stage| {
         let wanted = "portcullis_decisions_total{route=\"all\",decision=\"deny\",reason=\"token-missing\"} 1";

@@ -1302,7 +1302,7 @@ function seenTable() {
     h("p", { key: "total" }, h("b", null, count(total)), " sightings since the start. Which signatures they were, and whether a route is clean, says ", code("portcullis sas-report decisions.jsonl"), "."),
     table("sas", "Sightings of keys in URLs, most frequent first", [...columns, { title: "Sightings", num: true, sort: (row) => row.value }], seen.map((row) => {
       const { route, app, agent, key, refused } = row.labels;
-      return { key: JSON.stringify(row.labels), of: row, cells: [route === "none" ? muted("no route") : h("b", null, route), apps[app] ? muted(apps[app]) : app, agent, code(key), refused === "true" ? mark("bad", "refused") : mark("warn", "let through without it"), count(row.value)] };
+      return { key: JSON.stringify(row.labels), of: row, cells: [route === "none" ? muted("no route") : h("b", null, route), apps[app] ? muted(apps[app]) : app, agent, code(key), refused === "true" ? mark("bad", "refused") : muted("not for that"), count(row.value)] };
     })),
   ];
 }

@@ -223,7 +223,7 @@ fn exception(said: &Said<'_>, reason: Reason, scheme: &'static str, item: &mut O
     list.push(b'[');
     let mut exception = Object::open(list);
     exception.plain("typeName", reason.code());
-    let message = match &said.record.note {
+    let message = match said.record.note() {
         Some(note) => format!("{}: {}", reason.title(), note.got),
         None => reason.title().to_owned(),
     };

@@ -72,6 +72,8 @@ pub(super) fn pipe(
         exported: Arc::clone(&sources.exported),
         clock: Arc::clone(&sources.clock),
         is_failing: false,
+        not_before: Duration::ZERO,
+        health: Arc::clone(&sources.health),
     }
 }
 

@@ -1,8 +1,10 @@
 //! What came of all that was to be sent.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::metric::{Family, Metric, Point, Unit};
+use crate::telemetry::sink::{Outbound, Sink};
 
 /// What is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +22,24 @@ pub(super) enum Signal {
 impl Signal {
     const ALL: [Self; 4] = [Self::Traces, Self::Metrics, Self::Logs, Self::AzureMonitor];
 
+    /// The check of readiness that it belongs to.
+    pub(super) const fn check(self) -> &'static str {
+        match self {
+            Self::Traces | Self::Metrics | Self::Logs => OTLP,
+            Self::AzureMonitor => AZURE_MONITOR,
+        }
+    }
+
+    /// What waits with the workers for it, if anything does.
+    const fn outbound(self) -> Option<Outbound> {
+        match self {
+            Self::Traces => Some(Outbound::Spans),
+            Self::Logs => Some(Outbound::Logs),
+            Self::AzureMonitor => Some(Outbound::AzureMonitor),
+            Self::Metrics => None,
+        }
+    }
+
     /// The value of the label `signal`.
     pub(super) const fn name(self) -> &'static str {
         match self {
@@ -30,6 +50,10 @@ impl Signal {
         }
     }
 }
+
+/// The checks of readiness.
+pub(super) const OTLP: &str = "telemetry.otlp";
+pub(super) const AZURE_MONITOR: &str = "telemetry.azureMonitor";
 
 /// Why something was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,16 +117,25 @@ impl Exported {
         }
     }
 
-    /// The families.
-    pub fn families(&self) -> [Family; 2] {
+    /// The families, with what these workers had to drop and nobody has fetched yet.
+    pub fn families(&self, sinks: &[Arc<Sink>]) -> [Family; 2] {
+        let waiting = |signal: Signal, why: Lost| match (signal.outbound(), why) {
+            (Some(outbound), Lost::QueueFull) => {
+                sinks.iter().map(|sink| sink.dropped(outbound)).sum()
+            }
+            _ => 0,
+        };
         let signals = || Signal::ALL.iter().zip(&self.0);
         let sent = signals().map(|(signal, of)| {
             Point::new([("signal", signal.name())], of.sent.load(Ordering::Relaxed))
         });
         let dropped = signals().flat_map(|(signal, of)| {
-            Lost::ALL.iter().zip(&of.lost).map(|(why, count)| {
+            Lost::ALL.iter().zip(&of.lost).map(move |(why, count)| {
                 let labels = [("signal", signal.name()), ("reason", why.name())];
-                Point::new(labels, count.load(Ordering::Relaxed))
+                Point::new(
+                    labels,
+                    count.load(Ordering::Relaxed) + waiting(*signal, *why),
+                )
             })
         });
         [SENT.with(sent.collect()), DROPPED.with(dropped.collect())]

@@ -16,9 +16,12 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 pub use breeze::AzureMonitorTo;
+use counts::{AZURE_MONITOR, OTLP};
+
 pub use counts::Exported;
 pub use otlp::{OtlpProtocol, OtlpTo};
 
+use super::health::Health;
 use super::otlp::Resource;
 use super::sink::Sink;
 use crate::clock::{Clock, within};
@@ -48,6 +51,8 @@ pub struct Sources {
     pub gather: Gather,
     /// What came of it.
     pub exported: Arc<Exported>,
+    /// How it stands.
+    pub health: Arc<Health>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -64,6 +69,12 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 impl Exporting {
     /// Begins on the runtime `control`.
     pub fn start(export: Export, sources: &Sources, control: &Handle) -> Self {
+        if export.otlp.is_some() {
+            sources.health.watch(OTLP, false);
+        }
+        if export.azure_monitor.is_some() {
+            sources.health.watch(AZURE_MONITOR, false);
+        }
         let (stop, stopped) = watch::channel(false);
         let mut tasks = Vec::new();
         let interval = export.metrics_interval;

@@ -78,6 +78,8 @@ pub(super) fn pipes(
         exported: Arc::clone(&sources.exported),
         clock: Arc::clone(&sources.clock),
         is_failing: false,
+        not_before: Duration::ZERO,
+        health: Arc::clone(&sources.health),
     };
     let batches = |outbound, events| {
         Box::new(Records {
@@ -86,6 +88,7 @@ pub(super) fn pipes(
             events,
             resource: resource.clone(),
             since: None,
+            spare: Vec::new(),
         })
     };
     let mut pipes = Vec::new();
@@ -125,6 +128,10 @@ impl Source for Box<dyn Source> {
     fn settle(&mut self, taken: bool) {
         self.as_mut().settle(taken);
     }
+
+    fn give_back(&mut self, memory: Vec<u8>) {
+        self.as_mut().give_back(memory);
+    }
 }
 
 /// What waits longer than this is sent.
@@ -153,7 +160,7 @@ pub(super) fn is_due(
 pub(super) fn waiting(
     sinks: &[Arc<Sink>],
     outbound: Outbound,
-    whole: impl Fn(&[&[u8]]) -> Vec<u8>,
+    mut whole: impl FnMut(&[&[u8]]) -> Vec<u8>,
 ) -> (Vec<Load>, u64) {
     let mut taken = Vec::new();
     let mut dropped = 0;
@@ -192,6 +199,7 @@ struct Records {
     events: Option<Arc<Events>>,
     resource: Resource,
     since: Option<Duration>,
+    spare: Vec<Vec<u8>>,
 }
 
 impl Source for Records {
@@ -202,9 +210,12 @@ impl Source for Records {
 
     fn take(&mut self, _: Duration) -> (Vec<Load>, u64) {
         self.since = None;
-        let resource = &self.resource;
-        let (mut loads, dropped) =
-            waiting(&self.sinks, self.outbound, |items| resource.request(items));
+        let (resource, spare) = (&self.resource, &mut self.spare);
+        let (mut loads, dropped) = waiting(&self.sinks, self.outbound, |items| {
+            let mut out = spare.pop().unwrap_or_default();
+            resource.request_in(items, &mut out);
+            out
+        });
         let events = self.events.iter().flat_map(|events| events.take());
         let mut own = Batch::default();
         for event in events {
@@ -221,7 +232,17 @@ impl Source for Records {
     }
 
     fn settle(&mut self, _: bool) {}
+
+    fn give_back(&mut self, mut memory: Vec<u8>) {
+        if self.spare.len() < MOST_SPARE {
+            memory.clear();
+            self.spare.push(memory);
+        }
+    }
 }
+
+/// So many pieces of memory are kept for the next requests.
+const MOST_SPARE: usize = 4;
 
 /// Metrics.
 struct Points {

@@ -2,7 +2,7 @@
 //! tried again while that may help.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::counts::{Exported, Lost, Signal};
 use crate::clock::{Clock, doubled};
 use crate::telemetry::event::{Level, event};
+use crate::telemetry::health::Health;
 
 /// What is sent at once.
 pub(super) struct Load {
@@ -47,6 +48,10 @@ pub(super) trait Source: Send {
     fn take(&mut self, now: Duration) -> (Vec<Load>, u64);
     /// Whether all that was taken last has been taken over.
     fn settle(&mut self, taken: bool);
+    /// Takes memory back that was used for a load.
+    fn give_back(&mut self, memory: Vec<u8>) {
+        drop(memory);
+    }
 }
 
 /// How loads are sent.
@@ -65,6 +70,10 @@ pub(super) struct Pipe<S, W> {
     pub(super) exported: Arc<Exported>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) is_failing: bool,
+    /// Until when nothing is to be sent, as it was asked for; since the Unix epoch.
+    pub(super) not_before: Duration,
+    /// How it stands, for readiness.
+    pub(super) health: Arc<Health>,
 }
 
 /// How often it is looked whether there is something to send.
@@ -74,6 +83,8 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
 /// After so long it is given up.
 const LONGEST_LIFE: Duration = Duration::from_secs(60);
+/// No longer is anybody left alone who asks for it.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
 
 impl<S: Source, W: Way> Pipe<S, W> {
     /// Sends for ever, and what is left when it is stopped.
@@ -84,14 +95,21 @@ impl<S: Source, W: Way> Pipe<S, W> {
                 () = self.clock.sleep(LOOK_EVERY) => false,
             };
             let now = self.clock.now().unix;
-            if !ends && !self.source.is_due(now) {
+            if !ends && (now < self.not_before || !self.source.is_due(now)) {
                 continue;
             }
             let (loads, dropped) = self.source.take(now);
             self.exported.lost(self.signal, Lost::QueueFull, dropped);
             let mut taken = true;
+            // All that was taken at once has the same time, or what waits would wait behind it for long.
+            let began = self.clock.now().instant;
             for load in loads {
-                taken &= self.deliver(load, &mut stop).await;
+                let bytes = load.bytes.clone();
+                taken &= self.deliver(load, began, &mut stop).await;
+                // Memory that was never used before has to be cleared first.
+                if let Ok(memory) = bytes.try_into_mut() {
+                    self.source.give_back(memory.into());
+                }
             }
             self.source.settle(taken);
             if ends {
@@ -101,8 +119,12 @@ impl<S: Source, W: Way> Pipe<S, W> {
     }
 
     /// Sends a load until it is taken or given up. Whether it was taken.
-    async fn deliver(&mut self, mut load: Load, stop: &mut watch::Receiver<bool>) -> bool {
-        let began = self.clock.now();
+    async fn deliver(
+        &mut self,
+        mut load: Load,
+        began: Instant,
+        stop: &mut watch::Receiver<bool>,
+    ) -> bool {
         let mut attempts = 0;
         loop {
             let (why, after, again) = match self.way.send(&load).await {
@@ -128,11 +150,11 @@ impl<S: Source, W: Way> Pipe<S, W> {
             }
             let wait = after.unwrap_or_else(|| doubled(FIRST_WAIT, attempts, LONGEST_WAIT));
             attempts += 1;
-            let lasted = self
-                .clock
-                .now()
-                .instant
-                .saturating_duration_since(began.instant);
+            let now = self.clock.now();
+            if let Some(after) = after {
+                self.not_before = now.unix + after.min(LONGEST_PAUSE);
+            }
+            let lasted = now.instant.saturating_duration_since(began);
             let is_over = lasted + wait > LONGEST_LIFE || *stop.borrow();
             if is_over {
                 self.exported.lost(self.signal, Lost::Failed, load.items);
@@ -154,10 +176,12 @@ impl<S: Source, W: Way> Pipe<S, W> {
             Some(why) if !self.is_failing => {
                 self.is_failing = true;
                 let detail = format!("{signal} cannot be sent to {to}: {why}");
+                self.health.fails(self.signal.check(), &detail);
                 event(now, Level::Warning, "export-failing", &detail);
             }
             None if self.is_failing => {
                 self.is_failing = false;
+                self.health.recovers(self.signal.check());
                 let detail = format!("{signal} are sent to {to} again");
                 event(now, Level::Info, "export-recovered", &detail);
             }

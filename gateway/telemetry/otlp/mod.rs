@@ -27,9 +27,16 @@ impl Resource {
 
     /// A whole request: the items of one kind, each of them a field 2 of a scope's.
     pub(super) fn request(&self, items: &[&[u8]]) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.request_in(items, &mut out);
+        out
+    }
+
+    /// The same, in memory that is there.
+    pub(super) fn request_in(&self, items: &[&[u8]], out: &mut Vec<u8>) {
         let length: usize = items.iter().map(|piece| piece.len()).sum();
-        let mut out = Vec::with_capacity(length + self.0.len() + 256);
-        Message::new(&mut out).message_of(1, length, |resource| {
+        out.reserve(length + self.0.len() + 256);
+        Message::new(out).message_of(1, length, |resource| {
             resource.bytes(1, &self.0);
             resource.message_of(2, length, |scope| {
                 scope.message(1, |who| {
@@ -42,7 +49,6 @@ impl Resource {
                 scope.bytes(3, SCHEMA.as_bytes());
             });
         });
-        out
     }
 }
 

@@ -125,6 +125,17 @@ impl<'o> Message<'o> {
 
     /// `KeyValue` with a text. Its lengths are known beforehand.
     pub(in crate::telemetry) fn text_attribute(&mut self, field: u32, name: &str, value: &str) {
+        let total = name.len() + value.len() + 6;
+        if field < 16 && total < 0x80 {
+            // Each tag and each length is one byte: nearly all are.
+            let (key, any) = (name.len() as u8, value.len() as u8);
+            let tag = (field << 3 | LENGTH) as u8;
+            self.0.extend_from_slice(&[tag, total as u8, 0x0a, key]);
+            self.0.extend_from_slice(name.as_bytes());
+            self.0.extend_from_slice(&[0x12, any + 2, 0x0a, any]);
+            self.0.extend_from_slice(value.as_bytes());
+            return;
+        }
         let any = 1 + varint_length(value.len() as u64) + value.len();
         self.pair(field, name, any);
         self.bytes(1, value.as_bytes());
@@ -202,6 +213,55 @@ mod tests {
                 message.number(3, number);
                 assert_eq!(Outer::decode(&*out), Ok(outer), "{length}, {number}");
             }
+        }
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Any {
+        #[prost(string, optional, tag = "1")]
+        text: Option<String>,
+        #[prost(uint64, optional, tag = "3")]
+        number: Option<u64>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Pair {
+        #[prost(string, tag = "1")]
+        name: String,
+        #[prost(message, optional, tag = "2")]
+        value: Option<Any>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Pairs {
+        #[prost(message, repeated, tag = "9")]
+        pairs: Vec<Pair>,
+    }
+
+    #[test]
+    fn attributes_of_any_length_are_written_as_others_write_them() {
+        for length in (0..260).chain([20_000]) {
+            let (name, text) = ("name".to_owned(), "x".repeat(length));
+            let number = Some(length as u64);
+            let mut out = Vec::new();
+            let mut message = Message::new(&mut out);
+            message.text_attribute(9, &name, &text);
+            message.number_attribute(9, &name, length as u64);
+            let values = [
+                Any {
+                    text: Some(text),
+                    number: None,
+                },
+                Any { text: None, number },
+            ];
+            let pairs = values.map(|value| Pair {
+                name: name.clone(),
+                value: Some(value),
+            });
+            let expected = Pairs {
+                pairs: pairs.into(),
+            };
+            assert_eq!(Pairs::decode(&*out), Ok(expected), "{length}");
         }
     }
 

@@ -335,3 +335,17 @@ fn the_lines_of_the_readme_do_what_it_says() {
         assert!(told.contains(said), "{line}: {told}");
     }
 }
+
+#[test]
+fn who_holds_connections_and_asks_nothing_keeps_no_probe_out() {
+    let (_raw, stage) = started("{ address: '127.0.0.1:0' }");
+    let admin = stage.gateway().admin_address().expect("an admin address");
+    let held: Vec<std::net::TcpStream> = (0..200)
+        .map(|_| std::net::TcpStream::connect(admin).expect("connected"))
+        .collect();
+    let asker = Asker::new(&stage);
+    for _ in 0..20 {
+        assert_eq!(asker.get("/livez").status, 200);
+    }
+    drop(held);
+}

@@ -173,30 +173,34 @@ fn listening(stderr: impl std::io::Read) -> std::net::SocketAddr {
 #[test]
 fn a_disk_that_is_full_costs_lines_or_requests_as_the_operator_says() {
     // /dev/full takes nothing, as a disk that is full.
-    for (when_full, served) in [("drop", true), ("block", false)] {
+    for (when_full, ready, lost) in [("drop", "200 OK", 1.0), ("block", "503", 0.0)] {
         let (_raw, scene) = scene(&format!(
             "requestLog: off, decisionLog: {{ path: /dev/full, whenFull: {when_full} }}"
         ));
         let stage = scene.start();
         ask(&stage);
-        let lost = || super::metric(&stage, "portcullis_decisions_lost_total");
-        match served {
-            true => {
-                stage.until("the loss", |_| lost() == Some(1.0));
-                ask(&stage);
-            }
-            false => {
-                // Nothing is lost; it waits, and so will requests when there is no more room.
-                stage.until("the event", |_| true);
-                assert_eq!(lost(), Some(0.0));
-            }
-        }
+        let readiness = || stage.admin("/readyz?verbose");
+        stage.until("the fault", |_| {
+            readiness().contains("telemetry.decisionLog")
+        });
+        stage.until("the fault", |_| {
+            !readiness().contains("telemetry.decisionLog ok")
+        });
+        let told = readiness();
+        assert!(
+            told.starts_with(&format!("HTTP/1.1 {ready}")),
+            "{when_full}: {told}"
+        );
+        let counted = super::metric(&stage, "portcullis_decisions_lost_total");
+        assert_eq!(counted, Some(lost), "{when_full}");
+        // As long as there are places, requests are served either way.
+        ask(&stage);
     }
 }
 
 #[test]
 fn callers_can_be_told_by_hashes_alone() {
-    let (_raw, scene) = scene(
+    let (_raw, mut scene) = scene(
         "privacy: hash, fingerprintKey: { file: key }, requestLog: json, decisionLog: { path: decisions.jsonl }",
     );
     let folder = tempfile::tempdir().expect("a folder");
@@ -207,7 +211,18 @@ fn callers_can_be_told_by_hashes_alone() {
     .expect("written");
     let mut scene = scene;
     let somebody = "0b1ec7aa-0000-0000-0000-000000000001";
-    scene.names = format!("principals: {{ somebody: {somebody} }}");
+    let boss = "0b1ec7aa-0000-0000-0000-000000000009";
+    scene.names = format!("principals: {{ somebody: {somebody}, boss: {boss} }}");
+    let refusing = |rule: &str, path: &str| {
+        format!(
+            "match: {{ methods: [GET], path: {path} }}, backend: raw, allow: [{{ tenants: [contoso], {rule} }}]"
+        )
+    };
+    let reads = "when: \"token.claims['oid'] != '' && request.headers['x-user'] != ''\"";
+    let scene = scene
+        .route("boss", &refusing("principals: [boss]", "/boss"))
+        .route("office", &refusing("from: [10.0.0.0/8]", "/office"))
+        .route("read", &refusing(reads, "/read"));
     let config = scene.write(folder.path());
     let mut stage = scene.start_at(&config);
     stage.folder = folder;
@@ -227,6 +242,29 @@ fn callers_can_be_told_by_hashes_alone() {
         !text.contains("127.0.0.1") && !text.contains(somebody),
         "{text}"
     );
+    // Neither is it told why somebody was refused in words that name them.
+    for (path, told) in [
+        ("/boss", &record["principal"]),
+        ("/office", &record["client"]),
+    ] {
+        let refused = stage.call("GET", path).portal().send();
+        assert_eq!(refused.status, 403);
+        assert_eq!(&stage.record_of(&refused)["got"], told, "{path}");
+    }
+    let read = stage
+        .call("GET", "/read")
+        .portal()
+        .header("x-user", "planted-user")
+        .send();
+    assert_eq!(read.verdict(), "200");
+    stage.until("the decisions", |_| lines(&log).len() == 4);
+    let text = fs::read_to_string(&log).expect("a log");
+    assert!(
+        !text.contains(somebody) && !text.contains("planted-user"),
+        "{text}"
+    );
+    assert!(!stage.admin("/decisions").contains(somebody));
+    fs::write(&log, text.lines().next().expect("a line").to_owned() + "\n").expect("written");
     // A policy that asks who called from where cannot be decided by again, and says so.
     let replayed = |rule: &str| {
         let policy = fs::read_to_string(stage.folder.path().join("policy.yaml")).expect("a policy");
