@@ -15,8 +15,8 @@ use crate::files::{
 };
 use crate::net::tls::{self, Roots};
 use crate::telemetry::{
-    AzureMonitorTo, ConnectionString, Decisions, Export, Form, Health, Log, LogFile, LogSettings,
-    Metrics, OtlpProtocol, OtlpTo, ROOM, RequestLog, Resource, Rotation, Sink, Sync, Target,
+    AzureMonitorTo, ConnectionString, Export, Form, Health, Log, LogFile, LogSettings, Metrics,
+    OtlpProtocol, OtlpTo, ROOM, RequestLog, Requests, Resource, Rotation, Sink, Sync, Target,
     Telling, Temporality, Which,
 };
 use crate::trace::{Parent, Sampling};
@@ -48,7 +48,7 @@ pub(super) fn telling(gateway: &GatewayDocument) -> Telling {
         spans: sends(Signal::Traces),
         logs: match otlp {
             Some(otlp) if sends(Signal::Logs) => decisions(otlp.decisions),
-            Some(_) | None => Decisions::None,
+            Some(_) | None => Requests::None,
         },
         azure_monitor,
         recent: gateway.admin.is_some(),
@@ -74,11 +74,11 @@ pub(super) fn telling(gateway: &GatewayDocument) -> Telling {
     }
 }
 
-fn decisions(written: SentDecisions) -> Decisions {
+fn decisions(written: SentDecisions) -> Requests {
     match written {
-        SentDecisions::All => Decisions::All,
-        SentDecisions::Denied => Decisions::Denied,
-        SentDecisions::None => Decisions::None,
+        SentDecisions::All => Requests::All,
+        SentDecisions::Denied => Requests::Denied,
+        SentDecisions::None => Requests::None,
     }
 }
 

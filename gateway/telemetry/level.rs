@@ -6,7 +6,7 @@ use super::event::{Level, least_level, set_least_level};
 use super::record::{Outcome, Record};
 use super::sink::RequestLog;
 
-/// Which requests the request log tells of.
+/// Of which requests something is told: in the request log, or each decision as a record of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Requests {
     /// All.

@@ -47,4 +47,4 @@ pub use recent::Filter;
 pub use record::{Disagreement, Followed, Outcome, Record, Sighting, Told, UNOPENED};
 pub use ride::{AnswerBody, RecordedBody, Ride};
 pub use sightings::Agents;
-pub use sink::{Decisions, Place, ROOM, RequestLog, Sink, Telling};
+pub use sink::{Place, ROOM, RequestLog, Sink, Telling};

@@ -19,7 +19,7 @@ use super::lines::{Lines, Which};
 use super::metrics::Counted;
 use super::otlp;
 use super::recent::{Filter, Recent};
-use super::record::{Outcome, Record};
+use super::record::Record;
 use super::said::Said;
 use super::sightings::Agents;
 use super::traffic::{Durations, METHOD_COUNT, method_index};
@@ -40,27 +40,6 @@ pub enum RequestLog {
     Off,
 }
 
-/// Which decisions are exported, each as a record of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decisions {
-    /// All.
-    All,
-    /// Refusals.
-    Denied,
-    /// None.
-    None,
-}
-
-impl Decisions {
-    pub(super) fn take(self, record: &Record) -> bool {
-        match self {
-            Self::All => true,
-            Self::Denied => matches!(record.outcome, Outcome::Denied(_)),
-            Self::None => false,
-        }
-    }
-}
-
 /// What is told of requests, and to whom.
 #[derive(Debug)]
 pub struct Telling {
@@ -73,7 +52,7 @@ pub struct Telling {
     /// Whether spans go out over OTLP.
     pub spans: bool,
     /// Which decisions go out over OTLP.
-    pub logs: Decisions,
+    pub logs: Requests,
     /// What goes out to Azure Monitor, if anything.
     pub azure_monitor: Option<Form>,
     /// Whether anybody can ask for the latest records.
@@ -95,7 +74,7 @@ impl Telling {
         decision_log: false,
         room: None,
         spans: false,
-        logs: Decisions::None,
+        logs: Requests::None,
         azure_monitor: None,
         recent: false,
         durations: false,
@@ -114,7 +93,7 @@ impl Telling {
         self.request_log != RequestLog::Off
             || self.decision_log
             || self.spans
-            || self.logs != Decisions::None
+            || self.logs != Requests::None
             || self.azure_monitor.is_some()
     }
 }

@@ -14,10 +14,11 @@ use super::attributes::{self, Attributes};
 use super::batches::Batches;
 use super::event::{Event, Level};
 use super::json::{Object, Times};
+use super::level::Requests;
 use super::otlp::DECISION;
 use super::record::{Outcome, Record};
 use super::said::Said;
-use super::sink::{Decisions, Telling};
+use super::sink::Telling;
 use super::traffic::known_method;
 use crate::denial::Reason;
 use crate::metric::{Family, Value};
@@ -31,7 +32,7 @@ pub struct Form {
     /// `cloud_RoleInstance`.
     pub instance: String,
     /// Which decisions are told, each as an event of its own.
-    pub decisions: Decisions,
+    pub decisions: Requests,
 }
 
 /// The longest that the service takes: <https://learn.microsoft.com/azure/azure-monitor/app/data-model-complete>.

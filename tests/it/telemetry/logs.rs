@@ -5,22 +5,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::{RawBackend, Scene, Stage, Step};
-
-fn scene(telemetry: &str) -> (RawBackend, Scene) {
-    let mut scene = Scene::new();
-    scene.more = format!("telemetry: {{ {telemetry} }}\n");
-    let raw = RawBackend::start(
-        &scene,
-        vec![Step::text(
-            "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine",
-        )],
-    );
-    let scene = scene
-        .raw("raw", &raw)
-        .portal_route("guests", "GET, POST", "/guests/{id}", "raw");
-    (raw, scene)
-}
+use super::scene;
+use crate::support::Stage;
 
 fn lines(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap_or_default();

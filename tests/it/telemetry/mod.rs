@@ -7,7 +7,19 @@ mod otlp;
 
 use std::time::Duration;
 
-use crate::support::Stage;
+use crate::support::{RawBackend, Scene, Stage, Step};
+
+/// A route to a backend that answers, with `telemetry:` as given.
+fn scene(telemetry: &str) -> (RawBackend, Scene) {
+    let mut scene = Scene::new();
+    scene.more = format!("telemetry: {{ {telemetry} }}\n");
+    let fine = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine";
+    let raw = RawBackend::start(&scene, vec![Step::text(fine)]);
+    let scene = scene
+        .raw("raw", &raw)
+        .portal_route("guests", "GET, POST", "/guests/{id}", "raw");
+    (raw, scene)
+}
 
 /// Lets time pass until a condition comes true: exporters wait by the clock.
 fn passing(stage: &Stage, what: &str, condition: impl Fn() -> bool) {

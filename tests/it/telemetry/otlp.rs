@@ -7,8 +7,8 @@ use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value;
 use portcullis::demo::names::{CONTOSO, MARKETING_PORTAL};
 
 use super::collector::{Collector, attributes, hex};
-use super::{metric, passing};
-use crate::support::{Answer, RawBackend, Scene, Stage, Step};
+use super::{metric, passing, scene};
+use crate::support::{Answer, RawBackend, Scene, Stage};
 
 const SERVER: i32 = 2;
 const CLIENT: i32 = 3;
@@ -16,21 +16,6 @@ const ERROR: i32 = 2;
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-
-fn scene(telemetry: &str) -> (RawBackend, Scene) {
-    let mut scene = Scene::new();
-    scene.more = format!("telemetry: {{ metricsInterval: 1s, {telemetry} }}\n");
-    let raw = RawBackend::start(
-        &scene,
-        vec![Step::text(
-            "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine",
-        )],
-    );
-    let scene = scene
-        .raw("raw", &raw)
-        .portal_route("guests", "GET, POST", "/guests/{id}", "raw");
-    (raw, scene)
-}
 
 fn over_http(more: &str) -> (Collector, RawBackend, Scene) {
     let (raw, mut scene) = scene("");
