@@ -186,7 +186,7 @@ fn a_disk_that_is_full_costs_lines_or_requests_as_the_operator_says() {
 
 #[test]
 fn callers_can_be_told_by_hashes_alone() {
-    let (_raw, mut scene) = scene(
+    let (_raw, scene) = scene(
         "privacy: hash, fingerprintKey: { file: key }, requestLog: json, decisionLog: { path: decisions.jsonl }",
     );
     let folder = tempfile::tempdir().expect("a folder");
