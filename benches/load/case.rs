@@ -287,12 +287,7 @@ fn telemetry() -> Vec<Case> {
         "telemetry",
         "what it costs to tell of each request; a collector that takes all, on the callers' core",
         &contenders,
-    )
-        // At one rate for all: who is asked less often wakes callers that sleep, and pays for that.
-        .load(Load::Fixed {
-            connections: CONNECTIONS,
-            rate: 20_000.0,
-        })]
+    )]
 }
 
 fn bodies() -> Vec<Case> {
