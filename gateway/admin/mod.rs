@@ -192,7 +192,9 @@ impl Admin {
 }
 
 fn is_verbose(head: &Parts) -> bool {
-    head.uri.query() == Some("verbose")
+    let query = head.uri.query().unwrap_or_default();
+    let mut names = query.split('&').map(|pair| pair.split('=').next());
+    names.any(|name| name == Some("verbose"))
 }
 
 fn not_allowed(allowed: &str) -> Answer {

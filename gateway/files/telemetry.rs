@@ -1,6 +1,6 @@
 //! `telemetry` of gateway.yaml: what the gateway tells of itself, and to whom.
 
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use http::{HeaderName, Uri};
@@ -193,6 +193,7 @@ pub(super) fn telemetry(mut table: Table<'_>, d: &mut Diagnostics) -> Option<Tel
     let otlp = table.optional("otlp", d, otlp);
     let azure_monitor = table.optional("azureMonitor", d, azure_monitor);
     table.finish(d);
+    refuse_one_file(request_log.as_ref(), decision_log.as_ref(), d);
     Some(Telemetry {
         service_name,
         resource: resource.unwrap_or_default(),
@@ -208,6 +209,26 @@ pub(super) fn telemetry(mut table: Table<'_>, d: &mut Diagnostics) -> Option<Tel
         otlp,
         azure_monitor,
     })
+}
+
+/// Lines of two logs in one file would be put aside under each other's hands.
+fn refuse_one_file(
+    requests: Option<&RequestLog>,
+    decisions: Option<&DecisionLog>,
+    d: &mut Diagnostics,
+) {
+    let requests = requests.and_then(|log| log.to.path.as_ref());
+    let decisions = decisions.and_then(|log| log.to.path.as_ref());
+    let parts = |path: &Path| -> Vec<PathBuf> {
+        let parts = path.components().filter(|part| *part != Component::CurDir);
+        parts.map(|part| PathBuf::from(part.as_os_str())).collect()
+    };
+    if let (Some(one), Some(other)) = (requests, decisions)
+        && parts(&one.value) == parts(&other.value)
+    {
+        d.error(&other.span, "two logs cannot go to one file")
+            .also(&one.span, "the request log goes there");
+    }
 }
 
 fn resource(node: &Node, d: &mut Diagnostics) -> Option<Vec<(String, String)>> {
@@ -289,6 +310,11 @@ fn log_target(
     path: Option<Option<Spanned<PathBuf>>>,
     d: &mut Diagnostics,
 ) -> Option<LogTarget> {
+    let rotate = table.entry("rotate").map(|entry| &entry.span).cloned();
+    if let (Some(Some(None)), Some(rotate)) = (Some(&path), rotate) {
+        d.error(&rotate, "standard output is nothing that can be put aside")
+            .help("name a file, or leave the key out");
+    }
     let rotate = table.optional("rotate", d, |node, d| {
         let mut table = Table::of(node, "`{ size: 100MiB, keep: 10 }`", d)?;
         let size = table.required("size", "write `size: 100MiB`", d, |n, d| {

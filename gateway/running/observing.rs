@@ -181,6 +181,13 @@ fn otlp(
             value.set_sensitive(true);
             Ok(value)
         });
+        if let Some(why) = value.fault(&options.clock.now()) {
+            diagnostics.error(
+                &source.span,
+                format!("this cannot be the value of `{name}`: {why}"),
+            );
+            return Ok(None);
+        }
         headers.push((name.clone(), value));
     }
     Ok(Some(OtlpTo {

@@ -440,4 +440,31 @@ fn plain_http_to_another_machine_is_refused_unless_it_is_written() {
         "{told}"
     );
     assert_eq!(faults(&elsewhere(", insecure: true")), "");
+    let whole = elsewhere("").replace(
+        "http://collector.example:4318",
+        "https://collector.example/v1/traces",
+    );
+    let told = faults(&whole);
+    assert!(
+        told.contains("not the base of a collector's URLs"),
+        "{told}"
+    );
+    let framing = elsewhere(", insecure: true, headers: { content-length: { env: X } }");
+    let told = faults(&framing);
+    assert!(told.contains("the gateway's own to write"), "{told}");
+    for (logs, says) in [
+        (
+            "requestLog: { path: a.log }, decisionLog: { path: ./a.log }",
+            "two logs cannot go to one file",
+        ),
+        (
+            "decisionLog: { path: stdout, rotate: { size: 1MiB } }",
+            "nothing that can be put aside",
+        ),
+    ] {
+        let kept = text.lines().filter(|line| !line.starts_with("telemetry"));
+        let document = kept.map(|line| format!("{line}\n")).collect::<String>();
+        let told = faults(&format!("{document}telemetry: {{ {logs} }}\n"));
+        assert!(told.contains(says), "{logs}: {told}");
+    }
 }
