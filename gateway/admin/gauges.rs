@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use super::keys::statuses;
 use super::readiness::Readiness;
 use crate::clock::Now;
-use crate::entra::Version;
 use crate::limits::shared::State;
 use crate::limits::{LimitStore, UnderWay};
 use crate::metric::{Family, Metric, Point, Unit};
@@ -113,21 +113,15 @@ pub fn standing(readiness: &Readiness, reloads: &Reloads) -> Vec<Family> {
 }
 
 fn keys(snapshot: &Snapshot, now: Duration) -> [Family; 2] {
-    let rules = &snapshot.rules.tokens;
     let (mut ages, mut refreshes) = (Vec::new(), Vec::new());
-    for (tenant, keys) in &rules.tenants {
-        let tenant = tenant.to_string();
-        let versions = Version::ALL.into_iter();
-        for version in versions.filter(|version| rules.claims.versions.contains(version)) {
-            let status = keys.of(version).status();
-            let of = [("tenant", &*tenant), ("version", version.name())];
-            if let Some(fetched) = status.fetched {
-                ages.push(Point::new(of, now.saturating_sub(fetched)));
-            }
-            for (outcome, count) in [("taken", status.taken), ("failed", status.failed)] {
-                let [tenant, version] = of;
-                refreshes.push(Point::new([tenant, version, ("outcome", outcome)], count));
-            }
+    for status in statuses(snapshot) {
+        let name = status.tenant.to_string();
+        let (tenant, version) = (("tenant", &*name), ("version", status.version.name()));
+        if let Some(fetched) = status.fetched {
+            ages.push(Point::new([tenant, version], now.saturating_sub(fetched)));
+        }
+        for (outcome, count) in [("taken", status.taken), ("failed", status.failed)] {
+            refreshes.push(Point::new([tenant, version, ("outcome", outcome)], count));
         }
     }
     [KEYS_AGE.with(ages), KEY_REFRESHES.with(refreshes)]

@@ -49,32 +49,25 @@ pub(super) fn pipe(
     interval: Duration,
     sources: &Sources,
 ) -> Pipe<Envelopes, Breeze> {
-    Pipe {
-        signal: Signal::AzureMonitor,
-        source: Envelopes {
-            sinks: sources.sinks.clone(),
-            events: Events::listen(),
-            form: to.form.clone(),
-            times: Times::default(),
-            gather: Arc::clone(&sources.gather),
-            interval,
-            told: sources.clock.now().unix,
-            deltas: Deltas::default(),
-            since: None,
-            pending: None,
-        },
-        way: Breeze {
-            channel: Channel::new(&to.tls, Protocol::Http1, Arc::clone(&to.resolver), false),
-            connection_string: to.connection_string,
-            moved: None,
-            clock: Arc::clone(&sources.clock),
-        },
-        exported: Arc::clone(&sources.exported),
+    let source = Envelopes {
+        sinks: sources.sinks.clone(),
+        events: Events::listen(),
+        form: to.form.clone(),
+        times: Times::default(),
+        gather: Arc::clone(&sources.gather),
+        interval,
+        told: sources.clock.now().unix,
+        deltas: Deltas::default(),
+        since: None,
+        pending: None,
+    };
+    let way = Breeze {
+        channel: Channel::new(&to.tls, Protocol::Http1, Arc::clone(&to.resolver), false),
+        connection_string: to.connection_string,
+        moved: None,
         clock: Arc::clone(&sources.clock),
-        is_failing: false,
-        not_before: Duration::ZERO,
-        health: Arc::clone(&sources.health),
-    }
+    };
+    Pipe::new(Signal::AzureMonitor, source, way, sources)
 }
 
 /// What is told: what waits with the workers, events, and metrics now and then.

@@ -71,15 +71,9 @@ pub(super) fn pipes(
     interval: Duration,
     sources: &Sources,
 ) -> Vec<Pipe<Box<dyn Source>, OtlpWay>> {
-    let pipe = |signal, source: Box<dyn Source>| Pipe {
-        signal,
-        source,
-        way: OtlpWay::new(to, signal, Arc::clone(&sources.clock)),
-        exported: Arc::clone(&sources.exported),
-        clock: Arc::clone(&sources.clock),
-        is_failing: false,
-        not_before: Duration::ZERO,
-        health: Arc::clone(&sources.health),
+    let pipe = |signal, source: Box<dyn Source>| {
+        let way = OtlpWay::new(to, signal, Arc::clone(&sources.clock));
+        Pipe::new(signal, source, way, sources)
     };
     let batches = |outbound, events| {
         Box::new(Records {
@@ -155,8 +149,8 @@ pub(super) fn is_due(
     waiting >= ENOUGH || now.saturating_sub(first) >= LONGEST_REST
 }
 
-/// What waits with the workers as loads of a convenient size, each begun by `begin` and ended by `end`, and how much was
-/// dropped. The workers get their memory back.
+/// What waits with the workers as loads of a convenient size, each made `whole` of its pieces, and how much was dropped.
+/// The workers get their memory back.
 pub(super) fn waiting(
     sinks: &[Arc<Sink>],
     outbound: Outbound,
@@ -255,7 +249,7 @@ struct Points {
     began: Duration,
     /// When it was told last.
     told: Duration,
-    /// What is being told, and when it stood so.
+    /// Of what is being told as a difference: how it all stood, and when.
     pending: Option<(Vec<Family>, Duration)>,
 }
 
@@ -266,22 +260,16 @@ impl Source for Points {
 
     fn take(&mut self, now: Duration) -> (Vec<Load>, u64) {
         let families = (self.gather)();
-        let mut items = Vec::new();
-        let told = match self.temporality {
-            Temporality::Cumulative => {
-                otlp::metrics(&families, self.temporality, (self.began, now), &mut items);
-                families.clone()
-            }
-            Temporality::Delta => {
-                let changed = self.deltas.since(&families);
-                otlp::metrics(&changed, self.temporality, (self.began, now), &mut items);
-                changed
-            }
+        let (told, pending) = match self.temporality {
+            Temporality::Cumulative => (families, None),
+            Temporality::Delta => (self.deltas.since(&families), Some((families, now))),
         };
+        let mut items = Vec::new();
+        otlp::metrics(&told, self.temporality, (self.began, now), &mut items);
         let points = told.iter().map(|family| family.points.len() as u64).sum();
         // Tried and not taken, it is next told an interval later.
         self.told = now;
-        self.pending = Some((families, now));
+        self.pending = pending;
         let load = Load {
             bytes: self.resource.request(&[&items]).into(),
             items: points,
@@ -290,9 +278,7 @@ impl Source for Points {
     }
 
     fn settle(&mut self, taken: bool) {
-        if let (Some((families, at)), true, Temporality::Delta) =
-            (self.pending.take(), taken, self.temporality)
-        {
+        if let (Some((families, at)), true) = (self.pending.take(), taken) {
             self.deltas.told(families);
             self.began = at;
         }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use super::Sources;
 use super::counts::{Exported, Lost, Signal};
 use crate::clock::{Clock, doubled};
 use crate::telemetry::event::{Level, event};
@@ -64,16 +65,16 @@ pub(super) trait Way: Send {
 
 /// The pipe.
 pub(super) struct Pipe<S, W> {
-    pub(super) signal: Signal,
-    pub(super) source: S,
-    pub(super) way: W,
-    pub(super) exported: Arc<Exported>,
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) is_failing: bool,
+    signal: Signal,
+    source: S,
+    way: W,
+    exported: Arc<Exported>,
+    clock: Arc<dyn Clock>,
+    is_failing: bool,
     /// Until when nothing is to be sent, as it was asked for; since the Unix epoch.
-    pub(super) not_before: Duration,
+    not_before: Duration,
     /// How it stands, for readiness.
-    pub(super) health: Arc<Health>,
+    health: Arc<Health>,
 }
 
 /// How often it is looked whether there is something to send.
@@ -87,6 +88,19 @@ const LONGEST_LIFE: Duration = Duration::from_secs(60);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
 
 impl<S: Source, W: Way> Pipe<S, W> {
+    pub(super) fn new(signal: Signal, source: S, way: W, sources: &Sources) -> Self {
+        Self {
+            signal,
+            source,
+            way,
+            exported: Arc::clone(&sources.exported),
+            clock: Arc::clone(&sources.clock),
+            is_failing: false,
+            not_before: Duration::ZERO,
+            health: Arc::clone(&sources.health),
+        }
+    }
+
     /// Sends for ever, and what is left when it is stopped.
     pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) {
         loop {
