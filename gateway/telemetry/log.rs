@@ -223,6 +223,11 @@ impl Writer {
             self.unsynced.get_or_insert(now);
         }
         let is_whole = self.written >= self.waiting.text.len();
+        if self.settings.room.is_none() {
+            // Counted first: whoever hears of the fault is to find what it cost.
+            let failed = self.metrics.failed(self.settings.which);
+            failed.fetch_add(self.unwritten(), Ordering::Relaxed);
+        }
         self.tell(outcome.err(), is_whole, now);
         match &self.settings.room {
             // What was written half goes on, and until then nobody is let in for whom there is no room.
@@ -231,14 +236,14 @@ impl Writer {
                 room.add_permits(self.waiting.placed);
                 self.done();
             }
-            None => {
-                let rest = self.waiting.text.get(self.written..).unwrap_or_default();
-                let lost = rest.iter().filter(|byte| **byte == b'\n').count() as u64;
-                let failed = self.metrics.failed(self.settings.which);
-                failed.fetch_add(lost, Ordering::Relaxed);
-                self.done();
-            }
+            None => self.done(),
         }
+    }
+
+    /// How many lines are not written to their end.
+    fn unwritten(&self) -> u64 {
+        let rest = self.waiting.text.get(self.written..).unwrap_or_default();
+        rest.iter().filter(|byte| **byte == b'\n').count() as u64
     }
 
     /// A line of which a part was written is written whole after the end of that part.
@@ -292,8 +297,7 @@ impl Writer {
 
     /// What is not written when the gateway ends is lost, and that is said.
     fn end(&mut self) {
-        let rest = self.waiting.text.get(self.written..).unwrap_or_default();
-        let lost = rest.iter().filter(|byte| **byte == b'\n').count();
+        let lost = self.unwritten();
         if lost > 0 {
             let now = self.settings.clock.now().unix;
             let detail = format!("{lost} lines of the {} could not be written", self.name);
