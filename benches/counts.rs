@@ -41,8 +41,10 @@ use portcullis::policy::{Authorized, Circumstances, Decision, Matched, Policy, U
 use portcullis::seal::{Signed, may_hold_urls};
 use portcullis::secret::Secret;
 use portcullis::server::http1::{Authorizations, Head, Heads};
-use portcullis::telemetry::{Record, Recorded, Times, decision_line, request_line};
-use portcullis::trace::Trace;
+use portcullis::telemetry::{
+    Agents, LogLevel, Record, Recorded, RequestLog, Requests, Ride, Sink, Telling,
+};
+use portcullis::trace::{Parent, Sampling, Trace};
 use portcullis::upstream;
 use portcullis::upstream::Site;
 use tokio::runtime::Runtime;
@@ -516,41 +518,55 @@ fn record((recording, decided): (Recording, Decided)) -> (Vec<Record>, Recording
     (records, recording, decided)
 }
 
-/// Writes a line, which what waits to be written has room for.
-type Write = fn(&Record, &mut Times, &mut Vec<u8>);
+/// Nothing is told of a request; it is only counted.
+const NOTHING: Telling = Telling::NOTHING;
 
-struct Writing {
-    write: Write,
-    record: Record,
-    times: Times,
-    out: Vec<u8>,
-}
+const REQUEST_LOG: Telling = Telling {
+    request_log: RequestLog::Json,
+    ..NOTHING
+};
 
-fn written(write: Write) -> Writing {
+const BOTH_LOGS: Telling = Telling {
+    decision_log: true,
+    ..REQUEST_LOG
+};
+
+/// Both logs, both spans, the record of the decision, durations, and what the admin address shows.
+const EVERYTHING: Telling = Telling {
+    spans: true,
+    logs: Requests::All,
+    recent: true,
+    durations: true,
+    sampling: Sampling {
+        parent: Parent::Follow,
+        ratio: 1.0,
+    },
+    ..BOTH_LOGS
+};
+
+/// Requests that are over but for what is told of them, which are like one before.
+fn rides(telling: Telling) -> Vec<Ride> {
     let (recording, decided) = recording();
-    let mut writing = Writing {
-        write,
-        record: recording.record(&decided),
-        times: Times::default(),
-        out: Vec::with_capacity(1024 * 1024),
+    let mut record = recording.record(&decided);
+    record.trace = Some(Trace::take(&mut HeaderMap::new(), telling.sampling));
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let level = Arc::new(LogLevel::new(telling.request_log));
+    let sink = Arc::new(Sink::new(Arc::new(telling), Agents::default(), level));
+    let ride = || {
+        let record = Box::new(record.clone());
+        Ride::new(record, Arc::clone(&sink), Arc::clone(&clock))
     };
-    write(&writing.record, &mut writing.times, &mut writing.out);
-    assert!(!writing.out.is_empty());
-    writing
+    drop(ride());
+    each(ride)
 }
 
 #[library_benchmark]
-#[bench::request(args = (request_line), setup = written)]
-#[bench::decision(args = (decision_line), setup = written)]
-fn log(mut writing: Writing) -> Writing {
-    let Writing {
-        write,
-        record,
-        times,
-        out,
-    } = &mut writing;
-    again(|| write(black_box(record), times, out));
-    writing
+#[bench::nothing(args = (NOTHING), setup = rides)]
+#[bench::request_log(args = (REQUEST_LOG), setup = rides)]
+#[bench::both_logs(args = (BOTH_LOGS), setup = rides)]
+#[bench::everything(args = (EVERYTHING), setup = rides)]
+fn told(rides: Vec<Ride>) {
+    drop(rides);
 }
 
 // What a refused caller gets, from any stage.
@@ -583,7 +599,7 @@ library_benchmark_group!(
         send,
         seal,
         record,
-        log,
+        told,
         denial
     ]
 );

@@ -283,11 +283,23 @@ fn telemetry() -> Vec<Case> {
         told(Told::Traces),
         told(Told::AzureMonitor),
     ];
-    vec![Case::new(
-        "telemetry",
-        "what it costs to tell of each request; a collector that takes all, on the callers' core",
-        &contenders,
-    )]
+    let at = |rate| Load::Fixed {
+        connections: CONNECTIONS,
+        rate,
+    };
+    vec![
+        Case::new(
+            "telemetry",
+            "what it costs to tell of each of 10,000 requests a second; a collector that takes all, on the callers' core",
+            &contenders,
+        )
+        .load(at(10_000.0)),
+        Case::new(
+            "telemetry-flat-out",
+            "the same as fast as callers can",
+            &contenders,
+        ),
+    ]
 }
 
 fn bodies() -> Vec<Case> {

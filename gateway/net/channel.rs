@@ -1,14 +1,18 @@
 //! A connection that is kept for the next request, to a place that is called again and again: where telemetry goes.
 //! One request at a time; a connection that fails is made anew for the next.
 
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Request, Response, Uri, Version};
-use http_body_util::Full;
+use http_body::{Body, Frame, SizeHint};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ClientConfig;
@@ -44,8 +48,45 @@ pub struct Channel {
 }
 
 enum Open {
-    Http1(http1::SendRequest<Full<Bytes>>),
-    Http2(http2::SendRequest<Full<Bytes>>),
+    Http1(http1::SendRequest<Pieces>),
+    Http2(http2::SendRequest<Pieces>),
+}
+
+/// A body in pieces, which are sent as they are and not put together first.
+#[derive(Debug, Default)]
+pub struct Pieces(VecDeque<Bytes>);
+
+impl Pieces {
+    /// These, one behind the other.
+    pub fn new(pieces: impl IntoIterator<Item = Bytes>) -> Self {
+        // An empty one would look like the end.
+        Self(
+            pieces
+                .into_iter()
+                .filter(|piece| !piece.is_empty())
+                .collect(),
+        )
+    }
+}
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.pop_front().map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.iter().map(|piece| piece.len() as u64).sum())
+    }
 }
 
 impl Channel {
@@ -72,7 +113,7 @@ impl Channel {
     /// When there is no answer. The connection is given up then.
     pub async fn send(
         &mut self,
-        request: Request<Bytes>,
+        request: Request<Pieces>,
         bounds: Bounds,
     ) -> Result<Response<Bytes>, FetchError> {
         let target = Target::of(request.uri())?;
@@ -87,7 +128,7 @@ impl Channel {
     async fn exchange(
         &mut self,
         target: &Target,
-        request: Request<Bytes>,
+        request: Request<Pieces>,
         bounds: Bounds,
     ) -> Result<Response<Bytes>, FetchError> {
         let ready = match &mut self.open {
@@ -109,7 +150,7 @@ impl Channel {
     }
 
     /// The request as its protocol wants it.
-    fn form(&self, target: &Target, request: Request<Bytes>) -> Request<Full<Bytes>> {
+    fn form(&self, target: &Target, request: Request<Pieces>) -> Request<Pieces> {
         let (mut parts, body) = request.into_parts();
         match self.protocol {
             Protocol::Http1 => {
@@ -126,7 +167,7 @@ impl Channel {
                     .insert(header::TE, HeaderValue::from_static("trailers"));
             }
         }
-        Request::from_parts(parts, Full::new(body))
+        Request::from_parts(parts, body)
     }
 
     async fn connect(&self, target: &Target, timeout: Duration) -> Result<Open, FetchError> {

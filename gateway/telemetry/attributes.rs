@@ -4,7 +4,6 @@
 use std::fmt::Write as _;
 
 use super::record::{Outcome, Record};
-use super::said::Said;
 use super::traffic::{error_type, known_method, version_name};
 use crate::denial::Reason;
 use crate::policy::Rehearsed;
@@ -15,6 +14,19 @@ pub(super) trait Attributes {
     fn text(&mut self, name: &'static str, value: &str);
     /// A whole number.
     fn number(&mut self, name: &'static str, value: u64);
+    /// What each request has its own of, under the name that it has everywhere.
+    fn slot(&mut self, slot: Slot);
+}
+
+/// Attributes that differ between requests that are alike otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Slot {
+    /// The request's ID.
+    Id,
+    /// The caller's address or its hash.
+    Client,
+    /// The path, no longer than a line can bear.
+    Path,
 }
 
 fn known(to: &mut impl Attributes, name: &'static str, value: Option<&str>) {
@@ -24,11 +36,10 @@ fn known(to: &mut impl Attributes, name: &'static str, value: Option<&str>) {
 }
 
 /// What a request was, by the conventions for HTTP servers.
-pub(super) fn http(said: &Said<'_>, scheme: &'static str, to: &mut impl Attributes) {
-    let record = said.record;
+pub(super) fn http(record: &Record, scheme: &'static str, to: &mut impl Attributes) {
     to.text("http.request.method", known_method(&record.method));
     to.text("url.scheme", scheme);
-    to.text("url.path", record.shown_path());
+    to.slot(Slot::Path);
     to.text("server.address", &record.host);
     if let Some(port) = record.port {
         to.number("server.port", port.into());
@@ -36,20 +47,21 @@ pub(super) fn http(said: &Said<'_>, scheme: &'static str, to: &mut impl Attribut
     known(to, "http.route", record.template.as_deref());
     to.number("http.response.status_code", record.status.as_u16().into());
     to.text("network.protocol.version", version_name(record.version));
-    to.text("client.address", said.client());
+    to.slot(Slot::Client);
     known(to, "error.type", error_type(record));
 }
 
 /// What was decided, for whom, and why.
-pub(super) fn decision(said: &Said<'_>, to: &mut impl Attributes) {
-    let record = said.record;
-    to.text("portcullis.request.id", said.id());
+pub(super) fn decision(record: &Record, to: &mut impl Attributes) {
+    to.slot(Slot::Id);
     to.text("portcullis.decision", record.outcome.decision());
     to.text("portcullis.reason", record.outcome.reason());
     known(to, "portcullis.route", record.route.as_deref());
-    known(to, "security_rule.name", said.rule());
+    if let Some(rule) = record.rule {
+        shown(to, "security_rule.name", rule);
+    }
     known(to, "portcullis.backend", record.backend.as_deref());
-    caller(said, to);
+    caller(record, to);
     if let Some(note) = record.note() {
         to.text("portcullis.expected", &note.expected);
         to.text("portcullis.got", &note.got);
@@ -81,19 +93,17 @@ pub(super) fn policy(record: &Record, to: &mut impl Attributes) {
     }
 }
 
-fn caller(said: &Said<'_>, to: &mut impl Attributes) {
-    let Some((principal, tenant, app, object)) = said.caller() else {
+fn caller(record: &Record, to: &mut impl Attributes) {
+    let Some(principal) = record.principal.as_deref() else {
         return;
     };
-    to.text("portcullis.tenant.id", tenant);
-    known(
-        to,
-        "portcullis.tenant.name",
-        said.record.tenant_name.as_deref(),
-    );
-    to.text("portcullis.app.id", app);
-    known(to, "portcullis.app.name", said.record.app_name.as_deref());
-    known(to, "portcullis.principal.id", object);
+    shown(to, "portcullis.tenant.id", principal.tenant());
+    known(to, "portcullis.tenant.name", record.tenant_name.as_deref());
+    shown(to, "portcullis.app.id", principal.app());
+    known(to, "portcullis.app.name", record.app_name.as_deref());
+    if let Some(object) = record.object() {
+        shown(to, "portcullis.principal.id", object);
+    }
     to.text("portcullis.token.kind", principal.kind().as_str());
     to.text("portcullis.token.version", principal.version().name());
 }

@@ -1,8 +1,14 @@
 //! What waits to be sent somewhere: in batches of a bounded size, and of these a bounded number. What has no room is
 //! dropped and counted; nobody waits for it.
 
+use std::sync::Arc;
+
+use super::handover::Handover;
+
 /// Bytes after which another batch is begun. Collectors take 4 MiB by default.
-const BATCH: usize = 512 * 1024;
+pub(super) const BATCH: usize = 256 * 1024;
+/// Room for as many, and for the last item.
+const ROOM: usize = BATCH + (16 << 10);
 
 /// Items of one kind.
 #[derive(Debug)]
@@ -12,12 +18,8 @@ pub(super) struct Batches {
     /// The most bytes that may wait.
     most: usize,
     dropped: u64,
-    /// Memory for the next, which was used before.
-    spare: Vec<Vec<u8>>,
+    handover: Option<Arc<Handover>>,
 }
-
-/// So many pieces of memory are kept for the next.
-const MOST_SPARE: usize = 4;
 
 /// Items that are sent together.
 #[derive(Debug, Default)]
@@ -36,8 +38,13 @@ impl Batches {
             bytes: 0,
             most,
             dropped: 0,
-            spare: Vec::new(),
+            handover: None,
         }
+    }
+
+    /// From now on they are handed over there.
+    pub(super) fn hand_over(&mut self, handover: Arc<Handover>) {
+        self.handover = Some(handover);
     }
 
     /// Has so many items written behind the others, or counts them as dropped where there is no room.
@@ -46,13 +53,11 @@ impl Batches {
             self.dropped += items;
             return;
         }
-        if self
-            .ready
-            .last()
-            .is_none_or(|last| last.bytes.len() >= BATCH)
-        {
+        let is_whole = |batch: &Batch| batch.bytes.len() >= BATCH;
+        if self.ready.last().is_none_or(is_whole) {
+            let memory = self.handover.as_ref();
             self.ready.push(Batch {
-                bytes: self.spare.pop().unwrap_or_default(),
+                bytes: memory.map_or_else(Vec::new, |handover| handover.memory(ROOM)),
                 items: 0,
             });
         }
@@ -63,19 +68,14 @@ impl Batches {
         write(&mut batch.bytes);
         batch.items += items;
         self.bytes += batch.bytes.len() - before;
+        if let (true, Some(handover)) = (is_whole(batch), &self.handover) {
+            handover.ring();
+        }
     }
 
     /// How many bytes wait.
     pub(super) fn waiting(&self) -> usize {
         self.bytes
-    }
-
-    /// Takes memory back that was handed over.
-    pub(super) fn give_back(&mut self, mut bytes: Vec<u8>) {
-        if self.spare.len() < MOST_SPARE {
-            bytes.clear();
-            self.spare.push(bytes);
-        }
     }
 
     /// How many were dropped since.

@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::format::{Instead, protocol};
-use super::json::{Object, Times};
+use super::json::Object;
 use super::record::{Record, shortened};
-use super::said::Said;
+use super::stencil::Stencil;
+use super::words::{Fixed, Loose};
 use crate::entra::{Groups, Principal};
 
 /// The version of the form. A reader passes over lines of versions that it does not know.
@@ -27,26 +28,22 @@ pub struct Recorded {
     pub trust: String,
 }
 
-/// Writes the decision of a record as one line of JSON, if it is to be recorded.
-pub fn decision_line(record: &Record, times: &mut Times, out: &mut Vec<u8>) {
-    line(&Said::of(record, times), out);
-}
-
-/// The same, of one whose words are found.
-pub(super) fn line(said: &Said<'_>, out: &mut Vec<u8>) {
-    let record = said.record;
-    let Some(recorded) = &record.recorded else {
-        return;
-    };
+/// The line for all records like this one, if their decisions are to be recorded.
+pub(super) fn line(record: &Record) -> Option<Stencil> {
+    let recorded = record.recorded.as_deref()?;
     let (method, host, path) = record.decided_on();
-    let mut line = Object::open(out);
+    let mut stencil = Stencil::default();
+    let mut line = Object::open(&mut stencil);
     line.number("v", DECISION_VERSION.into());
-    line.plain("time", said.time());
-    line.plain("id", said.id());
-    line.plain("client", said.client());
+    line.fixed("time", Fixed::Arrived);
+    line.fixed("id", Fixed::Id);
+    line.loose("client", Loose::Client);
     line.text("method", shortened(method.as_str()));
     line.text("host", host);
-    line.text("path", path);
+    match record.followed {
+        None => line.loose("path", Loose::Path),
+        Some(_) => line.text("path", path),
+    }
     line.plain("protocol", protocol(record.version));
     if let Some(upgrade) = &record.upgrade {
         line.text("upgrade", upgrade.name());
@@ -59,13 +56,13 @@ pub(super) fn line(said: &Said<'_>, out: &mut Vec<u8>) {
             line.value("fields", &known);
         }
     }
-    if let Some((principal, tenant, app, object)) = said.caller() {
+    if let Some(principal) = record.principal.as_deref() {
         let mut token = Object::open(line.name("token"));
-        token.plain("tenant", tenant);
+        token.shown("tenant", principal.tenant());
         token.plain("version", principal.version().claim());
-        token.plain("app", app);
-        if let Some(object) = object {
-            token.plain("principal", object);
+        token.shown("app", principal.app());
+        if let Some(object) = record.object() {
+            token.shown("principal", object);
         }
         self::token(principal, recorded, record.is_hashed(), &mut token);
         token.close();
@@ -78,8 +75,8 @@ pub(super) fn line(said: &Said<'_>, out: &mut Vec<u8>) {
     if let Some(route) = record.route.as_deref() {
         line.text("route", route);
     }
-    if let Some(rule) = said.rule() {
-        line.plain("rule", rule);
+    if let Some(rule) = record.rule {
+        line.shown("rule", rule);
     }
     if let Some(rehearsed) = &record.rehearsed {
         line.value("reportOnly", &Instead::rehearsed(rehearsed));
@@ -107,7 +104,8 @@ pub(super) fn line(said: &Said<'_>, out: &mut Vec<u8>) {
     line.plain("policy", &recorded.policy);
     line.plain("trust", &recorded.trust);
     line.close();
-    out.push(b'\n');
+    stencil.text().push(b'\n');
+    Some(stencil)
 }
 
 fn token(principal: &Principal, recorded: &Recorded, is_hashed: bool, token: &mut Object<'_>) {

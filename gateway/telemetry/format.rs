@@ -7,7 +7,8 @@ use serde::Serialize;
 use super::event::timestamp;
 use super::json::{Object, Times};
 use super::record::{Disagreement, Outcome, Record, shortened};
-use super::said::Said;
+use super::stencil::Stencil;
+use super::words::{Fixed, Loose, Words};
 use crate::policy::Rehearsed;
 
 /// What would have been done instead, had what only reports been in force.
@@ -57,22 +58,22 @@ impl<'r> Instead<'r> {
 
 /// Writes a record as one line of JSON.
 pub fn request_line(record: &Record, times: &mut Times, out: &mut Vec<u8>) {
-    json(&Said::of(record, times), out);
+    json(record).stamp(&Words::of(record, times), out);
 }
 
-/// The same, of one whose words are found.
-pub(super) fn json(said: &Said<'_>, out: &mut Vec<u8>) {
-    let record = said.record;
-    let mut line = Object::open(out);
-    line.plain("time", said.time());
-    line.plain("id", said.id());
-    if let Some(trace) = said.trace() {
-        line.plain("trace", trace);
+/// The line of JSON for all records like this one.
+pub(super) fn json(record: &Record) -> Stencil {
+    let mut stencil = Stencil::default();
+    let mut line = Object::open(&mut stencil);
+    line.fixed("time", Fixed::Arrived);
+    line.fixed("id", Fixed::Id);
+    if record.trace.is_some() {
+        line.fixed("trace", Fixed::Trace);
     }
-    line.plain("client", said.client());
+    line.loose("client", Loose::Client);
     line.text("method", shortened(record.method.as_str()));
     line.text("host", &record.host);
-    line.text("path", record.shown_path());
+    line.loose("path", Loose::ShownPath);
     line.plain("protocol", protocol(record.version));
     let optional = |line: &mut Object<'_>, name, value: Option<&str>| {
         if let Some(value) = value {
@@ -82,8 +83,8 @@ pub(super) fn json(said: &Said<'_>, out: &mut Vec<u8>) {
     optional(&mut line, "route", record.route.as_deref());
     line.plain("decision", record.outcome.decision());
     line.plain("reason", record.outcome.reason());
-    if let Some(rule) = said.rule() {
-        line.plain("rule", rule);
+    if let Some(rule) = record.rule {
+        line.shown("rule", rule);
     }
     if let Some(rehearsed) = &record.rehearsed {
         line.value("reportOnly", &Instead::rehearsed(rehearsed));
@@ -91,13 +92,13 @@ pub(super) fn json(said: &Said<'_>, out: &mut Vec<u8>) {
     if let Some(other) = &record.candidate {
         line.value("candidate", &Instead::candidate(other));
     }
-    if let Some((principal, tenant, app, object)) = said.caller() {
-        line.plain("tenant", tenant);
+    if let Some(principal) = record.principal.as_deref() {
+        line.shown("tenant", principal.tenant());
         optional(&mut line, "tenantName", record.tenant_name.as_deref());
-        line.plain("app", app);
+        line.shown("app", principal.app());
         optional(&mut line, "appName", record.app_name.as_deref());
-        if let Some(object) = object {
-            line.plain("principal", object);
+        if let Some(object) = record.object() {
+            line.shown("principal", object);
         }
         line.plain("tokenKind", principal.kind().as_str());
         line.plain("tokenVersion", principal.version().name());
@@ -130,14 +131,15 @@ pub(super) fn json(said: &Said<'_>, out: &mut Vec<u8>) {
         line.number("attempts", record.attempts.into());
     }
     line.number("status", record.status.as_u16().into());
-    line.number("sentBytes", record.sent);
+    line.loose("sentBytes", Loose::Sent);
     line.flag("complete", record.complete);
-    line.milliseconds("durationMs", record.duration);
-    if let Some(upstream) = record.upstream {
-        line.milliseconds("upstreamMs", upstream);
+    line.loose("durationMs", Loose::DurationMillis);
+    if record.upstream.is_some() {
+        line.loose("upstreamMs", Loose::UpstreamMillis);
     }
     line.close();
-    out.push(b'\n');
+    stencil.text().push(b'\n');
+    stencil
 }
 
 /// Writes a record as one line for people.

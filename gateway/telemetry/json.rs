@@ -6,16 +6,19 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::stencil::Stencil;
+use super::words::{Fixed, Loose};
+
 /// An object that is being written.
 pub(super) struct Object<'o> {
-    out: &'o mut Vec<u8>,
+    out: &'o mut Stencil,
     is_empty: bool,
 }
 
 impl<'o> Object<'o> {
     /// Begins an object.
-    pub(super) fn open(out: &'o mut Vec<u8>) -> Self {
-        out.push(b'{');
+    pub(super) fn open(out: &'o mut Stencil) -> Self {
+        out.text().push(b'{');
         Self {
             out,
             is_empty: true,
@@ -24,38 +27,58 @@ impl<'o> Object<'o> {
 
     /// Ends it.
     pub(super) fn close(self) {
-        self.out.push(b'}');
+        self.out.text().push(b'}');
     }
 
     /// Writes the name of a member, whose value is to be written next. The name holds nothing to escape.
-    #[inline]
-    pub(super) fn name(&mut self, name: &str) -> &mut Vec<u8> {
+    pub(super) fn name(&mut self, name: &str) -> &mut Stencil {
         let before: &[u8] = match self.is_empty {
             true => b"\"",
             false => b",\"",
         };
         self.is_empty = false;
-        self.out.extend_from_slice(before);
-        self.out.extend_from_slice(name.as_bytes());
-        self.out.extend_from_slice(b"\":");
+        let out = self.out.text();
+        out.extend_from_slice(before);
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"\":");
         self.out
     }
 
+    /// Leaves room for text of a known width, which holds nothing to escape.
+    pub(super) fn fixed(&mut self, name: &str, slot: Fixed) {
+        let out = self.name(name);
+        out.text().push(b'"');
+        out.fixed(slot);
+        out.text().push(b'"');
+    }
+
+    /// Leaves a slot for a value.
+    pub(super) fn loose(&mut self, name: &str, slot: Loose) {
+        self.name(name).loose(slot);
+    }
+
+    /// Leaves a slot for a value between quotes.
+    pub(super) fn quoted(&mut self, name: &str, before: &str, slot: Loose) {
+        let out = self.name(name);
+        text(before, out.text());
+        out.text().pop();
+        out.loose(slot);
+        out.text().push(b'"');
+    }
+
     /// Writes text.
-    #[inline]
     pub(super) fn text(&mut self, name: &str, value: &str) {
-        text(value, self.name(name));
+        text(value, self.name(name).text());
     }
 
     /// Writes text that holds nothing to escape: codes, names of files' own, digits.
-    #[inline]
     pub(super) fn plain(&mut self, name: &str, value: &str) {
-        plain(value, self.name(name));
+        plain(value, self.name(name).text());
     }
 
     /// Writes what is displayed without anything to escape.
     pub(super) fn shown(&mut self, name: &str, value: impl Display) {
-        let out = self.name(name);
+        let out = self.name(name).text();
         out.push(b'"');
         // A vector takes all that is written to it.
         let _ = write!(out, "{value}");
@@ -64,7 +87,7 @@ impl<'o> Object<'o> {
 
     /// Writes a whole number.
     pub(super) fn number(&mut self, name: &str, value: u64) {
-        number(value, self.name(name));
+        number(value, self.name(name).text());
     }
 
     /// Writes a number. What is none is written as `null`.
@@ -72,30 +95,15 @@ impl<'o> Object<'o> {
         self.value(name, &value);
     }
 
-    /// Writes a duration in milliseconds, to the microsecond.
-    pub(super) fn milliseconds(&mut self, name: &str, value: Duration) {
-        let out = self.name(name);
-        let micros = (value.as_nanos() + 500) / 1000;
-        number(u64::try_from(micros / 1000).unwrap_or(u64::MAX), out);
-        let [a, b, c] = digits((micros % 1000) as u16);
-        let fraction = [b'.', a, b, c];
-        let length = match (b, c) {
-            (b'0', b'0') => 2,
-            (_, b'0') => 3,
-            _ => 4,
-        };
-        out.extend_from_slice(fraction.get(..length).unwrap_or_default());
-    }
-
     /// Writes `true` or `false`.
     pub(super) fn flag(&mut self, name: &str, value: bool) {
         let word: &[u8] = if value { b"true" } else { b"false" };
-        self.name(name).extend_from_slice(word);
+        self.name(name).text().extend_from_slice(word);
     }
 
     /// Writes a list of texts.
     pub(super) fn texts<'t>(&mut self, name: &str, values: impl Iterator<Item = &'t str>) {
-        let out = self.name(name);
+        let out = self.name(name).text();
         out.push(b'[');
         for (at, value) in values.enumerate() {
             if at > 0 {
@@ -108,7 +116,7 @@ impl<'o> Object<'o> {
 
     /// Writes what is rare by way of serde.
     pub(super) fn value(&mut self, name: &str, value: &impl Serialize) {
-        let out = self.name(name);
+        let out = self.name(name).text();
         if serde_json::to_writer(&mut *out, value).is_err() {
             // Nothing in a record can fail to be written.
             out.extend_from_slice(b"null");
@@ -116,13 +124,28 @@ impl<'o> Object<'o> {
     }
 }
 
+/// A duration in milliseconds, to the microsecond.
+pub(super) fn milliseconds(value: Duration, out: &mut Vec<u8>) {
+    let micros = (value.as_nanos() + 500) / 1000;
+    number(u64::try_from(micros / 1000).unwrap_or(u64::MAX), out);
+    let [a, b, c] = digits((micros % 1000) as u16);
+    let fraction = [b'.', a, b, c];
+    let length = match (b, c) {
+        (b'0', b'0') => 2,
+        (_, b'0') => 3,
+        _ => 4,
+    };
+    out.extend_from_slice(fraction.get(..length).unwrap_or_default());
+}
+
 /// Three digits of a number below a thousand.
-fn digits(value: u16) -> [u8; 3] {
+pub(super) fn digits(value: u16) -> [u8; 3] {
     let digit = |value: u16| b'0' + (value % 10) as u8;
     [digit(value / 100), digit(value / 10), digit(value)]
 }
 
-fn number(value: u64, out: &mut Vec<u8>) {
+/// A whole number.
+pub(super) fn number(value: u64, out: &mut Vec<u8>) {
     let mut text = [b'0'; 20];
     let (mut left, mut at) = (value, text.len());
     for place in text.iter_mut().rev() {
@@ -136,7 +159,8 @@ fn number(value: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(text.get(at..).unwrap_or_default());
 }
 
-fn plain(value: &str, out: &mut Vec<u8>) {
+/// Text in quotes that holds nothing to escape.
+pub(super) fn plain(value: &str, out: &mut Vec<u8>) {
     debug_assert!(!value.bytes().any(needs_escape), "{value}");
     out.push(b'"');
     out.extend_from_slice(value.as_bytes());
@@ -159,12 +183,22 @@ pub(super) fn text(value: &str, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
+/// The same without the quotes, within other text.
+pub(super) fn within(value: &str, out: &mut Vec<u8>) {
+    let start = out.len();
+    text(value, out);
+    out.pop();
+    if start < out.len() {
+        out.remove(start);
+    }
+}
+
 fn needs_escape(byte: u8) -> bool {
     (byte < b' ') | (byte == b'"') | (byte == b'\\')
 }
 
 /// Writes times, which mostly lie in the second of the one before.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Times {
     second: u64,
     text: [u8; 24],
@@ -205,11 +239,11 @@ mod tests {
     use super::*;
 
     fn written(write: impl FnOnce(&mut Object<'_>)) -> Value {
-        let mut out = Vec::new();
+        let mut out = Stencil::default();
         let mut object = Object::open(&mut out);
         write(&mut object);
         object.close();
-        serde_json::from_slice(&out).expect("JSON")
+        serde_json::from_slice(&out.whole()).expect("JSON")
     }
 
     #[test]
@@ -248,14 +282,23 @@ mod tests {
         }
 
         #[test]
+        fn text_within_text_is_read_as_it_was(before in any::<String>(), value in any::<String>()) {
+            let mut out = Vec::new();
+            text(&before, &mut out);
+            out.pop();
+            within(&value, &mut out);
+            out.push(b'"');
+            let read: String = serde_json::from_slice(&out).expect("JSON");
+            prop_assert_eq!(read, before + &value);
+        }
+
+        #[test]
         fn milliseconds_are_written_as_serde_writes_a_number(nanos in 0_u64..10_000_000_000_000) {
             let duration = Duration::from_nanos(nanos);
             let mut out = Vec::new();
-            let mut object = Object::open(&mut out);
-            object.milliseconds("m", duration);
-            object.close();
+            milliseconds(duration, &mut out);
             let expected = ((nanos + 500) / 1000) as f64 / 1e3;
-            prop_assert_eq!(String::from_utf8(out).expect("text"), json!({ "m": expected }).to_string());
+            prop_assert_eq!(String::from_utf8(out).expect("text"), json!(expected).to_string());
         }
 
         #[test]

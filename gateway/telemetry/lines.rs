@@ -1,5 +1,9 @@
 //! Lines of a log that wait to be written.
 
+use std::sync::Arc;
+
+use super::handover::Handover;
+
 /// One of the logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
@@ -11,29 +15,59 @@ pub enum Which {
 
 /// The most bytes that wait, of one worker: half a second of a busy one.
 const MOST: usize = 16 << 20;
+/// As soon as so many bytes wait, they are written.
+const ENOUGH: usize = 64 << 10;
+/// Room for as many, and for the last line.
+const ROOM: usize = ENOUGH + (16 << 10);
 
 /// Lines that wait.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
-    /// The lines, each with its end.
-    pub(super) text: Vec<u8>,
-    /// How many of them were given a place, which is free again once they are written.
-    pub(super) placed: usize,
+    text: Vec<u8>,
+    placed: usize,
+    handover: Option<Arc<Handover>>,
 }
 
 impl Lines {
+    /// From now on they are handed over there.
+    pub(super) fn hand_over(&mut self, handover: Arc<Handover>) {
+        self.handover = Some(handover);
+    }
+
     /// Has a line written, if there is room. Whether there was.
     pub(super) fn add(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> bool {
         let has_room = self.text.len() < MOST;
         if has_room {
-            write(&mut self.text);
+            self.write(write);
         }
         has_room
     }
 
     /// Has a line written for which there is a place.
     pub(super) fn add_placed(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        write(&mut self.text);
+        self.write(write);
         self.placed += 1;
+    }
+
+    fn write(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let before = self.text.len();
+        if let (0, Some(handover)) = (self.text.capacity(), &self.handover) {
+            self.text = handover.memory(ROOM);
+        }
+        write(&mut self.text);
+        if let (true, Some(handover)) =
+            (before < ENOUGH && self.text.len() >= ENOUGH, &self.handover)
+        {
+            handover.ring();
+        }
+    }
+
+    /// Hands over the lines, each with its end, and how many of them were given a place, which is free again once they
+    /// are written.
+    pub(super) fn take(&mut self) -> (Vec<u8>, usize) {
+        (
+            std::mem::take(&mut self.text),
+            std::mem::take(&mut self.placed),
+        )
     }
 }

@@ -3,17 +3,18 @@
 //! for room.
 
 use std::io::{self, Write};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
 use super::event::{Level, event};
 use super::file::{LogFile, write_counting};
+use super::handover::Handover;
 use super::health::Health;
-use super::lines::{Lines, Which};
+use super::lines::Which;
 use super::metrics::Metrics;
 use super::sink::Sink;
 use crate::clock::Clock;
@@ -60,8 +61,40 @@ pub struct LogSettings {
 
 /// The thread that writes, and its end.
 pub struct Log {
-    end: Option<mpsc::Sender<()>>,
+    bell: Arc<Bell>,
     ended: mpsc::Receiver<()>,
+}
+
+/// What the thread waits for.
+#[derive(Default)]
+struct Bell {
+    rung: Mutex<Rung>,
+    changed: Condvar,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Rung {
+    /// There is enough to write.
+    enough: bool,
+    /// There will be no more.
+    end: bool,
+}
+
+impl Bell {
+    fn ring(&self, change: impl FnOnce(&mut Rung)) {
+        change(&mut self.rung.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_one();
+    }
+
+    /// Waits until there is enough, or for so long. Whether there will be more.
+    fn wait(&self, longest: Duration) -> bool {
+        let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_quiet = |rung: &mut Rung| !rung.enough && !rung.end;
+        let waited = self.changed.wait_timeout_while(rung, longest, is_quiet);
+        let (mut rung, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        rung.enough = false;
+        !rung.end
+    }
 }
 
 impl Log {
@@ -74,33 +107,33 @@ impl Log {
         sinks: Vec<Arc<Sink>>,
         metrics: Arc<Metrics>,
     ) -> io::Result<Self> {
-        let (end, told) = mpsc::channel::<()>();
+        let bell: Arc<Bell> = Arc::default();
         let (over, ended) = mpsc::channel();
-        let mut writer = Writer::new(settings, sinks, metrics);
+        let rung = Arc::clone(&bell);
+        let handover = Handover::new(move || rung.ring(|rung| rung.enough = true));
+        let mut writer = Writer::new(settings, sinks, metrics, handover);
         let is_required = writer.settings.room.is_some();
         writer.settings.health.watch(writer.check(), is_required);
         let name = writer.name;
+        let told = Arc::clone(&bell);
         std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
                 let _over: mpsc::Sender<()> = over;
-                while matches!(told.recv_timeout(PERIOD), Err(RecvTimeoutError::Timeout)) {
+                while told.wait(PERIOD) {
                     writer.turn();
                 }
                 writer.turn();
                 writer.end();
             })?;
-        Ok(Self {
-            end: Some(end),
-            ended,
-        })
+        Ok(Self { bell, ended })
     }
 }
 
 impl Drop for Log {
     /// Writes what is left, so that a drained gateway leaves a whole log.
     fn drop(&mut self) {
-        self.end.take();
+        self.bell.ring(|rung| rung.end = true);
         // A reader that takes nothing must not keep the gateway from ending. The channel closes when
         // the thread ends, well or not.
         let _ = self.ended.recv_timeout(LAST_WORDS);
@@ -112,11 +145,13 @@ struct Writer {
     settings: LogSettings,
     sinks: Vec<Arc<Sink>>,
     metrics: Arc<Metrics>,
+    /// Where the workers get memory, and say that there is enough.
+    handover: Arc<Handover>,
     /// What was taken from the workers, of which so many bytes are written.
-    waiting: Lines,
+    waiting: Vec<u8>,
     written: usize,
-    /// Pieces of text to give to the workers in exchange.
-    spare: Vec<Vec<u8>>,
+    /// How many places are free again once it is written.
+    placed: usize,
     /// Since when something is written and not synced.
     unsynced: Option<Duration>,
     is_failing: bool,
@@ -124,11 +159,17 @@ struct Writer {
     is_torn: bool,
 }
 
-/// The largest piece of text that is kept for the next lines.
-const LARGEST_SPARE: usize = 4 << 20;
-
 impl Writer {
-    fn new(settings: LogSettings, sinks: Vec<Arc<Sink>>, metrics: Arc<Metrics>) -> Self {
+    fn new(
+        settings: LogSettings,
+        sinks: Vec<Arc<Sink>>,
+        metrics: Arc<Metrics>,
+        handover: Handover,
+    ) -> Self {
+        let handover = Arc::new(handover);
+        for sink in &sinks {
+            sink.hand_lines_over(settings.which, &handover);
+        }
         Self {
             name: match settings.which {
                 Which::Requests => "request log",
@@ -137,9 +178,10 @@ impl Writer {
             settings,
             sinks,
             metrics,
-            waiting: Lines::default(),
+            handover,
+            waiting: Vec::new(),
             written: 0,
-            spare: Vec::new(),
+            placed: 0,
             unsynced: None,
             is_failing: false,
             is_torn: false,
@@ -147,10 +189,10 @@ impl Writer {
     }
 
     fn turn(&mut self) {
-        if self.waiting.text.is_empty() {
+        if self.waiting.is_empty() {
             self.take();
         }
-        if !self.waiting.text.is_empty() {
+        if !self.waiting.is_empty() {
             self.write();
         }
         self.sync();
@@ -158,35 +200,19 @@ impl Writer {
 
     /// Takes what the workers have written.
     fn take(&mut self) {
-        for at in 0..self.sinks.len() {
-            let Some(sink) = self.sinks.get(at) else {
-                return;
-            };
-            let empty = Lines {
-                text: self.spare.pop().unwrap_or_default(),
-                placed: 0,
-            };
-            let mut lines = sink.take_lines(self.settings.which, empty);
-            self.waiting.placed += lines.placed;
-            match self.waiting.text.is_empty() {
-                true => std::mem::swap(&mut self.waiting.text, &mut lines.text),
-                false => self.waiting.text.append(&mut lines.text),
+        for sink in &self.sinks {
+            let (mut text, placed) = sink.take_lines(self.settings.which);
+            self.placed += placed;
+            match self.waiting.is_empty() {
+                true => std::mem::swap(&mut self.waiting, &mut text),
+                false => self.waiting.append(&mut text),
             }
-            self.keep(lines.text);
-        }
-    }
-
-    /// Keeps a piece of text for the next lines: memory that was never used before has to be cleared first.
-    fn keep(&mut self, mut text: Vec<u8>) {
-        let is_of_use = (1..=LARGEST_SPARE).contains(&text.capacity());
-        if is_of_use && self.spare.len() <= self.sinks.len() {
-            text.clear();
-            self.spare.push(text);
+            self.handover.give_back(text);
         }
     }
 
     fn write(&mut self) {
-        let text = self.waiting.text.get(self.written..).unwrap_or_default();
+        let text = self.waiting.get(self.written..).unwrap_or_default();
         let (written, outcome) = match &mut self.settings.target {
             Target::Stream(stream) => {
                 // What follows half a line is to begin on a line of its own.
@@ -222,7 +248,7 @@ impl Writer {
         if written > 0 {
             self.unsynced.get_or_insert(now);
         }
-        let is_whole = self.written >= self.waiting.text.len();
+        let is_whole = self.written >= self.waiting.len();
         if self.settings.room.is_none() {
             // Counted first: whoever hears of the fault is to find what it cost.
             let failed = self.metrics.failed(self.settings.which);
@@ -233,7 +259,7 @@ impl Writer {
             // What was written half goes on, and until then nobody is let in for whom there is no room.
             Some(_) if !is_whole => self.begin_line_anew(),
             Some(room) => {
-                room.add_permits(self.waiting.placed);
+                room.add_permits(self.placed);
                 self.done();
             }
             None => self.done(),
@@ -242,21 +268,21 @@ impl Writer {
 
     /// How many lines are not written to their end.
     fn unwritten(&self) -> u64 {
-        let rest = self.waiting.text.get(self.written..).unwrap_or_default();
+        let rest = self.waiting.get(self.written..).unwrap_or_default();
         rest.iter().filter(|byte| **byte == b'\n').count() as u64
     }
 
     /// A line of which a part was written is written whole after the end of that part.
     fn begin_line_anew(&mut self) {
-        let before = self.waiting.text.get(..self.written).unwrap_or_default();
+        let before = self.waiting.get(..self.written).unwrap_or_default();
         let whole = before.iter().rposition(|byte| *byte == b'\n');
         self.written = whole.map_or(0, |end| end + 1);
     }
 
     fn done(&mut self) {
-        let Lines { text, .. } = std::mem::take(&mut self.waiting);
-        self.keep(text);
+        self.handover.give_back(std::mem::take(&mut self.waiting));
         self.written = 0;
+        self.placed = 0;
     }
 
     fn tell(&mut self, error: Option<io::Error>, is_whole: bool, now: Duration) {
@@ -336,8 +362,6 @@ impl Writer {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use http::Request;
 
     use super::*;
@@ -404,7 +428,12 @@ mod tests {
             clock: Arc::new(SystemClock),
             health: Arc::default(),
         };
-        let writer = Writer::new(settings, vec![Arc::clone(&sink)], Arc::clone(&metrics));
+        let writer = Writer::new(
+            settings,
+            vec![Arc::clone(&sink)],
+            Arc::clone(&metrics),
+            Handover::new(|| ()),
+        );
         Scene {
             disk,
             sink,

@@ -1,5 +1,6 @@
 //! What happened, told to operators: the record of each request, logs, counters, traces.
 
+mod alike;
 mod attributes;
 mod azure_monitor;
 mod batches;
@@ -9,6 +10,7 @@ mod event;
 mod export;
 mod file;
 mod format;
+mod handover;
 mod health;
 mod json;
 mod level;
@@ -20,15 +22,16 @@ mod prometheus;
 mod recent;
 mod record;
 mod ride;
-mod said;
 mod series;
 mod sightings;
 mod sink;
+mod stencil;
 mod traffic;
+mod words;
 
 pub use azure_monitor::{ConnectionString, Form, NotAConnectionString};
 pub use connections::{Closed, Connections};
-pub use decision::{DECISION_VERSION, Recorded, decision_line};
+pub use decision::{DECISION_VERSION, Recorded};
 pub use event::{Level, event, level_changed};
 pub use export::{
     AzureMonitorTo, Export, Exported, Exporting, Gather, OtlpProtocol, OtlpTo, Sources,

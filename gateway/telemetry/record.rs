@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::hash::Hash;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -415,6 +416,116 @@ impl Record {
             || self.trace.is_some_and(|trace| trace.is_sampled())
     }
 
+    /// Whether what is told of it is what is told of the other, but for what each request has its own of: the slots of
+    /// a stencil.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        // Every field is named, so that one that is added is thought of here.
+        let Self {
+            id: _,
+            arrived: _,
+            duration: _,
+            sent: _,
+            path: _,
+            client: _,
+            // Counted, and not told.
+            lookup: _,
+            candidate_undecided: _,
+            refused_on: _,
+            // What became of it is the outcome.
+            granted: _,
+            sent_on,
+            upstream,
+            trace,
+            hashed,
+            method,
+            version,
+            host,
+            port,
+            route,
+            template,
+            backend,
+            site,
+            principal,
+            app_name,
+            tenant_name,
+            rule,
+            rehearsed,
+            candidate,
+            fields,
+            recorded,
+            authentication,
+            decided,
+            outcome,
+            limit,
+            limited,
+            note,
+            attempts,
+            key_parameters,
+            key_headers,
+            upgrade,
+            sighting,
+            followed,
+            caught,
+            status,
+            complete,
+        } = self;
+        // The most telling first.
+        is_one(principal, &other.principal)
+            && same(route, &other.route)
+            && *status == other.status
+            && *outcome == other.outcome
+            && is_like_trace(*trace, other.trace)
+            && *host == other.host
+            && *method == other.method
+            && *version == other.version
+            && *port == other.port
+            && *sighting == other.sighting
+            && same(template, &other.template)
+            && same(backend, &other.backend)
+            && same(site, &other.site)
+            && same(app_name, &other.app_name)
+            && same(tenant_name, &other.tenant_name)
+            && *rule == other.rule
+            && *decided == other.decided
+            && *authentication == other.authentication
+            && is_one(recorded, &other.recorded)
+            && sent_on.is_some() == other.sent_on.is_some()
+            && upstream.is_some() == other.upstream.is_some()
+            && *attempts == other.attempts
+            && *key_parameters == other.key_parameters
+            && *key_headers == other.key_headers
+            && *caught == other.caught
+            && *complete == other.complete
+            && *limited == other.limited
+            && same(limit, &other.limit)
+            && is_like_hash(hashed, &other.hashed, note.is_some())
+            && *note == other.note
+            && *rehearsed == other.rehearsed
+            && *candidate == other.candidate
+            && *fields == other.fields
+            && *upgrade == other.upgrade
+            && *followed == other.followed
+    }
+
+    /// What records that are alike have in common and most others have not.
+    pub(super) fn mark(&self) -> impl Hash + use<> {
+        let principal = self.principal.as_ref().map(|one| Arc::as_ptr(one).addr());
+        let route = self.route.as_ref().map(|one| Arc::as_ptr(one).addr());
+        let is_sampled = self.trace.is_some_and(|trace| trace.is_sampled());
+        (principal, route, self.status.as_u16(), is_sampled)
+    }
+
+    /// About how many bytes of memory it takes by itself.
+    pub(super) fn size(&self) -> usize {
+        let texts = self.fields.iter().flatten().flatten();
+        let note = self.note.as_ref();
+        size_of::<Self>()
+            + self.path.len()
+            + self.host.len()
+            + note.map_or(0, |note| note.expected.len() + note.got.len())
+            + texts.map(|text| text.len()).sum::<usize>()
+    }
+
     /// When the backend was called, since the Unix epoch, and how long it took until it answered, if it did.
     pub(super) fn called(&self) -> Option<(Duration, Duration)> {
         let sent_on = self.sent_on?;
@@ -642,6 +753,34 @@ impl Record {
     }
 }
 
+/// Most that is equal is one and the same.
+fn same<T: PartialEq + ?Sized>(one: &Option<Arc<T>>, other: &Option<Arc<T>>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other) || one == other,
+        (None, None) => true,
+        _ => false,
+    }
+}
+
+fn is_one<T>(one: &Option<Arc<T>>, other: &Option<Arc<T>>) -> bool {
+    one.as_ref().map(Arc::as_ptr) == other.as_ref().map(Arc::as_ptr)
+}
+
+fn is_like_trace(one: Option<Trace>, other: Option<Trace>) -> bool {
+    let shape = |trace: Option<Trace>| {
+        trace.map(|trace| (trace.is_sampled(), trace.parent_span().is_some()))
+    };
+    shape(one) == shape(other)
+}
+
+/// What a note names may be the caller's address, or its hash.
+fn is_like_hash(one: &Option<Hashed>, other: &Option<Hashed>, has_note: bool) -> bool {
+    match has_note {
+        true => one == other,
+        false => one.map(|one| one.object) == other.map(|other| other.object),
+    }
+}
+
 /// A path without what is sealed in it, which is the caller's to hold and not the log's.
 fn unsealed(path: &str) -> &str {
     match path.get(..SEALED_PATH.len()) {
@@ -656,3 +795,6 @@ pub(super) fn shortened(text: &str) -> &str {
     let end = text.floor_char_boundary(LONGEST);
     text.get(..end).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,21 +8,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use http::Method;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::alike::Alike;
 use super::azure_monitor::Form;
 use super::batches::{Batch, Batches};
 use super::connections::Connections;
-use super::decision;
 use super::format;
+use super::handover::Handover;
 use super::json::Times;
 use super::level::{LogLevel, Requests};
 use super::lines::{Lines, Which};
 use super::metrics::Counted;
-use super::otlp;
 use super::recent::{Filter, Recent};
 use super::record::Record;
-use super::said::Said;
 use super::sightings::Agents;
 use super::traffic::{Durations, METHOD_COUNT, method_index};
+use super::words::Words;
 use crate::clock::within;
 use crate::denial::{Denial, Reason};
 use crate::fingerprint::{Fingerprint, FingerprintKey};
@@ -123,6 +123,7 @@ struct Kept {
     counted: Counted,
     durations: Durations,
     times: Times,
+    alike: Alike,
     request_lines: Lines,
     decision_lines: Lines,
     spans: Batches,
@@ -142,41 +143,50 @@ impl Kept {
         telling: &Telling,
         requests: Requests,
     ) {
-        let said = Said::of(record, &mut self.times);
+        let words = &Words::of(record, &mut self.times);
+        let forms = self.alike.forms(record, telling);
         if requests.take(record) {
-            let is_kept = self.request_lines.add(|out| match telling.request_log {
-                RequestLog::Json => format::json(&said, out),
-                RequestLog::Human => format::human(record, out),
-                RequestLog::Off => {}
+            let is_kept = self.request_lines.add(|out| match &forms.request {
+                Some(line) => line.stamp(words, out),
+                None if telling.request_log == RequestLog::Human => format::human(record, out),
+                None => {}
             });
             self.counted.lost += u64::from(!is_kept);
         }
-        if telling.decision_log && record.recorded.is_some() {
+        if let Some(line) = &forms.decision {
             let lines = &mut self.decision_lines;
             let is_kept = match place {
                 // The place is given back once the line is written.
                 Some(Place(permit)) => {
                     permit.forget();
-                    lines.add_placed(|out| decision::line(&said, out));
+                    lines.add_placed(|out| line.stamp(words, out));
                     true
                 }
-                None => lines.add(|out| decision::line(&said, out)),
+                None => lines.add(|out| line.stamp(words, out)),
             };
             self.counted.decisions_lost += u64::from(!is_kept);
         }
-        let is_told = record.is_told();
-        if telling.spans && is_told {
-            let count = 1 + u64::from(record.called().is_some());
-            let scheme = telling.scheme;
-            self.spans.add(count, |out| otlp::spans(&said, scheme, out));
+        if let Some((served, sent)) = &forms.spans {
+            let count = 1 + u64::from(sent.is_some());
+            self.spans.add(count, |out| {
+                served.stamp(words, out);
+                if let Some(sent) = sent {
+                    sent.stamp(words, out);
+                }
+            });
         }
-        if telling.logs.take(record) {
-            let scheme = telling.scheme;
-            self.logs.add(1, |out| otlp::decision(&said, scheme, out));
+        if let Some(item) = &forms.log {
+            self.logs.add(1, |out| item.stamp(words, out));
         }
-        if let Some(form) = &telling.azure_monitor {
-            let (times, to) = (&mut self.times, &mut self.azure_monitor);
-            form.write(&said, is_told, telling, times, to);
+        for envelope in &forms.envelopes {
+            self.azure_monitor.add(1, |out| envelope.stamp(words, out));
+        }
+    }
+
+    fn lines(&mut self, which: Which) -> &mut Lines {
+        match which {
+            Which::Requests => &mut self.request_lines,
+            Which::Decisions => &mut self.decision_lines,
         }
     }
 
@@ -215,6 +225,7 @@ impl Sink {
                 counted: Counted::new(agents),
                 durations: Durations::default(),
                 times: Times::default(),
+                alike: Alike::default(),
                 request_lines: Lines::default(),
                 decision_lines: Lines::default(),
                 spans: Batches::new(MOST_WAITING),
@@ -349,14 +360,19 @@ impl Sink {
         (kept.counted.take(), kept.durations.take())
     }
 
-    /// Exchanges the lines that wait for an empty piece of text.
-    pub(super) fn take_lines(&self, which: Which, empty: Lines) -> Lines {
-        let mut kept = self.kept();
-        let lines = match which {
-            Which::Requests => &mut kept.request_lines,
-            Which::Decisions => &mut kept.decision_lines,
-        };
-        std::mem::replace(lines, empty)
+    /// From now on lines are handed over there.
+    pub(super) fn hand_lines_over(&self, which: Which, handover: &Arc<Handover>) {
+        self.kept().lines(which).hand_over(Arc::clone(handover));
+    }
+
+    /// The lines that wait, and how many places they were given.
+    pub(super) fn take_lines(&self, which: Which) -> (Vec<u8>, usize) {
+        self.kept().lines(which).take()
+    }
+
+    /// From now on batches are handed over there.
+    pub(super) fn hand_batches_over(&self, which: Outbound, handover: &Arc<Handover>) {
+        self.kept().batches(which).hand_over(Arc::clone(handover));
     }
 
     /// How many bytes wait to be sent.
@@ -372,11 +388,6 @@ impl Sink {
     /// How many were dropped that nobody has been told of.
     pub(super) fn dropped(&self, which: Outbound) -> u64 {
         self.kept().batches(which).dropped()
-    }
-
-    /// Takes memory back that was handed over.
-    pub(super) fn give_back(&self, which: Outbound, bytes: Vec<u8>) {
-        self.kept().batches(which).give_back(bytes);
     }
 
     /// How many records came in all, and the latest of them that the filter takes, behind the first `after`.

@@ -1,12 +1,19 @@
 //! One envelope: what stands around each item, whatever it is.
 
-use std::time::Duration;
-
 use super::Form;
 use crate::metric::Distribution;
-use crate::telemetry::json::{Object, Times};
-use crate::telemetry::said::Said;
-use crate::trace::SpanId;
+use crate::telemetry::json::Object;
+use crate::telemetry::stencil::Stencil;
+use crate::telemetry::words::{Fixed, Loose};
+
+/// When an item was.
+#[derive(Clone, Copy)]
+pub(super) enum Moment {
+    /// Then: RFC 3339.
+    At([u8; 24]),
+    /// At one of the times of each request.
+    Of(Fixed),
+}
 
 /// What an envelope says of its item.
 pub(super) struct Head<'h> {
@@ -14,44 +21,30 @@ pub(super) struct Head<'h> {
     pub(super) kind: &'static str,
     /// What its data are.
     pub(super) base: &'static str,
-    /// When, since the Unix epoch.
-    pub(super) at: Duration,
+    /// When it was.
+    pub(super) at: Moment,
     /// What part of its like it stands for, in percent.
     pub(super) weight: f64,
-    /// The trace that it belongs to, and the span in it.
-    pub(super) operation: Option<(&'h str, Option<SpanId>)>,
+    /// Of what belongs to a request's trace, the span above it, if there is one.
+    pub(super) operation: Option<Option<Fixed>>,
     /// The name of the operation.
     pub(super) name: Option<&'h str>,
-    /// Who called.
-    pub(super) client: Option<&'h str>,
+    /// Whether it says who called.
+    pub(super) has_client: bool,
 }
 
 impl<'h> Head<'h> {
     /// What belongs to a request, below its span.
-    pub(super) fn of(
-        said: &'h Said<'_>,
-        kind: &'static str,
-        base: &'static str,
-        at: Duration,
-    ) -> Self {
-        let span = said.record.trace_or_own().span();
+    pub(super) const fn of(kind: &'static str, base: &'static str, at: Fixed) -> Self {
         Self {
-            operation: Some((said.any_trace(), Some(span))),
-            client: Some(said.client()),
-            ..Self::new(kind, base, at)
-        }
-    }
-
-    /// The same below another span, or none.
-    pub(super) fn below(self, said: &'h Said<'_>, parent: Option<SpanId>) -> Self {
-        Self {
-            operation: Some((said.any_trace(), parent)),
-            ..self
+            operation: Some(Some(Fixed::Span)),
+            has_client: true,
+            ..Self::new(kind, base, Moment::Of(at))
         }
     }
 
     /// What belongs to no operation, and stands for itself.
-    pub(super) fn new(kind: &'static str, base: &'static str, at: Duration) -> Self {
+    pub(super) const fn new(kind: &'static str, base: &'static str, at: Moment) -> Self {
         Self {
             kind,
             base,
@@ -59,26 +52,25 @@ impl<'h> Head<'h> {
             weight: 100.0,
             operation: None,
             name: None,
-            client: None,
+            has_client: false,
         }
     }
 
-    /// Writes an envelope on a line of its own; `write` writes the item's members.
-    pub(super) fn write(
-        &self,
-        form: &Form,
-        times: &mut Times,
-        out: &mut Vec<u8>,
-        write: impl FnOnce(&mut Object<'_>),
-    ) {
-        let mut envelope = Object::open(out);
+    /// An envelope on a line of its own; `write` writes the item's members.
+    pub(super) fn envelope(&self, form: &Form, write: impl FnOnce(&mut Object<'_>)) -> Stencil {
+        let mut stencil = Stencil::default();
+        let mut envelope = Object::open(&mut stencil);
         envelope.shown(
             "name",
             format_args!("Microsoft.ApplicationInsights.{}", self.kind),
         );
-        let time = times.of(self.at);
-        // INVARIANT: digits and the signs between them.
-        envelope.plain("time", std::str::from_utf8(&time).unwrap_or_default());
+        match &self.at {
+            // INVARIANT: digits and the signs between them.
+            Moment::At(time) => {
+                envelope.plain("time", std::str::from_utf8(time).unwrap_or_default());
+            }
+            Moment::Of(slot) => envelope.fixed("time", *slot),
+        }
         envelope.real("sampleRate", self.weight);
         let mut tags = Object::open(envelope.name("tags"));
         tags.text("ai.cloud.role", &form.role);
@@ -87,17 +79,17 @@ impl<'h> Head<'h> {
             "ai.internal.sdkVersion",
             concat!("portcullis:", env!("CARGO_PKG_VERSION")),
         );
-        if let Some((trace, parent)) = &self.operation {
-            tags.plain("ai.operation.id", trace);
+        if let Some(parent) = self.operation {
+            tags.fixed("ai.operation.id", Fixed::Trace);
             if let Some(parent) = parent {
-                tags.shown("ai.operation.parentId", parent);
+                tags.fixed("ai.operation.parentId", parent);
             }
         }
         if let Some(name) = self.name {
             tags.text("ai.operation.name", name);
         }
-        if let Some(client) = self.client {
-            tags.plain("ai.location.ip", client);
+        if self.has_client {
+            tags.loose("ai.location.ip", Loose::Client);
         }
         tags.close();
         let mut data = Object::open(envelope.name("data"));
@@ -108,18 +100,9 @@ impl<'h> Head<'h> {
         base.close();
         data.close();
         envelope.close();
-        out.push(b'\n');
+        stencil.text().push(b'\n');
+        stencil
     }
-}
-
-/// A duration, as the service reads it: `D.HH:MM:SS.ffffff`, of less than a thousand days.
-pub(super) fn duration(duration: Duration) -> impl std::fmt::Display {
-    const DAY: u64 = 24 * 60 * 60;
-    let seconds = duration.as_secs().min(DAY * 1000 - 1);
-    let (days, rest) = (seconds / DAY, seconds % DAY);
-    let (hours, minutes, seconds) = (rest / 3600, rest / 60 % 60, rest % 60);
-    let micros = duration.subsec_micros();
-    format!("{days}.{hours:02}:{minutes:02}:{seconds:02}.{micros:06}")
 }
 
 /// What a point of a metric comes to.
@@ -151,7 +134,7 @@ impl MetricPoint {
     /// Writes it as an item's members.
     pub(super) fn write(&self, name: &str, item: &mut Object<'_>) {
         let list = item.name("metrics");
-        list.push(b'[');
+        list.text().push(b'[');
         let mut metric = Object::open(list);
         metric.text("name", name);
         metric.real("value", self.sum);
@@ -161,26 +144,6 @@ impl MetricPoint {
             metric.real("max", most);
         }
         metric.close();
-        list.push(b']');
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_duration_has_days_and_microseconds() {
-        for (micros, expected) in [
-            (0, "0.00:00:00.000000"),
-            (12_345, "0.00:00:00.012345"),
-            (90_061_000_001, "1.01:01:01.000001"),
-            (u64::MAX, "999.23:59:59.551615"),
-        ] {
-            assert_eq!(
-                duration(Duration::from_micros(micros)).to_string(),
-                expected
-            );
-        }
+        list.text().push(b']');
     }
 }

@@ -8,18 +8,19 @@ pub use connection_string::{ConnectionString, NotAConnectionString};
 
 use std::time::Duration;
 
-use envelope::{Head, MetricPoint, duration};
+use envelope::{Head, MetricPoint, Moment};
 
-use super::attributes::{self, Attributes};
+use super::attributes::{self, Attributes, Slot};
 use super::batches::Batches;
 use super::event::{Event, Level};
 use super::json::{Object, Times};
 use super::level::Requests;
 use super::otlp::DECISION;
 use super::record::{Outcome, Record};
-use super::said::Said;
 use super::sink::Telling;
+use super::stencil::Stencil;
 use super::traffic::known_method;
+use super::words::{self, Fixed, Loose};
 use crate::denial::Reason;
 use crate::metric::{Family, Value};
 use crate::trace::Parent;
@@ -37,7 +38,6 @@ pub struct Form {
 
 /// The longest that the service takes: <https://learn.microsoft.com/azure/azure-monitor/app/data-model-complete>.
 const LONGEST_NAME: usize = 1024;
-const LONGEST_URL: usize = 2048;
 const LONGEST_TEXT: usize = 8192;
 
 /// Attributes as members of an object.
@@ -51,6 +51,15 @@ impl Attributes for Members<'_, '_> {
     fn number(&mut self, name: &'static str, value: u64) {
         self.0.shown(name, value);
     }
+
+    fn slot(&mut self, slot: Slot) {
+        match slot {
+            Slot::Id => self.0.fixed(words::ID, Fixed::Id),
+            Slot::Client => self.0.loose(words::CLIENT, Loose::Client),
+            // No longer than the service takes.
+            Slot::Path => self.0.loose(words::PATH, Loose::ShownPath),
+        }
+    }
 }
 
 fn cut(text: &str, longest: usize) -> &str {
@@ -59,60 +68,46 @@ fn cut(text: &str, longest: usize) -> &str {
 }
 
 impl Form {
-    /// Writes what a record comes to.
-    pub(super) fn write(
-        &self,
-        said: &Said<'_>,
-        is_told: bool,
-        telling: &Telling,
-        times: &mut Times,
-        to: &mut Batches,
-    ) {
-        let (record, scheme) = (said.record, telling.scheme);
-        if is_told {
+    /// What all records like this one come to, each on a line of its own.
+    pub(super) fn envelopes(&self, record: &Record, telling: &Telling) -> Vec<Stencil> {
+        let scheme = telling.scheme;
+        let mut envelopes = Vec::new();
+        if record.is_told() {
             let name = attributes::name(record).concat();
             let (name, weight) = (cut(&name, LONGEST_NAME), weight(record, telling));
-            to.add(1, |out| {
+            let parent = record.trace_or_own().parent_span();
+            let head = Head {
+                weight,
+                name: Some(name),
+                operation: Some(parent.map(|_| Fixed::ParentSpan)),
+                ..Head::of("Request", "RequestData", Fixed::Arrived)
+            };
+            envelopes.push(head.envelope(self, |item| request(record, name, scheme, item)));
+            if record.called().is_some() {
                 let head = Head {
                     weight,
                     name: Some(name),
-                    ..Head::of(said, "Request", "RequestData", record.arrived.unix)
+                    has_client: false,
+                    ..Head::of("RemoteDependency", "RemoteDependencyData", Fixed::Started)
                 };
-                let parent = record.trace_or_own().parent_span();
-                let head = head.below(said, parent);
-                head.write(self, times, out, |item| request(said, name, scheme, item));
-            });
-            if let Some((started, lasted)) = record.called() {
-                to.add(1, |out| {
-                    let head = Head {
-                        weight,
-                        name: Some(name),
-                        client: None,
-                        ..Head::of(said, "RemoteDependency", "RemoteDependencyData", started)
-                    };
-                    head.write(self, times, out, |item| dependency(said, lasted, item));
-                });
+                envelopes.push(head.envelope(self, |item| dependency(record, item)));
             }
             if let (Outcome::Denied(reason), true) =
                 (record.outcome, attributes::is_failure(record))
             {
-                to.add(1, |out| {
-                    let head = Head::of(said, "Exception", "ExceptionData", ended(record));
-                    head.write(self, times, out, |item| {
-                        exception(said, reason, scheme, item)
-                    });
-                });
+                let head = Head::of("Exception", "ExceptionData", Fixed::Ended);
+                let write = |item: &mut Object<'_>| exception(record, reason, scheme, item);
+                envelopes.push(head.envelope(self, write));
             }
         }
         if self.decisions.take(record) {
-            to.add(1, |out| {
-                let head = Head::of(said, "Event", "EventData", ended(record));
-                head.write(self, times, out, |item| {
-                    item.plain("name", DECISION);
-                    told(said, scheme, item, true);
-                });
-            });
+            let head = Head::of("Event", "EventData", Fixed::Ended);
+            envelopes.push(head.envelope(self, |item| {
+                item.plain("name", DECISION);
+                told(record, scheme, item, true);
+            }));
         }
+        envelopes
     }
 
     /// Writes an event of the gateway's own.
@@ -123,7 +118,8 @@ impl Form {
             name,
             detail,
         } = event;
-        Head::new("Message", "MessageData", *at).write(self, times, out, |item| {
+        let head = Head::new("Message", "MessageData", Moment::At(times.of(*at)));
+        let envelope = head.envelope(self, |item| {
             let message = if detail.is_empty() { name } else { detail };
             item.text("message", cut(message, LONGEST_TEXT));
             let severity = match level {
@@ -136,6 +132,7 @@ impl Form {
             properties.text("event.name", name);
             properties.close();
         });
+        out.extend_from_slice(&envelope.whole());
     }
 
     /// Writes what has been counted since it was told last.
@@ -153,45 +150,38 @@ impl Form {
                     Value::Real(value) => MetricPoint::single(*value),
                     Value::Distribution(values) => MetricPoint::of(values),
                 };
-                let head = Head::new("Metric", "MetricData", at);
-                to.add(1, |out| {
-                    head.write(self, times, out, |item| {
-                        value.write(family.metric.name, item);
-                        let mut properties = Object::open(item.name("properties"));
-                        for (name, value) in &point.labels {
-                            properties.text(name, cut(value, LONGEST_TEXT));
-                        }
-                        properties.close();
-                    });
+                let head = Head::new("Metric", "MetricData", Moment::At(times.of(at)));
+                let envelope = head.envelope(self, |item| {
+                    value.write(family.metric.name, item);
+                    let mut properties = Object::open(item.name("properties"));
+                    for (name, value) in &point.labels {
+                        properties.text(name, cut(value, LONGEST_TEXT));
+                    }
+                    properties.close();
                 });
+                to.add(1, |out| out.extend_from_slice(&envelope.whole()));
             }
         }
     }
 }
 
-/// When a request was over.
-fn ended(record: &Record) -> Duration {
-    record.arrived.unix + record.duration
-}
-
-fn request(said: &Said<'_>, name: &str, scheme: &'static str, item: &mut Object<'_>) {
-    let record = said.record;
-    item.shown("id", record.trace_or_own().span());
+fn request(record: &Record, name: &str, scheme: &'static str, item: &mut Object<'_>) {
+    item.fixed("id", Fixed::Span);
     item.text("name", name);
-    item.shown("duration", duration(record.duration));
+    item.quoted("duration", "", Loose::Lasted);
     item.plain("responseCode", record.status.as_str());
     let success = !matches!(record.outcome, Outcome::Denied(_)) && !is_error(record);
     item.flag("success", success);
-    let url = format!("{scheme}://{}{}", record.host, record.shown_path());
-    item.text("url", cut(&url, LONGEST_URL));
-    told(said, scheme, item, false);
+    // Host and path together are no longer than the service takes: 2048.
+    let before = format!("{scheme}://{}", record.host);
+    item.quoted("url", &before, Loose::ShownPathWithin);
+    told(record, scheme, item, false);
 }
 
-fn dependency(said: &Said<'_>, lasted: Duration, item: &mut Object<'_>) {
-    let record = said.record;
-    item.shown("id", record.trace_or_own().sent_span());
+fn dependency(record: &Record, item: &mut Object<'_>) {
+    item.fixed("id", Fixed::SentSpan);
     item.plain("type", "HTTP");
-    item.shown("duration", duration(lasted));
+    item.quoted("duration", "", Loose::SentLasted);
     let (code, success) = match record.outcome {
         Outcome::Denied(reason) => (reason.code(), false),
         _ => (record.status.as_str(), !is_error(record)),
@@ -215,35 +205,35 @@ fn dependency(said: &Said<'_>, lasted: Duration, item: &mut Object<'_>) {
     if let Some(route) = record.route.as_deref() {
         properties.text("portcullis.route", route);
     }
-    properties.plain("portcullis.request.id", said.id());
+    properties.fixed(words::ID, Fixed::Id);
     properties.close();
 }
 
-fn exception(said: &Said<'_>, reason: Reason, scheme: &'static str, item: &mut Object<'_>) {
+fn exception(record: &Record, reason: Reason, scheme: &'static str, item: &mut Object<'_>) {
     let list = item.name("exceptions");
-    list.push(b'[');
+    list.text().push(b'[');
     let mut exception = Object::open(list);
     exception.plain("typeName", reason.code());
-    let message = match said.record.note() {
+    let message = match record.note() {
         Some(note) => format!("{}: {}", reason.title(), note.got),
         None => reason.title().to_owned(),
     };
     exception.text("message", cut(&message, LONGEST_TEXT));
     exception.flag("hasFullStack", false);
     exception.close();
-    list.push(b']');
+    list.text().push(b']');
     item.number("severityLevel", 3);
-    told(said, scheme, item, false);
+    told(record, scheme, item, false);
 }
 
 /// All that is told of a request, as an item's properties.
-fn told(said: &Said<'_>, scheme: &'static str, item: &mut Object<'_>, with_policy: bool) {
+fn told(record: &Record, scheme: &'static str, item: &mut Object<'_>, with_policy: bool) {
     let mut properties = Object::open(item.name("properties"));
     let mut to = Members(&mut properties);
-    attributes::http(said, scheme, &mut to);
-    attributes::decision(said, &mut to);
+    attributes::http(record, scheme, &mut to);
+    attributes::decision(record, &mut to);
     if with_policy {
-        attributes::policy(said.record, &mut to);
+        attributes::policy(record, &mut to);
     }
     properties.close();
 }

@@ -15,20 +15,20 @@ use serde::Deserialize;
 
 use super::counts::Signal;
 use super::deltas::Deltas;
-use super::otlp::{is_due, later, retry_after, unsent, waiting};
+use super::otlp::{Workers, later, retry_after, unsent};
 use super::pipe::{Delivered, Load, Pipe, Source, Way};
 use super::{Gather, Sources};
 use crate::clock::Clock;
 use crate::credentials::Derived;
 use crate::metric::Family;
 use crate::net::address::Resolver;
-use crate::net::channel::{Channel, Protocol};
+use crate::net::channel::{Channel, Pieces, Protocol};
 use crate::net::client::Bounds;
 use crate::telemetry::azure_monitor::{ConnectionString, Form};
 use crate::telemetry::batches::Batches;
 use crate::telemetry::event::Events;
 use crate::telemetry::json::Times;
-use crate::telemetry::sink::{Outbound, Sink};
+use crate::telemetry::sink::Outbound;
 
 /// An Application Insights resource.
 #[derive(Clone)]
@@ -49,8 +49,9 @@ pub(super) fn pipe(
     interval: Duration,
     sources: &Sources,
 ) -> Pipe<Envelopes, Breeze> {
+    let (workers, bell) = Workers::of(&sources.sinks, Outbound::AzureMonitor);
     let source = Envelopes {
-        sinks: sources.sinks.clone(),
+        workers,
         events: Events::listen(),
         form: to.form.clone(),
         times: Times::default(),
@@ -58,21 +59,21 @@ pub(super) fn pipe(
         interval,
         told: sources.clock.now().unix,
         deltas: Deltas::default(),
-        since: None,
         pending: None,
     };
     let way = Breeze {
         channel: Channel::new(&to.tls, Protocol::Http1, Arc::clone(&to.resolver), false),
         connection_string: to.connection_string,
         moved: None,
+        keyed: Vec::new(),
         clock: Arc::clone(&sources.clock),
     };
-    Pipe::new(Signal::AzureMonitor, source, way, sources)
+    Pipe::new(Signal::AzureMonitor, (source, bell), way, sources)
 }
 
 /// What is told: what waits with the workers, events, and metrics now and then.
 pub(super) struct Envelopes {
-    sinks: Vec<Arc<Sink>>,
+    workers: Workers,
     events: Arc<Events>,
     form: Form,
     times: Times,
@@ -80,7 +81,6 @@ pub(super) struct Envelopes {
     interval: Duration,
     told: Duration,
     deltas: Deltas,
-    since: Option<Duration>,
     pending: Option<Vec<Family>>,
 }
 
@@ -89,15 +89,13 @@ const MOST_OWN: usize = 8 << 20;
 
 impl Source for Envelopes {
     fn is_due(&mut self, now: Duration) -> bool {
-        is_due(&self.sinks, Outbound::AzureMonitor, &mut self.since, now)
+        self.workers.are_due(now)
             || self.events.any()
             || now.saturating_sub(self.told) >= self.interval
     }
 
     fn take(&mut self, now: Duration) -> (Vec<Load>, u64) {
-        self.since = None;
-        let (mut loads, mut dropped) =
-            waiting(&self.sinks, Outbound::AzureMonitor, |lines| lines.concat());
+        let (mut loads, mut dropped) = self.workers.take();
         let mut own = Batches::new(MOST_OWN);
         let (form, times) = (&self.form, &mut self.times);
         for event in self.events.take() {
@@ -112,10 +110,14 @@ impl Source for Envelopes {
         let (more, lost) = own.take();
         dropped += lost;
         loads.extend(more.into_iter().map(|batch| Load {
-            bytes: batch.bytes.into(),
+            pieces: vec![batch.bytes.into()],
             items: batch.items,
         }));
         (loads, dropped)
+    }
+
+    fn give_back(&mut self, memory: Vec<u8>) {
+        self.workers.give_back(memory);
     }
 
     fn settle(&mut self, taken: bool) {
@@ -131,6 +133,8 @@ pub(super) struct Breeze {
     connection_string: Arc<Derived<ConnectionString>>,
     /// Where the service has said that this resource's telemetry belongs.
     moved: Option<Uri>,
+    /// Memory for envelopes with their keys.
+    keyed: Vec<u8>,
     clock: Arc<dyn Clock>,
 }
 
@@ -145,11 +149,16 @@ impl Way for Breeze {
             return later("the connection string is not read yet".to_owned(), None);
         };
         let url = self.moved.as_ref().unwrap_or_else(|| to.endpoint());
-        let body = gzip(&with_key(&load.bytes, to.instrumentation_key().expose()));
+        let key = to.instrumentation_key().expose();
+        self.keyed.clear();
+        for part in lines(load).flat_map(|line| with_key(line, key)) {
+            self.keyed.extend_from_slice(part);
+        }
+        let body = gzip([&*self.keyed]);
         let request = Request::post(url.clone())
             .header(header::CONTENT_TYPE, "application/x-json-stream")
             .header(header::CONTENT_ENCODING, "gzip")
-            .body(Bytes::from(body));
+            .body(Pieces::new([body.into()]));
         let Ok(request) = request else {
             return Delivered::Refused("the request cannot be made".to_owned());
         };
@@ -225,7 +234,7 @@ fn outcome(answer: &Response<Bytes>, load: &Load) -> Delivered {
                     refused: refused.len() as u64,
                 };
             }
-            let lines: Vec<&[u8]> = load.bytes.split_inclusive(|byte| *byte == b'\n').collect();
+            let lines: Vec<&[u8]> = lines(load).collect();
             let chosen: Vec<&[u8]> = again
                 .iter()
                 .filter_map(|error| lines.get(error.index).copied())
@@ -235,7 +244,7 @@ fn outcome(answer: &Response<Bytes>, load: &Load) -> Delivered {
                 after: retry_after(answer),
                 again: Some(Load {
                     items: chosen.len() as u64,
-                    bytes: chosen.concat().into(),
+                    pieces: vec![chosen.concat().into()],
                 }),
             }
         }
@@ -244,23 +253,25 @@ fn outcome(answer: &Response<Bytes>, load: &Load) -> Delivered {
     }
 }
 
-/// The envelopes with the instrumentation key in each, which nobody but the sender holds.
-fn with_key(lines: &[u8], key: &str) -> Vec<u8> {
-    let mut out = Vec::with_capacity(lines.len() + lines.len() / 8);
-    for line in lines.split_inclusive(|byte| *byte == b'\n') {
-        out.extend_from_slice(b"{\"iKey\":\"");
-        out.extend_from_slice(key.as_bytes());
-        out.extend_from_slice(b"\",");
-        out.extend_from_slice(line.get(1..).unwrap_or_default());
-    }
-    out
+/// The envelopes, each with the end of its line.
+fn lines(load: &Load) -> impl Iterator<Item = &[u8]> {
+    let pieces = load.pieces.iter();
+    pieces.flat_map(|piece| piece.split_inclusive(|byte| *byte == b'\n'))
+}
+
+/// An envelope with the instrumentation key, which nobody but the sender holds.
+fn with_key<'l>(line: &'l [u8], key: &'l str) -> [&'l [u8]; 4] {
+    let rest = line.get(1..).unwrap_or_default();
+    [b"{\"iKey\":\"", key.as_bytes(), b"\",", rest]
 }
 
 /// Compressed, fast rather than small.
-pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), Compression::fast());
-    // A vector takes all that is written to it.
-    let _ = encoder.write_all(bytes);
+pub(super) fn gzip<'p>(pieces: impl IntoIterator<Item = &'p [u8]>) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    for piece in pieces {
+        // A vector takes all that is written to it.
+        let _ = encoder.write_all(piece);
+    }
     encoder.finish().unwrap_or_default()
 }
 
@@ -270,7 +281,7 @@ mod tests {
 
     fn load(lines: &[&str]) -> Load {
         Load {
-            bytes: lines.concat().into(),
+            pieces: vec![lines.concat().into()],
             items: lines.len() as u64,
         }
     }
@@ -290,7 +301,10 @@ mod tests {
             Delivered::Later {
                 again: Some(again), ..
             } => {
-                assert_eq!((again.items, &*again.bytes), (1, &b"{\"a\":2}\n"[..]));
+                assert_eq!(
+                    (again.items, &*again.pieces.concat()),
+                    (1, &b"{\"a\":2}\n"[..])
+                );
             }
             _ => panic!("a part is to be sent again"),
         }
@@ -301,9 +315,10 @@ mod tests {
 
     #[test]
     fn the_key_comes_first_in_each_envelope() {
-        let lines = with_key(b"{\"a\":0}\n{\"b\":1}\n", "k");
+        let load = load(&["{\"a\":0}\n", "{\"b\":1}\n"]);
+        let keyed: Vec<&[u8]> = lines(&load).flat_map(|line| with_key(line, "k")).collect();
         assert_eq!(
-            lines,
+            keyed.concat(),
             b"{\"iKey\":\"k\",\"a\":0}\n{\"iKey\":\"k\",\"b\":1}\n"
         );
     }

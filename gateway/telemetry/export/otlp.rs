@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Request, Response, StatusCode, Uri};
 use rustls::ClientConfig;
+use tokio::sync::Notify;
 
 use super::Gather;
 use super::Sources;
@@ -19,10 +20,11 @@ use crate::clock::Clock;
 use crate::credentials::Derived;
 use crate::metric::Family;
 use crate::net::address::Resolver;
-use crate::net::channel::{Channel, Protocol};
+use crate::net::channel::{Channel, Pieces, Protocol};
 use crate::net::client::{Bounds, FetchError};
-use crate::telemetry::batches::Batch;
+use crate::telemetry::batches::{BATCH, Batch};
 use crate::telemetry::event::Events;
+use crate::telemetry::handover::Handover;
 use crate::telemetry::otlp::{self, Resource, Temporality};
 use crate::telemetry::sink::{Outbound, Sink};
 
@@ -71,19 +73,19 @@ pub(super) fn pipes(
     interval: Duration,
     sources: &Sources,
 ) -> Vec<Pipe<Box<dyn Source>, OtlpWay>> {
-    let pipe = |signal, source: Box<dyn Source>| {
+    let pipe = |signal, source| {
         let way = OtlpWay::new(to, signal, Arc::clone(&sources.clock));
         Pipe::new(signal, source, way, sources)
     };
     let batches = |outbound, events| {
-        Box::new(Records {
-            sinks: sources.sinks.clone(),
-            outbound,
+        let (workers, bell) = Workers::of(&sources.sinks, outbound);
+        let resource = resource.clone();
+        let source: Box<dyn Source> = Box::new(Records {
+            workers,
             events,
-            resource: resource.clone(),
-            since: None,
-            spare: Vec::new(),
-        })
+            resource,
+        });
+        (source, bell)
     };
     let mut pipes = Vec::new();
     if to.traces {
@@ -95,7 +97,7 @@ pub(super) fn pipes(
     }
     if to.metrics {
         let now = sources.clock.now().unix;
-        let metrics = Box::new(Points {
+        let metrics: Box<dyn Source> = Box::new(Points {
             gather: Arc::clone(&sources.gather),
             temporality: to.temporality,
             interval,
@@ -105,7 +107,7 @@ pub(super) fn pipes(
             told: now,
             pending: None,
         });
-        pipes.push(pipe(Signal::Metrics, metrics));
+        pipes.push(pipe(Signal::Metrics, (metrics, Arc::default())));
     }
     pipes
 }
@@ -128,88 +130,96 @@ impl Source for Box<dyn Source> {
     }
 }
 
-/// What waits longer than this is sent.
-pub(super) const LONGEST_REST: Duration = Duration::from_secs(1);
-/// As soon as so many bytes wait, they are sent.
-pub(super) const ENOUGH: usize = 512 * 1024;
-
-/// Whether what waits with the workers is due; `since` is when it was first seen to wait.
-pub(super) fn is_due(
-    sinks: &[Arc<Sink>],
+/// What waits with the workers.
+pub(super) struct Workers {
+    sinks: Vec<Arc<Sink>>,
     outbound: Outbound,
-    since: &mut Option<Duration>,
-    now: Duration,
-) -> bool {
-    let waiting: usize = sinks.iter().map(|sink| sink.waiting(outbound)).sum();
-    if waiting == 0 {
-        *since = None;
-        return false;
-    }
-    let first = *since.get_or_insert(now);
-    waiting >= ENOUGH || now.saturating_sub(first) >= LONGEST_REST
+    handover: Arc<Handover>,
+    /// When something was first seen to wait.
+    since: Option<Duration>,
 }
 
-/// What waits with the workers as loads of a convenient size, each made `whole` of its pieces, and how much was dropped.
-/// The workers get their memory back.
-pub(super) fn waiting(
-    sinks: &[Arc<Sink>],
-    outbound: Outbound,
-    mut whole: impl FnMut(&[&[u8]]) -> Vec<u8>,
-) -> (Vec<Load>, u64) {
-    let mut taken = Vec::new();
-    let mut dropped = 0;
-    for sink in sinks {
-        let (batches, lost) = sink.take_batches(outbound);
-        dropped += lost;
-        taken.extend(batches.into_iter().map(|batch| (sink, batch)));
+/// What waits longer than this is sent.
+const LONGEST_REST: Duration = Duration::from_secs(1);
+/// As soon as so many bytes wait, they are sent, and about as many at once.
+const ENOUGH: usize = BATCH;
+
+impl Workers {
+    /// What these have for it, and the bell that they ring when there is enough.
+    pub(super) fn of(sinks: &[Arc<Sink>], outbound: Outbound) -> (Self, Arc<Notify>) {
+        let bell: Arc<Notify> = Arc::default();
+        let rung = Arc::clone(&bell);
+        let handover = Arc::new(Handover::new(move || rung.notify_one()));
+        for sink in sinks {
+            sink.hand_batches_over(outbound, &handover);
+        }
+        let workers = Self {
+            sinks: sinks.to_vec(),
+            outbound,
+            handover,
+            since: None,
+        };
+        (workers, bell)
     }
-    let mut loads = Vec::new();
-    let mut rest = &taken[..];
-    while !rest.is_empty() {
-        let mut size = 0;
-        let fits = rest.iter().take_while(|(_, batch)| {
-            size += batch.bytes.len();
-            size <= ENOUGH
-        });
-        let count = fits.count().max(1);
-        let (together, others) = rest.split_at(count.min(rest.len()));
-        let pieces: Vec<&[u8]> = together.iter().map(|(_, batch)| &*batch.bytes).collect();
-        loads.push(Load {
-            bytes: whole(&pieces).into(),
-            items: together.iter().map(|(_, batch)| batch.items).sum(),
-        });
-        rest = others;
+
+    /// Whether what waits is due.
+    pub(super) fn are_due(&mut self, now: Duration) -> bool {
+        let waiting = |sink: &Arc<Sink>| sink.waiting(self.outbound);
+        let waiting: usize = self.sinks.iter().map(waiting).sum();
+        if waiting == 0 {
+            self.since = None;
+            return false;
+        }
+        let first = *self.since.get_or_insert(now);
+        waiting >= ENOUGH || now.saturating_sub(first) >= LONGEST_REST
     }
-    for (sink, batch) in taken {
-        sink.give_back(outbound, batch.bytes);
+
+    /// What waits, as loads of a convenient size, and how much was dropped.
+    pub(super) fn take(&mut self) -> (Vec<Load>, u64) {
+        self.since = None;
+        let mut loads: Vec<Load> = Vec::new();
+        let mut dropped = 0;
+        for sink in &self.sinks {
+            let (batches, lost) = sink.take_batches(self.outbound);
+            dropped += lost;
+            for batch in batches {
+                let piece = Bytes::from(batch.bytes);
+                match loads.last_mut() {
+                    Some(last) if last.length() + piece.len() <= ENOUGH => {
+                        last.pieces.push(piece);
+                        last.items += batch.items;
+                    }
+                    _ => loads.push(Load {
+                        pieces: vec![piece],
+                        items: batch.items,
+                    }),
+                }
+            }
+        }
+        (loads, dropped)
     }
-    (loads, dropped)
+
+    /// Gives them memory back.
+    pub(super) fn give_back(&self, memory: Vec<u8>) {
+        self.handover.give_back(memory);
+    }
 }
 
 /// Spans, or records of decisions and events.
 struct Records {
-    sinks: Vec<Arc<Sink>>,
-    outbound: Outbound,
+    workers: Workers,
     events: Option<Arc<Events>>,
     resource: Resource,
-    since: Option<Duration>,
-    spare: Vec<Vec<u8>>,
 }
 
 impl Source for Records {
     fn is_due(&mut self, now: Duration) -> bool {
         let heard = self.events.as_ref().is_some_and(|events| events.any());
-        is_due(&self.sinks, self.outbound, &mut self.since, now) || heard
+        self.workers.are_due(now) || heard
     }
 
     fn take(&mut self, _: Duration) -> (Vec<Load>, u64) {
-        self.since = None;
-        let (resource, spare) = (&self.resource, &mut self.spare);
-        let (mut loads, dropped) = waiting(&self.sinks, self.outbound, |items| {
-            let mut out = spare.pop().unwrap_or_default();
-            resource.request_in(items, &mut out);
-            out
-        });
+        let (mut loads, dropped) = self.workers.take();
         let events = self.events.iter().flat_map(|events| events.take());
         let mut own = Batch::default();
         for event in events {
@@ -218,25 +228,23 @@ impl Source for Records {
         }
         if own.items > 0 {
             loads.push(Load {
-                bytes: resource.request(&[&own.bytes]).into(),
+                pieces: vec![own.bytes.into()],
                 items: own.items,
             });
+        }
+        for load in &mut loads {
+            let before = self.resource.before(load.length());
+            load.pieces.insert(0, before.into());
         }
         (loads, dropped)
     }
 
     fn settle(&mut self, _: bool) {}
 
-    fn give_back(&mut self, mut memory: Vec<u8>) {
-        if self.spare.len() < MOST_SPARE {
-            memory.clear();
-            self.spare.push(memory);
-        }
+    fn give_back(&mut self, memory: Vec<u8>) {
+        self.workers.give_back(memory);
     }
 }
-
-/// So many pieces of memory are kept for the next requests.
-const MOST_SPARE: usize = 4;
 
 /// Metrics.
 struct Points {
@@ -270,8 +278,9 @@ impl Source for Points {
         // Tried and not taken, it is next told an interval later.
         self.told = now;
         self.pending = pending;
+        let before = self.resource.before(items.len());
         let load = Load {
-            bytes: self.resource.request(&[&items]).into(),
+            pieces: vec![before.into(), items.into()],
             items: points,
         };
         (vec![load], 0)
@@ -324,15 +333,19 @@ impl OtlpWay {
         }
     }
 
-    fn request(&self, load: &Load) -> Result<Request<Bytes>, String> {
+    fn request(&self, load: &Load) -> Result<Request<Pieces>, String> {
         let url = self.url.clone().ok_or("the endpoint is no base of a URL")?;
-        let body = match self.to.gzip {
-            true => gzip(&load.bytes).into(),
-            false => load.bytes.clone(),
+        let mut body = match self.to.gzip {
+            true => vec![gzip(load.pieces.iter().map(|piece| &**piece)).into()],
+            false => load.pieces.clone(),
         };
-        let (kind, body) = match self.to.protocol {
-            OtlpProtocol::Http => ("application/x-protobuf", body),
-            OtlpProtocol::Grpc => ("application/grpc", framed(&body, self.to.gzip).into()),
+        let kind = match self.to.protocol {
+            OtlpProtocol::Http => "application/x-protobuf",
+            OtlpProtocol::Grpc => {
+                let length = body.iter().map(Bytes::len).sum();
+                body.insert(0, frame(length, self.to.gzip));
+                "application/grpc"
+            }
         };
         let mut request = Request::post(url).header(header::CONTENT_TYPE, kind);
         if self.to.gzip {
@@ -348,7 +361,7 @@ impl OtlpWay {
             request = request.header(name, (*value).clone());
         }
         request
-            .body(body)
+            .body(Pieces::new(body))
             .map_err(|_| "the request cannot be made".to_owned())
     }
 }
@@ -376,15 +389,12 @@ impl Way for OtlpWay {
     }
 }
 
-/// A message in gRPC's frame: whether it is compressed, and how long it is.
+/// What gRPC has stand before a message of so many bytes: whether it is compressed, and its length.
 /// <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>
-fn framed(message: &[u8], is_compressed: bool) -> Vec<u8> {
-    let mut frame = Vec::with_capacity(message.len() + 5);
-    frame.push(is_compressed.into());
-    let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
-    frame.extend_from_slice(&length.to_be_bytes());
-    frame.extend_from_slice(message);
-    frame
+fn frame(length: usize, is_compressed: bool) -> Bytes {
+    let length = u32::try_from(length).unwrap_or(u32::MAX);
+    let [a, b, c, d] = length.to_be_bytes();
+    Bytes::copy_from_slice(&[is_compressed.into(), a, b, c, d])
 }
 
 pub(super) fn later(why: String, after: Option<Duration>) -> Delivered {

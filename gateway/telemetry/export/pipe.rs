@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::Sources;
 use super::counts::{Exported, Lost, Signal};
@@ -15,10 +15,17 @@ use crate::telemetry::health::Health;
 
 /// What is sent at once.
 pub(super) struct Load {
-    /// As it is sent, but for what stands around it.
-    pub(super) bytes: Bytes,
+    /// As it is sent, one piece behind the other.
+    pub(super) pieces: Vec<Bytes>,
     /// How many items.
     pub(super) items: u64,
+}
+
+impl Load {
+    /// In bytes.
+    pub(super) fn length(&self) -> usize {
+        self.pieces.iter().map(Bytes::len).sum()
+    }
 }
 
 /// What came of sending.
@@ -49,7 +56,7 @@ pub(super) trait Source: Send {
     fn take(&mut self, now: Duration) -> (Vec<Load>, u64);
     /// Whether all that was taken last has been taken over.
     fn settle(&mut self, taken: bool);
-    /// Takes memory back that was used for a load.
+    /// Takes memory back that a load lay in.
     fn give_back(&mut self, memory: Vec<u8>) {
         drop(memory);
     }
@@ -75,6 +82,8 @@ pub(super) struct Pipe<S, W> {
     not_before: Duration,
     /// How it stands, for readiness.
     health: Arc<Health>,
+    /// Rung when there is enough to send.
+    bell: Arc<Notify>,
 }
 
 /// How often it is looked whether there is something to send.
@@ -88,8 +97,14 @@ const LONGEST_LIFE: Duration = Duration::from_secs(60);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
 
 impl<S: Source, W: Way> Pipe<S, W> {
-    pub(super) fn new(signal: Signal, source: S, way: W, sources: &Sources) -> Self {
+    pub(super) fn new(
+        signal: Signal,
+        (source, bell): (S, Arc<Notify>),
+        way: W,
+        sources: &Sources,
+    ) -> Self {
         Self {
+            bell,
             signal,
             source,
             way,
@@ -106,6 +121,7 @@ impl<S: Source, W: Way> Pipe<S, W> {
         loop {
             let ends = tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => true,
+                () = self.bell.notified() => false,
                 () = self.clock.sleep(LOOK_EVERY) => false,
             };
             let now = self.clock.now().unix;
@@ -118,11 +134,12 @@ impl<S: Source, W: Way> Pipe<S, W> {
             // All that was taken at once has the same time, or what waits would wait behind it for long.
             let began = self.clock.now().instant;
             for load in loads {
-                let bytes = load.bytes.clone();
+                let pieces = load.pieces.clone();
                 taken &= self.deliver(load, began, &mut stop).await;
-                // Memory that was never used before has to be cleared first.
-                if let Ok(memory) = bytes.try_into_mut() {
-                    self.source.give_back(memory.into());
+                for piece in pieces {
+                    if let Ok(memory) = piece.try_into_mut() {
+                        self.source.give_back(memory.into());
+                    }
                 }
             }
             self.source.settle(taken);

@@ -7,48 +7,45 @@ mod wire;
 
 pub use metrics::Temporality;
 pub(super) use metrics::metrics;
-pub(super) use spans::{DECISION, decision, event, spans};
+pub(super) use spans::{DECISION, Item, decision, event, sent, served};
 pub(super) use wire::Message;
 
 /// Who sends.
 #[derive(Clone, Debug)]
-pub struct Resource(Vec<u8>);
+pub struct Resource {
+    /// The resource, as the field of a request that it is.
+    resource: Vec<u8>,
+    /// Who made the items, and by which conventions: fields of the scope.
+    scope: Vec<u8>,
+}
 
 impl Resource {
     /// The resource with these attributes.
     pub fn new(attributes: &[(String, String)]) -> Self {
-        let mut bytes = Vec::new();
-        let mut resource = Message::new(&mut bytes);
-        for (name, value) in attributes {
-            resource.text_attribute(1, name, value);
-        }
-        Self(bytes)
-    }
-
-    /// A whole request: the items of one kind, each of them a field 2 of a scope's.
-    pub(super) fn request(&self, items: &[&[u8]]) -> Vec<u8> {
-        let mut out = Vec::new();
-        self.request_in(items, &mut out);
-        out
-    }
-
-    /// The same, in memory that is there.
-    pub(super) fn request_in(&self, items: &[&[u8]], out: &mut Vec<u8>) {
-        let length: usize = items.iter().map(|piece| piece.len()).sum();
-        out.reserve(length + self.0.len() + 256);
-        Message::new(out).message_of(1, length, |resource| {
-            resource.bytes(1, &self.0);
-            resource.message_of(2, length, |scope| {
-                scope.message(1, |who| {
-                    who.bytes(1, b"portcullis");
-                    who.bytes(2, env!("CARGO_PKG_VERSION").as_bytes());
-                });
-                for piece in items {
-                    scope.raw(piece);
-                }
-                scope.bytes(3, SCHEMA.as_bytes());
-            });
+        let (mut resource, mut scope) = (Vec::new(), Vec::new());
+        Message::new(&mut resource).message(1, |resource| {
+            for (name, value) in attributes {
+                resource.text_attribute(1, name, value);
+            }
         });
+        let mut fields = Message::new(&mut scope);
+        fields.message(1, |who| {
+            who.bytes(1, b"portcullis");
+            who.bytes(2, env!("CARGO_PKG_VERSION").as_bytes());
+        });
+        fields.bytes(3, SCHEMA.as_bytes());
+        Self { resource, scope }
+    }
+
+    /// What stands in a request before items of one kind that take so many bytes, each of them a field 2 of the scope.
+    pub(super) fn before(&self, length: usize) -> Vec<u8> {
+        let mut inner = self.resource.clone();
+        Message::new(&mut inner).before_bytes(2, self.scope.len() + length);
+        inner.extend_from_slice(&self.scope);
+        let mut out = Vec::with_capacity(inner.len() + 16);
+        Message::new(&mut out).before_bytes(1, inner.len() + length);
+        out.append(&mut inner);
+        out
     }
 }
 

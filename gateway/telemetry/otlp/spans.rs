@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use super::ITEM;
 use super::wire::Message;
-use crate::telemetry::attributes::{self, Attributes};
+use crate::telemetry::attributes::{self, Attributes, Slot};
 use crate::telemetry::event::{Event, Level};
 use crate::telemetry::record::{Outcome, Record};
-use crate::telemetry::said::Said;
+use crate::telemetry::stencil::Stencil;
 use crate::telemetry::traffic::known_method;
-use crate::trace::{SpanId, Trace};
+use crate::telemetry::words::{self, Fixed, Loose, Words};
 
 const SERVER: u64 = 2;
 const CLIENT: u64 = 3;
@@ -18,95 +18,140 @@ const ERROR: u64 = 2;
 /// Bytes of a usual span or record, as far as its length's own length is concerned.
 const USUAL: usize = 500;
 
-/// Attributes as a field of a message.
-struct Field<'m, 'o>(&'m mut Message<'o>, u32);
+/// A span or record for all requests that are alike.
+#[derive(Debug, Default)]
+pub(in crate::telemetry) struct Item(Stencil);
 
-impl Attributes for Field<'_, '_> {
+impl Item {
+    /// Writes what is told of one of them.
+    pub(in crate::telemetry) fn stamp(&self, words: &Words<'_>, out: &mut Vec<u8>) {
+        let mut scope = Message::new(out);
+        scope.message_of(ITEM, USUAL, |item| self.0.stamp(words, item.raw()));
+    }
+
+    /// About how many bytes of memory it takes.
+    pub(in crate::telemetry) fn size(&self) -> usize {
+        self.0.size()
+    }
+
+    fn fields(&mut self) -> Message<'_> {
+        Message::new(self.0.text())
+    }
+
+    /// A time, in nanoseconds.
+    fn time(&mut self, field: u32, slot: Fixed) {
+        self.fields().before_fixed64(field);
+        self.0.fixed(slot);
+    }
+
+    fn bytes(&mut self, field: u32, slot: Fixed) {
+        self.fields().before_bytes(field, slot.width());
+        self.0.fixed(slot);
+    }
+}
+
+/// Attributes as a field of an item.
+struct Field<'i>(&'i mut Item, u32);
+
+impl Attributes for Field<'_> {
     fn text(&mut self, name: &'static str, value: &str) {
-        self.0.text_attribute(self.1, name, value);
+        self.0.fields().text_attribute(self.1, name, value);
     }
 
     fn number(&mut self, name: &'static str, value: u64) {
-        self.0.number_attribute(self.1, name, value);
+        self.0.fields().number_attribute(self.1, name, value);
+    }
+
+    fn slot(&mut self, slot: Slot) {
+        let Self(item, field) = self;
+        match slot {
+            Slot::Client => item.0.loose(Loose::ClientAttribute(*field)),
+            Slot::Path => item.0.loose(Loose::ShownPathAttribute(*field)),
+            Slot::Id => {
+                let width = Fixed::Id.width();
+                item.fields()
+                    .before_text_attribute(*field, words::ID, width);
+                item.0.fixed(Fixed::Id);
+            }
+        }
     }
 }
 
 const SPAN_ATTRIBUTES: u32 = 9;
 const RECORD_ATTRIBUTES: u32 = 6;
 
-/// Writes the span of a request that was served, and of the one that was sent for it.
-pub(in crate::telemetry) fn spans(said: &Said<'_>, scheme: &'static str, out: &mut Vec<u8>) {
-    let record = said.record;
+/// The span of a request that was served.
+pub(in crate::telemetry) fn served(record: &Record, scheme: &'static str) -> Item {
     let trace = record.trace_or_own();
-    let mut scope = Message::new(out);
-    let times = (record.arrived.unix, record.arrived.unix + record.duration);
-    let head = Head {
-        trace,
-        span: trace.span(),
-        parent: trace.parent_span(),
-        is_remote: true,
-        kind: SERVER,
-        times,
-    };
-    scope.message_of(ITEM, USUAL, |span| {
-        head.write(span);
-        span.parts(5, attributes::name(record));
-        let mut to = Field(span, SPAN_ATTRIBUTES);
-        attributes::http(said, scheme, &mut to);
-        attributes::decision(said, &mut to);
-        // Of a server's spans only its own failures are errors: a refused caller is none.
-        if attributes::is_failure(record) || record.status.is_server_error() {
-            failed(record, span);
-        }
-    });
-    let Some((started, lasted)) = record.called() else {
-        return;
-    };
-    let head = Head {
-        span: trace.sent_span(),
-        parent: Some(trace.span()),
-        is_remote: false,
-        kind: CLIENT,
-        times: (started, started + lasted),
-        ..head
-    };
-    scope.message_of(ITEM, USUAL, |span| {
-        head.write(span);
-        let method = known_method(&record.method);
-        span.bytes(5, method.as_bytes());
-        let mut to = Field(span, SPAN_ATTRIBUTES);
-        to.text("http.request.method", method);
-        if let Some(site) = record.site.as_deref() {
-            to.text("server.address", &site.host);
-            to.number("server.port", site.port.into());
-            to.text("url.scheme", site.scheme());
-        }
-        if let Some(backend) = record.backend.as_deref() {
-            to.text("portcullis.backend", backend);
-        }
-        if record.attempts > 1 {
-            to.number("http.request.resend_count", u64::from(record.attempts) - 1);
-        }
-        match record.outcome {
-            Outcome::Denied(reason) => {
-                to.text("error.type", reason.code());
-                failed(record, span);
-            }
-            _ => {
-                let status = record.status;
-                to.number("http.response.status_code", status.as_u16().into());
-                // Of a client's spans every answer that is an error is one.
-                if status.is_client_error() || status.is_server_error() {
-                    to.text("error.type", status.as_str());
-                    failed(record, span);
-                }
-            }
-        }
-    });
+    let mut span = Item::default();
+    let parent = trace.parent_span().map(|_| Fixed::ParentSpanBytes);
+    identify(&mut span, Fixed::SpanBytes, parent, SERVER);
+    span.time(7, Fixed::ArrivedNanos);
+    span.time(8, Fixed::EndedNanos);
+    // Whether the parent is remote is known, and it is.
+    let flags = 0x300 | u32::from(trace.is_sampled());
+    span.fields().fixed32(16, flags);
+    span.fields().parts(5, attributes::name(record));
+    let mut to = Field(&mut span, SPAN_ATTRIBUTES);
+    attributes::http(record, scheme, &mut to);
+    attributes::decision(record, &mut to);
+    // Of a server's spans only its own failures are errors: a refused caller is none.
+    if attributes::is_failure(record) || record.status.is_server_error() {
+        failed(record, &mut span);
+    }
+    span
 }
 
-fn failed(record: &Record, span: &mut Message<'_>) {
-    span.message(15, |status| {
+/// The span of the request that was sent on, if it was.
+pub(in crate::telemetry) fn sent(record: &Record) -> Option<Item> {
+    record.called()?;
+    let mut span = Item::default();
+    identify(
+        &mut span,
+        Fixed::SentSpanBytes,
+        Some(Fixed::SpanBytes),
+        CLIENT,
+    );
+    span.time(7, Fixed::StartedNanos);
+    span.time(8, Fixed::AnsweredNanos);
+    // Whether the parent is remote is known, and it is not.
+    let flags = 0x100 | u32::from(record.trace_or_own().is_sampled());
+    span.fields().fixed32(16, flags);
+    let method = known_method(&record.method);
+    span.fields().bytes(5, method.as_bytes());
+    let mut to = Field(&mut span, SPAN_ATTRIBUTES);
+    to.text("http.request.method", method);
+    if let Some(site) = record.site.as_deref() {
+        to.text("server.address", &site.host);
+        to.number("server.port", site.port.into());
+        to.text("url.scheme", site.scheme());
+    }
+    if let Some(backend) = record.backend.as_deref() {
+        to.text("portcullis.backend", backend);
+    }
+    if record.attempts > 1 {
+        to.number("http.request.resend_count", u64::from(record.attempts) - 1);
+    }
+    match record.outcome {
+        Outcome::Denied(reason) => {
+            to.text("error.type", reason.code());
+            failed(record, &mut span);
+        }
+        _ => {
+            let status = record.status;
+            to.number("http.response.status_code", status.as_u16().into());
+            // Of a client's spans every answer that is an error is one.
+            if status.is_client_error() || status.is_server_error() {
+                to.text("error.type", status.as_str());
+                failed(record, &mut span);
+            }
+        }
+    }
+    Some(span)
+}
+
+fn failed(record: &Record, span: &mut Item) {
+    span.fields().message(15, |status| {
         if let Outcome::Denied(reason) = record.outcome {
             status.bytes(2, reason.code().as_bytes());
         }
@@ -115,29 +160,13 @@ fn failed(record: &Record, span: &mut Message<'_>) {
 }
 
 /// What all spans begin with.
-struct Head {
-    trace: Trace,
-    span: SpanId,
-    parent: Option<SpanId>,
-    is_remote: bool,
-    kind: u64,
-    times: (Duration, Duration),
-}
-
-impl Head {
-    fn write(&self, span: &mut Message<'_>) {
-        span.bytes(1, &self.trace.id());
-        span.bytes(2, &self.span.bytes());
-        if let Some(parent) = self.parent {
-            span.bytes(4, &parent.bytes());
-        }
-        span.number(6, self.kind);
-        span.fixed64(7, nanos(self.times.0));
-        span.fixed64(8, nanos(self.times.1));
-        // Whether the parent is remote is known; and that, if it is.
-        let remote = if self.is_remote { 0x300 } else { 0x100 };
-        span.fixed32(16, remote | u32::from(self.trace.is_sampled()));
+fn identify(span: &mut Item, own: Fixed, parent: Option<Fixed>, kind: u64) {
+    span.bytes(1, Fixed::TraceBytes);
+    span.bytes(2, own);
+    if let Some(parent) = parent {
+        span.bytes(4, parent);
     }
+    span.fields().number(6, kind);
 }
 
 fn nanos(time: Duration) -> u64 {
@@ -151,33 +180,31 @@ const SEVERE: u64 = 17;
 /// The name of a decision's record.
 pub(in crate::telemetry) const DECISION: &str = "portcullis.decision";
 
-/// Writes the record of a decision.
-pub(in crate::telemetry) fn decision(said: &Said<'_>, scheme: &'static str, out: &mut Vec<u8>) {
-    let record = said.record;
-    let trace = record.trace_or_own();
-    let ended = nanos(record.arrived.unix + record.duration);
-    Message::new(out).message_of(ITEM, USUAL, |line| {
-        line.fixed64(1, ended);
-        let (number, name) = match record.outcome {
-            Outcome::Denied(_) if attributes::is_failure(record) => (SEVERE, "ERROR"),
-            Outcome::Denied(_) => (WARN, "WARN"),
-            _ => (INFO, "INFO"),
-        };
-        line.number(2, number);
-        line.bytes(3, name.as_bytes());
-        line.message(5, |body| {
-            body.bytes(1, record.outcome.reason().as_bytes());
-        });
-        let mut to = Field(line, RECORD_ATTRIBUTES);
-        attributes::http(said, scheme, &mut to);
-        attributes::decision(said, &mut to);
-        attributes::policy(record, &mut to);
-        line.fixed32(8, trace.is_sampled().into());
-        line.bytes(9, &trace.id());
-        line.bytes(10, &trace.span().bytes());
-        line.fixed64(11, ended);
-        line.bytes(12, DECISION.as_bytes());
+/// The record of a decision.
+pub(in crate::telemetry) fn decision(record: &Record, scheme: &'static str) -> Item {
+    let mut line = Item::default();
+    line.time(1, Fixed::EndedNanos);
+    line.time(11, Fixed::EndedNanos);
+    line.bytes(9, Fixed::TraceBytes);
+    line.bytes(10, Fixed::SpanBytes);
+    let (number, name) = match record.outcome {
+        Outcome::Denied(_) if attributes::is_failure(record) => (SEVERE, "ERROR"),
+        Outcome::Denied(_) => (WARN, "WARN"),
+        _ => (INFO, "INFO"),
+    };
+    let mut fields = line.fields();
+    fields.number(2, number);
+    fields.bytes(3, name.as_bytes());
+    fields.message(5, |body| {
+        body.bytes(1, record.outcome.reason().as_bytes());
     });
+    fields.fixed32(8, record.trace_or_own().is_sampled().into());
+    fields.bytes(12, DECISION.as_bytes());
+    let mut to = Field(&mut line, RECORD_ATTRIBUTES);
+    attributes::http(record, scheme, &mut to);
+    attributes::decision(record, &mut to);
+    attributes::policy(record, &mut to);
+    line
 }
 
 /// Writes an event of the gateway's own.

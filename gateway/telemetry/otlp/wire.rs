@@ -64,9 +64,20 @@ impl<'o> Message<'o> {
         }
     }
 
-    /// Fields that are written already.
-    pub(in crate::telemetry) fn raw(&mut self, fields: &[u8]) {
-        self.0.extend_from_slice(fields);
+    /// Fields that somebody else writes, each whole.
+    pub(in crate::telemetry) fn raw(&mut self) -> &mut Vec<u8> {
+        self.0
+    }
+
+    /// What stands before `fixed64`, which is to be written next.
+    pub(in crate::telemetry) fn before_fixed64(&mut self, field: u32) {
+        self.tag(field, FIXED64);
+    }
+
+    /// What stands before so many `bytes`, which are to be written next.
+    pub(in crate::telemetry) fn before_bytes(&mut self, field: u32, length: usize) {
+        self.tag(field, LENGTH);
+        varint(length as u64, self.0);
     }
 
     /// A text that is put together of parts.
@@ -136,9 +147,19 @@ impl<'o> Message<'o> {
             self.0.extend_from_slice(value.as_bytes());
             return;
         }
-        let any = 1 + varint_length(value.len() as u64) + value.len();
-        self.pair(field, name, any);
-        self.bytes(1, value.as_bytes());
+        self.before_text_attribute(field, name, value.len());
+        self.0.extend_from_slice(value.as_bytes());
+    }
+
+    /// What stands before a text of so many bytes in a `KeyValue`, which is to be written next.
+    pub(in crate::telemetry) fn before_text_attribute(
+        &mut self,
+        field: u32,
+        name: &str,
+        length: usize,
+    ) {
+        self.pair(field, name, 1 + varint_length(length as u64) + length);
+        self.before_bytes(1, length);
     }
 
     /// `KeyValue` with a whole number.
