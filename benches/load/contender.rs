@@ -58,7 +58,7 @@ impl Told {
     pub(crate) fn settings(self, collector: SocketAddr) -> String {
         let admin = "admin: { address: '127.0.0.1:0' }\n";
         let otlp = |more: &str| format!("otlp: {{ endpoint: 'http://{collector}'{more} }}");
-        let decisions = "decisionLog: { path: decisions.jsonl }";
+        let decisions = "decisionLog: { path: decisions.jsonl, whenFull: block, rotate: { size: 16MiB, keep: 2 } }";
         match self {
             Self::All => format!(
                 "{admin}telemetry: {{ requestLog: json, {decisions}, {} }}\n",

@@ -73,7 +73,7 @@ impl<'o> Object<'o> {
 
     /// Writes text that holds nothing to escape: codes, names of files' own, digits.
     pub(super) fn plain(&mut self, name: &str, value: &str) {
-        plain(value, self.name(name).text());
+        quoted(value.as_bytes(), self.name(name).text());
     }
 
     /// Writes what is displayed without anything to escape.
@@ -159,11 +159,11 @@ pub(super) fn number(value: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(text.get(at..).unwrap_or_default());
 }
 
-/// Text in quotes that holds nothing to escape.
-pub(super) fn plain(value: &str, out: &mut Vec<u8>) {
-    debug_assert!(!value.bytes().any(needs_escape), "{value}");
+/// Text that holds nothing to escape, in quotes.
+pub(super) fn quoted(value: &[u8], out: &mut Vec<u8>) {
+    debug_assert!(!value.iter().copied().any(needs_escape));
     out.push(b'"');
-    out.extend_from_slice(value.as_bytes());
+    out.extend_from_slice(value);
     out.push(b'"');
 }
 
@@ -178,9 +178,7 @@ pub(super) fn text(value: &str, out: &mut Vec<u8>) {
         let _ = serde_json::to_writer(out, value);
         return;
     }
-    out.push(b'"');
-    out.extend_from_slice(value.as_bytes());
-    out.push(b'"');
+    quoted(value.as_bytes(), out);
 }
 
 /// The same without the quotes, within other text.

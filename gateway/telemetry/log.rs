@@ -19,8 +19,8 @@ use super::metrics::Metrics;
 use super::sink::Sink;
 use crate::clock::Clock;
 
-/// How long a line waits before it is written.
-const PERIOD: Duration = Duration::from_millis(20);
+/// How long a line waits before it is written, where there are few.
+const PERIOD: Duration = Duration::from_millis(50);
 
 /// How long the last lines may take to be written when the gateway ends.
 const LAST_WORDS: Duration = Duration::from_secs(3);

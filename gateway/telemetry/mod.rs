@@ -13,6 +13,7 @@ mod format;
 mod handover;
 mod health;
 mod json;
+mod kept;
 mod level;
 mod lines;
 mod log;

@@ -8,25 +8,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use http::Method;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::alike::Alike;
 use super::azure_monitor::Form;
-use super::batches::{Batch, Batches};
+use super::batches::Batch;
 use super::connections::Connections;
-use super::format;
 use super::handover::Handover;
-use super::json::Times;
+use super::kept::{Kept, Outbound};
 use super::level::{LogLevel, Requests};
-use super::lines::{Lines, Which};
+use super::lines::Which;
 use super::metrics::Counted;
-use super::recent::{Filter, Recent};
+use super::recent::Filter;
 use super::record::Record;
 use super::sightings::Agents;
 use super::traffic::{Durations, METHOD_COUNT, method_index};
-use super::words::Words;
 use crate::clock::within;
 use crate::denial::{Denial, Reason};
 use crate::fingerprint::{Fingerprint, FingerprintKey};
-use crate::secret::Secret;
 use crate::trace::Sampling;
 
 /// How records are written.
@@ -84,12 +80,12 @@ impl Telling {
     };
 
     /// Whether a record is read by anybody, and not only counted.
-    fn is_read(&self) -> bool {
+    pub(super) fn is_read(&self) -> bool {
         self.is_written() || self.recent
     }
 
     /// Whether anybody takes along what it comes to.
-    fn is_written(&self) -> bool {
+    pub(super) fn is_written(&self) -> bool {
         self.request_log != RequestLog::Off
             || self.decision_log
             || self.spans
@@ -104,9 +100,6 @@ pub const ROOM: usize = 16_384;
 /// How long a request waits for such a place.
 const LONGEST_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// The most bytes that wait to be sent somewhere, of one kind and one worker.
-const MOST_WAITING: usize = 8 << 20;
-
 /// A worker's.
 #[derive(Debug)]
 pub struct Sink {
@@ -118,100 +111,15 @@ pub struct Sink {
     active: [AtomicU64; METHOD_COUNT],
 }
 
-#[derive(Debug)]
-struct Kept {
-    counted: Counted,
-    durations: Durations,
-    times: Times,
-    alike: Alike,
-    request_lines: Lines,
-    decision_lines: Lines,
-    spans: Batches,
-    logs: Batches,
-    azure_monitor: Batches,
-    recent: Recent,
-    /// The one that was made last, of what, and by which key.
-    fingerprint: Option<(Arc<FingerprintKey>, Secret<String>, Fingerprint)>,
-}
-
-impl Kept {
-    /// Writes what a record comes to, for all who take it along.
-    fn write(
-        &mut self,
-        record: &Record,
-        place: Option<Place>,
-        telling: &Telling,
-        requests: Requests,
-    ) {
-        let words = &Words::of(record, &mut self.times);
-        let forms = self.alike.forms(record, telling);
-        if requests.take(record) {
-            let is_kept = self.request_lines.add(|out| match &forms.request {
-                Some(line) => line.stamp(words, out),
-                None if telling.request_log == RequestLog::Human => format::human(record, out),
-                None => {}
-            });
-            self.counted.lost += u64::from(!is_kept);
-        }
-        if let Some(line) = &forms.decision {
-            let lines = &mut self.decision_lines;
-            let is_kept = match place {
-                // The place is given back once the line is written.
-                Some(Place(permit)) => {
-                    permit.forget();
-                    lines.add_placed(|out| line.stamp(words, out));
-                    true
-                }
-                None => lines.add(|out| line.stamp(words, out)),
-            };
-            self.counted.decisions_lost += u64::from(!is_kept);
-        }
-        if let Some((served, sent)) = &forms.spans {
-            let count = 1 + u64::from(sent.is_some());
-            self.spans.add(count, |out| {
-                served.stamp(words, out);
-                if let Some(sent) = sent {
-                    sent.stamp(words, out);
-                }
-            });
-        }
-        if let Some(item) = &forms.log {
-            self.logs.add(1, |out| item.stamp(words, out));
-        }
-        for envelope in &forms.envelopes {
-            self.azure_monitor.add(1, |out| envelope.stamp(words, out));
-        }
-    }
-
-    fn lines(&mut self, which: Which) -> &mut Lines {
-        match which {
-            Which::Requests => &mut self.request_lines,
-            Which::Decisions => &mut self.decision_lines,
-        }
-    }
-
-    fn batches(&mut self, which: Outbound) -> &mut Batches {
-        match which {
-            Outbound::Spans => &mut self.spans,
-            Outbound::Logs => &mut self.logs,
-            Outbound::AzureMonitor => &mut self.azure_monitor,
-        }
-    }
-}
-
 /// A place for a decision that will be written.
 #[derive(Debug)]
 pub struct Place(OwnedSemaphorePermit);
 
-/// One of what is sent somewhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outbound {
-    /// Spans, over OTLP.
-    Spans,
-    /// Records of decisions, over OTLP.
-    Logs,
-    /// Envelopes, to Azure Monitor.
-    AzureMonitor,
+impl Place {
+    /// It is given back once the decision is written.
+    pub(super) fn taken(self) {
+        self.0.forget();
+    }
 }
 
 impl Sink {
@@ -221,19 +129,7 @@ impl Sink {
             is_read: telling.is_read(),
             telling,
             level,
-            kept: Mutex::new(Kept {
-                counted: Counted::new(agents),
-                durations: Durations::default(),
-                times: Times::default(),
-                alike: Alike::default(),
-                request_lines: Lines::default(),
-                decision_lines: Lines::default(),
-                spans: Batches::new(MOST_WAITING),
-                logs: Batches::new(MOST_WAITING),
-                azure_monitor: Batches::new(MOST_WAITING),
-                recent: Recent::default(),
-                fingerprint: None,
-            }),
+            kept: Mutex::new(Kept::new(agents)),
             connections: Connections::default(),
             active: [const { AtomicU64::new(0) }; METHOD_COUNT],
         }
@@ -280,17 +176,7 @@ impl Sink {
 
     /// The fingerprint of a value by a key. Whoever calls with a signature calls with the same one again and again.
     pub(super) fn fingerprint(&self, key: &Arc<FingerprintKey>, value: &str) -> Fingerprint {
-        let mut kept = self.kept();
-        if let Some((by, of, fingerprint)) = &kept.fingerprint
-            && Arc::ptr_eq(by, key)
-            && of.expose() == value
-        {
-            return *fingerprint;
-        }
-        let fingerprint = key.fingerprint(value);
-        let value = Secret::new(value.to_owned());
-        kept.fingerprint = Some((Arc::clone(key), value, fingerprint));
-        fingerprint
+        self.kept().fingerprint(key, value)
     }
 
     /// A request begins to be served.
@@ -331,33 +217,23 @@ impl Sink {
         if let Some(active) = self.active.get(method_index(&record.method)) {
             active.fetch_sub(1, Ordering::Relaxed);
         }
-        let telling = &*self.telling;
-        let mut kept = self.kept();
-        let kept = &mut *kept;
-        kept.counted.count(&record);
-        if telling.durations {
-            kept.durations.count(&record);
-        }
-        if !self.is_read {
-            return;
-        }
-        // Who only keeps it needs no words for it.
-        if telling.is_written() {
-            kept.write(&record, place, telling, self.level.requests());
-        }
-        if telling.recent {
-            kept.recent.keep(record);
-        }
+        self.kept().push(record, place, &self.telling, &self.level);
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// With all that was pushed made into what is to be taken.
+    fn settled(&self) -> MutexGuard<'_, Kept> {
+        let mut kept = self.kept();
+        kept.settle(&self.telling, &self.level);
+        kept
+    }
+
     /// What was counted here since it was asked for last.
     pub(super) fn take_counts(&self) -> (Counted, Durations) {
-        let mut kept = self.kept();
-        (kept.counted.take(), kept.durations.take())
+        self.settled().take_counts()
     }
 
     /// From now on lines are handed over there.
@@ -367,7 +243,7 @@ impl Sink {
 
     /// The lines that wait, and how many places they were given.
     pub(super) fn take_lines(&self, which: Which) -> (Vec<u8>, usize) {
-        self.kept().lines(which).take()
+        self.settled().lines(which).take()
     }
 
     /// From now on batches are handed over there.
@@ -377,27 +253,28 @@ impl Sink {
 
     /// How many bytes wait to be sent.
     pub(super) fn waiting(&self, which: Outbound) -> usize {
-        self.kept().batches(which).waiting()
+        self.settled().batches(which).waiting()
     }
 
     /// What waits to be sent, and how much was dropped.
     pub(super) fn take_batches(&self, which: Outbound) -> (Vec<Batch>, u64) {
-        self.kept().batches(which).take()
+        self.settled().batches(which).take()
     }
 
     /// How many were dropped that nobody has been told of.
     pub(super) fn dropped(&self, which: Outbound) -> u64 {
-        self.kept().batches(which).dropped()
+        self.settled().batches(which).dropped()
     }
 
     /// How many records came in all, and the latest of them that the filter takes, behind the first `after`.
     pub(super) fn recent(&self, filter: &Filter, after: u64, limit: usize) -> (u64, Vec<Record>) {
-        let kept = self.kept();
-        (kept.recent.count(), kept.recent.find(filter, after, limit))
+        let kept = self.settled();
+        let recent = kept.recent();
+        (recent.count(), recent.find(filter, after, limit))
     }
 
     /// How many of the latest records are kept.
     pub(super) fn kept_count(&self) -> usize {
-        self.kept().recent.kept()
+        self.settled().recent().kept()
     }
 }

@@ -165,16 +165,16 @@ impl<'r> Words<'r> {
     pub(super) fn write(&self, slot: Loose, out: &mut Vec<u8>) {
         let record = self.record;
         match slot {
-            Loose::Client => json::plain(self.client.text(), out),
+            Loose::Client => json::quoted(self.client.text(), out),
             Loose::ClientAttribute(field) => {
-                let client = self.client.text();
-                Message::new(out).text_attribute(field, CLIENT, client);
+                Message::new(out).text_attribute(field, CLIENT, self.client.text());
             }
             Loose::Path => json::text(&record.path, out),
             Loose::ShownPath => json::text(record.shown_path(), out),
             Loose::ShownPathWithin => json::within(record.shown_path(), out),
             Loose::ShownPathAttribute(field) => {
-                Message::new(out).text_attribute(field, PATH, record.shown_path());
+                let path = record.shown_path().as_bytes();
+                Message::new(out).text_attribute(field, PATH, path);
             }
             Loose::Sent => json::number(record.sent, out),
             Loose::DurationMillis => json::milliseconds(record.duration, out),
@@ -285,9 +285,9 @@ impl Short {
         }
     }
 
-    fn text(&self) -> &str {
-        let bytes = self.bytes.get(..self.length).unwrap_or_default();
-        std::str::from_utf8(bytes).unwrap_or_default()
+    /// Text, without anything to escape.
+    fn text(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
     }
 }
 
@@ -319,7 +319,7 @@ mod tests {
             addresses.map(|address| Told::Address(address.parse().expect("an address")));
         let others = [Told::Object(object), Told::Hashed(None)];
         for told in addresses.into_iter().chain(others) {
-            assert_eq!(Short::told(told).text(), told.to_string());
+            assert_eq!(Short::told(told).text(), told.to_string().as_bytes());
         }
     }
 

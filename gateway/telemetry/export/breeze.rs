@@ -28,7 +28,7 @@ use crate::telemetry::azure_monitor::{ConnectionString, Form};
 use crate::telemetry::batches::Batches;
 use crate::telemetry::event::Events;
 use crate::telemetry::json::Times;
-use crate::telemetry::sink::Outbound;
+use crate::telemetry::kept::Outbound;
 
 /// An Application Insights resource.
 #[derive(Clone)]

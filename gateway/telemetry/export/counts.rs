@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::metric::{Family, Metric, Point, Unit};
-use crate::telemetry::sink::{Outbound, Sink};
+use crate::telemetry::kept::Outbound;
+use crate::telemetry::sink::Sink;
 
 /// What is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -25,8 +25,9 @@ use crate::net::client::{Bounds, FetchError};
 use crate::telemetry::batches::{BATCH, Batch};
 use crate::telemetry::event::Events;
 use crate::telemetry::handover::Handover;
+use crate::telemetry::kept::Outbound;
 use crate::telemetry::otlp::{self, Resource, Temporality};
-use crate::telemetry::sink::{Outbound, Sink};
+use crate::telemetry::sink::Sink;
 
 /// How OTLP is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

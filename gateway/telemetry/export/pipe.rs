@@ -86,8 +86,8 @@ pub(super) struct Pipe<S, W> {
     bell: Arc<Notify>,
 }
 
-/// How often it is looked whether there is something to send.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How often it is looked whether there is something to send, where nobody says that there is enough.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// The first wait before something is sent again, and the longest.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(15);

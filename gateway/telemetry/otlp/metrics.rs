@@ -88,7 +88,7 @@ fn labels(labels: &[Label], field: u32, out: &mut Message<'_>) {
             ("http.response.status_code" | "server.port", Ok(number)) => {
                 out.number_attribute(field, name, number);
             }
-            _ => out.text_attribute(field, name, value),
+            _ => out.text_attribute(field, name, value.as_bytes()),
         }
     }
 }

@@ -25,7 +25,7 @@ impl Resource {
         let (mut resource, mut scope) = (Vec::new(), Vec::new());
         Message::new(&mut resource).message(1, |resource| {
             for (name, value) in attributes {
-                resource.text_attribute(1, name, value);
+                resource.text_attribute(1, name, value.as_bytes());
             }
         });
         let mut fields = Message::new(&mut scope);

@@ -20,33 +20,41 @@ const USUAL: usize = 500;
 
 /// A span or record for all requests that are alike.
 #[derive(Debug, Default)]
-pub(in crate::telemetry) struct Item(Stencil);
+pub(in crate::telemetry) struct Item {
+    fields: Stencil,
+    /// Attributes that are as long as what is told by them, which come last: what stands before is copied at once.
+    last: Vec<Loose>,
+}
 
 impl Item {
     /// Writes what is told of one of them.
     pub(in crate::telemetry) fn stamp(&self, words: &Words<'_>, out: &mut Vec<u8>) {
-        let mut scope = Message::new(out);
-        scope.message_of(ITEM, USUAL, |item| self.0.stamp(words, item.raw()));
+        Message::new(out).message_of(ITEM, USUAL, |item| {
+            self.fields.stamp(words, item.raw());
+            for slot in &self.last {
+                words.write(*slot, item.raw());
+            }
+        });
     }
 
     /// About how many bytes of memory it takes.
     pub(in crate::telemetry) fn size(&self) -> usize {
-        self.0.size()
+        self.fields.size()
     }
 
     fn fields(&mut self) -> Message<'_> {
-        Message::new(self.0.text())
+        Message::new(self.fields.text())
     }
 
     /// A time, in nanoseconds.
     fn time(&mut self, field: u32, slot: Fixed) {
         self.fields().before_fixed64(field);
-        self.0.fixed(slot);
+        self.fields.fixed(slot);
     }
 
     fn bytes(&mut self, field: u32, slot: Fixed) {
         self.fields().before_bytes(field, slot.width());
-        self.0.fixed(slot);
+        self.fields.fixed(slot);
     }
 }
 
@@ -55,7 +63,9 @@ struct Field<'i>(&'i mut Item, u32);
 
 impl Attributes for Field<'_> {
     fn text(&mut self, name: &'static str, value: &str) {
-        self.0.fields().text_attribute(self.1, name, value);
+        self.0
+            .fields()
+            .text_attribute(self.1, name, value.as_bytes());
     }
 
     fn number(&mut self, name: &'static str, value: u64) {
@@ -65,13 +75,13 @@ impl Attributes for Field<'_> {
     fn slot(&mut self, slot: Slot) {
         let Self(item, field) = self;
         match slot {
-            Slot::Client => item.0.loose(Loose::ClientAttribute(*field)),
-            Slot::Path => item.0.loose(Loose::ShownPathAttribute(*field)),
+            Slot::Client => item.last.push(Loose::ClientAttribute(*field)),
+            Slot::Path => item.last.push(Loose::ShownPathAttribute(*field)),
             Slot::Id => {
                 let width = Fixed::Id.width();
                 item.fields()
                     .before_text_attribute(*field, words::ID, width);
-                item.0.fixed(Fixed::Id);
+                item.fields.fixed(Fixed::Id);
             }
         }
     }
@@ -219,7 +229,7 @@ pub(in crate::telemetry) fn event(event: &Event, out: &mut Vec<u8>) {
         line.number(2, number);
         line.bytes(3, text.as_bytes());
         line.message(5, |body| body.bytes(1, event.detail.as_bytes()));
-        line.text_attribute(RECORD_ATTRIBUTES, "event.name", &event.name);
+        line.text_attribute(RECORD_ATTRIBUTES, "event.name", event.name.as_bytes());
         line.fixed64(11, nanos(event.at));
         line.bytes(12, event.name.as_bytes());
     });

@@ -135,7 +135,7 @@ impl<'o> Message<'o> {
     }
 
     /// `KeyValue` with a text. Its lengths are known beforehand.
-    pub(in crate::telemetry) fn text_attribute(&mut self, field: u32, name: &str, value: &str) {
+    pub(in crate::telemetry) fn text_attribute(&mut self, field: u32, name: &str, value: &[u8]) {
         let total = name.len() + value.len() + 6;
         if field < 16 && total < 0x80 {
             // Each tag and each length is one byte: nearly all are.
@@ -144,11 +144,11 @@ impl<'o> Message<'o> {
             self.0.extend_from_slice(&[tag, total as u8, 0x0a, key]);
             self.0.extend_from_slice(name.as_bytes());
             self.0.extend_from_slice(&[0x12, any + 2, 0x0a, any]);
-            self.0.extend_from_slice(value.as_bytes());
+            self.0.extend_from_slice(value);
             return;
         }
         self.before_text_attribute(field, name, value.len());
-        self.0.extend_from_slice(value.as_bytes());
+        self.0.extend_from_slice(value);
     }
 
     /// What stands before a text of so many bytes in a `KeyValue`, which is to be written next.
@@ -266,7 +266,7 @@ mod tests {
             let number = Some(length as u64);
             let mut out = Vec::new();
             let mut message = Message::new(&mut out);
-            message.text_attribute(9, &name, &text);
+            message.text_attribute(9, &name, text.as_bytes());
             message.number_attribute(9, &name, length as u64);
             let values = [
                 Any {

@@ -1,0 +1,223 @@
+//! What a worker makes of the records of requests that are over: counts, and what others take along. It is made of
+//! several records at once, for what one needs of the processor's caches the next finds there.
+
+use std::sync::Arc;
+
+use super::alike::{Alike, Forms};
+use super::batches::Batches;
+use super::format;
+use super::json::Times;
+use super::level::{LogLevel, Requests};
+use super::lines::{Lines, Which};
+use super::metrics::Counted;
+use super::recent::Recent;
+use super::record::Record;
+use super::sightings::Agents;
+use super::sink::{Place, RequestLog, Telling};
+use super::traffic::Durations;
+use super::words::Words;
+use crate::fingerprint::{Fingerprint, FingerprintKey};
+use crate::secret::Secret;
+
+/// So many records at once; fewer where somebody asks before.
+const TOGETHER: usize = 32;
+
+/// The most bytes that wait to be sent somewhere, of one kind and one worker.
+const MOST_WAITING: usize = 8 << 20;
+
+/// One of what is sent somewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outbound {
+    /// Spans, over OTLP.
+    Spans,
+    /// Records of decisions, over OTLP.
+    Logs,
+    /// Envelopes, to Azure Monitor.
+    AzureMonitor,
+}
+
+/// A worker's.
+#[derive(Debug)]
+pub(super) struct Kept {
+    /// Of which nothing is made yet.
+    records: Vec<Box<Record>>,
+    /// The place of each in the decision log, where they have one.
+    places: Vec<Option<Place>>,
+    counted: Counted,
+    durations: Durations,
+    times: Times,
+    alike: Alike,
+    request_lines: Lines,
+    decision_lines: Lines,
+    spans: Batches,
+    logs: Batches,
+    azure_monitor: Batches,
+    recent: Recent,
+    /// The one that was made last, of what, and by which key.
+    fingerprint: Option<(Arc<FingerprintKey>, Secret<String>, Fingerprint)>,
+}
+
+impl Kept {
+    /// Nothing yet.
+    pub(super) fn new(agents: Agents) -> Self {
+        Self {
+            records: Vec::new(),
+            places: Vec::new(),
+            counted: Counted::new(agents),
+            durations: Durations::default(),
+            times: Times::default(),
+            alike: Alike::default(),
+            request_lines: Lines::default(),
+            decision_lines: Lines::default(),
+            spans: Batches::new(MOST_WAITING),
+            logs: Batches::new(MOST_WAITING),
+            azure_monitor: Batches::new(MOST_WAITING),
+            recent: Recent::default(),
+            fingerprint: None,
+        }
+    }
+
+    /// Takes a record, and the place that it was given.
+    pub(super) fn push(
+        &mut self,
+        record: Box<Record>,
+        place: Option<Place>,
+        telling: &Telling,
+        level: &LogLevel,
+    ) {
+        // Memory of what nobody reads is rather used again at once.
+        if !telling.is_read() {
+            self.count(&record, telling);
+            return;
+        }
+        self.records.push(record);
+        self.places.push(place);
+        if self.records.len() >= TOGETHER {
+            self.settle(telling, level);
+        }
+    }
+
+    fn count(&mut self, record: &Record, telling: &Telling) {
+        self.counted.count(record);
+        if telling.durations {
+            self.durations.count(record);
+        }
+    }
+
+    /// Makes what is to be made of the records that came.
+    pub(super) fn settle(&mut self, telling: &Telling, level: &LogLevel) {
+        let mut records = std::mem::take(&mut self.records);
+        for record in &records {
+            self.count(record, telling);
+        }
+        // Who only keeps them needs no words for them.
+        if telling.is_written() && !records.is_empty() {
+            self.write(&records, telling, level.requests());
+        }
+        self.places.clear();
+        for record in records.drain(..) {
+            if telling.recent {
+                self.recent.keep(record);
+            }
+        }
+        self.records = records;
+    }
+
+    /// Writes what they come to, for all who take it along: one kind after the other.
+    fn write(&mut self, records: &[Box<Record>], telling: &Telling, requests: Requests) {
+        let all: Vec<(&Record, Words<'_>, Arc<Forms>)> = records
+            .iter()
+            .map(|record| {
+                let words = Words::of(record, &mut self.times);
+                (&**record, words, self.alike.forms(record, telling))
+            })
+            .collect();
+        for (record, words, forms) in &all {
+            if !requests.take(record) {
+                continue;
+            }
+            let is_kept = self.request_lines.add(|out| match &forms.request {
+                Some(line) => line.stamp(words, out),
+                None if telling.request_log == RequestLog::Human => format::human(record, out),
+                None => {}
+            });
+            self.counted.lost += u64::from(!is_kept);
+        }
+        for ((_, words, forms), place) in all.iter().zip(self.places.drain(..)) {
+            let Some(line) = &forms.decision else {
+                continue;
+            };
+            let lines = &mut self.decision_lines;
+            let is_kept = match place {
+                Some(place) => {
+                    place.taken();
+                    lines.add_placed(|out| line.stamp(words, out));
+                    true
+                }
+                None => lines.add(|out| line.stamp(words, out)),
+            };
+            self.counted.decisions_lost += u64::from(!is_kept);
+        }
+        for (_, words, forms) in &all {
+            let Some((served, sent)) = &forms.spans else {
+                continue;
+            };
+            let count = 1 + u64::from(sent.is_some());
+            self.spans.add(count, |out| {
+                served.stamp(words, out);
+                if let Some(sent) = sent {
+                    sent.stamp(words, out);
+                }
+            });
+        }
+        for (_, words, forms) in &all {
+            if let Some(item) = &forms.log {
+                self.logs.add(1, |out| item.stamp(words, out));
+            }
+            for envelope in &forms.envelopes {
+                self.azure_monitor.add(1, |out| envelope.stamp(words, out));
+            }
+        }
+    }
+
+    /// The fingerprint of a value by a key. Whoever calls with a signature calls with the same one again and again.
+    pub(super) fn fingerprint(&mut self, key: &Arc<FingerprintKey>, value: &str) -> Fingerprint {
+        if let Some((by, of, fingerprint)) = &self.fingerprint
+            && Arc::ptr_eq(by, key)
+            && of.expose() == value
+        {
+            return *fingerprint;
+        }
+        let fingerprint = key.fingerprint(value);
+        let value = Secret::new(value.to_owned());
+        self.fingerprint = Some((Arc::clone(key), value, fingerprint));
+        fingerprint
+    }
+
+    /// What was counted since it was asked for last.
+    pub(super) fn take_counts(&mut self) -> (Counted, Durations) {
+        (self.counted.take(), self.durations.take())
+    }
+
+    /// The latest records.
+    pub(super) fn recent(&self) -> &Recent {
+        &self.recent
+    }
+
+    /// The lines of a log.
+    pub(super) fn lines(&mut self, which: Which) -> &mut Lines {
+        match which {
+            Which::Requests => &mut self.request_lines,
+            Which::Decisions => &mut self.decision_lines,
+        }
+    }
+
+    /// What is sent somewhere.
+    pub(super) fn batches(&mut self, which: Outbound) -> &mut Batches {
+        match which {
+            Outbound::Spans => &mut self.spans,
+            Outbound::Logs => &mut self.logs,
+            Outbound::AzureMonitor => &mut self.azure_monitor,
+        }
+    }
+}
