@@ -36,13 +36,17 @@ pub(super) enum Outbound {
     AzureMonitor,
 }
 
+/// A record of which nothing is made yet, and its place in the decision log, if it was given one.
+#[derive(Debug)]
+struct Pending {
+    record: Box<Record>,
+    place: Option<Place>,
+}
+
 /// A worker's.
 #[derive(Debug)]
 pub(super) struct Kept {
-    /// Of which nothing is made yet.
-    records: Vec<Box<Record>>,
-    /// The place of each in the decision log, where they have one.
-    places: Vec<Option<Place>>,
+    pending: Vec<Pending>,
     counted: Counted,
     durations: Durations,
     times: Times,
@@ -61,8 +65,7 @@ impl Kept {
     /// Nothing yet.
     pub(super) fn new(agents: Agents) -> Self {
         Self {
-            records: Vec::new(),
-            places: Vec::new(),
+            pending: Vec::new(),
             counted: Counted::new(agents),
             durations: Durations::default(),
             times: Times::default(),
@@ -90,9 +93,8 @@ impl Kept {
             self.count(&record, telling);
             return;
         }
-        self.records.push(record);
-        self.places.push(place);
-        if self.records.len() >= TOGETHER {
+        self.pending.push(Pending { record, place });
+        if self.pending.len() >= TOGETHER {
             self.settle(telling, level);
         }
     }
@@ -106,28 +108,29 @@ impl Kept {
 
     /// Makes what is to be made of the records that came.
     pub(super) fn settle(&mut self, telling: &Telling, level: &LogLevel) {
-        let mut records = std::mem::take(&mut self.records);
-        for record in &records {
+        let mut pending = std::mem::take(&mut self.pending);
+        for Pending { record, .. } in &pending {
             self.count(record, telling);
         }
         // Who only keeps them needs no words for them.
-        if telling.is_written() && !records.is_empty() {
-            self.write(&records, telling, level.requests());
+        if telling.is_written() && !pending.is_empty() {
+            self.write(&mut pending, telling, level.requests());
         }
-        self.places.clear();
-        for record in records.drain(..) {
+        for Pending { record, .. } in pending.drain(..) {
             if telling.recent {
                 self.recent.keep(record);
             }
         }
-        self.records = records;
+        self.pending = pending;
     }
 
     /// Writes what they come to, for all who take it along: one kind after the other.
-    fn write(&mut self, records: &[Box<Record>], telling: &Telling, requests: Requests) {
-        let all: Vec<(&Record, Words<'_>, Arc<Forms>)> = records
+    fn write(&mut self, pending: &mut [Pending], telling: &Telling, requests: Requests) {
+        let places = pending.iter_mut().map(|one| one.place.take());
+        let places: Vec<Option<Place>> = places.collect();
+        let all: Vec<(&Record, Words<'_>, Arc<Forms>)> = pending
             .iter()
-            .map(|record| {
+            .map(|Pending { record, .. }| {
                 let words = Words::of(record, &mut self.times);
                 (&**record, words, self.alike.forms(record, telling))
             })
@@ -143,7 +146,7 @@ impl Kept {
             });
             self.counted.lost += u64::from(!is_kept);
         }
-        for ((_, words, forms), place) in all.iter().zip(self.places.drain(..)) {
+        for ((_, words, forms), place) in all.iter().zip(places) {
             let Some(line) = &forms.decision else {
                 continue;
             };
