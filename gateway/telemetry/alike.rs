@@ -5,7 +5,8 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use quick_cache::unsync::Cache;
+use foldhash::fast::RandomState;
+use quick_cache::unsync::{Cache, DefaultLifecycle};
 use quick_cache::{Equivalent, Weighter};
 
 use super::azure_monitor::Form;
@@ -56,14 +57,21 @@ impl Forms {
 }
 
 /// What was told before.
-pub(super) struct Alike(Cache<Like, Arc<Forms>, Size>);
+pub(super) struct Alike(Cache<Like, Arc<Forms>, Size, RandomState>);
 
 impl Default for Alike {
     fn default() -> Self {
         /// About as many bytes as one takes.
         const USUAL: u64 = 8 << 10;
         let count = Self::MOST / USUAL;
-        Self(Cache::with_weighter(count as usize, Self::MOST, Size))
+        let (hasher, lifecycle) = (RandomState::default(), DefaultLifecycle::default());
+        Self(Cache::with(
+            count as usize,
+            Self::MOST,
+            Size,
+            hasher,
+            lifecycle,
+        ))
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::handover::Handover;
+use super::handover::{self, Handover};
 
 /// Bytes after which another batch is begun. Collectors take 4 MiB by default.
 pub(super) const BATCH: usize = 256 * 1024;
@@ -55,9 +55,8 @@ impl Batches {
         }
         let is_whole = |batch: &Batch| batch.bytes.len() >= BATCH;
         if self.ready.last().is_none_or(is_whole) {
-            let memory = self.handover.as_ref();
             self.ready.push(Batch {
-                bytes: memory.map_or_else(Vec::new, |handover| handover.memory(ROOM)),
+                bytes: handover::memory(self.handover.as_deref(), ROOM),
                 items: 0,
             });
         }

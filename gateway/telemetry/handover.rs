@@ -30,12 +30,6 @@ impl Handover {
         (self.ring)();
     }
 
-    /// Memory without anything in it, for so many bytes.
-    pub(super) fn memory(&self, bytes: usize) -> Vec<u8> {
-        let spare = self.spare().pop();
-        spare.unwrap_or_else(|| Vec::with_capacity(bytes))
-    }
-
     /// Takes memory back.
     pub(super) fn give_back(&self, mut memory: Vec<u8>) {
         let is_of_use = (1..=LARGEST_SPARE).contains(&memory.capacity());
@@ -49,6 +43,12 @@ impl Handover {
     fn spare(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Memory without anything in it, for so many bytes: what came back, if there is any.
+pub(super) fn memory(handover: Option<&Handover>, bytes: usize) -> Vec<u8> {
+    let spare = handover.and_then(|handover| handover.spare().pop());
+    spare.unwrap_or_else(|| Vec::with_capacity(bytes))
 }
 
 impl fmt::Debug for Handover {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::handover::Handover;
+use super::handover::{self, Handover};
 
 /// One of the logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,8 +51,8 @@ impl Lines {
 
     fn write(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let before = self.text.len();
-        if let (0, Some(handover)) = (self.text.capacity(), &self.handover) {
-            self.text = handover.memory(ROOM);
+        if self.text.capacity() == 0 {
+            self.text = handover::memory(self.handover.as_deref(), ROOM);
         }
         write(&mut self.text);
         if let (true, Some(handover)) =

@@ -136,11 +136,8 @@ impl<'r> Words<'r> {
     /// Fills a slot at the beginning of `place`.
     #[inline]
     pub(super) fn put(&self, slot: Fixed, place: &mut [u8]) {
-        let time = |at: Duration| self.times.clone().of(at);
         match slot {
             Fixed::Arrived => fill(place, self.arrived),
-            Fixed::Started => fill(place, time(self.sent().0)),
-            Fixed::Ended => fill(place, time(self.ended())),
             Fixed::ArrivedNanos => fill(place, nanos(self.record.arrived.unix)),
             Fixed::StartedNanos => fill(place, nanos(self.sent().0)),
             Fixed::AnsweredNanos => {
@@ -151,12 +148,28 @@ impl<'r> Words<'r> {
             Fixed::Id => fill(place, self.id),
             Fixed::Trace => fill(place, self.trace_digits),
             Fixed::TraceBytes => fill(place, self.trace.id()),
-            Fixed::Span => fill(place, digits(self.trace.span().bytes())),
             Fixed::SpanBytes => fill(place, self.trace.span().bytes()),
-            Fixed::SentSpan => fill(place, digits(self.trace.sent_span().bytes())),
             Fixed::SentSpanBytes => fill(place, self.trace.sent_span().bytes()),
-            Fixed::ParentSpan => fill(place, digits(self.parent())),
             Fixed::ParentSpanBytes => fill(place, self.parent()),
+            Fixed::Started | Fixed::Ended | Fixed::Span | Fixed::SentSpan | Fixed::ParentSpan => {
+                self.put_text(slot, place)
+            }
+        }
+    }
+
+    /// What Azure Monitor alone wants as text. Apart, or a compiler makes that text of every request before it knows
+    /// whether there is a slot for it.
+    #[inline(never)]
+    fn put_text(&self, slot: Fixed, place: &mut [u8]) {
+        let time = |at: Duration| self.times.clone().of(at);
+        match slot {
+            Fixed::Started => fill(place, time(self.sent().0)),
+            Fixed::Ended => fill(place, time(self.ended())),
+            Fixed::Span => fill(place, digits(self.trace.span().bytes())),
+            Fixed::SentSpan => fill(place, digits(self.trace.sent_span().bytes())),
+            Fixed::ParentSpan => fill(place, digits(self.parent())),
+            // All others are filled without it.
+            _ => {}
         }
     }
 
