@@ -6,6 +6,9 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{OFlags, fcntl_setfl};
+use rustix::io::Errno;
+
 /// When a file is put aside, and how many of those are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rotation {
@@ -141,7 +144,15 @@ fn put_aside(path: &Path, keep: u32) -> io::Result<()> {
 fn append_to(path: &Path) -> io::Result<(File, u64, bool)> {
     let mut options = OpenOptions::new();
     let options = options.append(true).create(true).mode(0o600);
-    let file = options.open(path)?;
+    // A pipe that nobody reads would be waited for, and the gateway would not start.
+    let at_once = OFlags::NONBLOCK.bits().cast_signed();
+    let file = options.custom_flags(at_once).open(path).map_err(|error| {
+        match error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) {
+            true => io::Error::other("it is a pipe that nobody reads"),
+            false => error,
+        }
+    })?;
+    fcntl_setfl(&file, OFlags::APPEND)?;
     let size = file.metadata()?.len();
     Ok((file, size, ends_whole(path, size)))
 }
@@ -161,6 +172,8 @@ fn ends_whole(path: &Path, size: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::{CWD, Mode, mkfifoat};
+
     use super::*;
 
     fn log(folder: &Path, size: u64, keep: u32) -> LogFile {
@@ -226,6 +239,32 @@ mod tests {
         assert!(matches!(log.turn(), Ok(None)));
         let _ = log.write(b"one\n");
         assert_eq!(files(&below), named(&[("log", "one\n")]));
+    }
+
+    #[test]
+    fn a_pipe_is_a_log_as_soon_as_somebody_reads_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pipe = folder.path().join("log");
+        mkfifoat(CWD, &pipe, Mode::RUSR | Mode::WUSR).expect("a pipe");
+        let error = LogFile::open(pipe.clone(), None).err().expect("no reader");
+        assert_eq!(error.to_string(), "it is a pipe that nobody reads");
+        // Opened to write, too, it waits for nobody.
+        let mut options = OpenOptions::new();
+        let mut reader = options.read(true).write(true).open(&pipe).expect("open");
+        let mut log = LogFile::open(pipe, None).expect("a reader");
+        // As much as a pipe holds, and more: it is waited until there is room.
+        let line = "x".repeat(200_000) + "\n";
+        let (length, writer) = (
+            line.len(),
+            std::thread::spawn(move || log.write(line.as_bytes())),
+        );
+        let mut read = vec![0; length];
+        reader.read_exact(&mut read).expect("read");
+        let (written, outcome) = writer.join().expect("written");
+        assert_eq!(
+            (written, outcome.is_ok(), read.last()),
+            (length, true, Some(&b'\n'))
+        );
     }
 
     #[test]
