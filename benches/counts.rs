@@ -544,19 +544,38 @@ const EVERYTHING: Telling = Telling {
     ..BOTH_LOGS
 };
 
+/// As many records as a worker waits for, and a part of those that are counted.
+const TOGETHER: usize = 25;
+
 /// Requests that are over but for what is told of them, which are like one before.
 fn rides(telling: Telling) -> Vec<Ride> {
+    rides_of(telling, |_, _| ())
+}
+
+/// The same of requests that are like none before.
+fn strangers(telling: Telling) -> Vec<Ride> {
+    rides_of(telling, |record, at| {
+        record.host = format!("host-{at}.example").into();
+    })
+}
+
+fn rides_of(telling: Telling, change: fn(&mut Record, usize)) -> Vec<Ride> {
     let (recording, decided) = recording();
     let mut record = recording.record(&decided);
     record.trace = Some(Trace::take(&mut HeaderMap::new(), telling.sampling));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let level = Arc::new(LogLevel::new(telling.request_log));
     let sink = Arc::new(Sink::new(Arc::new(telling), Agents::default(), level));
-    let ride = || {
-        let record = Box::new(record.clone());
+    let mut count = 0;
+    let mut ride = || {
+        let mut record = Box::new(record.clone());
+        change(&mut record, count);
+        count += 1;
         Ride::new(record, Arc::clone(&sink), Arc::clone(&clock))
     };
-    drop(ride());
+    for _ in 0..TOGETHER {
+        drop(ride());
+    }
     each(ride)
 }
 
@@ -565,6 +584,7 @@ fn rides(telling: Telling) -> Vec<Ride> {
 #[bench::request_log(args = (REQUEST_LOG), setup = rides)]
 #[bench::both_logs(args = (BOTH_LOGS), setup = rides)]
 #[bench::everything(args = (EVERYTHING), setup = rides)]
+#[bench::everything_of_strangers(args = (EVERYTHING), setup = strangers)]
 fn told(rides: Vec<Ride>) {
     drop(rides);
 }

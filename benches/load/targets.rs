@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use crate::contender::Job::{Cached, Full, Plain, Routes, Splice};
+use crate::contender::Job::{Cached, Full, Plain, Routes, Splice, Told};
 use crate::contender::Program::{Envoy, Haproxy, Nginx, Portcullis};
-use crate::contender::{Job, Program};
+use crate::contender::{Job, Program, Told as Telling};
 use crate::figures::Figures;
 
 struct Target {
@@ -28,7 +28,7 @@ type Row = (
 );
 
 /// By CPU per request.
-const RATIOS: [Row; 17] = [
+const RATIOS: [Row; 20] = [
     (
         "full, HTTP/1.1, one token",
         ("full", Full),
@@ -122,6 +122,24 @@ const RATIOS: [Row; 17] = [
         ("routes", Routes(10_000)),
         ("routes", Portcullis, Routes(10)),
         Some(1.1),
+    ),
+    (
+        "everything told, 10,000 requests a second",
+        ("telemetry", Told(Telling::All)),
+        ("telemetry", Portcullis, Full),
+        Some(1.1),
+    ),
+    (
+        "the same, to Azure Monitor",
+        ("telemetry", Told(Telling::AzureMonitor)),
+        ("telemetry", Portcullis, Full),
+        None,
+    ),
+    (
+        "everything told, as fast as callers can",
+        ("telemetry-flat-out", Told(Telling::All)),
+        ("telemetry-flat-out", Portcullis, Full),
+        None,
     ),
 ];
 

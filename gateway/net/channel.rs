@@ -53,7 +53,7 @@ enum Open {
 }
 
 /// A body in pieces, which are sent as they are and not put together first.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pieces(VecDeque<Bytes>);
 
 impl Pieces {

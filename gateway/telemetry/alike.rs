@@ -91,8 +91,10 @@ impl Alike {
             return Arc::clone(forms);
         }
         let forms = Arc::new(Forms::of(record, telling));
-        let like = Like(Box::new(record.clone()));
-        self.0.insert(like, Arc::clone(&forms));
+        if forms.size() > 0 {
+            let like = Like(Box::new(record.stands_for_all()));
+            self.0.insert(like, Arc::clone(&forms));
+        }
         forms
     }
 }

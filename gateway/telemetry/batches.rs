@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use super::handover::{self, Handover};
+use super::handover::Handover;
 
 /// Bytes after which another batch is begun. Collectors take 4 MiB by default.
 pub(super) const BATCH: usize = 256 * 1024;
 /// Room for as many, and for the last item.
-const ROOM: usize = BATCH + (16 << 10);
+pub(super) const ROOM: usize = BATCH + (16 << 10);
 
 /// Items of one kind.
 #[derive(Debug)]
@@ -55,8 +55,9 @@ impl Batches {
         }
         let is_whole = |batch: &Batch| batch.bytes.len() >= BATCH;
         if self.ready.last().is_none_or(is_whole) {
+            let memory = self.handover.as_deref().map(Handover::memory);
             self.ready.push(Batch {
-                bytes: handover::memory(self.handover.as_deref(), ROOM),
+                bytes: memory.unwrap_or_else(|| Vec::with_capacity(ROOM)),
                 items: 0,
             });
         }

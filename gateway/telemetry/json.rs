@@ -128,7 +128,7 @@ impl<'o> Object<'o> {
 pub(super) fn milliseconds(value: Duration, out: &mut Vec<u8>) {
     let micros = (value.as_nanos() + 500) / 1000;
     number(u64::try_from(micros / 1000).unwrap_or(u64::MAX), out);
-    let [a, b, c] = digits((micros % 1000) as u16);
+    let [a, b, c] = three_digits((micros % 1000) as u16);
     let fraction = [b'.', a, b, c];
     let length = match (b, c) {
         (b'0', b'0') => 2,
@@ -139,7 +139,7 @@ pub(super) fn milliseconds(value: Duration, out: &mut Vec<u8>) {
 }
 
 /// Three digits of a number below a thousand.
-pub(super) fn digits(value: u16) -> [u8; 3] {
+pub(super) fn three_digits(value: u16) -> [u8; 3] {
     let digit = |value: u16| b'0' + (value % 10) as u8;
     [digit(value / 100), digit(value / 10), digit(value)]
 }
@@ -222,7 +222,7 @@ impl Times {
             }
         }
         if let Some(place) = self.text.get_mut(20..23) {
-            place.copy_from_slice(&digits(unix.subsec_millis() as u16));
+            place.copy_from_slice(&three_digits(unix.subsec_millis() as u16));
         }
         self.text
     }

@@ -1,6 +1,7 @@
 //! What a worker makes of the records of requests that are over: counts, and what others take along. It is made of
 //! several records at once, for what one needs of the processor's caches the next finds there.
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::alike::{Alike, Forms};
@@ -20,7 +21,7 @@ use crate::fingerprint::{Fingerprint, FingerprintKey};
 use crate::secret::Secret;
 
 /// So many records at once; fewer where somebody asks before.
-const TOGETHER: usize = 32;
+const TOGETHER: usize = 25;
 
 /// The most bytes that wait to be sent somewhere, of one kind and one worker.
 const MOST_WAITING: usize = 8 << 20;
@@ -37,14 +38,12 @@ pub(super) enum Outbound {
 }
 
 /// A record of which nothing is made yet, and its place in the decision log, if it was given one.
-#[derive(Debug)]
 struct Pending {
     record: Box<Record>,
     place: Option<Place>,
 }
 
 /// A worker's.
-#[derive(Debug)]
 pub(super) struct Kept {
     pending: Vec<Pending>,
     counted: Counted,
@@ -59,6 +58,13 @@ pub(super) struct Kept {
     recent: Recent,
     /// The one that was made last, of what, and by which key.
     fingerprint: Option<(Arc<FingerprintKey>, Secret<String>, Fingerprint)>,
+}
+
+/// Records tell who called.
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kept").finish_non_exhaustive()
+    }
 }
 
 impl Kept {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::handover::{self, Handover};
+use super::handover::Handover;
 
 /// One of the logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ const MOST: usize = 16 << 20;
 /// As soon as so many bytes wait, they are written.
 const ENOUGH: usize = 128 << 10;
 /// Room for as many, and for the last line.
-const ROOM: usize = ENOUGH + (16 << 10);
+pub(super) const ROOM: usize = ENOUGH + (16 << 10);
 
 /// Lines that wait.
 #[derive(Debug, Default)]
@@ -52,7 +52,8 @@ impl Lines {
     fn write(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let before = self.text.len();
         if self.text.capacity() == 0 {
-            self.text = handover::memory(self.handover.as_deref(), ROOM);
+            let memory = self.handover.as_deref().map(Handover::memory);
+            self.text = memory.unwrap_or_else(|| Vec::with_capacity(ROOM));
         }
         write(&mut self.text);
         if let (true, Some(handover)) =

@@ -3,18 +3,18 @@
 //! for room.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
 use super::event::{Level, event};
 use super::file::{LogFile, write_counting};
-use super::handover::Handover;
+use super::handover::{Bell, Handover};
 use super::health::Health;
-use super::lines::Which;
+use super::lines::{ROOM, Which};
 use super::metrics::Metrics;
 use super::sink::Sink;
 use crate::clock::Clock;
@@ -65,38 +65,6 @@ pub struct Log {
     ended: mpsc::Receiver<()>,
 }
 
-/// What the thread waits for.
-#[derive(Default)]
-struct Bell {
-    rung: Mutex<Rung>,
-    changed: Condvar,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Rung {
-    /// There is enough to write.
-    enough: bool,
-    /// There will be no more.
-    end: bool,
-}
-
-impl Bell {
-    fn ring(&self, change: impl FnOnce(&mut Rung)) {
-        change(&mut self.rung.lock().unwrap_or_else(PoisonError::into_inner));
-        self.changed.notify_one();
-    }
-
-    /// Waits until there is enough, or for so long. Whether there will be more.
-    fn wait(&self, longest: Duration) -> bool {
-        let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_quiet = |rung: &mut Rung| !rung.enough && !rung.end;
-        let waited = self.changed.wait_timeout_while(rung, longest, is_quiet);
-        let (mut rung, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        rung.enough = false;
-        !rung.end
-    }
-}
-
 impl Log {
     /// Begins to write the lines of the sinks.
     ///
@@ -109,8 +77,7 @@ impl Log {
     ) -> io::Result<Self> {
         let bell: Arc<Bell> = Arc::default();
         let (over, ended) = mpsc::channel();
-        let rung = Arc::clone(&bell);
-        let handover = Handover::new(move || rung.ring(|rung| rung.enough = true));
+        let handover = Handover::to_thread(Arc::clone(&bell), ROOM, sinks.len());
         let mut writer = Writer::new(settings, sinks, metrics, handover);
         let is_required = writer.settings.room.is_some();
         writer.settings.health.watch(writer.check(), is_required);
@@ -133,7 +100,7 @@ impl Log {
 impl Drop for Log {
     /// Writes what is left, so that a drained gateway leaves a whole log.
     fn drop(&mut self) {
-        self.bell.ring(|rung| rung.end = true);
+        self.bell.end();
         // A reader that takes nothing must not keep the gateway from ending. The channel closes when
         // the thread ends, well or not.
         let _ = self.ended.recv_timeout(LAST_WORDS);
@@ -362,6 +329,8 @@ impl Writer {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use http::Request;
 
     use super::*;
@@ -432,7 +401,7 @@ mod tests {
             settings,
             vec![Arc::clone(&sink)],
             Arc::clone(&metrics),
-            Handover::new(|| ()),
+            Handover::to_thread(Arc::default(), ROOM, 1),
         );
         Scene {
             disk,

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::hash::Hash;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -471,7 +471,7 @@ impl Record {
         } = self;
         // The most telling first.
         is_one(principal, &other.principal)
-            && same(route, &other.route)
+            && is_one(route, &other.route)
             && *status == other.status
             && *outcome == other.outcome
             && is_like_trace(*trace, other.trace)
@@ -507,22 +507,54 @@ impl Record {
             && *followed == other.followed
     }
 
-    /// What records that are alike have in common and most others have not.
-    pub(super) fn mark(&self) -> impl Hash + use<> {
+    /// What records that are alike have in common. All that callers can choose is in it: of what they could make to
+    /// look alike and be none, each would be compared with all others.
+    pub(super) fn mark(&self) -> impl Hash {
         let principal = self.principal.as_ref().map(|one| Arc::as_ptr(one).addr());
         let route = self.route.as_ref().map(|one| Arc::as_ptr(one).addr());
         let is_sampled = self.trace.is_some_and(|trace| trace.is_sampled());
-        (principal, route, self.status.as_u16(), is_sampled)
+        let sighting = self.sighting.as_deref();
+        let asked = (&self.method, self.version, &self.host, self.port);
+        let brought = (
+            self.key_parameters,
+            self.key_headers,
+            sighting.map(|seen| (seen.keys, seen.fingerprint, &seen.agent)),
+            &self.upgrade,
+            &self.fields,
+        );
+        let became = (
+            self.status,
+            self.outcome,
+            self.note.as_ref().map(|note| &note.got),
+            self.followed.as_ref().map(|first| &first.path),
+            (self.caught.sealed, self.caught.withheld, self.attempts),
+        );
+        (principal, route, is_sampled, asked, brought, became)
     }
 
-    /// About how many bytes of memory it takes by itself.
+    /// The record as it stands for all like it: without what it alone has.
+    pub(super) fn stands_for_all(&self) -> Self {
+        Self {
+            client: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            path: Box::default(),
+            ..self.clone()
+        }
+    }
+
+    /// About how many bytes of memory it takes, with the principal that it holds on to.
     pub(super) fn size(&self) -> usize {
+        /// Of a principal, with the claims of a usual token.
+        const PRINCIPAL: usize = 4096;
         let texts = self.fields.iter().flatten().flatten();
         let note = self.note.as_ref();
+        let seen = self.sighting.as_ref();
+        let first = self.followed.as_ref();
         size_of::<Self>()
-            + self.path.len()
             + self.host.len()
+            + self.principal.as_ref().map_or(0, |_| PRINCIPAL)
             + note.map_or(0, |note| note.expected.len() + note.got.len())
+            + seen.map_or(0, |_| size_of::<Sighting>() + 128)
+            + first.map_or(0, |first| size_of::<Followed>() + first.path.len())
             + texts.map(|text| text.len()).sum::<usize>()
     }
 
@@ -762,8 +794,10 @@ fn same<T: PartialEq + ?Sized>(one: &Option<Arc<T>>, other: &Option<Arc<T>>) -> 
     }
 }
 
-fn is_one<T>(one: &Option<Arc<T>>, other: &Option<Arc<T>>) -> bool {
-    one.as_ref().map(Arc::as_ptr) == other.as_ref().map(Arc::as_ptr)
+/// After a reload, what is equal is another, and what was told before is made anew.
+fn is_one<T: ?Sized>(one: &Option<Arc<T>>, other: &Option<Arc<T>>) -> bool {
+    let place = |one: &Option<Arc<T>>| one.as_ref().map(|one| Arc::as_ptr(one).addr());
+    place(one) == place(other)
 }
 
 fn is_like_trace(one: Option<Trace>, other: Option<Trace>) -> bool {

@@ -1,6 +1,5 @@
 //! A worker's telemetry: what it counts, what it writes for others to take along, and what it keeps to be asked for.
-//! All of it is done by the worker itself when a request is over, while what is known of it lies at hand: handed
-//! over, each record would be copied, read and freed on another thread.
+//! The worker itself makes it, of some records at once; who asks before there are so many has it made first.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::json::{self, Times};
-use super::otlp::Message;
+use super::otlp::{self, Message};
 use super::record::{Record, Told};
 use crate::trace::{Trace, hexadecimal};
 
@@ -17,11 +17,7 @@ use crate::trace::{Trace, hexadecimal};
 pub(super) enum Fixed {
     /// When the request arrived: RFC 3339, UTC, milliseconds.
     Arrived,
-    /// When it began to be sent on.
-    Started,
-    /// When it was over.
-    Ended,
-    /// When it arrived, in nanoseconds since the Unix epoch, least significant byte first.
+    /// The same, in nanoseconds since the Unix epoch, least significant byte first.
     ArrivedNanos,
     /// When it began to be sent on.
     StartedNanos,
@@ -33,31 +29,42 @@ pub(super) enum Fixed {
     Id,
     /// The trace's, in hexadecimal digits.
     Trace,
-    /// The same in bytes, as below.
+    /// The same in bytes.
     TraceBytes,
     /// The span of the request that is served.
-    Span,
-    /// As above.
     SpanBytes,
     /// The span of the request that is sent.
-    SentSpan,
-    /// As above.
     SentSpanBytes,
     /// The caller's span.
-    ParentSpan,
-    /// As above.
     ParentSpanBytes,
+    /// What Azure Monitor alone has as text.
+    Text(Text),
+}
+
+/// What others have in bytes, as text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Text {
+    /// When the request began to be sent on: RFC 3339, UTC, milliseconds.
+    Started,
+    /// When it was over.
+    Ended,
+    /// The span of the request that is served, in hexadecimal digits.
+    Span,
+    /// The span of the request that is sent.
+    SentSpan,
+    /// The caller's span.
+    ParentSpan,
 }
 
 impl Fixed {
     /// In bytes.
     pub(super) const fn width(self) -> usize {
         match self {
-            Self::Arrived | Self::Started | Self::Ended => 24,
+            Self::Arrived | Self::Text(Text::Started | Text::Ended) => 24,
             Self::ArrivedNanos | Self::StartedNanos | Self::AnsweredNanos | Self::EndedNanos => 8,
             Self::Id => 36,
             Self::Trace => 32,
-            Self::TraceBytes | Self::Span | Self::SentSpan | Self::ParentSpan => 16,
+            Self::TraceBytes | Self::Text(Text::Span | Text::SentSpan | Text::ParentSpan) => 16,
             Self::SpanBytes | Self::SentSpanBytes | Self::ParentSpanBytes => 8,
         }
     }
@@ -151,25 +158,20 @@ impl<'r> Words<'r> {
             Fixed::SpanBytes => fill(place, self.trace.span().bytes()),
             Fixed::SentSpanBytes => fill(place, self.trace.sent_span().bytes()),
             Fixed::ParentSpanBytes => fill(place, self.parent()),
-            Fixed::Started | Fixed::Ended | Fixed::Span | Fixed::SentSpan | Fixed::ParentSpan => {
-                self.put_text(slot, place)
-            }
+            Fixed::Text(text) => self.put_text(text, place),
         }
     }
 
-    /// What Azure Monitor alone wants as text. Apart, or a compiler makes that text of every request before it knows
-    /// whether there is a slot for it.
+    /// Apart, or a compiler makes these texts for every slot before it knows which one it is.
     #[inline(never)]
-    fn put_text(&self, slot: Fixed, place: &mut [u8]) {
+    fn put_text(&self, text: Text, place: &mut [u8]) {
         let time = |at: Duration| self.times.clone().of(at);
-        match slot {
-            Fixed::Started => fill(place, time(self.sent().0)),
-            Fixed::Ended => fill(place, time(self.ended())),
-            Fixed::Span => fill(place, digits(self.trace.span().bytes())),
-            Fixed::SentSpan => fill(place, digits(self.trace.sent_span().bytes())),
-            Fixed::ParentSpan => fill(place, digits(self.parent())),
-            // All others are filled without it.
-            _ => {}
+        match text {
+            Text::Started => fill(place, time(self.sent().0)),
+            Text::Ended => fill(place, time(self.ended())),
+            Text::Span => fill(place, hexadecimals(self.trace.span().bytes())),
+            Text::SentSpan => fill(place, hexadecimals(self.trace.sent_span().bytes())),
+            Text::ParentSpan => fill(place, hexadecimals(self.parent())),
         }
     }
 
@@ -208,17 +210,17 @@ pub(super) const PATH: &str = "url.path";
 pub(super) const ID: &str = "portcullis.request.id";
 
 fn fill<const N: usize>(place: &mut [u8], with: [u8; N]) {
+    debug_assert!(place.len() >= N, "a slot that is too narrow");
     if let Some(place) = place.first_chunk_mut() {
         *place = with;
     }
 }
 
 fn nanos(time: Duration) -> [u8; 8] {
-    let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-    nanos.to_le_bytes()
+    otlp::nanos(time).to_le_bytes()
 }
 
-fn digits(bytes: [u8; 8]) -> [u8; 16] {
+fn hexadecimals(bytes: [u8; 8]) -> [u8; 16] {
     let mut digits = [0; 16];
     hexadecimal(&bytes, Some(&mut digits));
     digits
@@ -235,12 +237,12 @@ fn lasted(duration: Duration, out: &mut Vec<u8>) {
         (b':', rest / 60 % 60),
         (b':', rest % 60),
     ] {
-        let [_, tens, ones] = json::digits(number as u16);
+        let [_, tens, ones] = json::three_digits(number as u16);
         out.extend_from_slice(&[sign, tens, ones]);
     }
     let micros = duration.subsec_micros();
-    let [a, b, c] = json::digits((micros / 1000) as u16);
-    let [d, e, f] = json::digits((micros % 1000) as u16);
+    let [a, b, c] = json::three_digits((micros / 1000) as u16);
+    let [d, e, f] = json::three_digits((micros % 1000) as u16);
     out.extend_from_slice(&[b'.', a, b, c, d, e, f]);
 }
 

@@ -4,7 +4,7 @@ use super::Form;
 use crate::metric::Distribution;
 use crate::telemetry::json::Object;
 use crate::telemetry::stencil::Stencil;
-use crate::telemetry::words::{Fixed, Loose};
+use crate::telemetry::words::{Fixed, Loose, Text};
 
 /// When an item was.
 #[derive(Clone, Copy)]
@@ -37,7 +37,7 @@ impl<'h> Head<'h> {
     /// What belongs to a request, below its span.
     pub(super) const fn of(kind: &'static str, base: &'static str, at: Fixed) -> Self {
         Self {
-            operation: Some(Some(Fixed::Span)),
+            operation: Some(Some(Fixed::Text(Text::Span))),
             has_client: true,
             ..Self::new(kind, base, Moment::Of(at))
         }

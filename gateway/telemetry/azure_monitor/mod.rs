@@ -20,7 +20,7 @@ use super::record::{Outcome, Record};
 use super::sink::Telling;
 use super::stencil::Stencil;
 use super::traffic::known_method;
-use super::words::{self, Fixed, Loose};
+use super::words::{self, Fixed, Loose, Text};
 use crate::denial::Reason;
 use crate::metric::{Family, Value};
 use crate::trace::Parent;
@@ -79,7 +79,7 @@ impl Form {
             let head = Head {
                 weight,
                 name: Some(name),
-                operation: Some(parent.map(|_| Fixed::ParentSpan)),
+                operation: Some(parent.map(|_| Fixed::Text(Text::ParentSpan))),
                 ..Head::of("Request", "RequestData", Fixed::Arrived)
             };
             envelopes.push(head.envelope(self, |item| request(record, name, scheme, item)));
@@ -88,20 +88,24 @@ impl Form {
                     weight,
                     name: Some(name),
                     has_client: false,
-                    ..Head::of("RemoteDependency", "RemoteDependencyData", Fixed::Started)
+                    ..Head::of(
+                        "RemoteDependency",
+                        "RemoteDependencyData",
+                        Fixed::Text(Text::Started),
+                    )
                 };
                 envelopes.push(head.envelope(self, |item| dependency(record, item)));
             }
             if let (Outcome::Denied(reason), true) =
                 (record.outcome, attributes::is_failure(record))
             {
-                let head = Head::of("Exception", "ExceptionData", Fixed::Ended);
+                let head = Head::of("Exception", "ExceptionData", Fixed::Text(Text::Ended));
                 let write = |item: &mut Object<'_>| exception(record, reason, scheme, item);
                 envelopes.push(head.envelope(self, write));
             }
         }
         if self.decisions.take(record) {
-            let head = Head::of("Event", "EventData", Fixed::Ended);
+            let head = Head::of("Event", "EventData", Fixed::Text(Text::Ended));
             envelopes.push(head.envelope(self, |item| {
                 item.plain("name", DECISION);
                 told(record, scheme, item, true);
@@ -166,7 +170,7 @@ impl Form {
 }
 
 fn request(record: &Record, name: &str, scheme: &'static str, item: &mut Object<'_>) {
-    item.fixed("id", Fixed::Span);
+    item.fixed("id", Fixed::Text(Text::Span));
     item.text("name", name);
     item.quoted("duration", "", Loose::Lasted);
     item.plain("responseCode", record.status.as_str());
@@ -179,7 +183,7 @@ fn request(record: &Record, name: &str, scheme: &'static str, item: &mut Object<
 }
 
 fn dependency(record: &Record, item: &mut Object<'_>) {
-    item.fixed("id", Fixed::SentSpan);
+    item.fixed("id", Fixed::Text(Text::SentSpan));
     item.plain("type", "HTTP");
     item.quoted("duration", "", Loose::SentLasted);
     let (code, success) = match record.outcome {

@@ -1,7 +1,7 @@
 //! Azure Monitor's own way in: envelopes as lines of JSON, compressed.
 //! <https://learn.microsoft.com/azure/azure-monitor/app/connection-strings>
 
-use std::io::Write as _;
+use std::io::{BufWriter, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,7 +65,6 @@ pub(super) fn pipe(
         channel: Channel::new(&to.tls, Protocol::Http1, Arc::clone(&to.resolver), false),
         connection_string: to.connection_string,
         moved: None,
-        keyed: Vec::new(),
         clock: Arc::clone(&sources.clock),
     };
     Pipe::new(Signal::AzureMonitor, (source, bell), way, sources)
@@ -133,8 +132,6 @@ pub(super) struct Breeze {
     connection_string: Arc<Derived<ConnectionString>>,
     /// Where the service has said that this resource's telemetry belongs.
     moved: Option<Uri>,
-    /// Memory for envelopes with their keys.
-    keyed: Vec<u8>,
     clock: Arc<dyn Clock>,
 }
 
@@ -150,11 +147,7 @@ impl Way for Breeze {
         };
         let url = self.moved.as_ref().unwrap_or_else(|| to.endpoint());
         let key = to.instrumentation_key().expose();
-        self.keyed.clear();
-        for part in lines(load).flat_map(|line| with_key(line, key)) {
-            self.keyed.extend_from_slice(part);
-        }
-        let body = gzip([&*self.keyed]);
+        let body = gzip(lines(load).flat_map(|line| with_key(line, key)));
         let request = Request::post(url.clone())
             .header(header::CONTENT_TYPE, "application/x-json-stream")
             .header(header::CONTENT_ENCODING, "gzip")
@@ -267,12 +260,16 @@ fn with_key<'l>(line: &'l [u8], key: &'l str) -> [&'l [u8]; 4] {
 
 /// Compressed, fast rather than small.
 pub(super) fn gzip<'p>(pieces: impl IntoIterator<Item = &'p [u8]>) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    let encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    // Many pieces are small, and each would be a call of the compressor.
+    let mut gathered = BufWriter::with_capacity(16 << 10, encoder);
     for piece in pieces {
         // A vector takes all that is written to it.
-        let _ = encoder.write_all(piece);
+        let _ = gathered.write_all(piece);
     }
-    encoder.finish().unwrap_or_default()
+    let encoder = gathered.into_inner().ok();
+    let compressed = encoder.and_then(|encoder| encoder.finish().ok());
+    compressed.unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use crate::metric::Family;
 use crate::net::address::Resolver;
 use crate::net::channel::{Channel, Pieces, Protocol};
 use crate::net::client::{Bounds, FetchError};
-use crate::telemetry::batches::{BATCH, Batch};
+use crate::telemetry::batches::{BATCH, Batch, ROOM};
 use crate::telemetry::event::Events;
 use crate::telemetry::handover::Handover;
 use crate::telemetry::kept::Outbound;
@@ -149,8 +149,8 @@ impl Workers {
     /// What these have for it, and the bell that they ring when there is enough.
     pub(super) fn of(sinks: &[Arc<Sink>], outbound: Outbound) -> (Self, Arc<Notify>) {
         let bell: Arc<Notify> = Arc::default();
-        let rung = Arc::clone(&bell);
-        let handover = Arc::new(Handover::new(move || rung.notify_one()));
+        let handover = Handover::to_task(Arc::clone(&bell), ROOM, sinks.len());
+        let handover = Arc::new(handover);
         for sink in sinks {
             sink.hand_batches_over(outbound, &handover);
         }

@@ -137,7 +137,9 @@ impl<S: Source, W: Way> Pipe<S, W> {
                 let pieces = load.pieces.clone();
                 taken &= self.deliver(load, began, &mut stop).await;
                 for piece in pieces {
-                    if let Ok(memory) = piece.try_into_mut() {
+                    if let Ok(mut memory) = piece.try_into_mut() {
+                        // What is left in it would be moved.
+                        memory.clear();
                         self.source.give_back(memory.into());
                     }
                 }

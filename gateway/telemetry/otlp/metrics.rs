@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::ITEM;
-use super::wire::Message;
+use super::wire::{Message, nanos};
 use crate::metric::{Bucket, Distribution, Family, Kind, Label, Point, Value};
 
 /// Whether sums are told since the start, or since they were told before.
@@ -111,8 +111,4 @@ fn distribution(values: &Distribution, out: &mut Message<'_>) {
         out.double(11, least);
         out.double(12, most);
     }
-}
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -8,7 +8,7 @@ mod wire;
 pub use metrics::Temporality;
 pub(super) use metrics::metrics;
 pub(super) use spans::{DECISION, Item, decision, event, sent, served};
-pub(super) use wire::Message;
+pub(super) use wire::{Message, nanos};
 
 /// Who sends.
 #[derive(Clone, Debug)]

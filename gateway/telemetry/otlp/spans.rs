@@ -1,9 +1,7 @@
 //! A request's two spans, and the record of its decision.
 
-use std::time::Duration;
-
 use super::ITEM;
-use super::wire::Message;
+use super::wire::{Message, nanos};
 use crate::telemetry::attributes::{self, Attributes, Slot};
 use crate::telemetry::event::{Event, Level};
 use crate::telemetry::record::{Outcome, Record};
@@ -177,10 +175,6 @@ fn identify(span: &mut Item, own: Fixed, parent: Option<Fixed>, kind: u64) {
         span.bytes(4, parent);
     }
     span.fields().number(6, kind);
-}
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 const INFO: u64 = 9;

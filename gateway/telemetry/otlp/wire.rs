@@ -3,6 +3,8 @@
 //! as the rest of its telemetry.
 //! <https://protobuf.dev/programming-guides/encoding/>
 
+use std::time::Duration;
+
 /// A message that is being written.
 pub(in crate::telemetry) struct Message<'o>(&'o mut Vec<u8>);
 
@@ -178,6 +180,11 @@ impl<'o> Message<'o> {
         self.tag(2, LENGTH);
         varint(any as u64, self.0);
     }
+}
+
+/// A time since the Unix epoch as OTLP has it, in nanoseconds.
+pub(in crate::telemetry) fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// How many bytes a number takes.

@@ -1,3 +1,5 @@
+use std::hash::BuildHasher as _;
+
 use serde_json::{Map, Value, json};
 
 use super::super::alike::{Alike, Forms};
@@ -125,10 +127,15 @@ fn sighting(agent: &str) -> Option<Box<Sighting>> {
     }))
 }
 
+fn note(got: &str) -> Option<Note> {
+    let denial = Denial::from(Reason::AppNotAllowed).expected("the shop", got);
+    denial.note().cloned()
+}
+
 type Change = fn(&mut Record);
 
 /// What each request has its own of.
-const OWN: [Change; 9] = [
+const OWN: [Change; 10] = [
     |record| record.id = RequestId::fresh(),
     |record| record.arrived.unix += Duration::from_millis(1_234),
     |record| record.duration = Duration::from_secs(90_000),
@@ -138,10 +145,11 @@ const OWN: [Change; 9] = [
     |record| record.path = "/orders/\"2\" and 3".into(),
     |record| record.path = "/x".repeat(2_000).into(),
     |record| record.sent = 70_000,
+    |record| record.sent_on = Some(record.arrived.instant + Duration::from_millis(1)),
 ];
 
 /// What is told otherwise of requests of which something else is true.
-const OTHERWISE: [Change; 41] = [
+const OTHERWISE: [Change; 47] = [
     |record| record.method = Method::DELETE,
     |record| record.method = Method::from_bytes(b"BREW").expect("a method"),
     |record| record.version = Version::HTTP_2,
@@ -190,6 +198,28 @@ const OTHERWISE: [Change; 41] = [
     |record| record.sighting = sighting("curl/8"),
     |record| record.sighting = sighting("wget/1"),
     |record| record.caught.sealed = 1,
+    |record| record.caught.withheld = 1,
+    |record| {
+        record.limit = Some("per-app".into());
+        record.limited = true;
+    },
+    |record| record.note = note("one"),
+    |record| record.note = note("another"),
+    |record| {
+        record.sighting = sighting("curl/8").map(|seen| {
+            Box::new(Sighting {
+                fingerprint: None,
+                ..*seen
+            })
+        })
+    },
+    |record| {
+        record.hash(|_| None);
+        record.hashed = record.hashed.map(|hashed| Hashed {
+            object: Fingerprint::read("0123456789abcdef"),
+            ..hashed
+        });
+    },
     |record| record.status = StatusCode::BAD_GATEWAY,
     |record| record.complete = false,
     |record| record.trace = None,
@@ -286,6 +316,50 @@ fn requests_of_which_something_else_is_told_are_not_alike() {
     for record in others.iter().chain([&usual]).chain(&others) {
         let forms = alike.forms(record, &telling());
         assert_eq!(told(&forms, record), told_anew(record));
+    }
+}
+
+#[test]
+fn a_callers_own_span_is_told_of_its_request_alone() {
+    let parent = |span: &str| {
+        let parent = format!("00-0af7651916cd43dd8448eb211c80319c-{span}-01");
+        Some(trace(&[&parent]))
+    };
+    let mut one = usual();
+    one.trace = parent("b7ad6b7169203331");
+    let mut other = one.clone();
+    other.trace = parent("00f067aa0ba902b7");
+    let forms = Alike::default().forms(&one, &telling());
+    assert!(one.is_like(&other));
+    assert_ne!(told_anew(&one), told_anew(&other));
+    assert_eq!(told(&forms, &other), told_anew(&other));
+}
+
+/// What nobody has to prove, callers could change with every request.
+#[test]
+fn what_callers_choose_is_no_reason_to_compare_each_with_all() {
+    const CHOSEN: [fn(&mut Record, usize); 7] = [
+        |record, at| record.host = format!("h{at}.example").into(),
+        |record, at| record.port = Some(at as u16),
+        |record, at| {
+            record.method = Method::from_bytes(format!("M{at}").as_bytes()).expect("a method");
+        },
+        |record, at| record.sighting = sighting(&format!("agent/{at}")),
+        |record, at| record.note = note(&at.to_string()),
+        |record, at| record.fields = vec![Some(vec![at.to_string().into()])],
+        |record, at| record.upgrade = Protocol::read(&format!("p{at}")),
+    ];
+    let hasher = foldhash::fast::RandomState::default();
+    for (which, choose) in CHOSEN.iter().enumerate() {
+        let marks: std::collections::BTreeSet<u64> = (0..1000)
+            .map(|at| {
+                let mut record = usual();
+                (record.principal, record.route) = (None, None);
+                choose(&mut record, at);
+                hasher.hash_one(record.mark())
+            })
+            .collect();
+        assert_eq!(marks.len(), 1000, "{which}");
     }
 }
 
