@@ -553,7 +553,7 @@ fn rides(telling: Telling) -> Vec<Ride> {
 }
 
 /// The same of requests that are like none before.
-fn strangers(telling: Telling) -> Vec<Ride> {
+fn rides_of_strangers(telling: Telling) -> Vec<Ride> {
     rides_of(telling, |record, at| {
         record.host = format!("host-{at}.example").into();
     })
@@ -584,7 +584,7 @@ fn rides_of(telling: Telling, change: fn(&mut Record, usize)) -> Vec<Ride> {
 #[bench::request_log(args = (REQUEST_LOG), setup = rides)]
 #[bench::both_logs(args = (BOTH_LOGS), setup = rides)]
 #[bench::everything(args = (EVERYTHING), setup = rides)]
-#[bench::everything_of_strangers(args = (EVERYTHING), setup = strangers)]
+#[bench::everything_of_strangers(args = (EVERYTHING), setup = rides_of_strangers)]
 fn told(rides: Vec<Ride>) {
     drop(rides);
 }

@@ -132,6 +132,11 @@ fn whoever_follows_is_told_of_those_to_come() {
         stage.call("GET", "/one").send().verdict(),
         "401 token-missing"
     );
+    // It is recorded once its answer is sent, which the caller may hear of before.
+    let asker = Asker::new(&stage);
+    stage.until("the first is recorded", |_| {
+        asker.get("/decisions").json()["kept"] == 1
+    });
     let admin = stage.gateway().admin_address().expect("an admin address");
     let (mut lines, _write) = stage.runtime.block_on(async {
         let stream = TcpStream::connect(admin).await.expect("connected");
