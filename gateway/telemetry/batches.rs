@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use super::handover::Handover;
+use super::handover::{Bells, Handover};
 
 /// Bytes after which another batch is begun. Collectors take 4 MiB by default.
-pub(super) const BATCH: usize = 256 * 1024;
+pub(super) const BATCH: usize = 512 * 1024;
 /// Room for as many, and for the last item.
 pub(super) const ROOM: usize = BATCH + (16 << 10);
 
@@ -48,7 +48,7 @@ impl Batches {
     }
 
     /// Has so many items written behind the others, or counts them as dropped where there is no room.
-    pub(super) fn add(&mut self, items: u64, write: impl FnOnce(&mut Vec<u8>)) {
+    pub(super) fn add(&mut self, items: u64, write: impl FnOnce(&mut Vec<u8>), bells: &mut Bells) {
         if self.bytes >= self.most {
             self.dropped += items;
             return;
@@ -69,7 +69,7 @@ impl Batches {
         batch.items += items;
         self.bytes += batch.bytes.len() - before;
         if let (true, Some(handover)) = (is_whole(batch), &self.handover) {
-            handover.ring();
+            bells.add(handover);
         }
     }
 
@@ -99,10 +99,10 @@ mod tests {
 
     #[test]
     fn what_has_no_room_is_counted_and_what_was_taken_makes_room() {
-        let mut batches = Batches::new(BATCH * 2);
+        let (mut batches, mut bells) = (Batches::new(BATCH * 2), Bells::default());
         let item = vec![7; BATCH / 2];
         for _ in 0..6 {
-            batches.add(1, |out| out.extend_from_slice(&item));
+            batches.add(1, |out| out.extend_from_slice(&item), &mut bells);
         }
         let (taken, dropped) = batches.take();
         let sizes: Vec<(usize, u64)> = taken
@@ -111,7 +111,7 @@ mod tests {
             .collect();
         assert_eq!(sizes, [(BATCH, 2), (BATCH, 2)]);
         assert_eq!(dropped, 2);
-        batches.add(1, |out| out.push(1));
+        batches.add(1, |out| out.push(1), &mut bells);
         let (taken, dropped) = batches.take();
         assert_eq!((taken.len(), dropped), (1, 0));
     }

@@ -50,7 +50,7 @@ impl Handover {
     }
 
     /// Says that there is enough.
-    pub(super) fn ring(&self) {
+    fn ring(&self) {
         match &self.waiter {
             Waiter::Thread(bell) => bell.ring(|rung| rung.enough = true),
             Waiter::Task(bell) => bell.notify_one(),
@@ -75,6 +75,24 @@ impl Handover {
 
     fn spare(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Those to be rung, once nothing is held that whoever hears them will ask for.
+#[derive(Debug, Default)]
+pub(super) struct Bells(Vec<Arc<Handover>>);
+
+impl Bells {
+    /// There is enough to be taken there.
+    pub(super) fn add(&mut self, handover: &Arc<Handover>) {
+        self.0.push(Arc::clone(handover));
+    }
+
+    /// Rings them.
+    pub(super) fn ring(self) {
+        for handover in self.0 {
+            handover.ring();
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::alike::{Alike, Forms};
 use super::batches::Batches;
 use super::format;
+use super::handover::Bells;
 use super::json::Times;
 use super::level::{LogLevel, Requests};
 use super::lines::{Lines, Which};
@@ -87,21 +88,24 @@ impl Kept {
     }
 
     /// Takes a record, and the place that it was given.
+    ///
+    /// The bells are to be rung once these are no longer held.
     pub(super) fn push(
         &mut self,
         record: Box<Record>,
         place: Option<Place>,
         telling: &Telling,
         level: &LogLevel,
-    ) {
+    ) -> Bells {
         // Memory of what nobody reads is rather used again at once.
         if !telling.is_read() {
             self.count(&record, telling);
-            return;
+            return Bells::default();
         }
         self.pending.push(Pending { record, place });
-        if self.pending.len() >= TOGETHER {
-            self.settle(telling, level);
+        match self.pending.len() >= TOGETHER {
+            true => self.settle(telling, level),
+            false => Bells::default(),
         }
     }
 
@@ -113,14 +117,15 @@ impl Kept {
     }
 
     /// Makes what is to be made of the records that came.
-    pub(super) fn settle(&mut self, telling: &Telling, level: &LogLevel) {
+    pub(super) fn settle(&mut self, telling: &Telling, level: &LogLevel) -> Bells {
+        let mut bells = Bells::default();
         let mut pending = std::mem::take(&mut self.pending);
         for Pending { record, .. } in &pending {
             self.count(record, telling);
         }
         // Who only keeps them needs no words for them.
         if telling.is_written() && !pending.is_empty() {
-            self.write(&mut pending, telling, level.requests());
+            self.write(&mut pending, telling, level.requests(), &mut bells);
         }
         for Pending { record, .. } in pending.drain(..) {
             if telling.recent {
@@ -128,10 +133,17 @@ impl Kept {
             }
         }
         self.pending = pending;
+        bells
     }
 
     /// Writes what they come to, for all who take it along: one kind after the other.
-    fn write(&mut self, pending: &mut [Pending], telling: &Telling, requests: Requests) {
+    fn write(
+        &mut self,
+        pending: &mut [Pending],
+        telling: &Telling,
+        requests: Requests,
+        bells: &mut Bells,
+    ) {
         let places = pending.iter_mut().map(|one| one.place.take());
         let places: Vec<Option<Place>> = places.collect();
         let all: Vec<(&Record, Words<'_>, Arc<Forms>)> = pending
@@ -145,11 +157,12 @@ impl Kept {
             if !requests.take(record) {
                 continue;
             }
-            let is_kept = self.request_lines.add(|out| match &forms.request {
+            let write = |out: &mut Vec<u8>| match &forms.request {
                 Some(line) => line.stamp(words, out),
                 None if telling.request_log == RequestLog::Human => format::human(record, out),
                 None => {}
-            });
+            };
+            let is_kept = self.request_lines.add(write, bells);
             self.counted.lost += u64::from(!is_kept);
         }
         for ((_, words, forms), place) in all.iter().zip(places) {
@@ -160,10 +173,10 @@ impl Kept {
             let is_kept = match place {
                 Some(place) => {
                     place.taken();
-                    lines.add_placed(|out| line.stamp(words, out));
+                    lines.add_placed(|out| line.stamp(words, out), bells);
                     true
                 }
-                None => lines.add(|out| line.stamp(words, out)),
+                None => lines.add(|out| line.stamp(words, out), bells),
             };
             self.counted.decisions_lost += u64::from(!is_kept);
         }
@@ -172,19 +185,21 @@ impl Kept {
                 continue;
             };
             let count = 1 + u64::from(sent.is_some());
-            self.spans.add(count, |out| {
+            let write = |out: &mut Vec<u8>| {
                 served.stamp(words, out);
                 if let Some(sent) = sent {
                     sent.stamp(words, out);
                 }
-            });
+            };
+            self.spans.add(count, write, bells);
         }
         for (_, words, forms) in &all {
             if let Some(item) = &forms.log {
-                self.logs.add(1, |out| item.stamp(words, out));
+                self.logs.add(1, |out| item.stamp(words, out), bells);
             }
             for envelope in &forms.envelopes {
-                self.azure_monitor.add(1, |out| envelope.stamp(words, out));
+                let write = |out: &mut Vec<u8>| envelope.stamp(words, out);
+                self.azure_monitor.add(1, write, bells);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::handover::Handover;
+use super::handover::{Bells, Handover};
 
 /// One of the logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub enum Which {
 /// The most bytes that wait, of one worker: half a second of a busy one.
 const MOST: usize = 16 << 20;
 /// As soon as so many bytes wait, they are written.
-const ENOUGH: usize = 128 << 10;
+const ENOUGH: usize = 256 << 10;
 /// Room for as many, and for the last line.
 pub(super) const ROOM: usize = ENOUGH + (16 << 10);
 
@@ -35,21 +35,21 @@ impl Lines {
     }
 
     /// Has a line written, if there is room. Whether there was.
-    pub(super) fn add(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> bool {
+    pub(super) fn add(&mut self, write: impl FnOnce(&mut Vec<u8>), bells: &mut Bells) -> bool {
         let has_room = self.text.len() < MOST;
         if has_room {
-            self.write(write);
+            self.write(write, bells);
         }
         has_room
     }
 
     /// Has a line written for which there is a place.
-    pub(super) fn add_placed(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        self.write(write);
+    pub(super) fn add_placed(&mut self, write: impl FnOnce(&mut Vec<u8>), bells: &mut Bells) {
+        self.write(write, bells);
         self.placed += 1;
     }
 
-    fn write(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+    fn write(&mut self, write: impl FnOnce(&mut Vec<u8>), bells: &mut Bells) {
         let before = self.text.len();
         if self.text.capacity() == 0 {
             let memory = self.handover.as_deref().map(Handover::memory);
@@ -59,7 +59,7 @@ impl Lines {
         if let (true, Some(handover)) =
             (before < ENOUGH && self.text.len() >= ENOUGH, &self.handover)
         {
-            handover.ring();
+            bells.add(handover);
         }
     }
 

@@ -216,7 +216,9 @@ impl Sink {
         if let Some(active) = self.active.get(method_index(&record.method)) {
             active.fetch_sub(1, Ordering::Relaxed);
         }
-        self.kept().push(record, place, &self.telling, &self.level);
+        let (telling, level) = (&self.telling, &self.level);
+        let bells = self.kept().push(record, place, telling, level);
+        bells.ring();
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -226,7 +228,8 @@ impl Sink {
     /// With all that was pushed made into what is to be taken.
     fn settled(&self) -> MutexGuard<'_, Kept> {
         let mut kept = self.kept();
-        kept.settle(&self.telling, &self.level);
+        // Whoever asks is mostly the one who would be rung.
+        kept.settle(&self.telling, &self.level).ring();
         kept
     }
 

@@ -13,6 +13,7 @@ use envelope::{Head, MetricPoint, Moment};
 use super::attributes::{self, Attributes, Slot};
 use super::batches::Batches;
 use super::event::{Event, Level};
+use super::handover::Bells;
 use super::json::{Object, Times};
 use super::level::Requests;
 use super::otlp::DECISION;
@@ -163,7 +164,9 @@ impl Form {
                     }
                     properties.close();
                 });
-                to.add(1, |out| out.extend_from_slice(&envelope.whole()));
+                let write = |out: &mut Vec<u8>| out.extend_from_slice(&envelope.whole());
+                // Whoever has it written takes it along.
+                to.add(1, write, &mut Bells::default());
             }
         }
     }

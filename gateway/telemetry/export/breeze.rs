@@ -27,6 +27,7 @@ use crate::net::client::Bounds;
 use crate::telemetry::azure_monitor::{ConnectionString, Form};
 use crate::telemetry::batches::Batches;
 use crate::telemetry::event::Events;
+use crate::telemetry::handover::Bells;
 use crate::telemetry::json::Times;
 use crate::telemetry::kept::Outbound;
 
@@ -98,7 +99,8 @@ impl Source for Envelopes {
         let mut own = Batches::new(MOST_OWN);
         let (form, times) = (&self.form, &mut self.times);
         for event in self.events.take() {
-            own.add(1, |out| form.event(&event, times, out));
+            let write = |out: &mut Vec<u8>| form.event(&event, times, out);
+            own.add(1, write, &mut Bells::default());
         }
         if now.saturating_sub(self.told) >= self.interval {
             let families = (self.gather)();
