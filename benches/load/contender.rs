@@ -37,9 +37,11 @@ pub(crate) enum Job {
 /// What a gateway tells while it is measured.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Told {
-    /// Everything: both logs, every trace, every decision and all metrics to a collector, the admin address.
+    /// Every signal: both logs, every trace, all metrics, events and refusals to a collector, the admin address.
     All,
-    /// The same, of traces and decisions what is usual at such a rate: one trace in ten, and refusals.
+    /// The same, and every decision to the collector, too.
+    Twice,
+    /// The same as every signal, of traces what is usual at such a rate: one in ten.
     Usual,
     /// Metrics and the latest requests at the admin address.
     Admin,
@@ -61,6 +63,10 @@ impl Told {
         let decisions = "decisionLog: { path: decisions.jsonl, whenFull: block, rotate: { size: 16MiB, keep: 2 } }";
         match self {
             Self::All => format!(
+                "{admin}telemetry: {{ requestLog: json, {decisions}, {} }}\n",
+                otlp("")
+            ),
+            Self::Twice => format!(
                 "{admin}telemetry: {{ requestLog: json, {decisions}, {} }}\n",
                 otlp(", decisions: all")
             ),
@@ -103,7 +109,8 @@ impl fmt::Display for Job {
             Self::Cached => f.write_str("full, token cache on"),
             Self::Plain => f.write_str("plain"),
             Self::Splice => f.write_str("TCP splice, no TLS"),
-            Self::Told(Told::All) => f.write_str("full, everything told"),
+            Self::Told(Told::All) => f.write_str("full, every signal told"),
+            Self::Told(Told::Twice) => f.write_str("full, and each decision to the collector, too"),
             Self::Told(Told::Usual) => f.write_str("full, logs, metrics, one trace in ten"),
             Self::Told(Told::Admin) => f.write_str("full, admin address"),
             Self::Told(Told::RequestLog) => f.write_str("full, request log"),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::handover::{Bells, Handover};
 
 /// Bytes after which another batch is begun. Collectors take 4 MiB by default.
-pub(super) const BATCH: usize = 512 * 1024;
+pub(super) const BATCH: usize = 256 * 1024;
 /// Room for as many, and for the last item.
 pub(super) const ROOM: usize = BATCH + (16 << 10);
 
