@@ -488,7 +488,8 @@ impl Recording {
 
     fn record(&self, decided: &Decided) -> Record {
         let mut record = Record::open(self.now, &CLIENT, &self.arrived);
-        record.request(&self.request, decided.trace);
+        record.trace = Some(decided.trace);
+        record.request(&self.request);
         record.decided(&decided.decision, self.met.policy);
         record.keep(&self.request, &self.recorded);
         let now = Some(self.now.instant);

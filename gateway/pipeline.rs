@@ -146,7 +146,7 @@ struct Read {
 
 fn read(
     arrival: &mut Arrival<'_>,
-    parts: http::request::Parts,
+    mut parts: http::request::Parts,
     sampling: Sampling,
     ride: &mut Ride,
 ) -> Result<Box<Read>, Denial> {
@@ -154,13 +154,15 @@ fn read(
         return Err(framing.into());
     }
     let authorization = arrival.brought.authorization.take();
+    // Whoever is refused from here on is told of in the trace that they brought.
+    let trace = Trace::take(&mut parts.headers, sampling);
+    ride.note(|record| record.trace = Some(trace));
     let request = canonical::Request::of(parts, authorization, arrival.client);
-    let mut request = request.map_err(|refused| {
+    let request = request.map_err(|refused| {
         ride.note(|record| record.refused(&refused));
         refused.into_denial()
     })?;
-    let trace = Trace::take(request.headers_mut(), sampling);
-    ride.note(|record| record.request(&request, trace));
+    ride.note(|record| record.request(&request));
     Ok(Box::new(Read { request, trace }))
 }
 

@@ -300,14 +300,13 @@ impl Record {
     }
 
     /// Notes the request, once it is in canonical form.
-    pub fn request(&mut self, request: &canonical::Request, trace: Trace) {
+    pub fn request(&mut self, request: &canonical::Request) {
         self.path = unsealed(request.path()).into();
         self.host = request.host().into();
         self.port = request.port();
         self.upgrade = request.upgrade().map(|asked| asked.protocol().clone());
         self.key_parameters = request.key_parameters_seen();
         self.key_headers = request.key_headers_seen();
-        self.trace = Some(trace);
     }
 
     /// The keys that the caller sent, by name.

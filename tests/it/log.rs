@@ -214,6 +214,47 @@ fn no_line_holds_a_query_a_token_a_key_or_what_passes_through() {
     assert_eq!(stage.log.lines().len(), 5, "one line a request");
 }
 
+/// Who tries to be read in two ways is who is looked for in the log.
+#[test]
+fn a_head_that_cannot_be_read_is_told_as_far_as_it_was() {
+    let (_raw, scene) = open(fine());
+    let stage = scene.start();
+    for (head, method, protocol) in [
+        (
+            "DELETE /a HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+            "DELETE",
+            "HTTP/1.1",
+        ),
+        (
+            "PUT /a HTTP/1.1\r\nHost: localhost\r\nX : b\r\n\r\n",
+            "PUT",
+            "HTTP/1.1",
+        ),
+        (
+            "POST /a HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n",
+            "POST",
+            "HTTP/1.0",
+        ),
+        (
+            "GET  /a HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            "_OTHER",
+            "HTTP/1.1",
+        ),
+    ] {
+        let before = stage.log.lines().len();
+        let answer = stage.raw(head.as_bytes());
+        assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+        stage.until("the record", |stage| stage.log.lines().len() > before);
+        let line = stage.log.lines().pop().expect("a line");
+        let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+        assert_eq!(
+            (&line["method"], &line["protocol"]),
+            (&json!(method), &json!(protocol)),
+            "{head}"
+        );
+    }
+}
+
 #[test]
 fn the_human_form_is_one_line_that_no_caller_can_forge() {
     let (_raw, mut scene) = open(fine());

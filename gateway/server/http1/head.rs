@@ -71,6 +71,8 @@ pub struct Heads {
     /// What tells the one of the request before from others.
     before: Option<Told>,
     held: Authorizations,
+    /// What the request line of a head said that was refused when it was whole.
+    refused: Option<(Method, Version)>,
 }
 
 impl Heads {
@@ -82,6 +84,7 @@ impl Heads {
             authorization: None,
             before: None,
             held,
+            refused: None,
         }
     }
 
@@ -102,7 +105,27 @@ impl Heads {
         };
         let text = take_off(length, input);
         let scan = std::mem::take(&mut self.scan);
-        scan.into_head(&text, self).map(Some)
+        let said = scan.said();
+        let head = scan.into_head(&text, self);
+        head.map(Some).inspect_err(|_| self.refused = said)
+    }
+
+    /// What a head that was refused asked for, as far as it could be read, for those who tell of it.
+    pub(super) fn refused(&self) -> Request<()> {
+        let mut request = Request::new(());
+        let said = self.refused.clone().or_else(|| self.scan.said());
+        match said {
+            Some((method, version)) => {
+                *request.method_mut() = method;
+                *request.version_mut() = version;
+            }
+            None => {
+                // INVARIANT: a token, and so it could be a method.
+                let method = Method::from_bytes(UNKNOWN_METHOD).unwrap_or_default();
+                *request.method_mut() = method;
+            }
+        }
+        request
     }
 
     /// The `Authorization` that stands in this place of a head. It is copied once it comes again: what brings
@@ -148,6 +171,10 @@ struct RequestLine {
     version: Version,
 }
 
+/// The name that OpenTelemetry's conventions have for a method that is none of those that are known.
+/// <https://opentelemetry.io/docs/specs/semconv/http/http-spans/>
+const UNKNOWN_METHOD: &[u8] = b"_OTHER";
+
 /// What fields say of the connection.
 #[derive(Clone, Copy, Debug, Default)]
 struct Options {
@@ -159,6 +186,12 @@ struct Options {
 }
 
 impl Scan {
+    /// What the request line says, if it was read.
+    fn said(&self) -> Option<(Method, Version)> {
+        let line = self.request_line.as_ref()?;
+        Some((line.method.clone(), line.version))
+    }
+
     /// Looks at `head`, which begins where the head begins and may go on behind it. Its length, once it is whole.
     fn read(
         &mut self,

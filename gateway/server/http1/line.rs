@@ -8,7 +8,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use http::{Request, Response};
+use http::Response;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::answer::{Answer, Asked};
@@ -216,7 +216,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Line<IO> {
 
     /// Answers a head that can be read in two ways, so that nothing behind it can be read at all.
     async fn refuse(&self, served: &Rc<Served>, reason: Reason) -> ControlFlow<()> {
-        let request = Request::new(CallerBody::nothing());
+        let request = self.open.borrow().heads.refused();
+        let request = request.map(|()| CallerBody::nothing());
         let response = served.answered(request, Some(reason)).await;
         self.movement.ends(Closed::Malformed);
         let mut answer = framed(served, Asked::default(), response, false);

@@ -130,12 +130,14 @@ impl<S: Source, W: Way> Pipe<S, W> {
             }
             let (loads, dropped) = self.source.take(now);
             self.exported.lost(self.signal, Lost::QueueFull, dropped);
-            let mut taken = true;
+            let (mut taken, mut lost_in_all) = (true, 0);
             // All that was taken at once has the same time, or what waits would wait behind it for long.
             let began = self.clock.now().instant;
             for load in loads {
                 let pieces = load.pieces.clone();
-                taken &= self.deliver(load, began, &mut stop).await;
+                let lost = self.deliver(load, began, &mut stop).await;
+                taken &= lost == 0;
+                lost_in_all += lost;
                 for piece in pieces {
                     if let Ok(mut memory) = piece.try_into_mut() {
                         // What is left in it would be moved.
@@ -146,18 +148,19 @@ impl<S: Source, W: Way> Pipe<S, W> {
             }
             self.source.settle(taken);
             if ends {
+                self.tell_end(dropped + lost_in_all);
                 return;
             }
         }
     }
 
-    /// Sends a load until it is taken or given up. Whether it was taken.
+    /// Sends a load until it is taken or given up. How many items nobody took.
     async fn deliver(
         &mut self,
         mut load: Load,
         began: Instant,
         stop: &mut watch::Receiver<bool>,
-    ) -> bool {
+    ) -> u64 {
         let mut attempts = 0;
         loop {
             let (why, after, again) = match self.way.send(&load).await {
@@ -166,12 +169,12 @@ impl<S: Source, W: Way> Pipe<S, W> {
                     self.exported.sent(self.signal, load.items - refused);
                     self.exported.lost(self.signal, Lost::Refused, refused);
                     self.tell(None);
-                    return true;
+                    return 0;
                 }
                 Delivered::Refused(why) => {
                     self.exported.lost(self.signal, Lost::Refused, load.items);
                     self.tell(Some(&why));
-                    return false;
+                    return load.items;
                 }
                 Delivered::Later { why, after, again } => (why, after, again),
             };
@@ -191,13 +194,23 @@ impl<S: Source, W: Way> Pipe<S, W> {
             let is_over = lasted + wait > LONGEST_LIFE || *stop.borrow();
             if is_over {
                 self.exported.lost(self.signal, Lost::Failed, load.items);
-                return false;
+                return load.items;
             }
             // Once the gateway ends, it is tried once more at once.
             tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => {}
                 () = self.clock.sleep(wait) => {}
             }
+        }
+    }
+
+    /// What is lost when the gateway ends, nobody can ask for any more.
+    fn tell_end(&self, lost: u64) {
+        if lost > 0 {
+            let (signal, to) = (self.signal.name(), self.way.name());
+            let detail = format!("{lost} items of {signal} could not be sent to {to}");
+            let now = self.clock.now().unix;
+            event(now, Level::Error, "export-lost", &detail);
         }
     }
 

@@ -96,8 +96,9 @@ pub(in crate::telemetry) fn served(record: &Record, scheme: &'static str) -> Ite
     identify(&mut span, Fixed::SpanBytes, parent, SERVER);
     span.time(7, Fixed::ArrivedNanos);
     span.time(8, Fixed::EndedNanos);
-    // Whether the parent is remote is known, and it is.
-    let flags = 0x300 | u32::from(trace.is_sampled());
+    // Whether the parent is remote is known; and that, if there is one.
+    let remote = if parent.is_some() { 0x300 } else { 0x100 };
+    let flags = remote | u32::from(trace.is_sampled());
     span.fields().fixed32(16, flags);
     span.fields().parts(5, attributes::name(record));
     let mut to = Field(&mut span, SPAN_ATTRIBUTES);

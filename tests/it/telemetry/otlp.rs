@@ -319,8 +319,11 @@ fn traces_are_sampled_by_ratio_and_refusals_always_told() {
     assert_eq!(sampled.send().verdict(), "200");
     let refused = stage.call("GET", "/guests/8").send();
     assert_eq!(refused.verdict(), "401 token-missing");
-    // One that has no form that anybody can read is told, too.
-    let unreadable = stage.call("GET", "/guests/%2e%2e%2f").send();
+    // One that has no form that anybody can read is told, too, in the trace that it brought.
+    let unreadable = stage
+        .call("GET", "/guests/%2e%2e%2f")
+        .header("traceparent", PARENT)
+        .send();
     assert_eq!(unreadable.verdict(), "400 ambiguous-path");
     passing(&stage, "two spans", || collector.taken().spans.len() >= 2);
     let taken = collector.taken();
@@ -330,12 +333,15 @@ fn traces_are_sampled_by_ratio_and_refusals_always_told() {
         .map(|span| attributes(&span.attributes)["portcullis.reason"].clone())
         .collect();
     assert_eq!(reasons, ["token-missing", "ambiguous-path"]);
-    let unreadable = &taken.spans[1];
-    assert_eq!(
-        (unreadable.trace_id.len(), unreadable.span_id.len()),
-        (16, 8)
-    );
-    assert_ne!(hex(&unreadable.trace_id), TRACE);
+    let [refused, unreadable] = &taken.spans[..] else {
+        panic!("two spans");
+    };
+    assert_ne!(hex(&refused.trace_id), TRACE);
+    assert_eq!(hex(&unreadable.trace_id), TRACE);
+    assert!(PARENT.contains(&hex(&unreadable.parent_span_id)));
+    // Of a parent that there is not nobody says that it is remote.
+    let flags = [refused, unreadable].map(|span| span.flags & 0x300);
+    assert_eq!(flags, [0x100, 0x300]);
 }
 
 #[test]
