@@ -29,6 +29,17 @@ pub(super) enum Slot {
     Path,
 }
 
+impl Slot {
+    /// The attribute's name.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Id => "portcullis.request.id",
+            Self::Client => "client.address",
+            Self::Path => "url.path",
+        }
+    }
+}
+
 fn known(to: &mut impl Attributes, name: &'static str, value: Option<&str>) {
     if let Some(value) = value {
         to.text(name, value);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::attributes::Slot;
 use super::json::{self, Times};
 use super::otlp::{self, Message};
 use super::record::{Record, Told};
@@ -182,14 +183,14 @@ impl<'r> Words<'r> {
         match slot {
             Loose::Client => json::quoted(self.client.text(), out),
             Loose::ClientAttribute(field) => {
-                Message::new(out).text_attribute(field, CLIENT, self.client.text());
+                Message::new(out).text_attribute(field, Slot::Client.name(), self.client.text());
             }
             Loose::Path => json::text(&record.path, out),
             Loose::ShownPath => json::text(record.shown_path(), out),
             Loose::ShownPathWithin => json::within(record.shown_path(), out),
             Loose::ShownPathAttribute(field) => {
                 let path = record.shown_path().as_bytes();
-                Message::new(out).text_attribute(field, PATH, path);
+                Message::new(out).text_attribute(field, Slot::Path.name(), path);
             }
             Loose::Sent => json::number(record.sent, out),
             Loose::DurationMillis => json::milliseconds(record.duration, out),
@@ -201,13 +202,6 @@ impl<'r> Words<'r> {
         }
     }
 }
-
-/// The name of the attribute that holds the caller's address or its hash.
-pub(super) const CLIENT: &str = "client.address";
-/// The name of the attribute that holds the path.
-pub(super) const PATH: &str = "url.path";
-/// The name of the attribute that holds the request's ID.
-pub(super) const ID: &str = "portcullis.request.id";
 
 fn fill<const N: usize>(place: &mut [u8], with: [u8; N]) {
     debug_assert!(place.len() >= N, "a slot that is too narrow");

@@ -21,7 +21,7 @@ use super::record::{Outcome, Record};
 use super::sink::Telling;
 use super::stencil::Stencil;
 use super::traffic::known_method;
-use super::words::{self, Fixed, Loose, Text};
+use super::words::{Fixed, Loose, Text};
 use crate::denial::Reason;
 use crate::metric::{Family, Value};
 use crate::trace::Parent;
@@ -54,11 +54,12 @@ impl Attributes for Members<'_, '_> {
     }
 
     fn slot(&mut self, slot: Slot) {
+        let name = slot.name();
         match slot {
-            Slot::Id => self.0.fixed(words::ID, Fixed::Id),
-            Slot::Client => self.0.loose(words::CLIENT, Loose::Client),
+            Slot::Id => self.0.fixed(name, Fixed::Id),
+            Slot::Client => self.0.loose(name, Loose::Client),
             // No longer than the service takes.
-            Slot::Path => self.0.loose(words::PATH, Loose::ShownPath),
+            Slot::Path => self.0.loose(name, Loose::ShownPath),
         }
     }
 }
@@ -212,7 +213,7 @@ fn dependency(record: &Record, item: &mut Object<'_>) {
     if let Some(route) = record.route.as_deref() {
         properties.text("portcullis.route", route);
     }
-    properties.fixed(words::ID, Fixed::Id);
+    properties.fixed(Slot::Id.name(), Fixed::Id);
     properties.close();
 }
 

@@ -7,7 +7,7 @@ use crate::telemetry::event::{Event, Level};
 use crate::telemetry::record::{Outcome, Record};
 use crate::telemetry::stencil::Stencil;
 use crate::telemetry::traffic::known_method;
-use crate::telemetry::words::{self, Fixed, Loose, Words};
+use crate::telemetry::words::{Fixed, Loose, Words};
 
 const SERVER: u64 = 2;
 const CLIENT: u64 = 3;
@@ -78,7 +78,7 @@ impl Attributes for Field<'_> {
             Slot::Id => {
                 let width = Fixed::Id.width();
                 item.fields()
-                    .before_text_attribute(*field, words::ID, width);
+                    .before_text_attribute(*field, slot.name(), width);
                 item.fields.fixed(Fixed::Id);
             }
         }
