@@ -144,7 +144,7 @@ impl Request {
         &self.headers
     }
 
-    /// The fields, to take out what the gateway reads itself (trace context).
+    /// The fields, to put them back where they were moved out.
     pub fn headers_mut(&mut self) -> &mut HeaderMap {
         &mut self.headers
     }

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use super::record::{Outcome, Record};
-use super::traffic::{error_type, known_method, version_name};
+use super::traffic::{OTHER_METHOD, error_type, known_method, version_name};
 use crate::denial::Reason;
 use crate::policy::Rehearsed;
 
@@ -150,7 +150,7 @@ fn shown(to: &mut impl Attributes, name: &'static str, value: impl std::fmt::Dis
 /// The name of a request's span, in parts: the method and the path's template, which are few.
 pub(super) fn name(record: &Record) -> [&str; 3] {
     let method = match known_method(&record.method) {
-        "_OTHER" => "HTTP",
+        OTHER_METHOD => "HTTP",
         method => method,
     };
     match &record.template {

@@ -52,3 +52,4 @@ pub use record::{Disagreement, Followed, Outcome, Record, Sighting, Told, UNOPEN
 pub use ride::{AnswerBody, RecordedBody, Ride};
 pub use sightings::Agents;
 pub use sink::{Place, ROOM, RequestLog, Sink, Telling};
+pub use traffic::OTHER_METHOD;

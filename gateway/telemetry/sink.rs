@@ -104,7 +104,6 @@ const LONGEST_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
 pub struct Sink {
     telling: Arc<Telling>,
     level: Arc<LogLevel>,
-    is_read: bool,
     kept: Mutex<Kept>,
     connections: Connections,
     active: [AtomicU64; METHOD_COUNT],
@@ -125,7 +124,6 @@ impl Sink {
     /// A worker's, with the `agents` and the `level` of all.
     pub fn new(telling: Arc<Telling>, agents: Agents, level: Arc<LogLevel>) -> Self {
         Self {
-            is_read: telling.is_read(),
             telling,
             level,
             kept: Mutex::new(Kept::new(agents)),
@@ -150,12 +148,12 @@ impl Sink {
 
     /// Whether somebody reads the records that it is handed.
     pub fn is_read(&self) -> bool {
-        self.is_read
+        self.telling.is_read()
     }
 
     /// Whether somebody asks how long requests take.
     pub fn is_timed(&self) -> bool {
-        self.is_read || self.telling.durations
+        self.is_read() || self.telling.durations
     }
 
     /// Which traces are recorded.

@@ -71,6 +71,10 @@ pub(super) fn method_index(method: &Method) -> usize {
     place.unwrap_or(METHODS.len())
 }
 
+/// The name of a method that is none of those.
+/// <https://opentelemetry.io/docs/specs/semconv/http/http-spans/>
+pub const OTHER_METHOD: &str = "_OTHER";
+
 /// The name of a method in a label.
 fn method_name(index: usize) -> &'static str {
     match METHODS.get(index) {
@@ -83,7 +87,7 @@ fn method_name(index: usize) -> &'static str {
         Some(method) if *method == Method::OPTIONS => "OPTIONS",
         Some(method) if *method == Method::CONNECT => "CONNECT",
         Some(method) if *method == Method::TRACE => "TRACE",
-        Some(_) | None => "_OTHER",
+        Some(_) | None => OTHER_METHOD,
     }
 }
 

@@ -13,6 +13,7 @@ use crate::denial::Reason;
 use crate::http1::{Content, Place, Reader, has_controls, is_token, length, lists, take_off};
 use crate::pipeline::Brought;
 use crate::secret::Secret;
+use crate::telemetry::OTHER_METHOD;
 
 /// The longest request line, with its line end: the shortest that a server should take (RFC 9112
 /// section 3), and twice what the Functions host takes.
@@ -121,7 +122,7 @@ impl Heads {
             }
             None => {
                 // INVARIANT: a token, and so it could be a method.
-                let method = Method::from_bytes(UNKNOWN_METHOD).unwrap_or_default();
+                let method = Method::from_bytes(OTHER_METHOD.as_bytes()).unwrap_or_default();
                 *request.method_mut() = method;
             }
         }
@@ -170,10 +171,6 @@ struct RequestLine {
     target: Place,
     version: Version,
 }
-
-/// The name that OpenTelemetry's conventions have for a method that is none of those that are known.
-/// <https://opentelemetry.io/docs/specs/semconv/http/http-spans/>
-const UNKNOWN_METHOD: &[u8] = b"_OTHER";
 
 /// What fields say of the connection.
 #[derive(Clone, Copy, Debug, Default)]
