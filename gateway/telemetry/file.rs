@@ -18,10 +18,15 @@ pub struct Rotation {
     pub keep: u32,
 }
 
+/// A file's device and number.
+type Place = (u64, u64);
+
 /// The file.
 pub struct LogFile {
     path: PathBuf,
     file: File,
+    /// Which file that is.
+    place: Place,
     size: u64,
     rotation: Option<Rotation>,
     /// Whether what stands at its end is a whole line.
@@ -34,13 +39,27 @@ impl LogFile {
     /// # Errors
     /// When that is not possible.
     pub fn open(path: PathBuf, rotation: Option<Rotation>) -> io::Result<Self> {
-        let (file, size, ends_whole) = append_to(&path)?;
+        let mut options = OpenOptions::new();
+        let options = options.append(true).create(true).mode(0o600);
+        // A pipe that nobody reads would be waited for, and the gateway would not start.
+        let at_once = OFlags::NONBLOCK.bits().cast_signed();
+        let opened = options.custom_flags(at_once).open(&path);
+        let file = opened.map_err(|error| {
+            match error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) {
+                true => io::Error::other("it is a pipe that nobody reads"),
+                false => error,
+            }
+        })?;
+        fcntl_setfl(&file, OFlags::APPEND)?;
+        let metadata = file.metadata()?;
+        let size = metadata.len();
         Ok(Self {
+            place: place(&metadata),
+            size,
+            ends_whole: ends_whole(&path, size),
             path,
             file,
-            size,
             rotation,
-            ends_whole,
         })
     }
 
@@ -80,11 +99,8 @@ impl LogFile {
     /// # Errors
     /// When nobody would find what is written: the file is away, and there can be no other.
     pub(super) fn turn(&mut self) -> io::Result<Option<io::Error>> {
-        let place = |metadata: io::Result<fs::Metadata>| {
-            let metadata = metadata.ok();
-            metadata.map(|metadata| (metadata.dev(), metadata.ino()))
-        };
-        if place(fs::metadata(&self.path)) != place(self.file.metadata()) {
+        let there = fs::metadata(&self.path).ok();
+        if there.is_none_or(|there| place(&there) != self.place) {
             return self.reopen().map(|()| None);
         }
         match self.rotation {
@@ -99,10 +115,7 @@ impl LogFile {
     }
 
     fn reopen(&mut self) -> io::Result<()> {
-        let (file, size, ends_whole) = append_to(&self.path)?;
-        self.file = file;
-        self.size = size;
-        self.ends_whole = ends_whole;
+        *self = Self::open(self.path.clone(), self.rotation)?;
         Ok(())
     }
 }
@@ -140,21 +153,8 @@ fn put_aside(path: &Path, keep: u32) -> io::Result<()> {
     fs::rename(path, aside(1))
 }
 
-/// The file, how large it is, and whether it ends with a whole line.
-fn append_to(path: &Path) -> io::Result<(File, u64, bool)> {
-    let mut options = OpenOptions::new();
-    let options = options.append(true).create(true).mode(0o600);
-    // A pipe that nobody reads would be waited for, and the gateway would not start.
-    let at_once = OFlags::NONBLOCK.bits().cast_signed();
-    let file = options.custom_flags(at_once).open(path).map_err(|error| {
-        match error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) {
-            true => io::Error::other("it is a pipe that nobody reads"),
-            false => error,
-        }
-    })?;
-    fcntl_setfl(&file, OFlags::APPEND)?;
-    let size = file.metadata()?.len();
-    Ok((file, size, ends_whole(path, size)))
+fn place(metadata: &fs::Metadata) -> Place {
+    (metadata.dev(), metadata.ino())
 }
 
 /// Whether the last byte ends a line. A process that was killed may have left half of one; what cannot be read, as a

@@ -16,9 +16,9 @@ pub enum Which {
 /// The most bytes that wait, of one worker: half a second of a busy one.
 const MOST: usize = 16 << 20;
 /// As soon as so many bytes wait, they are written.
-const ENOUGH: usize = 128 << 10;
+const ENOUGH: usize = 256 << 10;
 /// Room for as many, and for the last line.
-pub(super) const ROOM: usize = ENOUGH + (16 << 10);
+pub(super) const ROOM: usize = ENOUGH + (32 << 10);
 
 /// Lines that wait.
 #[derive(Debug, Default)]

@@ -142,8 +142,10 @@ pub(super) struct Workers {
 
 /// What waits longer than this is sent.
 const LONGEST_REST: Duration = Duration::from_secs(1);
-/// As soon as so many bytes wait, they are sent, and about as many at once.
+/// As soon as so many bytes wait, they are sent.
 const ENOUGH: usize = BATCH;
+/// The most bytes that are joined to be sent at once: what was begun behind a whole batch goes with it.
+const JOINED: usize = BATCH + BATCH / 4;
 
 impl Workers {
     /// What these have for it, and the bell that they ring when there is enough.
@@ -186,7 +188,7 @@ impl Workers {
             for batch in batches {
                 let piece = Bytes::from(batch.bytes);
                 match loads.last_mut() {
-                    Some(last) if last.length() + piece.len() <= ENOUGH => {
+                    Some(last) if last.length() + piece.len() <= JOINED => {
                         last.pieces.push(piece);
                         last.items += batch.items;
                     }
