@@ -29,7 +29,7 @@ pub(super) fn telling(gateway: &GatewayDocument) -> Telling {
     let sends = |signal| otlp.is_some_and(|otlp| otlp.signals.contains(&signal));
     let azure_monitor = telemetry.azure_monitor.as_ref().map(|to| Form {
         role: service_name(telemetry),
-        instance: instance(),
+        instance: instance(telemetry),
         decisions: decisions(to.decisions),
     });
     let traces = sends(Signal::Traces) || azure_monitor.is_some();
@@ -248,6 +248,7 @@ fn azure_monitor(
 }
 
 const SERVICE_NAME: &str = "service.name";
+const SERVICE_INSTANCE: &str = "service.instance.id";
 
 /// What is said of the gateway: what the file says comes before what the environment says.
 /// <https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/#general-sdk-configuration>
@@ -258,15 +259,19 @@ fn attributes(telemetry: &files::Telemetry) -> Vec<(String, String)> {
             "service.version".to_owned(),
             env!("CARGO_PKG_VERSION").to_owned(),
         ),
-        ("service.instance.id".to_owned(), instance()),
+        (SERVICE_INSTANCE.to_owned(), instance(telemetry)),
     ];
-    let said = telemetry.resource.iter().cloned().chain(from_environment());
-    for (name, value) in said {
+    for (name, value) in said(telemetry) {
         if attributes.iter().all(|(known, _)| *known != name) {
             attributes.push((name, value));
         }
     }
     attributes
+}
+
+/// What operators say of the gateway.
+fn said(telemetry: &files::Telemetry) -> impl Iterator<Item = (String, String)> {
+    telemetry.resource.iter().cloned().chain(from_environment())
 }
 
 /// `name=value` pairs between commas, their values with percent codes.
@@ -297,18 +302,25 @@ fn service_name(telemetry: &files::Telemetry) -> String {
         .unwrap_or_else(|| "portcullis".to_owned())
 }
 
-/// Which replica: what the platform calls it.
-fn instance() -> String {
-    let named = [
-        "CONTAINER_APP_REPLICA_NAME",
-        "WEBSITE_INSTANCE_ID",
-        "HOSTNAME",
-    ];
-    let named = named.iter().filter_map(|name| std::env::var(name).ok());
-    let mut named = named.filter(|name| !name.is_empty());
-    let host = || {
-        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        host.trim().to_owned()
+/// Which replica: what operators or the platform call it. On a machine of its own there may be two, as while one takes
+/// over from the other, and they must not be taken for one.
+fn instance(telemetry: &files::Telemetry) -> String {
+    let said = said(telemetry).find(|(name, _)| name == SERVICE_INSTANCE);
+    let platform = || {
+        let variables = [
+            "CONTAINER_APP_REPLICA_NAME",
+            "WEBSITE_INSTANCE_ID",
+            "HOSTNAME",
+        ];
+        let mut named = variables.iter().flat_map(std::env::var);
+        named.find(|name| !name.is_empty())
     };
-    named.next().unwrap_or_else(host)
+    let machine = || {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        format!("{}:{}", host.trim(), std::process::id())
+    };
+    said.map(|(_, value)| value)
+        .filter(|name| !name.is_empty())
+        .or_else(platform)
+        .unwrap_or_else(machine)
 }

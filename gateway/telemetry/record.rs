@@ -822,11 +822,18 @@ fn unsealed(path: &str) -> &str {
     }
 }
 
-/// Text of the caller's, no longer than a line for people can bear.
+/// Text of the caller's, no longer than a line for people can bear, and not cut within a percent escape.
 pub(super) fn shortened(text: &str) -> &str {
     const LONGEST: usize = 1024;
-    let end = text.floor_char_boundary(LONGEST);
-    text.get(..end).unwrap_or_default()
+    const ESCAPE: usize = "%2F".len();
+    if text.len() <= LONGEST {
+        return text;
+    }
+    let cut = text
+        .get(..text.floor_char_boundary(LONGEST))
+        .unwrap_or_default();
+    let escape = cut.rfind('%').filter(|at| at + ESCAPE > cut.len());
+    escape.and_then(|at| cut.get(..at)).unwrap_or(cut)
 }
 
 #[cfg(test)]

@@ -334,15 +334,21 @@ fn a_gateway_without_descriptors_neither_spins_nor_sleeps_and_is_not_taken_for_i
         used.write_all(head.as_bytes()).await.expect("written");
         let mut held = Vec::new();
         while process.has_told("descriptors-exhausted") == 0 {
-            held.push(dial(Ipv4Addr::LOCALHOST, process.address).await);
+            // What it cannot take, it may reset before anybody hears that it was connected.
+            held.push(TcpStream::connect(process.address).await);
             assert!(held.len() < 1000, "never exhausted");
         }
         let (before, begun) = (process.computed(), SystemClock.instant());
         let lasted = || SystemClock.instant().duration_since(begun);
+        let mut sent_away = 0;
         while lasted() < Duration::from_secs(2) {
-            let mut late = dial(Ipv4Addr::LOCALHOST, process.address).await;
-            assert!(is_closed(&mut late).await, "sent away, not left to wait");
+            let late = TcpStream::connect(process.address).await;
+            if let Ok(mut late) = late {
+                assert!(is_closed(&mut late).await, "sent away, not left to wait");
+                sent_away += 1;
+            }
         }
+        assert!(sent_away > 0, "none was even connected");
         let share = (process.computed() - before).as_secs_f64() / lasted().as_secs_f64();
         assert!(share < 0.5, "a share of {share} of a processor");
         let said = ask(&mut used, "\r\n").await;

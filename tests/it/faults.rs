@@ -252,6 +252,27 @@ const FAULTS: &[Fault] = &[
         let seen = seen((said + &wire.rest()).as_bytes());
         (seen, stage)
     }),
+    ("nobody listens at the collector's address", || {
+        let scene = Scene::new();
+        let address = nobody(&scene);
+        exported(scene, &format!("http://{address}"), "failed")
+    }),
+    ("the collector refuses what it is sent", || {
+        let scene = Scene::new();
+        let refusal = "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
+        let collector = RawBackend::start(&scene, vec![Step::text(refusal)]);
+        let url = collector.url();
+        std::mem::forget(collector);
+        exported(scene, url.trim_end_matches('/'), "refused")
+    }),
+    (
+        "the decision log's disk is full, and lines may be lost",
+        || {
+            // It takes nothing, as a disk that is full.
+            let log = "decisionLog: { path: /dev/full, whenFull: drop }";
+            called(with(&format!("telemetry: {{ {log} }}")))
+        },
+    ),
 ];
 
 const ROUTE: &str = "match: { methods: [GET], path: /a }, backend: b, public: true";
@@ -340,7 +361,22 @@ fn with(more: &str) -> Stage {
     scene.raw("b", &raw).route("r", ROUTE).start_with(raw)
 }
 
-/// The same, and something more to say of the listener.
+/// What a caller sees while its span is lost on the way to the collector, for this reason.
+fn exported(mut scene: Scene, collector: &str, why: &str) -> Carried {
+    let raw = RawBackend::ok(&scene, "fine");
+    scene.more = format!("telemetry: {{ otlp: {{ endpoint: '{collector}', signals: [traces] }} }}");
+    let stage = scene.raw("b", &raw).route("r", ROUTE).start_with(raw);
+    let seen = call(&stage);
+    let dropped =
+        format!("portcullis_telemetry_dropped_total{{signal=\"traces\",reason=\"{why}\"}}");
+    stage.until("the loss", |stage| {
+        stage.clock.advance(Duration::from_secs(1));
+        counted(stage, &dropped) > 0
+    });
+    (seen, stage)
+}
+
+/// An ordinary backend, and something more to say of the listener.
 fn listening(more: &str) -> Stage {
     let mut scene = Scene::new();
     let raw = RawBackend::ok(&scene, "fine");

@@ -280,7 +280,7 @@ struct Drain {
 struct Telemetry {
     /// What the gateway is called in traces, metrics and logs (`service.name`, `cloud_RoleName`). Default: `OTEL_SERVICE_NAME` of the environment, or else `portcullis`.
     service_name: Option<Text>,
-    /// What else is said of it, by OpenTelemetry's names: `{ deployment.environment.name: production }`. Beside what `OTEL_RESOURCE_ATTRIBUTES` of the environment says.
+    /// What else is said of it, by OpenTelemetry's names: `{ deployment.environment.name: production }`. Beside what `OTEL_RESOURCE_ATTRIBUTES` of the environment says. `service.instance.id` (`cloud_RoleInstance`) is the replica's name on its platform if it is absent, or else the machine's with the number of the process.
     resource: Option<BTreeMap<String, Text>>,
     /// The line that each request leaves: `json` (default), `human` or `off`, on standard output; or a file.
     request_log: Option<RequestLog>,

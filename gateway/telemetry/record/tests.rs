@@ -399,3 +399,15 @@ fn what_nobody_comes_back_for_is_not_kept_for_ever() {
     assert!(alike.bytes() <= Alike::MOST, "{}", alike.bytes());
     assert!(alike.bytes() > Alike::MOST / 2, "{}", alike.bytes());
 }
+
+#[test]
+fn what_is_too_long_is_cut_before_an_escape_and_not_within() {
+    let path = |before: usize| format!("/{}%C3%A9 and more", "x".repeat(before));
+    for (before, kept) in [(1020, 1024), (1021, 1022), (1022, 1023), (1023, 1024)] {
+        let path = path(before);
+        assert_eq!(shortened(&path).len(), kept, "{before}");
+        assert!(path.starts_with(shortened(&path)));
+    }
+    let short = "/%C3%A9%";
+    assert_eq!(shortened(short), short);
+}

@@ -148,7 +148,7 @@ fn grpc_carries_all_three_signals_and_what_the_operator_adds() {
     let key = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(key.path(), "planted-api-key\n").expect("written");
     scene.more = format!(
-        "telemetry: {{ serviceName: edge, resource: {{ deployment.environment.name: test }}, metricsInterval: 1s, otlp: {{ endpoint: '{url}', protocol: grpc, compression: gzip, headers: {{ api-key: {{ file: '{}' }} }} }} }}\n",
+        "telemetry: {{ serviceName: edge, resource: {{ deployment.environment.name: test, service.instance.id: blue }}, metricsInterval: 1s, otlp: {{ endpoint: '{url}', protocol: grpc, compression: gzip, headers: {{ api-key: {{ file: '{}' }} }} }} }}\n",
         key.path().display()
     );
     let stage = scene.start();
@@ -177,6 +177,7 @@ fn grpc_carries_all_three_signals_and_what_the_operator_adds() {
     let resource = attributes(&taken.resources[0].attributes);
     assert_eq!(resource["service.name"], "edge");
     assert_eq!(resource["deployment.environment.name"], "test");
+    assert_eq!(resource["service.instance.id"], "blue");
     drop((taken, raw));
 }
 
