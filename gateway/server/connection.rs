@@ -367,7 +367,8 @@ impl Served {
             .max_header_list_size(settings.max_head_bytes.try_into().unwrap_or(u32::MAX))
             .keep_alive_interval(settings.idle_timeout)
             .keep_alive_timeout(settings.header_timeout);
-        let io = TokioIo::new(Frames::new(io, Rc::clone(&self.movement)));
+        let sink = Arc::clone(&self.shared.worker.sink);
+        let io = TokioIo::new(Frames::new(io, Rc::clone(&self.movement), sink));
         let mut connection = pin!(builder.serve_connection(io, service));
         let limit = settings.idle_timeout;
         let (stalled, idle) = ((Stop::Stalled, limit), (Stop::Idle, limit));

@@ -7,16 +7,18 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::MOST_LINGERED;
 use super::stall::Movement;
-use crate::telemetry::Closed;
+use crate::telemetry::{Closed, Sink};
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
 const GOAWAY: u8 = 7;
 const END_STREAM: u8 = 1;
 
@@ -33,16 +35,32 @@ struct Head {
     kind: u8,
     flags: u8,
     stream: u32,
+    /// The error code, of a frame that resets a stream.
+    code: Option<u32>,
 }
 
 impl Head {
-    fn read(bytes: [u8; 9]) -> Self {
-        let [a, b, c, kind, flags, stream @ ..] = bytes;
+    const LENGTH: usize = 9;
+    /// With the code.
+    const LONGEST: usize = 13;
+
+    fn read(bytes: [u8; Self::LONGEST]) -> Self {
+        let [a, b, c, kind, flags, s, t, u, v, code @ ..] = bytes;
+        let length = u32::from_be_bytes([0, a, b, c]) as usize;
         Self {
-            length: u32::from_be_bytes([0, a, b, c]) as usize,
+            length,
             kind,
             flags,
-            stream: u32::from_be_bytes(stream) & 0x7FFF_FFFF,
+            stream: u32::from_be_bytes([s, t, u, v]) & 0x7FFF_FFFF,
+            code: (kind == RST_STREAM && length == 4).then(|| u32::from_be_bytes(code)),
+        }
+    }
+
+    /// How many of its bytes are read.
+    fn needs(&self) -> usize {
+        match self.code {
+            None => Self::LENGTH,
+            Some(_) => Self::LONGEST,
         }
     }
 }
@@ -51,7 +69,7 @@ impl Head {
 struct Walk {
     /// Bytes in front of the next head.
     skip: usize,
-    head: [u8; 9],
+    head: [u8; Head::LONGEST],
     /// Bytes of it that have passed.
     have: usize,
 }
@@ -60,7 +78,7 @@ impl Walk {
     fn behind(skip: usize) -> Self {
         Self {
             skip,
-            head: [0; 9],
+            head: [0; Head::LONGEST],
             have: 0,
         }
     }
@@ -72,18 +90,25 @@ impl Walk {
             if rest.is_empty() {
                 return;
             }
-            let room = self.head.get_mut(self.have..).unwrap_or_default();
+            let needed = match self.have < Head::LENGTH {
+                true => Head::LENGTH,
+                false => Head::LONGEST,
+            };
+            let room = self.head.get_mut(self.have..needed).unwrap_or_default();
             let (begins, rest) = split(rest, room.len());
             for (into, byte) in room.iter_mut().zip(begins) {
                 *into = *byte;
             }
             self.have += begins.len();
             bytes = rest;
-            if self.have < self.head.len() {
+            if self.have < needed {
                 return;
             }
             let head = Head::read(self.head);
-            (self.skip, self.have) = (head.length, 0);
+            if self.have < head.needs() {
+                continue;
+            }
+            (self.skip, self.have) = (Head::LENGTH + head.length - self.have, 0);
             passes(head);
         }
     }
@@ -147,6 +172,7 @@ impl Allowance {
 pub(super) struct Frames<IO> {
     io: IO,
     movement: Rc<Movement>,
+    sink: Arc<Sink>,
     came: Walk,
     sent: Walk,
     allowance: Allowance,
@@ -157,10 +183,11 @@ pub(super) struct Frames<IO> {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Frames<IO> {
-    pub(super) fn new(io: IO, movement: Rc<Movement>) -> Self {
+    pub(super) fn new(io: IO, movement: Rc<Movement>, sink: Arc<Sink>) -> Self {
         Self {
             io,
             movement,
+            sink,
             came: Walk::behind(PREFACE),
             sent: Walk::behind(0),
             allowance: Allowance(Allowance::MOST),
@@ -225,12 +252,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Frames<IO> {
     fn wrote(&mut self, bytes: &[u8]) {
         let Self {
             movement,
+            sink,
             sent,
             allowance,
             ..
         } = self;
         sent.take(bytes, |head| {
             allowance.sent(head);
+            if let Some(code) = head.code {
+                sink.connections().reset(code);
+            }
             if head.kind == DATA && head.length > 0 {
                 movement.wrote_piece();
             }
@@ -318,6 +349,7 @@ mod tests {
             kind,
             flags: 0,
             stream: 1,
+            code: None,
         }
     }
 
@@ -330,7 +362,17 @@ mod tests {
             bytes.resize(bytes.len() + usize::from(length), 0xFF);
             expected.push(head(kind, usize::from(length)));
         }
-        for piece in [1, 2, 7, 9, 10, 64, bytes.len()] {
+        for code in [1, 8] {
+            bytes.extend([0, 0, 4, RST_STREAM, 0, 0, 0, 0, 1, 0, 0, 0, code]);
+            expected.push(Head {
+                code: Some(code.into()),
+                ..head(RST_STREAM, 4)
+            });
+        }
+        // One that is none, for it has no room for a code.
+        bytes.extend([0, 0, 2, RST_STREAM, 0, 0, 0, 0, 1, 0, 8]);
+        expected.push(head(RST_STREAM, 2));
+        for piece in [1, 2, 7, 9, 10, 13, 64, bytes.len()] {
             let mut walk = Walk::behind(PREFACE);
             let mut found = Vec::new();
             for bytes in bytes.chunks(piece) {

@@ -56,6 +56,25 @@ reasons! {
     Draining "draining";
 }
 
+/// Error codes of HTTP/2, by their numbers (RFC 9113 section 7); the last stands for all that are none.
+const CODES: [&str; 15] = [
+    "no-error",
+    "protocol-error",
+    "internal-error",
+    "flow-control-error",
+    "settings-timeout",
+    "stream-closed",
+    "frame-size-error",
+    "refused-stream",
+    "cancel",
+    "compression-error",
+    "connect-error",
+    "enhance-your-calm",
+    "inadequate-security",
+    "http-1-1-required",
+    "other",
+];
+
 /// What a worker counts of its connections.
 #[derive(Debug)]
 pub struct Connections {
@@ -63,6 +82,7 @@ pub struct Connections {
     ended: AtomicU64,
     upgraded: AtomicU64,
     closed: [AtomicU64; Closed::ALL.len()],
+    reset: [AtomicU64; CODES.len()],
 }
 
 impl Default for Connections {
@@ -72,6 +92,7 @@ impl Default for Connections {
             ended: AtomicU64::new(0),
             upgraded: AtomicU64::new(0),
             closed: [const { AtomicU64::new(0) }; Closed::ALL.len()],
+            reset: [const { AtomicU64::new(0) }; CODES.len()],
         }
     }
 }
@@ -97,6 +118,15 @@ impl Connections {
     pub fn closed(&self, why: Closed) {
         // INVARIANT: there is a count for each reason, in their order.
         if let Some(count) = self.closed.get(why as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The gateway resets a stream of HTTP/2, with this error code.
+    pub fn reset(&self, code: u32) {
+        let place = usize::try_from(code).unwrap_or(usize::MAX);
+        let count = self.reset.get(place).or(self.reset.last());
+        if let Some(count) = count {
             count.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -137,10 +167,16 @@ static CLOSED: Metric = Metric::counter(
     "Callers' connections that the gateway ended by itself, by why.",
 );
 
+static RESET: Metric = Metric::counter(
+    "portcullis.streams.reset",
+    Unit::Of("{stream}"),
+    "Streams of HTTP/2 that the gateway reset, by the error code of RFC 9113. What is malformed ends so (protocol-error) before it is a request, and leaves no record.",
+);
+
 const CONNECTIONS: Unit = Unit::Of("{connection}");
 
 /// What several workers have counted.
-pub(super) fn families<'c>(workers: impl Iterator<Item = &'c Connections> + Clone) -> [Family; 4] {
+pub(super) fn families<'c>(workers: impl Iterator<Item = &'c Connections> + Clone) -> [Family; 5] {
     let sum = |of: &dyn Fn(&Connections) -> u64| workers.clone().map(of).sum::<u64>();
     // In this order, none has ended that was not accepted.
     let ended = sum(&|worker| worker.ended.load(Ordering::Relaxed));
@@ -150,10 +186,20 @@ pub(super) fn families<'c>(workers: impl Iterator<Item = &'c Connections> + Clon
         let count = sum(&|worker| worker.closed_for(*why));
         Point::new([("reason", why.code())], count)
     });
+    let reset = CODES.iter().enumerate().map(|(place, code)| {
+        let of = |worker: &Connections| {
+            worker
+                .reset
+                .get(place)
+                .map(|count| count.load(Ordering::Relaxed))
+        };
+        Point::new([("code", *code)], sum(&|worker| of(worker).unwrap_or(0)))
+    });
     [
         OPEN.of(accepted.saturating_sub(ended)),
         UPGRADED.of(upgraded),
         ACCEPTED.of(accepted),
         CLOSED.with(closed.collect()),
+        RESET.with(reset.collect()),
     ]
 }

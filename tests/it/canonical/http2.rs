@@ -438,3 +438,30 @@ fn a_head_over_http_2_that_is_larger_than_heads_may_be_is_refused() {
     });
     assert_eq!(raw.seen().requests.len(), 1);
 }
+
+#[test]
+fn a_stream_that_is_reset_because_its_request_is_malformed_is_counted() {
+    let (raw, stage) = open();
+    let usual = [
+        (":method", "GET"),
+        (":scheme", "https"),
+        (":authority", "localhost"),
+    ];
+    let malformed = [
+        [(":path", "/a<"), ("x", "y")],
+        [(":path", "/a b"), ("x", "y")],
+        [(":path", "/a"), ("te", "gzip")],
+        [(":path", "/a"), ("connection", "close")],
+    ];
+    for (at, fields) in malformed.iter().enumerate() {
+        let fields = [&usual[..], &fields[..]].concat();
+        let taken = stage.runtime.block_on(patiently(ask(&stage, &fields)));
+        assert_eq!(taken, Taken::BrokenOff, "{fields:?}");
+        let reset = "portcullis_streams_reset_total{code=\"protocol-error\"}";
+        let counted = format!("{reset} {}\n", at + 1);
+        stage.until("it is counted", |stage| {
+            stage.admin("/metrics").contains(&counted)
+        });
+    }
+    assert_eq!(raw.seen().requests.len(), 0);
+}

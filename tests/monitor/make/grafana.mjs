@@ -26,7 +26,10 @@ const ROWS = [
         [`sum(portcullis_connections{${HERE}})`, "connections"],
         [`sum(portcullis_connections_upgraded{${HERE}})`, "upgraded"],
       ]),
-      lines("Connections that the gateway ended", "ops", [[sumBy("reason", rate("portcullis_connections_closed_total")), "{{reason}}"]]),
+      lines("Connections and streams that the gateway ended", "ops", [
+        [sumBy("reason", rate("portcullis_connections_closed_total")), "{{reason}}"],
+        [`${sumBy("code", rate("portcullis_streams_reset_total"))} > 0`, "stream: {{code}}"],
+      ]),
     ],
   ],
   [
