@@ -911,14 +911,19 @@ fn a_login_page_refuses_and_an_answer_that_proves_nothing_is_said_to() {
 }
 
 fn command(scene: &Scene, config: &Path, more: &[&str]) -> Output {
-    Command::new(PORTCULLIS)
+    let mut command = command_in(scene, config);
+    command.args(more).output().expect("it runs")
+}
+
+/// The command, in a scene's environment.
+fn command_in(scene: &Scene, config: &Path) -> Command {
+    let mut command = Command::new(PORTCULLIS);
+    command
         .args(["doctor", "--config"])
         .arg(config)
-        .args(more)
         .env("IDENTITY_ENDPOINT", scene.world.identity.endpoint())
-        .env("IDENTITY_HEADER", IDENTITY_HEADER)
-        .output()
-        .expect("it runs")
+        .env("IDENTITY_HEADER", IDENTITY_HEADER);
+    command
 }
 
 #[test]

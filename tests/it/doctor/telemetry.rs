@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -10,7 +12,7 @@ use portcullis::demo::serve::serve;
 use portcullis::doctor::{Area, Finding, Outcome, Report};
 use rustix::fs::{CWD, Mode, mkfifoat};
 
-use super::{assert_complains, assert_only, complaints, examined_after, of, whole};
+use super::{assert_complains, assert_only, command_in, complaints, examined_after, of, whole};
 use crate::resilience::silent;
 use crate::support::Scene;
 use crate::telemetry::collector::Collector;
@@ -386,6 +388,48 @@ fn azure_monitor_is_reached_and_told_nothing() {
     assert!(only(&report).found.contains("nothing was sent"));
     let taken = collector.taken();
     assert_eq!((taken.connections, taken.asked.len()), (1, 0));
+}
+
+#[test]
+fn azure_monitor_proves_its_name_to_whom_the_machine_believes() {
+    let asked: Arc<AtomicUsize> = Arc::default();
+    let scene = with("azureMonitor: { connectionString: { file: string } }");
+    let tls = scene.world.ca.server_config(&[b"http/1.1"]).expect("TLS");
+    let count = Arc::clone(&asked);
+    let answer = move |_| {
+        count.fetch_add(1, Ordering::Relaxed);
+        async { Some(http::Response::new(Full::new(Bytes::new()))) }
+    };
+    let served = scene
+        .runtime
+        .block_on(serve(Some(tls), answer))
+        .expect("served");
+    let port = served.address.port();
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = scene.write(folder.path());
+    let write =
+        |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("written");
+    write(
+        "fingerprint.key",
+        "planted-fingerprint-key-0123456789abcdef",
+    );
+    let endpoint = format!("https://localhost:{port}");
+    write(
+        "string",
+        &format!("InstrumentationKey={KEY};IngestionEndpoint={endpoint}/"),
+    );
+    let output = command_in(&scene, &config)
+        .env("SSL_CERT_FILE", folder.path().join("ca.crt"))
+        .output()
+        .expect("it runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    let line = format!(
+        "\npassed   telemetry     telemetry.azureMonitor {endpoint}: answers, and its certificate verifies; nothing was sent"
+    );
+    assert!(text.contains(&line), "{text}");
+    assert!(!text.contains(KEY), "{text}");
+    assert_eq!(asked.load(Ordering::Relaxed), 0);
 }
 
 #[test]
