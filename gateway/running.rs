@@ -4,6 +4,7 @@ mod observing;
 mod process;
 mod sharing;
 
+pub(crate) use observing::{export, telling};
 pub(crate) use sharing::{settings as store_settings, signed_in_by as store_signed_in_by};
 
 use std::collections::BTreeSet;

@@ -1,19 +1,41 @@
 //! The secret that whoever asks has to bring.
 
+use std::sync::Arc;
+
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{Digest, SHA256, digest};
 use http::{HeaderMap, header};
 
 use crate::canonical::is_token68;
+use crate::credentials::Derived;
+use crate::files::{Diagnostics, SecretSource, Spanned};
 use crate::secret::Secret;
+use crate::upstream::Presenting;
 
 /// The fewest characters: 24 random bytes in base64.
 const LEAST_LENGTH: usize = 32;
 
 /// The secret, by its digest: two of them are of one length, so that comparing tells nothing of it.
-pub(super) struct Bearer(Digest);
+pub struct Bearer(Digest);
 
 impl Bearer {
+    /// Reads it where it is written, and takes up what becomes of it. `None` when an error was added.
+    pub fn read(
+        written: &Spanned<SecretSource>,
+        presenting: Presenting<'_>,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Arc<Derived<Self>>> {
+        let text = presenting.text(written, diagnostics)?;
+        let bearer = Derived::new(vec![text], Self::new);
+        let Some(why) = bearer.fault(&presenting.credentials.now()) else {
+            return Some(bearer);
+        };
+        diagnostics
+            .error(&written.span, format!("this is no bearer: {why}"))
+            .help("write 32 characters or more: `openssl rand -base64 32`");
+        None
+    }
+
     /// Takes what was read, or says what is wrong with it without showing it.
     pub(super) fn new(texts: &[Secret<String>]) -> Result<Self, String> {
         let text = texts.first().map(|text| text.expose().trim());

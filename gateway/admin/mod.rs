@@ -40,10 +40,12 @@ use crate::reload::Reloads;
 use crate::snapshot::Snapshot;
 use crate::telemetry::{Exposition, Gather, LogLevel, Metrics};
 
+pub use bearer::Bearer;
 pub use endpoints::endpoints;
 pub use gauges::standing;
 pub use protection::Protection;
 pub use readiness::{Check, Readiness, SERVING};
+pub use tls::client_ca;
 
 /// What is answered, for programs (OpenAPI 3.1).
 pub const DESCRIPTION: &str = include_str!("../../deploy/admin.openapi.json");

@@ -186,18 +186,7 @@ impl Rules {
         } = written;
         let bearer = match bearer {
             None => Some(None),
-            Some(source) => {
-                let text = presenting.text(source, diagnostics);
-                let bearer = text.map(|text| Derived::new(vec![text], Bearer::new));
-                let now = presenting.credentials.now();
-                let fault = bearer.as_ref().and_then(|bearer| bearer.fault(&now));
-                if let Some(why) = &fault {
-                    diagnostics
-                        .error(&source.span, format!("this is no bearer: {why}"))
-                        .help("write 32 characters or more: `openssl rand -base64 32`");
-                }
-                bearer.filter(|_| fault.is_none()).map(Some)
-            }
+            Some(source) => Bearer::read(source, presenting, diagnostics).map(Some),
         };
         let config = match tls {
             None => Some(None),

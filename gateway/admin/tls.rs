@@ -1,5 +1,6 @@
 //! TLS on the admin address.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::crypto::aws_lc_rs;
@@ -9,7 +10,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 
-use crate::files::{AdminTls, Diagnostics};
+use crate::files::{AdminTls, Diagnostics, Spanned};
 use crate::server::Certificates;
 
 /// The settings. `None` when an error was added.
@@ -19,21 +20,12 @@ pub(super) fn config(
 ) -> Option<Arc<ServerConfig>> {
     let AdminTls {
         certificates,
-        client_ca,
+        client_ca: ca,
     } = written;
     let certificates = Certificates::read(certificates, diagnostics);
-    let verifier = match client_ca {
+    let verifier = match ca {
         None => Some(WebPkiClientVerifier::no_client_auth()),
-        Some(ca) => {
-            let read = std::fs::read(&ca.value).map_err(|error| error.to_string());
-            let verifier = read.and_then(|pem| verifier(&pem));
-            if let Err(why) = &verifier {
-                diagnostics
-                    .error(&ca.span, format!("this CA file cannot be used: {why}"))
-                    .help("name a readable PEM file with CA certificates");
-            }
-            verifier.ok()
-        }
+        Some(ca) => client_ca(ca, diagnostics),
     };
     let (certificates, verifier) = (certificates?, verifier?);
     let provider = Arc::new(aws_lc_rs::default_provider());
@@ -48,6 +40,21 @@ pub(super) fn config(
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Some(Arc::new(config))
+}
+
+/// Who judges the certificates of those who ask. `None` when an error was added.
+pub fn client_ca(
+    written: &Spanned<PathBuf>,
+    diagnostics: &mut Diagnostics,
+) -> Option<Arc<dyn ClientCertVerifier>> {
+    let read = std::fs::read(&written.value).map_err(|error| error.to_string());
+    let verifier = read.and_then(|pem| verifier(&pem));
+    if let Err(why) = &verifier {
+        diagnostics
+            .error(&written.span, format!("this CA file cannot be used: {why}"))
+            .help("name a readable PEM file with CA certificates");
+    }
+    verifier.ok()
 }
 
 /// Asks for a certificate, and goes on without one.

@@ -38,16 +38,23 @@ pub(super) fn listening(
         )],
         ListenTls::Certificates(pairs) => {
             let pairs = pairs.iter();
-            pairs.map(|pair| shown(pair, clock, diagnostics)).collect()
+            let told = |pair| shown((Area::Certificates, "listen.tls"), pair, clock, diagnostics);
+            pairs.map(told).collect()
         }
     }
 }
 
-fn shown(pair: &CertificatePair, clock: &dyn Clock, diagnostics: &mut Diagnostics) -> Finding {
-    let name = format!("listen.tls {}", pair.cert.value.display());
+/// A certificate of the gateway's own, which this key of gateway.yaml names.
+pub(super) fn shown(
+    (area, key): (Area, &str),
+    pair: &CertificatePair,
+    clock: &dyn Clock,
+    diagnostics: &mut Diagnostics,
+) -> Finding {
+    let name = format!("{key} {}", pair.cert.value.display());
     if Certificates::read(std::slice::from_ref(pair), diagnostics).is_none() {
         return Finding::bad(
-            Area::Certificates,
+            area,
             name,
             "it cannot be used: the diagnostics say why",
             format!(
@@ -62,7 +69,7 @@ fn shown(pair: &CertificatePair, clock: &dyn Clock, diagnostics: &mut Diagnostic
     let leaf = leaf.as_deref().unwrap_or_default();
     let renewal =
         "renew it and put the new files in its place: a running gateway takes them up by itself";
-    dated(name, leaf, clock, renewal)
+    dated((area, name), leaf, clock, renewal)
 }
 
 /// The certificates of apps, from files, variables or Key Vault.
@@ -106,7 +113,7 @@ fn of_app(surroundings: &Surroundings<'_>, identity: &Identity) -> Option<Findin
             let renewal = format!(
                 "make a new one, add it to the app registration {client} under Certificates & secrets, then put it in place of the old"
             );
-            dated(name, &der, clock, &renewal)
+            dated((Area::Certificates, name), &der, clock, &renewal)
         }
         Err(why) => Finding::bad(
             Area::Certificates,
@@ -118,10 +125,10 @@ fn of_app(surroundings: &Surroundings<'_>, identity: &Identity) -> Option<Findin
 }
 
 /// By when a certificate is good.
-fn dated(name: String, der: &[u8], clock: &dyn Clock, renewal: &str) -> Finding {
+fn dated((area, name): (Area, String), der: &[u8], clock: &dyn Clock, renewal: &str) -> Finding {
     let Ok(certificate) = Certificate::from_der(der) else {
         return Finding::warning(
-            Area::Certificates,
+            area,
             name,
             "its dates cannot be read",
             "see by hand how long it lasts: `openssl x509 -noout -dates -in <file>`",
@@ -138,19 +145,19 @@ fn dated(name: String, der: &[u8], clock: &dyn Clock, renewal: &str) -> Finding 
     if now < from {
         let found = format!("{names}; it is good only in {}", spoken(from - now));
         let advice = "put the one in place that is good now, or set the machine's clock right";
-        return Finding::bad(Area::Certificates, name, found, advice);
+        return Finding::bad(area, name, found, advice);
     }
     if left.is_zero() {
         let found = format!("{names}; it expired {} ago", spoken(now - until));
-        return Finding::bad(Area::Certificates, name, found, renewal);
+        return Finding::bad(area, name, found, renewal);
     }
     let found = format!(
         "{names}; good for another {} days",
         left.as_secs() / DAY.as_secs()
     );
     match left < SOON {
-        true => Finding::warning(Area::Certificates, name, found, renewal),
-        false => Finding::good(Area::Certificates, name, found),
+        true => Finding::warning(area, name, found, renewal),
+        false => Finding::good(area, name, found),
     }
 }
 

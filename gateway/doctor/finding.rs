@@ -25,6 +25,10 @@ pub enum Area {
     OwnKeys,
     /// The store of limits that replicas share.
     Limits,
+    /// Where telemetry is sent, and where logs are written.
+    Telemetry,
+    /// The admin address, and what protects it.
+    Admin,
     /// Backends that are called as a stranger would.
     Probes,
 }
@@ -43,6 +47,8 @@ impl Area {
             Self::Backends => "backends",
             Self::OwnKeys => "own-keys",
             Self::Limits => "limits",
+            Self::Telemetry => "telemetry",
+            Self::Admin => "admin",
             Self::Probes => "probes",
         }
     }

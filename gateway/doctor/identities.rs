@@ -102,10 +102,17 @@ fn own(gateway: &files::GatewayDocument) -> impl Iterator<Item = (&'static str, 
     let sealing = gateway.seal.keys.iter();
     let sealing = sealing.map(|source| ("seal.keys", &source.value));
     let fingerprints = gateway.telemetry.fingerprint_key.iter();
+    let otlp = gateway.telemetry.otlp.iter();
+    let headers = otlp.flat_map(|otlp| &otlp.headers);
+    let headers = headers.map(|(_, source)| ("telemetry.otlp.headers", &source.value));
+    let azure_monitor = gateway.telemetry.azure_monitor.iter();
+    let strings = azure_monitor.map(|to| ("telemetry.azureMonitor", &to.connection_string.value));
     let admin = gateway.admin.iter();
     let bearer = admin.filter_map(|admin| Some(("admin.bearer", &admin.bearer.as_ref()?.value)));
     sealing
         .chain(fingerprints.map(|source| ("telemetry.fingerprintKey", &source.value)))
+        .chain(headers)
+        .chain(strings)
         .chain(bearer)
 }
 

@@ -1,6 +1,7 @@
 //! What `portcullis doctor` finds out where the gateway runs: whether it could serve, and what to do where it
 //! could not. It goes the ways that the gateway itself goes, with the same clients, and changes nothing.
 
+mod admin;
 mod authority;
 mod backends;
 mod certificates;
@@ -9,6 +10,7 @@ mod identities;
 mod own_keys;
 mod probes;
 mod store;
+mod telemetry;
 mod vault;
 
 use std::fs;
@@ -135,6 +137,7 @@ impl Examination {
         diagnostics: &mut Diagnostics,
     ) -> Vec<Finding> {
         let certificates = certificates::listening(&self.gateway, &*options.clock, diagnostics);
+        let admin = admin::tls(&self.gateway, &*options.clock, diagnostics);
         let outside = self.outside(options, probing, diagnostics);
         let mut findings = self.files(config, diagnostics);
         match outside {
@@ -142,6 +145,8 @@ impl Examination {
             Err(why) => findings.push(why),
         }
         findings.extend(certificates);
+        findings.extend(telemetry::logs(&self.gateway));
+        findings.extend(admin);
         // Whatever was found out first, the report goes area by area.
         findings.sort_by_key(|finding| finding.area as u8);
         findings
@@ -213,7 +218,7 @@ impl Examination {
         };
         alone.limits.store = LimitStore::Local;
         let lasting = running::lasting(&alone, options, &control);
-        let lasting = lasting.map_err(|why| could_not_begin(&plain(why)))?;
+        let lasting = lasting.map_err(|why| could_not_begin(&plain(&why)))?;
         let surroundings = Surroundings {
             gateway: &self.gateway,
             policies: &self.policies,
@@ -221,38 +226,59 @@ impl Examination {
             lasting: &lasting,
             resolver: &options.resolver,
         };
-        let held = identities::wanted(&surroundings, diagnostics);
-        let places = backends::places(&surroundings, diagnostics);
-        let findings = control.block_on(surroundings.all(&held, &places, probing));
+        let wanted = Wanted {
+            held: identities::wanted(&surroundings, diagnostics),
+            places: backends::places(&surroundings, diagnostics),
+            export: running::export(
+                &self.gateway,
+                options,
+                &lasting.credentials,
+                &running::telling(&self.gateway),
+                diagnostics,
+            ),
+            bearer: admin::read(&surroundings, diagnostics),
+        };
+        let findings = control.block_on(surroundings.all(&wanted, probing));
         // What still waits for an answer has been told; nobody waits for it again.
         control.shutdown_background();
         Ok(findings)
     }
 }
 
+/// What the documents want from outside. It is being fetched.
+struct Wanted<'e> {
+    held: Vec<Held>,
+    places: Vec<backends::Reached<'e>>,
+    export: telemetry::Read,
+    bearer: admin::Read,
+}
+
 impl Surroundings<'_> {
-    async fn all(
-        &self,
-        held: &[Held],
-        places: &[backends::Reached<'_>],
-        probing: bool,
-    ) -> Vec<Finding> {
+    async fn all(&self, wanted: &Wanted<'_>, probing: bool) -> Vec<Finding> {
+        let Wanted {
+            held,
+            places,
+            export,
+            bearer,
+        } = wanted;
         let probes = async {
             match probing {
                 true => probes::probe(self).await,
                 false => Vec::new(),
             }
         };
-        // What signs in at the store is there once the tokens are.
+        // What signs in at the store, and what a collector is shown, is there once the tokens are.
         let signing_in = async {
             let tokens = identities::tokens(self, held).await;
-            (tokens, store::limits(self).await)
+            let (store, sent) = tokio::join!(store::limits(self), telemetry::sent(self, export));
+            (tokens, store, sent)
         };
-        let ((tokens, store), keys, clock, ways, probes) = tokio::join!(
+        let ((tokens, store, sent), keys, clock, ways, address, probes) = tokio::join!(
             signing_in,
             authority::signing_keys(self),
             authority::clock(self),
             backends::reach(self, places),
+            admin::address(self),
             probes,
         );
         // What stands in Key Vault is there once the tokens are.
@@ -267,6 +293,9 @@ impl Surroundings<'_> {
             own_keys::sealing(self, held),
             own_keys::fingerprints(self, held),
             store.into_iter().collect(),
+            sent,
+            address.into_iter().collect(),
+            admin::bearer(self, bearer).into_iter().collect(),
             probes,
         ]
         .concat()
@@ -278,7 +307,12 @@ impl Surroundings<'_> {
 fn writable(folder: &Path) -> io::Result<()> {
     let keys = folder.join("keys");
     let there = keys.ancestors().find(|folder| folder.exists());
-    let probe = there.unwrap_or(folder).join(".portcullis-doctor");
+    takes_files(there.unwrap_or(folder))
+}
+
+/// Whether a file can be made in a folder.
+fn takes_files(folder: &Path) -> io::Result<()> {
+    let probe = folder.join(".portcullis-doctor");
     fs::write(&probe, b"")?;
     fs::remove_file(probe)
 }
@@ -289,7 +323,7 @@ fn control() -> Result<Runtime, String> {
     built.map_err(|error| error.to_string())
 }
 
-fn plain(error: StartError) -> String {
+fn plain(error: &StartError) -> String {
     match error {
         StartError::Files(_) => "the files are at fault".to_owned(),
         StartError::Machine { what, why } => format!("{what}: {why}"),

@@ -30,7 +30,7 @@ pub(super) async fn limits(surroundings: &Surroundings<'_>) -> Option<Finding> {
             return Some(Finding::bad(
                 Area::Limits,
                 name,
-                super::plain(why),
+                super::plain(&why),
                 "mend this first, and run the doctor again",
             ));
         }

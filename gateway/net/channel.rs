@@ -125,6 +125,17 @@ impl Channel {
         outcome
     }
 
+    /// Makes a connection to where a URI leads, and gives it up again. Nothing is asked.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn reach(&self, uri: &Uri, timeout: Duration) -> Result<(), FetchError> {
+        let target = Target::of(uri)?;
+        let opened = within(timeout, self.connect(&target, timeout)).await;
+        let opened = opened.unwrap_or_else(|| Err(FetchError::Timeout(target.host.clone())));
+        opened.map(drop)
+    }
+
     async fn exchange(
         &mut self,
         target: &Target,

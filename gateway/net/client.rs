@@ -116,7 +116,8 @@ impl Client {
         self
     }
 
-    /// Lets plain http go to any address. Only where an operator has said so for a collector of telemetry.
+    /// Lets plain http go to any address. Only where an operator has said so for a collector of
+    /// telemetry, and to an address of this machine's own.
     pub fn allow_plain(mut self) -> Self {
         self.plain = Plain::Anywhere;
         self

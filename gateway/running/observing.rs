@@ -23,7 +23,7 @@ use crate::trace::{Parent, Sampling};
 use crate::upstream::Presenting;
 
 /// What workers tell of requests.
-pub(super) fn telling(gateway: &GatewayDocument) -> Telling {
+pub(crate) fn telling(gateway: &GatewayDocument) -> Telling {
     let telemetry = &gateway.telemetry;
     let otlp = telemetry.otlp.as_ref();
     let sends = |signal| otlp.is_some_and(|otlp| otlp.signals.contains(&signal));
@@ -130,7 +130,7 @@ fn target(to: &LogTarget, key: &str, stream: Box<dyn Write + Send>) -> Result<Ta
 }
 
 /// What is to be exported. `None` where it is nothing.
-pub(super) fn export(
+pub(crate) fn export(
     gateway: &GatewayDocument,
     options: &Options,
     credentials: &Arc<Credentials>,

@@ -39,17 +39,7 @@ impl LogFile {
     /// # Errors
     /// When that is not possible.
     pub fn open(path: PathBuf, rotation: Option<Rotation>) -> io::Result<Self> {
-        let mut options = OpenOptions::new();
-        let options = options.append(true).create(true).mode(0o600);
-        // A pipe that nobody reads would be waited for, and the gateway would not start.
-        let at_once = OFlags::NONBLOCK.bits().cast_signed();
-        let opened = options.custom_flags(at_once).open(&path);
-        let file = opened.map_err(|error| {
-            match error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) {
-                true => io::Error::other("it is a pipe that nobody reads"),
-                false => error,
-            }
-        })?;
+        let file = opened(&path, true)?;
         fcntl_setfl(&file, OFlags::APPEND)?;
         let metadata = file.metadata()?;
         let size = metadata.len();
@@ -61,6 +51,18 @@ impl LogFile {
             file,
             rotation,
         })
+    }
+
+    /// Whether there is a file, which can be opened so. Where there is none, none is made.
+    ///
+    /// # Errors
+    /// When there is one that cannot be opened, or nobody can tell.
+    pub fn is_there(path: &Path) -> io::Result<bool> {
+        match opened(path, false) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Writes lines, and says how many bytes of them were written. Who is given less than all may try again with the
@@ -118,6 +120,21 @@ impl LogFile {
         *self = Self::open(self.path.clone(), self.rotation)?;
         Ok(())
     }
+}
+
+/// The file, opened to append to it.
+fn opened(path: &Path, create: bool) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    let options = options.append(true).create(create).mode(0o600);
+    // A pipe that nobody reads would be waited for, and the gateway would not start.
+    let at_once = OFlags::NONBLOCK.bits().cast_signed();
+    let opened = options.custom_flags(at_once).open(path);
+    opened.map_err(
+        |error| match error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) {
+            true => io::Error::other("it is a pipe that nobody reads"),
+            false => error,
+        },
+    )
 }
 
 /// Writes, and says how many bytes of it were written.

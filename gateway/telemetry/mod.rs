@@ -35,7 +35,8 @@ pub use connections::{Closed, Connections};
 pub use decision::{DECISION_VERSION, Recorded};
 pub use event::{Level, event, level_changed};
 pub use export::{
-    AzureMonitorTo, Export, Exported, Exporting, Gather, OtlpProtocol, OtlpTo, Sources,
+    AzureMonitorTo, Export, Exported, Exporting, Fault, Gather, OtlpProtocol, OtlpTo, Sources,
+    Step, ask_collector, reach_azure_monitor,
 };
 pub use file::{LogFile, Rotation};
 pub use format::request_line;

@@ -1,5 +1,8 @@
 //! `portcullis doctor`: what it finds in the demo's world, whole and with one thing broken at a time.
 
+mod admin;
+mod telemetry;
+
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -149,6 +152,9 @@ fn where_all_is_well_every_check_passes_and_says_what_it_found() {
         (Area::Certificates, 1, "for localhost, 127.0.0.1; good for"),
         (Area::Backends, 3, "its certificate verifies"),
         (Area::OwnKeys, 2, "can be read"),
+        (Area::Limits, 0, ""),
+        (Area::Telemetry, 0, ""),
+        (Area::Admin, 1, "can be listened on"),
         (Area::Probes, 0, ""),
     ] {
         let found = of(&report, area);
@@ -905,14 +911,19 @@ fn a_login_page_refuses_and_an_answer_that_proves_nothing_is_said_to() {
 }
 
 fn command(scene: &Scene, config: &Path, more: &[&str]) -> Output {
-    Command::new(PORTCULLIS)
+    let mut command = command_in(scene, config);
+    command.args(more).output().expect("it runs")
+}
+
+/// The command, in a scene's environment.
+fn command_in(scene: &Scene, config: &Path) -> Command {
+    let mut command = Command::new(PORTCULLIS);
+    command
         .args(["doctor", "--config"])
         .arg(config)
-        .args(more)
         .env("IDENTITY_ENDPOINT", scene.world.identity.endpoint())
-        .env("IDENTITY_HEADER", IDENTITY_HEADER)
-        .output()
-        .expect("it runs")
+        .env("IDENTITY_HEADER", IDENTITY_HEADER);
+    command
 }
 
 #[test]
@@ -934,7 +945,7 @@ fn the_command_tells_people_and_programs_and_ends_by_what_it_found() {
     let text = said(&output);
     assert_eq!(output.status.code(), Some(0), "{text}");
     assert!(
-        text.ends_with("\n19 passed, 0 warnings, 0 failed\n"),
+        text.ends_with("\n20 passed, 0 warnings, 0 failed\n"),
         "{text}"
     );
     assert!(text.contains("\npassed   platform      managed identities: managed identities are those of App Service"), "{text}");
@@ -944,7 +955,7 @@ fn the_command_tells_people_and_programs_and_ends_by_what_it_found() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("real requests"));
     let report: serde_json::Value = serde_json::from_str(&said(&output)).expect("JSON");
     let findings = report["findings"].as_array().expect("a list");
-    assert_eq!(findings.len(), 28);
+    assert_eq!(findings.len(), 29);
     let warnings: Vec<_> = findings
         .iter()
         .filter(|one| one["outcome"] == "warning")

@@ -7,6 +7,7 @@ mod counts;
 mod deltas;
 mod otlp;
 mod pipe;
+mod probe;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use counts::{AZURE_MONITOR, OTLP};
 
 pub use counts::Exported;
 pub use otlp::{OtlpProtocol, OtlpTo};
+pub use probe::{Fault, Step, ask_collector, reach_azure_monitor};
 
 use super::health::Health;
 use super::otlp::Resource;

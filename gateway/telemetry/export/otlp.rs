@@ -309,7 +309,7 @@ pub(super) struct OtlpWay {
 const LONGEST_ANSWER: usize = 64 * 1024;
 
 impl OtlpWay {
-    fn new(to: &OtlpTo, signal: Signal, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(to: &OtlpTo, signal: Signal, clock: Arc<dyn Clock>) -> Self {
         let (protocol, path) = match (to.protocol, signal) {
             (OtlpProtocol::Http, Signal::Metrics) => (Protocol::Http1, "/v1/metrics"),
             (OtlpProtocol::Http, Signal::Logs) => (Protocol::Http1, "/v1/logs"),
@@ -351,6 +351,10 @@ impl OtlpWay {
             }
         };
         let mut request = Request::post(url).header(header::CONTENT_TYPE, kind);
+        // A POST that does not say so is refused by some (RFC 9110 section 8.6).
+        if body.iter().all(Bytes::is_empty) {
+            request = request.header(header::CONTENT_LENGTH, 0);
+        }
         if self.to.gzip {
             request = match self.to.protocol {
                 OtlpProtocol::Http => request.header(header::CONTENT_ENCODING, "gzip"),
@@ -369,20 +373,33 @@ impl OtlpWay {
     }
 }
 
-impl Way for OtlpWay {
-    async fn send(&mut self, load: &Load) -> Delivered {
-        let request = match self.request(load) {
-            Ok(request) => request,
-            Err(why) => return later(why, None),
-        };
+impl OtlpWay {
+    /// Sends a load once, and gives what is answered.
+    pub(super) async fn ask(&mut self, load: &Load) -> Result<Response<Bytes>, Unanswered> {
+        let request = self.request(load).map_err(Unanswered::Unmade)?;
         let bounds = Bounds {
             timeout: self.to.timeout,
             max_body: LONGEST_ANSWER,
         };
-        match (self.channel.send(request, bounds).await, self.to.protocol) {
-            (Err(why), _) => unsent(&why),
-            (Ok(answer), OtlpProtocol::Http) => over_http(&answer),
-            (Ok(answer), OtlpProtocol::Grpc) => over_grpc(&answer),
+        let answer = self.channel.send(request, bounds).await;
+        answer.map_err(Unanswered::Unsent)
+    }
+}
+
+/// Why there is no answer.
+pub(super) enum Unanswered {
+    /// There was no request.
+    Unmade(String),
+    /// It did not arrive, or nothing came back.
+    Unsent(FetchError),
+}
+
+impl Way for OtlpWay {
+    async fn send(&mut self, load: &Load) -> Delivered {
+        match self.ask(load).await {
+            Err(Unanswered::Unmade(why)) => later(why, None),
+            Err(Unanswered::Unsent(why)) => unsent(&why),
+            Ok(answer) => delivered(self.to.protocol, &answer),
         }
     }
 
@@ -425,6 +442,20 @@ pub(super) fn retry_after<B>(answer: &Response<B>) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
+/// What an answer says.
+pub(super) fn delivered(protocol: OtlpProtocol, answer: &Response<Bytes>) -> Delivered {
+    match protocol {
+        OtlpProtocol::Http => over_http(answer),
+        OtlpProtocol::Grpc => over_grpc(answer),
+    }
+}
+
+/// The status of gRPC, if an answer has one.
+pub(super) fn grpc_status<B>(answer: &Response<B>) -> Option<u32> {
+    let status = answer.headers().get("grpc-status")?;
+    status.to_str().ok()?.parse().ok()
+}
+
 fn over_http(answer: &Response<Bytes>) -> Delivered {
     let status = answer.status();
     match status {
@@ -443,13 +474,7 @@ fn over_http(answer: &Response<Bytes>) -> Delivered {
 }
 
 fn over_grpc(answer: &Response<Bytes>) -> Delivered {
-    let field = |name| {
-        answer
-            .headers()
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-    };
-    let Some(status) = field("grpc-status").and_then(|status| status.parse::<u32>().ok()) else {
+    let Some(status) = grpc_status(answer) else {
         let status = answer.status().as_u16();
         return later(format!("it answers {status} without a gRPC status"), None);
     };
@@ -458,12 +483,41 @@ fn over_grpc(answer: &Response<Bytes>) -> Delivered {
             refused: rejected(answer.body().get(5..).unwrap_or_default()),
         },
         // Cancelled, deadline exceeded, aborted, out of range, unavailable, data loss.
-        1 | 4 | 10 | 11 | 14 | 15 => later(format!("it answers gRPC status {status}"), None),
+        1 | 4 | 10 | 11 | 14 | 15 => later(format!("it answers {}", named(status)), None),
         // Resource exhausted: only where it says when there will be some.
-        8 if field("grpc-status-details-bin").is_some() => {
-            later("it answers gRPC status 8".to_owned(), None)
+        8 if answer.headers().contains_key("grpc-status-details-bin") => {
+            later(format!("it answers {}", named(status)), None)
         }
-        _ => Delivered::Refused(format!("it answers gRPC status {status}")),
+        _ => Delivered::Refused(format!("it answers {}", named(status))),
+    }
+}
+
+/// A status of gRPC, with what it is called.
+/// <https://grpc.io/docs/guides/status-codes/>
+fn named(status: u32) -> String {
+    const NAMES: [&str; 17] = [
+        "OK",
+        "CANCELLED",
+        "UNKNOWN",
+        "INVALID_ARGUMENT",
+        "DEADLINE_EXCEEDED",
+        "NOT_FOUND",
+        "ALREADY_EXISTS",
+        "PERMISSION_DENIED",
+        "RESOURCE_EXHAUSTED",
+        "FAILED_PRECONDITION",
+        "ABORTED",
+        "OUT_OF_RANGE",
+        "UNIMPLEMENTED",
+        "INTERNAL",
+        "UNAVAILABLE",
+        "DATA_LOSS",
+        "UNAUTHENTICATED",
+    ];
+    let name = usize::try_from(status).ok().and_then(|at| NAMES.get(at));
+    match name {
+        Some(name) => format!("gRPC status {status} ({name})"),
+        None => format!("gRPC status {status}"),
     }
 }
 

@@ -37,6 +37,8 @@ pub(crate) struct Taken {
     /// The fields of the last request.
     pub(crate) headers: HeaderMap,
     pub(crate) connections: usize,
+    /// To what requests went: paths of HTTP, signals of gRPC.
+    pub(crate) asked: Vec<String>,
     /// How it answers: as it should, or with this status.
     pub(crate) refuses: Option<u16>,
     /// How many items of each request it says that it did not want.
@@ -148,6 +150,7 @@ async fn over_http(
     assert_eq!(parts.headers["content-type"], "application/x-protobuf");
     let mut taken = state.lock().expect("not poisoned");
     taken.headers = parts.headers;
+    taken.asked.push(parts.uri.path().to_owned());
     if let Some(status) = taken.refuses {
         taken.refused += 1;
         let answer = Response::builder().status(status).body(Full::default());
@@ -179,6 +182,7 @@ impl Service {
     ) -> Result<(), tonic::Status> {
         let mut taken = self.0.lock().expect("not poisoned");
         taken.headers = request.metadata().clone().into_headers();
+        taken.asked.push(std::any::type_name::<T>().to_owned());
         if let Some(code) = taken.refuses {
             taken.refused += 1;
             return Err(tonic::Status::new(

@@ -1,7 +1,7 @@
 //! What the gateway tells of requests to others than its own log: collectors, Azure Monitor, Prometheus.
 
 mod azure_monitor;
-mod collector;
+pub(crate) mod collector;
 mod logs;
 mod otlp;
 
