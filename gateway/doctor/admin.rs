@@ -42,7 +42,7 @@ pub(super) fn tls(
     if let Some(ca) = ca {
         let name = format!("admin.tls.clientCa {}", ca.value.display());
         findings.push(match client_ca(ca, diagnostics) {
-            Some(_) => Finding::good(Area::Admin, name, "can be read, and holds CA certificates"),
+            Some(_) => Finding::good(Area::Admin, name, "can be read, and holds certificates"),
             None => Finding::bad(
                 Area::Admin,
                 name,

@@ -371,9 +371,7 @@ impl OtlpWay {
             .body(Pieces::new(body))
             .map_err(|_| "the request cannot be made".to_owned())
     }
-}
 
-impl OtlpWay {
     /// Sends a load once, and gives what is answered.
     pub(super) async fn ask(&mut self, load: &Load) -> Result<Response<Bytes>, Unanswered> {
         let request = self.request(load).map_err(Unanswered::Unmade)?;

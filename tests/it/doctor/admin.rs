@@ -42,7 +42,7 @@ fn what_protects_the_address_is_read_as_the_gateway_reads_it() {
     assert!(told("admin.tls ").starts_with("for localhost, 127.0.0.1; good for"));
     assert_eq!(
         told("admin.tls.clientCa"),
-        "can be read, and holds CA certificates"
+        "can be read, and holds certificates"
     );
     assert_eq!(told("admin.bearer"), "can be read, and is long enough");
 }
