@@ -1,7 +1,8 @@
 //! Telemetry: whether what is sent would be taken, and whether logs can be written where they are to go.
 
+use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use http::Uri;
 
@@ -105,6 +106,9 @@ fn advice(step: Step, written: &Otlp) -> &'static str {
         (Step::Connect, OtlpProtocol::Http) => {
             "see that the collector runs and listens there (HTTP on 4318, as a rule; in a container not on `localhost` alone), and that this network may reach it"
         }
+        (Step::Verify, OtlpProtocol::Grpc) => {
+            "see that its certificate is signed by a CA of the platform's or of `telemetry.otlp.ca`, and holds the name in `endpoint`; that it speaks HTTP/2 there (NoApplicationProtocol: name its port for gRPC); and if it does not speak TLS, write `http://`"
+        }
         (Step::Verify, _) if written.ca.is_some() => {
             "see that `telemetry.otlp.ca` is the CA that signed its certificate, and `endpoint` a name that it holds; if it does not speak TLS there, write `http://`"
         }
@@ -121,10 +125,10 @@ fn advice(step: Step, written: &Otlp) -> &'static str {
             "it takes nothing below `endpoint` at this signal's path: mend the path that stands there, or leave the signal out of `telemetry.otlp.signals`"
         }
         (Step::Speak, OtlpProtocol::Grpc) => {
-            "it does not speak gRPC there: name its port for that (4317, as a rule), or write `protocol: http/protobuf`"
+            "it does not speak gRPC there: name its port for that (4317, as a rule), write `protocol: http/protobuf`, or `https://` where it speaks TLS"
         }
         (Step::Speak, OtlpProtocol::Http) => {
-            "it does not speak OTLP over HTTP there: name its port for that (4318, as a rule), or write `protocol: grpc`"
+            "it does not speak OTLP over HTTP there: name its port for that (4318, as a rule), write `protocol: grpc`, or `https://` where it speaks TLS"
         }
         (Step::Wait, _) => {
             "it takes nothing now: see its own log, its memory limit and where it sends to; the gateway tries again for a minute"
@@ -189,7 +193,7 @@ fn monitor_advice(step: Step) -> &'static str {
             "nobody but Azure is believed there: if a proxy breaks TLS, let this host past it, or put its CA among those that the machine believes"
         }
         Step::Address => "Azure Monitor has no such address: see who changed its DNS",
-        _ => "see that this network may reach that host on port 443 (firewall, private link scope)",
+        _ => "see that this network may reach that host and port (firewall, private link scope)",
     }
 }
 
@@ -208,14 +212,15 @@ pub(super) fn logs(gateway: &GatewayDocument) -> Vec<Finding> {
 fn log(key: &str, to: &LogTarget) -> Option<Finding> {
     let path = &to.path.as_ref()?.value;
     let name = format!("telemetry.{key} {}", path.display());
-    let folder = path.parent().unwrap_or(Path::new(""));
-    Some(match LogFile::is_there(path) {
+    let made = made_at(path);
+    let folder = made.parent().unwrap_or(Path::new(""));
+    Some(match LogFile::is_there(path, to.rotate.is_some()) {
         // In words of the log's own, as no other error is.
         Err(error) if error.kind() == io::ErrorKind::Other => Finding::bad(
             Area::Telemetry,
             name,
             error.to_string(),
-            "begin to read it before the gateway starts, for without a reader the gateway does not start",
+            "begin to read a pipe before the gateway starts, for without a reader it does not start; `rotate` is for files alone",
         ),
         Err(error) => unwritable(name, &error),
         Ok(is_there) => match (is_there, to.rotate.is_some(), takes_files(folder)) {
@@ -239,11 +244,24 @@ fn log(key: &str, to: &LogTarget) -> Option<Finding> {
     })
 }
 
+/// Where a file would be made: of a link that leads nowhere, at its end.
+fn made_at(path: &Path) -> PathBuf {
+    match fs::read_link(path) {
+        Ok(to) if !path.exists() => path.parent().unwrap_or(Path::new("")).join(to),
+        Ok(_) | Err(_) => path.to_owned(),
+    }
+}
+
 fn unwritable(name: String, error: &io::Error) -> Finding {
-    Finding::bad(
-        Area::Telemetry,
-        name,
-        format!("cannot be written: {error}"),
-        "make the folder, and let the user that the gateway runs as write there; the gateway makes the file, and no folder",
-    )
+    let advice = match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            "make the folder, and let the user that the gateway runs as write there; the gateway makes the file, and no folder"
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "let the user that the gateway runs as write the file and, where there is none or it is rotated, the folder"
+        }
+        _ => "name a file in a folder that the user that the gateway runs as may write",
+    };
+    let found = format!("cannot be written: {error}");
+    Finding::bad(Area::Telemetry, name, found, advice)
 }

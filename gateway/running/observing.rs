@@ -176,7 +176,8 @@ fn otlp(
         };
         let value = Derived::new(vec![held], |texts| {
             let text = texts.first().map(|text| text.expose().trim());
-            let value = HeaderValue::from_str(text.unwrap_or_default());
+            let text = text.filter(|text| !text.is_empty()).ok_or("it is empty")?;
+            let value = HeaderValue::from_str(text);
             let mut value = value.map_err(|_| "it is no value of a header field".to_owned())?;
             value.set_sensitive(true);
             Ok(value)
@@ -283,7 +284,7 @@ fn from_environment() -> Vec<(String, String)> {
         let value = String::from_utf8_lossy(&value).into_owned();
         (name.trim().to_owned(), value)
     });
-    pairs.collect()
+    pairs.filter(|(name, _)| !name.is_empty()).collect()
 }
 
 fn service_name(telemetry: &files::Telemetry) -> String {

@@ -170,7 +170,7 @@ static CLOSED: Metric = Metric::counter(
 static RESET: Metric = Metric::counter(
     "portcullis.streams.reset",
     Unit::Of("{stream}"),
-    "Streams of HTTP/2 that the gateway reset, by the error code of RFC 9113. What is malformed ends so (protocol-error) before it is a request, and leaves no record.",
+    "Streams of HTTP/2 that the gateway reset, by the error code of RFC 9113. What is malformed ends so (protocol-error), or with its connection, before it is a request, and leaves no record.",
 );
 
 const CONNECTIONS: Unit = Unit::Of("{connection}");

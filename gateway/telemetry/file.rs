@@ -42,6 +42,7 @@ impl LogFile {
         let file = opened(&path, true)?;
         fcntl_setfl(&file, OFlags::APPEND)?;
         let metadata = file.metadata()?;
+        can_be_put_aside(&metadata, rotation.is_some())?;
         let size = metadata.len();
         Ok(Self {
             place: place(&metadata),
@@ -56,10 +57,13 @@ impl LogFile {
     /// Whether there is a file, which can be opened so. Where there is none, none is made.
     ///
     /// # Errors
-    /// When there is one that cannot be opened, or nobody can tell.
-    pub fn is_there(path: &Path) -> io::Result<bool> {
+    /// When there is one that cannot be opened or, where it `rotates`, not be put aside, or nobody can tell.
+    pub fn is_there(path: &Path, rotates: bool) -> io::Result<bool> {
         match opened(path, false) {
-            Ok(_) => Ok(true),
+            Ok(file) => {
+                can_be_put_aside(&file.metadata()?, rotates)?;
+                Ok(true)
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         }
@@ -102,9 +106,11 @@ impl LogFile {
     /// When nobody would find what is written: the file is away, and there can be no other.
     pub(super) fn turn(&mut self) -> io::Result<Option<io::Error>> {
         let there = fs::metadata(&self.path).ok();
-        if there.is_none_or(|there| place(&there) != self.place) {
+        let Some(there) = there.filter(|there| place(there) == self.place) else {
             return self.reopen().map(|()| None);
-        }
+        };
+        // Somebody may have copied it and made it empty.
+        self.size = there.len();
         match self.rotation {
             Some(rotation) if self.size >= rotation.size => {
                 match put_aside(&self.path, rotation.keep) {
@@ -119,6 +125,16 @@ impl LogFile {
     fn reopen(&mut self) -> io::Result<()> {
         *self = Self::open(self.path.clone(), self.rotation)?;
         Ok(())
+    }
+}
+
+/// To put a pipe or a device aside would take it away from everybody else.
+fn can_be_put_aside(metadata: &fs::Metadata, rotates: bool) -> io::Result<()> {
+    match rotates && !metadata.is_file() {
+        true => Err(io::Error::other(
+            "it is a pipe or a device, which `rotate` cannot put aside",
+        )),
+        false => Ok(()),
     }
 }
 
@@ -228,6 +244,35 @@ mod tests {
         }
         let expected = [("log", "a\n"), ("log.1", "ten\n"), ("log.2", "six\n")];
         assert_eq!(files(folder.path()), named(&expected));
+    }
+
+    #[test]
+    fn a_file_that_was_made_empty_is_as_large_as_what_is_written_then() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut log = log(folder.path(), 8, 2);
+        let _ = log.write(b"one and two\n");
+        fs::write(folder.path().join("log"), "").expect("made empty");
+        log.turn().expect("turned");
+        let _ = log.write(b"six\n");
+        assert_eq!(files(folder.path()), named(&[("log", "six\n")]));
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_put_aside() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pipe = folder.path().join("log");
+        mkfifoat(CWD, &pipe, Mode::RUSR | Mode::WUSR).expect("a pipe");
+        let mut options = OpenOptions::new();
+        let _reader = options.read(true).write(true).open(&pipe).expect("open");
+        assert!(LogFile::open(pipe.clone(), None).is_ok());
+        let rotation = Some(Rotation { size: 1, keep: 1 });
+        for refused in [
+            LogFile::open(pipe.clone(), rotation).err(),
+            LogFile::is_there(&pipe, true).err(),
+        ] {
+            let error = refused.expect("refused").to_string();
+            assert!(error.contains("`rotate` cannot put aside"), "{error}");
+        }
     }
 
     #[test]

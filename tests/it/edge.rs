@@ -215,8 +215,14 @@ impl Process {
         process
     }
 
+    /// Asks it to end, as platforms do.
+    pub(crate) fn ask_to_end(&self) {
+        let process = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(process, rustix::process::Signal::TERM).expect("told");
+    }
+
     /// Waits for an event.
-    fn event(&self, name: &str) -> Value {
+    pub(crate) fn event(&self, name: &str) -> Value {
         let begun = SystemClock.instant();
         loop {
             let events = self.events.lock().expect("sound").clone();
@@ -273,7 +279,7 @@ pub(crate) async fn shake(
 }
 
 /// What is answered to a request on a connection, up to the end of its head.
-async fn ask(stream: &mut TlsStream<TcpStream>, request: &str) -> String {
+pub(crate) async fn ask(stream: &mut TlsStream<TcpStream>, request: &str) -> String {
     let mut said = Vec::new();
     if stream.write_all(request.as_bytes()).await.is_ok() {
         while !said.windows(4).any(|window| window == b"\r\n\r\n") {
@@ -795,17 +801,16 @@ fn files(
     config
 }
 
-fn gateway(config: &std::path::Path) -> Command {
+pub(crate) fn gateway(config: &std::path::Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
     command.arg("run").arg("--config").arg(config);
     command
 }
 
 impl Process {
-    /// Ends it as platforms do, and waits until it has ended well.
+    /// Ends it, and waits until it has ended well.
     fn terminate(mut self) {
-        let process = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(process, rustix::process::Signal::TERM).expect("told");
+        self.ask_to_end();
         let ended = self.child.wait().expect("ended");
         assert!(ended.success(), "{ended}");
         assert_eq!(self.has_told("drain-timeout"), 0);

@@ -24,7 +24,7 @@ pub enum NotAConnectionString {
     InstrumentationKey,
     /// `Authorization` asks for something else than `ikey`.
     Authorization,
-    /// An endpoint is no `https://` URL; `http://` is for this machine alone.
+    /// An endpoint is no `https://` URL of a host alone; `http://` is for this machine.
     Endpoint,
     /// It is longer than 4,096 characters.
     TooLong,
@@ -36,7 +36,7 @@ impl fmt::Display for NotAConnectionString {
             Self::Part => "a part of it is not `name=value`",
             Self::InstrumentationKey => "it has no `InstrumentationKey=` with a GUID",
             Self::Authorization => "its `Authorization` is not `ikey`",
-            Self::Endpoint => "its ingestion endpoint is not an `https://` URL",
+            Self::Endpoint => "its ingestion endpoint is not an `https://` URL without a user name",
             Self::TooLong => "it is longer than 4,096 characters",
         })
     }
@@ -108,6 +108,10 @@ fn endpoint_of(text: &str) -> Option<Uri> {
     let uri: Uri = format!("{}/v2.1/track", text.trim_end_matches('/'))
         .parse()
         .ok()?;
+    // A password in it would be told with the host.
+    if uri.authority()?.as_str().contains('@') {
+        return None;
+    }
     let host = uri.host()?;
     let is_loopback = host.eq_ignore_ascii_case("localhost")
         || host
@@ -182,6 +186,10 @@ mod tests {
             ),
             (
                 with("IngestionEndpoint=http://example.org"),
+                NotAConnectionString::Endpoint,
+            ),
+            (
+                with("IngestionEndpoint=https://user:secret@example.org"),
                 NotAConnectionString::Endpoint,
             ),
             (

@@ -117,6 +117,10 @@ impl Source for Envelopes {
         (loads, dropped)
     }
 
+    fn left(&mut self) -> u64 {
+        self.workers.left()
+    }
+
     fn give_back(&mut self, memory: Vec<u8>) {
         self.workers.give_back(memory);
     }

@@ -26,7 +26,7 @@ pub use probe::{Fault, Step, ask_collector, reach_azure_monitor};
 use super::health::Health;
 use super::otlp::Resource;
 use super::sink::Sink;
-use crate::clock::{Clock, within};
+use crate::clock::Clock;
 use crate::metric::Family;
 
 /// All metrics as they stand now.
@@ -65,9 +65,6 @@ pub struct Exporting {
     tasks: Vec<JoinHandle<()>>,
 }
 
-/// How long the last words may take to be sent when the gateway ends.
-const LAST_WORDS: Duration = Duration::from_secs(3);
-
 impl Exporting {
     /// Begins on the runtime `control`.
     pub fn start(export: Export, sources: &Sources, control: &Handle) -> Self {
@@ -92,15 +89,12 @@ impl Exporting {
         Self { stop, tasks }
     }
 
-    /// Sends what is left, within bounds.
+    /// Sends what is left, within bounds of each pipe's own.
     pub async fn finish(self) {
         let _ = self.stop.send(true);
-        let all = async {
-            for task in self.tasks {
-                // One that has panicked has nothing left to send.
-                let _ = task.await;
-            }
-        };
-        within(LAST_WORDS, all).await;
+        for task in self.tasks {
+            // One that has panicked has nothing left to send.
+            let _ = task.await;
+        }
     }
 }

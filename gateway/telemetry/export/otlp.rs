@@ -126,6 +126,10 @@ impl Source for Box<dyn Source> {
         self.as_mut().settle(taken);
     }
 
+    fn left(&mut self) -> u64 {
+        self.as_mut().left()
+    }
+
     fn give_back(&mut self, memory: Vec<u8>) {
         self.as_mut().give_back(memory);
     }
@@ -202,6 +206,12 @@ impl Workers {
         (loads, dropped)
     }
 
+    /// How many items wait, or were dropped, that nobody will take any more.
+    pub(super) fn left(&mut self) -> u64 {
+        let (loads, dropped) = self.take();
+        dropped + loads.iter().map(|load| load.items).sum::<u64>()
+    }
+
     /// Gives them memory back.
     pub(super) fn give_back(&self, memory: Vec<u8>) {
         self.handover.give_back(memory);
@@ -243,6 +253,10 @@ impl Source for Records {
     }
 
     fn settle(&mut self, _: bool) {}
+
+    fn left(&mut self) -> u64 {
+        self.workers.left()
+    }
 
     fn give_back(&mut self, memory: Vec<u8>) {
         self.workers.give_back(memory);
@@ -456,7 +470,12 @@ pub(super) fn grpc_status<B>(answer: &Response<B>) -> Option<u32> {
 
 fn over_http(answer: &Response<Bytes>) -> Delivered {
     let status = answer.status();
+    let kind = answer.headers().get(header::CONTENT_TYPE);
     match status {
+        // Whatever it was, nobody has kept anything.
+        StatusCode::OK if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/html")) => {
+            Delivered::Refused("it answers with a page for people".to_owned())
+        }
         StatusCode::OK | StatusCode::ACCEPTED | StatusCode::NO_CONTENT => Delivered::Taken {
             refused: rejected(answer.body()),
         },

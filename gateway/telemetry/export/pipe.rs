@@ -9,7 +9,7 @@ use tokio::sync::{Notify, watch};
 
 use super::Sources;
 use super::counts::{Exported, Lost, Signal};
-use crate::clock::{Clock, doubled};
+use crate::clock::{Clock, doubled, pause};
 use crate::telemetry::event::{Level, event};
 use crate::telemetry::health::Health;
 
@@ -56,6 +56,10 @@ pub(super) trait Source: Send {
     fn take(&mut self, now: Duration) -> (Vec<Load>, u64);
     /// Whether all that was taken last has been taken over.
     fn settle(&mut self, taken: bool);
+    /// How many items there still are that nobody will take any more.
+    fn left(&mut self) -> u64 {
+        0
+    }
     /// Takes memory back that a load lay in.
     fn give_back(&mut self, memory: Vec<u8>) {
         drop(memory);
@@ -84,6 +88,35 @@ pub(super) struct Pipe<S, W> {
     health: Arc<Health>,
     /// Rung when there is enough to send.
     bell: Arc<Notify>,
+    /// How many items are being sent.
+    in_hand: u64,
+    /// Lost for want of room, and because they were not wanted, while others were taken.
+    overflowed: Losses,
+    unwanted: Losses,
+    /// How many were lost since the gateway ends.
+    lost_at_end: u64,
+}
+
+/// Items that were lost.
+#[derive(Default)]
+struct Losses {
+    /// How many nobody was told of.
+    untold: u64,
+    /// When somebody was told last.
+    told: Option<Duration>,
+}
+
+impl Losses {
+    /// How many are to be told now: not more often than once a minute.
+    fn due(&mut self, now: Duration) -> Option<u64> {
+        const BETWEEN: Duration = Duration::from_secs(60);
+        let is_soon = |told| now.saturating_sub(told) < BETWEEN;
+        if self.untold == 0 || self.told.is_some_and(is_soon) {
+            return None;
+        }
+        self.told = Some(now);
+        Some(std::mem::take(&mut self.untold))
+    }
 }
 
 /// How often it is looked whether there is something to send, where nobody says that there is enough.
@@ -93,6 +126,8 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
 /// After so long it is given up.
 const LONGEST_LIFE: Duration = Duration::from_secs(60);
+/// How long it may take to send what is left when the gateway ends.
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(3);
 /// No longer is anybody left alone who asks for it.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
 
@@ -113,11 +148,31 @@ impl<S: Source, W: Way> Pipe<S, W> {
             is_failing: false,
             not_before: Duration::ZERO,
             health: Arc::clone(&sources.health),
+            in_hand: 0,
+            overflowed: Losses::default(),
+            unwanted: Losses::default(),
+            lost_at_end: 0,
         }
     }
 
-    /// Sends for ever, and what is left when it is stopped.
-    pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) {
+    /// Sends for ever, and what is left when it is stopped, as far as that is taken in time.
+    pub(super) async fn run(mut self, stop: watch::Receiver<bool>) {
+        let mut ended = stop.clone();
+        let late = async {
+            let _ = ended.wait_for(|stop| *stop).await;
+            pause(LAST_WORDS).await;
+        };
+        let left = tokio::select! {
+            () = self.send_all(stop) => 0,
+            () = late => self.source.left(),
+        };
+        let cut = self.in_hand + left;
+        self.exported.lost(self.signal, Lost::Failed, cut);
+        self.tell_losses(Duration::MAX);
+        self.tell_end(self.lost_at_end + cut);
+    }
+
+    async fn send_all(&mut self, mut stop: watch::Receiver<bool>) {
         loop {
             let ends = tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => true,
@@ -125,19 +180,23 @@ impl<S: Source, W: Way> Pipe<S, W> {
                 () = self.clock.sleep(LOOK_EVERY) => false,
             };
             let now = self.clock.now().unix;
+            self.tell_losses(now);
             if !ends && (now < self.not_before || !self.source.is_due(now)) {
                 continue;
             }
             let (loads, dropped) = self.source.take(now);
             self.exported.lost(self.signal, Lost::QueueFull, dropped);
-            let (mut taken, mut lost_in_all) = (true, 0);
+            match ends {
+                true => self.lost_at_end += dropped,
+                false => self.overflowed.untold += dropped,
+            }
+            self.in_hand = loads.iter().map(|load| load.items).sum();
+            let mut taken = true;
             // All that was taken at once has the same time, or what waits would wait behind it for long.
             let began = self.clock.now().instant;
             for load in loads {
                 let pieces = load.pieces.clone();
-                let lost = self.deliver(load, began, &mut stop).await;
-                taken &= lost == 0;
-                lost_in_all += lost;
+                taken &= self.deliver(load, began, &mut stop).await;
                 for piece in pieces {
                     if let Ok(mut memory) = piece.try_into_mut() {
                         // What is left in it would be moved.
@@ -148,19 +207,18 @@ impl<S: Source, W: Way> Pipe<S, W> {
             }
             self.source.settle(taken);
             if ends {
-                self.tell_end(dropped + lost_in_all);
                 return;
             }
         }
     }
 
-    /// Sends a load until it is taken or given up. How many items nobody took.
+    /// Sends a load until it is taken or given up. Whether it was taken.
     async fn deliver(
         &mut self,
         mut load: Load,
         began: Instant,
         stop: &mut watch::Receiver<bool>,
-    ) -> u64 {
+    ) -> bool {
         let mut attempts = 0;
         loop {
             let (why, after, again) = match self.way.send(&load).await {
@@ -168,20 +226,23 @@ impl<S: Source, W: Way> Pipe<S, W> {
                     let refused = refused.min(load.items);
                     self.exported.sent(self.signal, load.items - refused);
                     self.exported.lost(self.signal, Lost::Refused, refused);
+                    self.unwanted.untold += refused;
+                    self.in_hand -= load.items;
                     self.tell(None);
-                    return 0;
+                    return true;
                 }
                 Delivered::Refused(why) => {
-                    self.exported.lost(self.signal, Lost::Refused, load.items);
                     self.tell(Some(&why));
-                    return load.items;
+                    self.give_up(&load, Lost::Refused, *stop.borrow());
+                    return false;
                 }
                 Delivered::Later { why, after, again } => (why, after, again),
             };
             self.tell(Some(&why));
             if let Some(again) = again {
-                self.exported
-                    .sent(self.signal, load.items.saturating_sub(again.items));
+                let taken = load.items.saturating_sub(again.items);
+                self.exported.sent(self.signal, taken);
+                self.in_hand -= taken;
                 load = again;
             }
             let wait = after.unwrap_or_else(|| doubled(FIRST_WAIT, attempts, LONGEST_WAIT));
@@ -191,10 +252,10 @@ impl<S: Source, W: Way> Pipe<S, W> {
                 self.not_before = now.unix + after.min(LONGEST_PAUSE);
             }
             let lasted = now.instant.saturating_duration_since(began);
-            let is_over = lasted + wait > LONGEST_LIFE || *stop.borrow();
-            if is_over {
-                self.exported.lost(self.signal, Lost::Failed, load.items);
-                return load.items;
+            let ends = *stop.borrow();
+            if ends || lasted + wait > LONGEST_LIFE {
+                self.give_up(&load, Lost::Failed, ends);
+                return false;
             }
             // Once the gateway ends, it is tried once more at once.
             tokio::select! {
@@ -204,13 +265,40 @@ impl<S: Source, W: Way> Pipe<S, W> {
         }
     }
 
+    fn give_up(&mut self, load: &Load, why: Lost, ends: bool) {
+        self.exported.lost(self.signal, why, load.items);
+        self.in_hand -= load.items;
+        if ends {
+            self.lost_at_end += load.items;
+        }
+    }
+
+    /// Tells operators of losses while all else goes well.
+    fn tell_losses(&mut self, now: Duration) {
+        let overflowed = self
+            .overflowed
+            .due(now)
+            .map(|lost| (lost, "there was no room for them to wait"));
+        let unwanted = self
+            .unwanted
+            .due(now)
+            .map(|lost| (lost, "it did not want them"));
+        for (lost, why) in overflowed.into_iter().chain(unwanted) {
+            self.tell_lost(lost, why);
+        }
+    }
+
+    fn tell_lost(&self, lost: u64, why: &str) {
+        let (signal, to) = (self.signal.name(), self.way.name());
+        let detail = format!("{lost} items of {signal} did not come to {to}: {why}");
+        let now = self.clock.now().unix;
+        event(now, Level::Error, "export-lost", &detail);
+    }
+
     /// What is lost when the gateway ends, nobody can ask for any more.
     fn tell_end(&self, lost: u64) {
         if lost > 0 {
-            let (signal, to) = (self.signal.name(), self.way.name());
-            let detail = format!("{lost} items of {signal} could not be sent to {to}");
-            let now = self.clock.now().unix;
-            event(now, Level::Error, "export-lost", &detail);
+            self.tell_lost(lost, "the gateway ends");
         }
     }
 
@@ -233,5 +321,26 @@ impl<S: Source, W: Way> Pipe<S, W> {
             }
             Some(_) | None => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_are_told_whole_and_at_most_once_a_minute() {
+        let mut losses = Losses::default();
+        let mut due = |lost, second| {
+            losses.untold += lost;
+            losses.due(Duration::from_secs(second))
+        };
+        assert_eq!(due(0, 1_000), None);
+        assert_eq!(due(2, 1_001), Some(2));
+        assert_eq!(due(3, 1_002), None);
+        assert_eq!(due(4, 1_060), None);
+        assert_eq!(due(0, 1_061), Some(7));
+        assert_eq!(due(0, 2_000), None);
+        assert_eq!(due(1, 2_001), Some(1));
     }
 }

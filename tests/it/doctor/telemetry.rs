@@ -1,6 +1,7 @@
 //! Telemetry: collectors, Azure Monitor and the logs' files, as the doctor finds them.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -450,7 +451,7 @@ fn what_keeps_telemetry_from_azure_monitor_is_told_with_what_mends_it() {
         ),
         (
             format!("IngestionEndpoint=http://{nobody}/"),
-            ["refused", "port 443"],
+            ["refused", "that host and port"],
         ),
         (
             "IngestionEndpoint=https://nowhere.invalid/".to_owned(),
@@ -586,6 +587,7 @@ fn a_log_that_cannot_be_written_is_told_with_what_mends_it() {
     fs::write(path.join("file"), "").expect("written");
     fs::create_dir(path.join("folder")).expect("made");
     mkfifoat(CWD, path.join("pipe"), Mode::RUSR | Mode::WUSR).expect("a pipe");
+    symlink(path.join("nowhere/log"), path.join("link")).expect("a link");
     let at = |name: &str| path.join(name).display().to_string();
     for (file, rotate, says) in [
         (
@@ -594,11 +596,17 @@ fn a_log_that_cannot_be_written_is_told_with_what_mends_it() {
             ["cannot be written", "make the folder"],
         ),
         (at("file/log"), "", ["cannot be written", "make the folder"]),
-        (at("folder"), "", ["cannot be written", "let the user"]),
+        (at("folder"), "", ["cannot be written", "name a file"]),
+        (at("link"), "", ["cannot be written", "make the folder"]),
         (
             at("pipe"),
             "",
-            ["it is a pipe that nobody reads", "begin to read it"],
+            ["it is a pipe that nobody reads", "begin to read a pipe"],
+        ),
+        (
+            "/dev/null".to_owned(),
+            ", rotate: { size: 1MiB }",
+            ["it is a pipe or a device", "for files alone"],
         ),
         // A file that whoever runs this may write, in a folder where nobody may make one.
         (
@@ -614,7 +622,7 @@ fn a_log_that_cannot_be_written_is_told_with_what_mends_it() {
             assert_only(&report, &[Area::Telemetry]);
         }
     }
-    assert_eq!(names(path), ["file", "folder", "pipe"]);
+    assert_eq!(names(path), ["file", "folder", "link", "pipe"]);
 }
 
 #[test]

@@ -8,7 +8,8 @@ use portcullis::demo::names::{CONTOSO, MARKETING_PORTAL};
 
 use super::collector::{Collector, attributes, hex};
 use super::{metric, passing, scene};
-use crate::support::{Answer, RawBackend, Scene, Stage};
+use crate::edge::{Process, ask, gateway, shake};
+use crate::support::{Answer, RawBackend, Scene, Stage, Step, patiently};
 
 const SERVER: i32 = 2;
 const CLIENT: i32 = 3;
@@ -425,6 +426,36 @@ fn what_is_left_is_sent_when_the_gateway_ends() {
     );
     stage.gateway.take().expect("running").drain(true);
     assert_eq!(collector.taken().spans.len(), 2);
+}
+
+#[test]
+fn what_is_not_taken_in_time_when_the_gateway_ends_is_told() {
+    let (_raw, mut scene) = scene("");
+    let deaf = RawBackend::start(&scene, vec![Step::Wait]);
+    let url = deaf.url();
+    let url = url.trim_end_matches('/');
+    scene.more = format!("telemetry: {{ otlp: {{ endpoint: '{url}', signals: [traces] }} }}\n");
+    let folder = tempfile::tempdir().expect("a folder");
+    let process = Process::start(gateway(&scene.write(folder.path())));
+    scene.runtime.block_on(async {
+        let connected = shake(&scene, process.address, b"http/1.1").await;
+        let mut stream = connected.expect("let in");
+        let refused = "GET /guests/7 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        assert!(ask(&mut stream, refused).await.starts_with("HTTP/1.1 401"));
+        // One span is being sent, two wait for the next request.
+        patiently(deaf.saw(|seen| seen.requests.len() == 1)).await;
+        for _ in 0..2 {
+            assert!(ask(&mut stream, refused).await.starts_with("HTTP/1.1 401"));
+        }
+    });
+    process.ask_to_end();
+    let lost = process.event("export-lost");
+    let to = url.trim_start_matches("http://");
+    assert_eq!(
+        lost["detail"],
+        format!("3 items of traces did not come to {to}: the gateway ends")
+    );
+    process.event("ended");
 }
 
 #[test]
