@@ -127,7 +127,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(15);
 /// After so long it is given up.
 const LONGEST_LIFE: Duration = Duration::from_secs(60);
 /// How long it may take to send what is left when the gateway ends.
-pub(super) const LAST_WORDS: Duration = Duration::from_secs(3);
+const LAST_WORDS: Duration = Duration::from_secs(3);
 /// No longer is anybody left alone who asks for it.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
 
@@ -227,7 +227,7 @@ impl<S: Source, W: Way> Pipe<S, W> {
                     self.exported.sent(self.signal, load.items - refused);
                     self.exported.lost(self.signal, Lost::Refused, refused);
                     self.unwanted.untold += refused;
-                    self.in_hand -= load.items;
+                    self.in_hand = self.in_hand.saturating_sub(load.items);
                     self.tell(None);
                     return true;
                 }
@@ -242,7 +242,7 @@ impl<S: Source, W: Way> Pipe<S, W> {
             if let Some(again) = again {
                 let taken = load.items.saturating_sub(again.items);
                 self.exported.sent(self.signal, taken);
-                self.in_hand -= taken;
+                self.in_hand = self.in_hand.saturating_sub(load.items) + again.items;
                 load = again;
             }
             let wait = after.unwrap_or_else(|| doubled(FIRST_WAIT, attempts, LONGEST_WAIT));
@@ -267,7 +267,7 @@ impl<S: Source, W: Way> Pipe<S, W> {
 
     fn give_up(&mut self, load: &Load, why: Lost, ends: bool) {
         self.exported.lost(self.signal, why, load.items);
-        self.in_hand -= load.items;
+        self.in_hand = self.in_hand.saturating_sub(load.items);
         if ends {
             self.lost_at_end += load.items;
         }
