@@ -44,7 +44,8 @@ impl Protocol {
 pub struct Channel {
     client: Client,
     protocol: Protocol,
-    open: Option<Open>,
+    /// The connection, and to whom it is.
+    open: Option<(Target, Open)>,
 }
 
 enum Open {
@@ -143,17 +144,20 @@ impl Channel {
         bounds: Bounds,
     ) -> Result<Response<Bytes>, FetchError> {
         let ready = match &mut self.open {
-            Some(Open::Http1(sender)) => sender.ready().await.is_ok(),
-            Some(Open::Http2(sender)) => sender.ready().await.is_ok(),
+            // Whom it was opened to may have sent us elsewhere.
+            Some((to, _)) if to != target => false,
+            Some((_, Open::Http1(sender))) => sender.ready().await.is_ok(),
+            Some((_, Open::Http2(sender))) => sender.ready().await.is_ok(),
             None => false,
         };
         if !ready {
-            self.open = Some(self.connect(target, bounds.timeout).await?);
+            let open = self.connect(target, bounds.timeout).await?;
+            self.open = Some((target.clone(), open));
         }
         let request = self.form(target, request);
         let answer = match &mut self.open {
-            Some(Open::Http1(sender)) => sender.send_request(request).await,
-            Some(Open::Http2(sender)) => sender.send_request(request).await,
+            Some((_, Open::Http1(sender))) => sender.send_request(request).await,
+            Some((_, Open::Http2(sender))) => sender.send_request(request).await,
             None => return Err(FetchError::BadRequest("there is no connection")),
         };
         let answer = answer.map_err(|cause| target.broke_off(cause))?;
@@ -213,5 +217,57 @@ impl Channel {
                 Open::Http2(sender)
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::net::address::SystemResolver;
+    use crate::net::tls::{self, Roots};
+
+    /// Somebody who answers every request on a connection, and says who it is.
+    async fn somebody(name: &'static str) -> Uri {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let address = listener.local_addr().expect("an address");
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let mut asked = [0; 4096];
+                    while stream.read(&mut asked).await.is_ok_and(|read| read > 0) {
+                        let length = name.len();
+                        let answer =
+                            format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{name}");
+                        stream.write_all(answer.as_bytes()).await.expect("written");
+                    }
+                });
+            }
+        });
+        format!("http://{address}/").parse().expect("a URL")
+    }
+
+    #[tokio::test]
+    async fn who_is_asked_is_who_the_url_names_whoever_was_asked_before() {
+        tls::install_provider();
+        let config = tls::client_config(&Roots::Platform, &[]).expect("TLS");
+        let mut channel = Channel::new(&config, Protocol::Http1, Arc::new(SystemResolver), false);
+        let bounds = Bounds {
+            timeout: Duration::from_secs(10),
+            max_body: 100,
+        };
+        let (one, other) = (somebody("one").await, somebody("other").await);
+        for (url, name) in [
+            (&one, "one"),
+            (&one, "one"),
+            (&other, "other"),
+            (&one, "one"),
+        ] {
+            let request = Request::get(url.clone()).body(Pieces::new([]));
+            let answer = channel.send(request.expect("a request"), bounds).await;
+            assert_eq!(answer.expect("an answer").body().as_ref(), name.as_bytes());
+        }
     }
 }

@@ -257,6 +257,7 @@ impl std::error::Error for FetchError {
 }
 
 /// Whom a URI means.
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Target {
     /// As written in the URI: an IPv6 literal keeps its brackets.
     pub(super) host: String,

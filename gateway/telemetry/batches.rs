@@ -83,13 +83,15 @@ impl Batches {
         self.dropped
     }
 
+    /// Hands over how many were dropped.
+    pub(super) fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped)
+    }
+
     /// Hands over all that wait, and how many were dropped.
     pub(super) fn take(&mut self) -> (Vec<Batch>, u64) {
         self.bytes = 0;
-        (
-            std::mem::take(&mut self.ready),
-            std::mem::take(&mut self.dropped),
-        )
+        (std::mem::take(&mut self.ready), self.take_dropped())
     }
 }
 

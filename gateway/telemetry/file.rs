@@ -42,7 +42,7 @@ impl LogFile {
         let file = opened(&path, true)?;
         fcntl_setfl(&file, OFlags::APPEND)?;
         let metadata = file.metadata()?;
-        can_be_put_aside(&metadata, rotation.is_some())?;
+        can_be_put_aside(&path, &metadata, rotation.is_some())?;
         let size = metadata.len();
         Ok(Self {
             place: place(&metadata),
@@ -61,7 +61,7 @@ impl LogFile {
     pub fn is_there(path: &Path, rotates: bool) -> io::Result<bool> {
         match opened(path, false) {
             Ok(file) => {
-                can_be_put_aside(&file.metadata()?, rotates)?;
+                can_be_put_aside(path, &file.metadata()?, rotates)?;
                 Ok(true)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -128,14 +128,17 @@ impl LogFile {
     }
 }
 
-/// To put a pipe or a device aside would take it away from everybody else.
-fn can_be_put_aside(metadata: &fs::Metadata, rotates: bool) -> io::Result<()> {
-    match rotates && !metadata.is_file() {
-        true => Err(io::Error::other(
-            "it is a pipe or a device, which `rotate` cannot put aside",
-        )),
-        false => Ok(()),
-    }
+/// To put a pipe or a device aside would take it away from everybody else; a link would be put aside without its file.
+fn can_be_put_aside(path: &Path, metadata: &fs::Metadata, rotates: bool) -> io::Result<()> {
+    let what = match (metadata.is_file(), path.is_symlink()) {
+        _ if !rotates => return Ok(()),
+        (true, false) => return Ok(()),
+        (true, true) => "it is a link",
+        (false, _) => "it is a pipe or a device",
+    };
+    Err(io::Error::other(format!(
+        "{what}, which `rotate` cannot put aside"
+    )))
 }
 
 /// The file, opened to append to it.
@@ -266,7 +269,13 @@ mod tests {
         let _reader = options.read(true).write(true).open(&pipe).expect("open");
         assert!(LogFile::open(pipe.clone(), None).is_ok());
         let rotation = Some(Rotation { size: 1, keep: 1 });
+        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+        fs::write(&file, "").expect("written");
+        std::os::unix::fs::symlink(&file, &link).expect("a link");
+        assert!(LogFile::open(link.clone(), None).is_ok());
         for refused in [
+            LogFile::open(link.clone(), rotation).err(),
+            LogFile::is_there(&link, true).err(),
             LogFile::open(pipe.clone(), rotation).err(),
             LogFile::is_there(&pipe, true).err(),
         ] {

@@ -20,11 +20,21 @@ const ENOUGH: usize = 256 << 10;
 /// Room for as many, and for the last line.
 pub(super) const ROOM: usize = ENOUGH + (32 << 10);
 
+/// Lines that are handed over.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    /// The lines, each with its end.
+    pub(super) text: Vec<u8>,
+    /// How many.
+    pub(super) lines: u64,
+    /// How many of them were given a place, which is free again once they are written.
+    pub(super) placed: usize,
+}
+
 /// Lines that wait.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
-    text: Vec<u8>,
-    placed: usize,
+    written: Written,
     handover: Option<Arc<Handover>>,
 }
 
@@ -36,7 +46,7 @@ impl Lines {
 
     /// Has a line written, if there is room. Whether there was.
     pub(super) fn add(&mut self, write: impl FnOnce(&mut Vec<u8>), bells: &mut Bells) -> bool {
-        let has_room = self.text.len() < MOST;
+        let has_room = self.written.text.len() < MOST;
         if has_room {
             self.write(write, bells);
         }
@@ -46,29 +56,25 @@ impl Lines {
     /// Has a line written for which there is a place.
     pub(super) fn add_placed(&mut self, write: impl FnOnce(&mut Vec<u8>), bells: &mut Bells) {
         self.write(write, bells);
-        self.placed += 1;
+        self.written.placed += 1;
     }
 
     fn write(&mut self, write: impl FnOnce(&mut Vec<u8>), bells: &mut Bells) {
-        let before = self.text.len();
-        if self.text.capacity() == 0 {
+        let Written { text, lines, .. } = &mut self.written;
+        let before = text.len();
+        if text.capacity() == 0 {
             let memory = self.handover.as_deref().map(Handover::memory);
-            self.text = memory.unwrap_or_else(|| Vec::with_capacity(ROOM));
+            *text = memory.unwrap_or_else(|| Vec::with_capacity(ROOM));
         }
-        write(&mut self.text);
-        if let (true, Some(handover)) =
-            (before < ENOUGH && self.text.len() >= ENOUGH, &self.handover)
-        {
+        write(text);
+        *lines += 1;
+        if let (true, Some(handover)) = (before < ENOUGH && text.len() >= ENOUGH, &self.handover) {
             bells.add(handover);
         }
     }
 
-    /// Hands over the lines, each with its end, and how many of them were given a place, which is free again once they
-    /// are written.
-    pub(super) fn take(&mut self) -> (Vec<u8>, usize) {
-        (
-            std::mem::take(&mut self.text),
-            std::mem::take(&mut self.placed),
-        )
+    /// Hands over the lines.
+    pub(super) fn take(&mut self) -> Written {
+        std::mem::take(&mut self.written)
     }
 }

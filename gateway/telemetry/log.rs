@@ -4,7 +4,7 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::event::{Level, event};
 use super::file::{LogFile, write_counting};
 use super::handover::{Bell, Handover};
 use super::health::Health;
-use super::lines::{ROOM, Which};
+use super::lines::{ROOM, Which, Written};
 use super::metrics::Metrics;
 use super::sink::Sink;
 use crate::clock::Clock;
@@ -63,6 +63,12 @@ pub struct LogSettings {
 pub struct Log {
     bell: Arc<Bell>,
     ended: mpsc::Receiver<()>,
+    name: &'static str,
+    which: Which,
+    sinks: Vec<Arc<Sink>>,
+    /// How many lines the thread has in hand.
+    in_hand: Arc<AtomicU64>,
+    clock: Arc<dyn Clock>,
 }
 
 impl Log {
@@ -82,7 +88,16 @@ impl Log {
         let is_required = writer.settings.room.is_some();
         writer.settings.health.watch(writer.check(), is_required);
         let name = writer.name;
-        let told = Arc::clone(&bell);
+        let log = Self {
+            bell: Arc::clone(&bell),
+            ended,
+            name,
+            which: writer.settings.which,
+            sinks: writer.sinks.clone(),
+            in_hand: Arc::clone(&writer.in_hand),
+            clock: Arc::clone(&writer.settings.clock),
+        };
+        let told = bell;
         std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
@@ -93,7 +108,7 @@ impl Log {
                 writer.turn();
                 writer.end();
             })?;
-        Ok(Self { bell, ended })
+        Ok(log)
     }
 }
 
@@ -103,7 +118,20 @@ impl Drop for Log {
         self.bell.end();
         // A reader that takes nothing must not keep the gateway from ending. The channel closes when
         // the thread ends, well or not.
-        let _ = self.ended.recv_timeout(LAST_WORDS);
+        let ended = self.ended.recv_timeout(LAST_WORDS);
+        if ended != Err(mpsc::RecvTimeoutError::Timeout) {
+            return;
+        }
+        let waiting = self
+            .sinks
+            .iter()
+            .map(|sink| sink.take_lines(self.which).lines);
+        let lost = self.in_hand.load(Ordering::Relaxed) + waiting.sum::<u64>();
+        let detail = format!(
+            "up to {lost} lines of the {} were not written: nobody takes them",
+            self.name
+        );
+        event(self.clock.now().unix, Level::Error, "log-lost", &detail);
     }
 }
 
@@ -119,6 +147,8 @@ struct Writer {
     written: usize,
     /// How many places are free again once it is written.
     placed: usize,
+    /// How many lines it is, for who cannot wait until they are written.
+    in_hand: Arc<AtomicU64>,
     /// Since when something is written and not synced.
     unsynced: Option<Duration>,
     is_failing: bool,
@@ -149,6 +179,7 @@ impl Writer {
             waiting: Vec::new(),
             written: 0,
             placed: 0,
+            in_hand: Arc::default(),
             unsynced: None,
             is_failing: false,
             is_torn: false,
@@ -168,8 +199,13 @@ impl Writer {
     /// Takes what the workers have written.
     fn take(&mut self) {
         for sink in &self.sinks {
-            let (mut text, placed) = sink.take_lines(self.settings.which);
+            let Written {
+                mut text,
+                lines,
+                placed,
+            } = sink.take_lines(self.settings.which);
             self.placed += placed;
+            self.in_hand.fetch_add(lines, Ordering::Relaxed);
             match self.waiting.is_empty() {
                 true => std::mem::swap(&mut self.waiting, &mut text),
                 false => self.waiting.append(&mut text),
@@ -250,6 +286,7 @@ impl Writer {
         self.handover.give_back(std::mem::take(&mut self.waiting));
         self.written = 0;
         self.placed = 0;
+        self.in_hand.store(0, Ordering::Relaxed);
     }
 
     fn tell(&mut self, error: Option<io::Error>, is_whole: bool, now: Duration) {

@@ -13,7 +13,7 @@ use super::connections::Connections;
 use super::handover::Handover;
 use super::kept::{Kept, Outbound};
 use super::level::{LogLevel, Requests};
-use super::lines::Which;
+use super::lines::{Which, Written};
 use super::metrics::Counted;
 use super::recent::Filter;
 use super::record::Record;
@@ -241,8 +241,8 @@ impl Sink {
         self.kept().lines(which).hand_over(Arc::clone(handover));
     }
 
-    /// The lines that wait, and how many places they were given.
-    pub(super) fn take_lines(&self, which: Which) -> (Vec<u8>, usize) {
+    /// The lines that wait.
+    pub(super) fn take_lines(&self, which: Which) -> Written {
         self.settled().lines(which).take()
     }
 
@@ -259,6 +259,11 @@ impl Sink {
     /// What waits to be sent, and how much was dropped.
     pub(super) fn take_batches(&self, which: Outbound) -> (Vec<Batch>, u64) {
         self.settled().batches(which).take()
+    }
+
+    /// How many were dropped.
+    pub(super) fn take_dropped(&self, which: Outbound) -> u64 {
+        self.kept().batches(which).take_dropped()
     }
 
     /// How many were dropped that nobody has been told of.

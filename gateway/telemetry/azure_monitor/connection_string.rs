@@ -108,11 +108,14 @@ fn endpoint_of(text: &str) -> Option<Uri> {
     let uri: Uri = format!("{}/v2.1/track", text.trim_end_matches('/'))
         .parse()
         .ok()?;
-    // A password in it would be told with the host.
-    if uri.authority()?.as_str().contains('@') {
+    let host = uri.host()?;
+    // A password, wherever it stands, would be told with the host.
+    let authority = uri.authority()?.as_str();
+    let port = authority.strip_prefix(host)?;
+    let is_port = port.is_empty() || uri.port_u16().is_some();
+    if text.contains('@') || !is_port {
         return None;
     }
-    let host = uri.host()?;
     let is_loopback = host.eq_ignore_ascii_case("localhost")
         || host
             .trim_matches(['[', ']'])
@@ -190,6 +193,14 @@ mod tests {
             ),
             (
                 with("IngestionEndpoint=https://user:secret@example.org"),
+                NotAConnectionString::Endpoint,
+            ),
+            (
+                with("EndpointSuffix=example.org;Location=user:secret/@west"),
+                NotAConnectionString::Endpoint,
+            ),
+            (
+                with("EndpointSuffix=example.org;Location=user:secret/west"),
                 NotAConnectionString::Endpoint,
             ),
             (

@@ -1,6 +1,7 @@
 //! Azure Monitor's own way in: envelopes as lines of JSON, compressed.
 //! <https://learn.microsoft.com/azure/azure-monitor/app/connection-strings>
 
+use std::collections::BTreeSet;
 use std::io::{BufWriter, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,11 +13,12 @@ use http::header;
 use http::{Request, Response, StatusCode, Uri};
 use rustls::ClientConfig;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::counts::Signal;
 use super::deltas::Deltas;
 use super::otlp::{Workers, later, retry_after, unsent};
-use super::pipe::{Delivered, Load, Pipe, Source, Way};
+use super::pipe::{Again, Delivered, Load, Pipe, Source, Way};
 use super::{Gather, Sources};
 use crate::clock::Clock;
 use crate::credentials::Derived;
@@ -121,6 +123,10 @@ impl Source for Envelopes {
         self.workers.left()
     }
 
+    fn dropped(&mut self) -> u64 {
+        self.workers.dropped()
+    }
+
     fn give_back(&mut self, memory: Vec<u8>) {
         self.workers.give_back(memory);
     }
@@ -163,7 +169,11 @@ impl Way for Breeze {
         };
         let answer = match self.channel.send(request, BOUNDS).await {
             Ok(answer) => answer,
-            Err(why) => return unsent(&why),
+            Err(why) => {
+                // Where it was sent to may be gone; where it is configured to be is asked again.
+                self.moved = None;
+                return unsent(&why);
+            }
         };
         let status = answer.status();
         if matches!(
@@ -192,7 +202,8 @@ impl Way for Breeze {
 fn location<B>(answer: &Response<B>) -> Option<Uri> {
     let location = answer.headers().get(header::LOCATION)?.to_str().ok()?;
     let uri: Uri = location.parse().ok()?;
-    (uri.scheme_str() == Some("https")).then_some(uri)
+    let is_named = uri.authority().is_some_and(|to| !to.as_str().contains('@'));
+    (uri.scheme_str() == Some("https") && is_named).then_some(uri)
 }
 
 /// What the service says of each item.
@@ -206,7 +217,8 @@ struct Tracked {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ItemError {
-    index: usize,
+    /// Of what is no place among the items nothing is known.
+    index: Value,
     status_code: u16,
 }
 
@@ -224,26 +236,35 @@ fn outcome(answer: &Response<Bytes>, load: &Load) -> Delivered {
             let Ok(tracked) = serde_json::from_slice::<Tracked>(answer.body()) else {
                 return Delivered::Refused("its answer is no JSON".to_owned());
             };
-            let (again, refused): (Vec<_>, Vec<_>) = tracked
-                .errors
-                .iter()
-                .partition(|error| may_pass(error.status_code));
-            if again.is_empty() {
-                return Delivered::Taken {
-                    refused: refused.len() as u64,
+            let lines: Vec<&[u8]> = lines(load).collect();
+            // Each once, whatever is said of it how often.
+            let (mut again, mut refused) = (BTreeSet::new(), BTreeSet::new());
+            for error in &tracked.errors {
+                let index = error.index.as_u64().and_then(|at| usize::try_from(at).ok());
+                let Some(index) = index.filter(|at| *at < lines.len()) else {
+                    continue;
+                };
+                match may_pass(error.status_code) {
+                    true => again.insert(index),
+                    false => refused.insert(index),
                 };
             }
-            let lines: Vec<&[u8]> = lines(load).collect();
-            let chosen: Vec<&[u8]> = again
-                .iter()
-                .filter_map(|error| lines.get(error.index).copied())
-                .collect();
+            again.retain(|index| !refused.contains(index));
+            let refused = refused.len() as u64;
+            if again.is_empty() {
+                return Delivered::Taken { refused };
+            }
+            let chosen = again.iter().filter_map(|index| lines.get(*index).copied());
+            let chosen: Vec<&[u8]> = chosen.collect();
             Delivered::Later {
                 why: "it did not take all items".to_owned(),
                 after: retry_after(answer),
-                again: Some(Load {
-                    items: chosen.len() as u64,
-                    pieces: vec![chosen.concat().into()],
+                again: Some(Again {
+                    load: Load {
+                        items: chosen.len() as u64,
+                        pieces: vec![chosen.concat().into()],
+                    },
+                    refused,
                 }),
             }
         }
@@ -302,15 +323,28 @@ mod tests {
         let body = r#"{"itemsReceived":3,"itemsAccepted":1,"errors":[{"index":0,"statusCode":400,"message":"m"},{"index":2,"statusCode":503,"message":"m"}]}"#;
         match outcome(&answered(206, body), &load) {
             Delivered::Later {
-                again: Some(again), ..
+                again: Some(Again { load, refused }),
+                ..
             } => {
                 assert_eq!(
-                    (again.items, &*again.pieces.concat()),
-                    (1, &b"{\"a\":2}\n"[..])
+                    (load.items, &*load.pieces.concat(), refused),
+                    (1, &b"{\"a\":2}\n"[..], 1)
                 );
             }
             _ => panic!("a part is to be sent again"),
         }
+        // Named twice, or none.
+        let body = r#"{"errors":[{"index":2,"statusCode":503},{"index":2,"statusCode":503},{"index":-1,"statusCode":503},{"index":3,"statusCode":503}]}"#;
+        match outcome(&answered(206, body), &load) {
+            Delivered::Later {
+                again: Some(Again { load, refused }),
+                ..
+            } => assert_eq!((load.items, refused), (1, 0)),
+            _ => panic!("a part is to be sent again"),
+        }
+        let body = r#"{"errors":[{"index":7,"statusCode":503}]}"#;
+        let taken = outcome(&answered(206, body), &load);
+        assert!(matches!(taken, Delivered::Taken { refused: 0 }));
         let body = r#"{"errors":[{"index":0,"statusCode":400}]}"#;
         let taken = outcome(&answered(206, body), &load);
         assert!(matches!(taken, Delivered::Taken { refused: 1 }));

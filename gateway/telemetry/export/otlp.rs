@@ -130,6 +130,10 @@ impl Source for Box<dyn Source> {
         self.as_mut().left()
     }
 
+    fn dropped(&mut self) -> u64 {
+        self.as_mut().dropped()
+    }
+
     fn give_back(&mut self, memory: Vec<u8>) {
         self.as_mut().give_back(memory);
     }
@@ -212,6 +216,12 @@ impl Workers {
         dropped + loads.iter().map(|load| load.items).sum::<u64>()
     }
 
+    /// How many were dropped since.
+    pub(super) fn dropped(&self) -> u64 {
+        let dropped = |sink: &Arc<Sink>| sink.take_dropped(self.outbound);
+        self.sinks.iter().map(dropped).sum()
+    }
+
     /// Gives them memory back.
     pub(super) fn give_back(&self, memory: Vec<u8>) {
         self.handover.give_back(memory);
@@ -256,6 +266,10 @@ impl Source for Records {
 
     fn left(&mut self) -> u64 {
         self.workers.left()
+    }
+
+    fn dropped(&mut self) -> u64 {
+        self.workers.dropped()
     }
 
     fn give_back(&mut self, memory: Vec<u8>) {

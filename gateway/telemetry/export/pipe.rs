@@ -44,8 +44,16 @@ pub(super) enum Delivered {
         /// How long to wait, where whom it was sent to has said so.
         after: Option<Duration>,
         /// What is to be sent again; all of it where it is absent.
-        again: Option<Load>,
+        again: Option<Again>,
     },
+}
+
+/// A part of a load that may be taken later.
+pub(super) struct Again {
+    /// It.
+    pub(super) load: Load,
+    /// How many of the others were not wanted.
+    pub(super) refused: u64,
 }
 
 /// Where loads come from.
@@ -58,6 +66,10 @@ pub(super) trait Source: Send {
     fn settle(&mut self, taken: bool);
     /// How many items there still are that nobody will take any more.
     fn left(&mut self) -> u64 {
+        0
+    }
+    /// How many items were dropped since, for want of room.
+    fn dropped(&mut self) -> u64 {
         0
     }
     /// Takes memory back that a load lay in.
@@ -196,6 +208,8 @@ impl<S: Source, W: Way> Pipe<S, W> {
             let began = self.clock.now().instant;
             for load in loads {
                 let pieces = load.pieces.clone();
+                // With whom is slow, much may be lost before all of this is taken.
+                self.look_for_losses();
                 taken &= self.deliver(load, began, &mut stop).await;
                 for piece in pieces {
                     if let Ok(mut memory) = piece.try_into_mut() {
@@ -239,9 +253,15 @@ impl<S: Source, W: Way> Pipe<S, W> {
                 Delivered::Later { why, after, again } => (why, after, again),
             };
             self.tell(Some(&why));
-            if let Some(again) = again {
-                let taken = load.items.saturating_sub(again.items);
+            if let Some(Again {
+                load: again,
+                refused,
+            }) = again
+            {
+                let taken = load.items.saturating_sub(again.items + refused);
                 self.exported.sent(self.signal, taken);
+                self.exported.lost(self.signal, Lost::Refused, refused);
+                self.unwanted.untold += refused;
                 self.in_hand = self.in_hand.saturating_sub(load.items) + again.items;
                 load = again;
             }
@@ -263,6 +283,13 @@ impl<S: Source, W: Way> Pipe<S, W> {
                 () = self.clock.sleep(wait) => {}
             }
         }
+    }
+
+    fn look_for_losses(&mut self) {
+        let dropped = self.source.dropped();
+        self.exported.lost(self.signal, Lost::QueueFull, dropped);
+        self.overflowed.untold += dropped;
+        self.tell_losses(self.clock.now().unix);
     }
 
     fn give_up(&mut self, load: &Load, why: Lost, ends: bool) {

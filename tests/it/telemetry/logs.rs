@@ -3,9 +3,11 @@
 use std::fs;
 use std::path::Path;
 
+use rustix::fs::{CWD, Mode, mkfifoat};
 use serde_json::Value;
 
 use super::scene;
+use crate::edge::{Process, ask as said, gateway, shake};
 use crate::support::Stage;
 
 fn lines(path: &Path) -> Vec<Value> {
@@ -182,6 +184,42 @@ fn a_disk_that_is_full_costs_lines_or_requests_as_the_operator_says() {
         // As long as there are places, requests are served either way.
         ask(&stage);
     }
+}
+
+#[test]
+fn what_a_reader_does_not_take_is_told_when_the_gateway_ends() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let pipe = folder.path().join("decisions");
+    mkfifoat(CWD, &pipe, Mode::RUSR | Mode::WUSR).expect("a pipe");
+    // Opened to write, too, it waits for nobody; and nothing is read of it.
+    let mut options = std::fs::OpenOptions::new();
+    let _reader = options.read(true).write(true).open(&pipe).expect("open");
+    let (_raw, scene) = scene(&format!(
+        "requestLog: off, decisionLog: {{ path: '{}' }}",
+        pipe.display()
+    ));
+    let process = Process::start(gateway(&scene.write(folder.path())));
+    // A pipe holds 64 KiB, and a line has some hundred bytes.
+    let requests = 400;
+    scene.runtime.block_on(async {
+        let connected = shake(&scene, process.address, b"http/1.1").await;
+        let mut stream = connected.expect("let in");
+        let refused = "GET /guests/7 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        for _ in 0..requests {
+            assert!(said(&mut stream, refused).await.starts_with("HTTP/1.1 401"));
+        }
+    });
+    process.ask_to_end();
+    let lost = process.event("log-lost");
+    let detail = lost["detail"].as_str().expect("a detail");
+    let count = detail.strip_prefix("up to ").expect(detail);
+    let (count, rest) = count.split_once(' ').expect(detail);
+    assert_eq!(
+        rest,
+        "lines of the decision log were not written: nobody takes them"
+    );
+    let count: usize = count.parse().expect(detail);
+    assert!(count > 0 && count <= requests, "{count}");
 }
 
 #[test]
