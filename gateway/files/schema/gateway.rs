@@ -330,7 +330,7 @@ struct RequestLogFile {
     form: Option<LogFileForm>,
     /// The file that lines are appended to. The path is relative to this file.
     path: Text,
-    /// When the file is put aside; a pipe or a device cannot be. Default: never; a file that something else moves away is made anew.
+    /// When the file is put aside; a link, a pipe or a device cannot be. Default: never; a file that something else moves away is made anew.
     rotate: Option<Rotate>,
     /// How late at most a line is on the disk, through a crash of the machine too. From `1ms` to `1d`. Default: when the kernel sees fit. A crash of the gateway alone loses what was not written yet: 20 ms.
     sync_within: Option<Duration>,
