@@ -332,7 +332,7 @@ struct RequestLogFile {
     path: Text,
     /// When the file is put aside; a link, a pipe or a device cannot be. Default: never; a file that something else moves away is made anew.
     rotate: Option<Rotate>,
-    /// How late at most a line is on the disk, through a crash of the machine too. From `1ms` to `1d`. Default: when the kernel sees fit. A crash of the gateway alone loses what was not written yet: 20 ms.
+    /// How late at most a line is on the disk, through a crash of the machine too. From `1ms` to `1d`. Default: when the kernel sees fit. A crash of the gateway alone loses what was not written yet: 50 ms at most, where the disk keeps up.
     sync_within: Option<Duration>,
 }
 
@@ -372,9 +372,9 @@ struct DecisionLogFile {
     path: Text,
     /// What happens when 16,384 decisions wait to be written, or 16 MiB of a worker's: `drop` (default) drops and counts those beyond; `block`, for audits, lets requests wait until there is room, up to 5 s, and refuses them then.
     when_full: Option<WhenFull>,
-    /// When the file is put aside; a pipe or a device cannot be. Default: never; a file that something else moves away is made anew.
+    /// When the file is put aside; a link, a pipe or a device cannot be. Default: never; a file that something else moves away is made anew.
     rotate: Option<Rotate>,
-    /// How late at most a line is on the disk, through a crash of the machine too. From `1ms` to `1d`. Default: when the kernel sees fit. A crash of the gateway alone loses what was not written yet: 20 ms.
+    /// How late at most a line is on the disk, through a crash of the machine too. From `1ms` to `1d`. Default: when the kernel sees fit. A crash of the gateway alone loses what was not written yet: 50 ms at most, where the disk keeps up.
     sync_within: Option<Duration>,
 }
 
