@@ -130,11 +130,12 @@ impl Connections {
             count.fetch_add(1, Ordering::Relaxed);
         }
     }
+}
 
-    fn closed_for(&self, why: Closed) -> u64 {
-        let count = self.closed.get(why as usize);
-        count.map_or(0, |count| count.load(Ordering::Relaxed))
-    }
+/// What is counted in a place.
+fn counted(counts: &[AtomicU64], place: usize) -> u64 {
+    let count = counts.get(place);
+    count.map_or(0, |count| count.load(Ordering::Relaxed))
 }
 
 /// A connection on which another protocol is spoken.
@@ -183,17 +184,12 @@ pub(super) fn families<'c>(workers: impl Iterator<Item = &'c Connections> + Clon
     let accepted = sum(&|worker| worker.accepted.load(Ordering::Relaxed));
     let upgraded = sum(&|worker| worker.upgraded.load(Ordering::Relaxed));
     let closed = Closed::ALL.iter().map(|why| {
-        let count = sum(&|worker| worker.closed_for(*why));
+        let count = sum(&|worker| counted(&worker.closed, *why as usize));
         Point::new([("reason", why.code())], count)
     });
     let reset = CODES.iter().enumerate().map(|(place, code)| {
-        let of = |worker: &Connections| {
-            worker
-                .reset
-                .get(place)
-                .map(|count| count.load(Ordering::Relaxed))
-        };
-        Point::new([("code", *code)], sum(&|worker| of(worker).unwrap_or(0)))
+        let count = sum(&|worker| counted(&worker.reset, place));
+        Point::new([("code", *code)], count)
     });
     [
         OPEN.of(accepted.saturating_sub(ended)),

@@ -13,6 +13,16 @@ pub enum Which {
     Decisions,
 }
 
+impl Which {
+    /// What it is called.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Requests => "request log",
+            Self::Decisions => "decision log",
+        }
+    }
+}
+
 /// The most bytes that wait, of one worker: half a second of a busy one.
 const MOST: usize = 16 << 20;
 /// As soon as so many bytes wait, they are written.

@@ -63,7 +63,6 @@ pub struct LogSettings {
 pub struct Log {
     bell: Arc<Bell>,
     ended: mpsc::Receiver<()>,
-    name: &'static str,
     which: Which,
     sinks: Vec<Arc<Sink>>,
     /// How many lines the thread has in hand.
@@ -87,19 +86,18 @@ impl Log {
         let mut writer = Writer::new(settings, sinks, metrics, handover);
         let is_required = writer.settings.room.is_some();
         writer.settings.health.watch(writer.check(), is_required);
-        let name = writer.name;
+        let which = writer.settings.which;
         let log = Self {
             bell: Arc::clone(&bell),
             ended,
-            name,
-            which: writer.settings.which,
+            which,
             sinks: writer.sinks.clone(),
             in_hand: Arc::clone(&writer.in_hand),
             clock: Arc::clone(&writer.settings.clock),
         };
         let told = bell;
         std::thread::Builder::new()
-            .name(name.to_owned())
+            .name(which.name().to_owned())
             .spawn(move || {
                 let _over: mpsc::Sender<()> = over;
                 while told.wait(PERIOD) {
@@ -129,14 +127,13 @@ impl Drop for Log {
         let lost = self.in_hand.load(Ordering::Relaxed) + waiting.sum::<u64>();
         let detail = format!(
             "up to {lost} lines of the {} were not written: nobody takes them",
-            self.name
+            self.which.name()
         );
         event(self.clock.now().unix, Level::Error, "log-lost", &detail);
     }
 }
 
 struct Writer {
-    name: &'static str,
     settings: LogSettings,
     sinks: Vec<Arc<Sink>>,
     metrics: Arc<Metrics>,
@@ -168,10 +165,6 @@ impl Writer {
             sink.hand_lines_over(settings.which, &handover);
         }
         Self {
-            name: match settings.which {
-                Which::Requests => "request log",
-                Which::Decisions => "decision log",
-            },
             settings,
             sinks,
             metrics,
@@ -290,7 +283,7 @@ impl Writer {
     }
 
     fn tell(&mut self, error: Option<io::Error>, is_whole: bool, now: Duration) {
-        let name = self.name;
+        let name = self.settings.which.name();
         match error {
             Some(error) if !self.is_failing => {
                 self.is_failing = true;
@@ -330,7 +323,10 @@ impl Writer {
         let lost = self.unwritten();
         if lost > 0 {
             let now = self.settings.clock.now().unix;
-            let detail = format!("{lost} lines of the {} could not be written", self.name);
+            let detail = format!(
+                "{lost} lines of the {} could not be written",
+                self.settings.which.name()
+            );
             event(now, Level::Error, "log-lost", &detail);
         }
         self.sync_now();
