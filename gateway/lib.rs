@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod body;
 pub mod canonical;
+pub mod certificates;
 pub mod cli;
 pub mod clock;
 pub mod credentials;

@@ -1,5 +1,6 @@
 //! A running gateway: the rooms put together, started, watched and drained.
 
+mod listening;
 mod observing;
 mod process;
 mod sharing;
@@ -10,7 +11,7 @@ pub(crate) use sharing::{settings as store_settings, signed_in_by as store_signe
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,13 +20,14 @@ use arc_swap::ArcSwap;
 use tokio::runtime::{self, Runtime};
 use tokio::sync::watch;
 
+use self::listening::{Fronts, Listening};
 use crate::admin::{self, Admin, Observed, Protection, Readiness};
 use crate::clock::{Clock, SystemClock, pause, within};
 use crate::credentials::azure::{self, AzureSource, Platform};
 use crate::credentials::{Credentials, Identity, Wanted};
 use crate::drain::{Drain, Phase};
 use crate::entra::{Authority, Entra, KeyFolder};
-use crate::files::{self, Diagnostics, GatewayDocument, ListenTls};
+use crate::files::{self, Diagnostics, GatewayDocument};
 use crate::fingerprint::FingerprintKey;
 use crate::limits::LimitStore;
 use crate::net::address::Resolver;
@@ -35,7 +37,7 @@ use crate::net::tls::{self, Roots};
 use crate::pipeline::Worker;
 use crate::reload::{Apply, Documents, Reloader, Reloads};
 use crate::seal::Ring;
-use crate::server::{self, Beside, Certificates, ListenSettings, MinRate, Security, Workers};
+use crate::server::{self, Answers, Listener, Porter, Workers};
 use crate::snapshot::{Candidate, Lasting, Snapshot};
 use crate::telemetry::{
     Agents, Exported, Exporting, Gather, Health, Level, Log, LogLevel, Metrics, Sink, Sources,
@@ -102,9 +104,10 @@ fn machine<E: fmt::Display>(what: impl Into<String>) -> impl FnOnce(E) -> StartE
 
 /// A gateway that runs.
 pub struct Gateway {
-    address: SocketAddr,
+    addresses: Vec<SocketAddr>,
     admin: Option<SocketAddr>,
     workers: Workers,
+    porters: Vec<Porter>,
     drain: Drain,
     reloader: Arc<Reloader>,
     readiness: Readiness,
@@ -136,9 +139,16 @@ impl Gateway {
         .run(diagnostics)
     }
 
-    /// Where callers are served.
+    /// Where callers connect by the first listener.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        // INVARIANT: there is one.
+        let first = self.addresses.first().copied();
+        first.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)))
+    }
+
+    /// Where callers connect: each listener, in their order.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
     }
 
     /// Where health is told, if anywhere.
@@ -171,6 +181,7 @@ impl Gateway {
     pub fn drain(self, quick: bool) {
         let Self {
             mut workers,
+            porters,
             drain,
             settings,
             clock,
@@ -204,6 +215,7 @@ impl Gateway {
             );
         }
         workers.abandon();
+        drop(porters);
         if let Some(shared) = readiness.limits.shared() {
             control.block_on(shared.leave());
         }
@@ -244,10 +256,9 @@ impl Start {
             control.handle().clone(),
         ));
         let lasting = Arc::new(lasting(gateway, &options, &control)?);
-        let certificates = match &gateway.listen.tls {
-            ListenTls::Platform => None,
-            ListenTls::Certificates(pairs) => Some(Certificates::read(pairs, &mut diagnostics)),
-        };
+        let own = presenting(gateway, &lasting);
+        let fronts = listening::fronts(gateway, own, &options.clock, &mut diagnostics)?;
+        let fronts = Arc::new(fronts);
         let telling = Arc::new(observing::telling(gateway));
         let export = observing::export(
             gateway,
@@ -280,29 +291,20 @@ impl Start {
         let now = options.clock.now().unix;
         tell_identity_sources(&lasting.credentials, &mut told, now);
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
-        let certificates = certificates.flatten();
-        let security = match &certificates {
-            None => Security::Platform,
-            Some(certificates) => {
-                let config = certificates
-                    .server_config()
-                    .map_err(machine("making the TLS settings"))?;
-                Security::Tls(Arc::new(config))
-            }
-        };
-
-        raise_descriptors(gateway, &options);
+        listening::raise_descriptors(gateway, &options);
         let drain = Drain::default();
         let agents = Agents::default();
-        let listening = Listening::begin(handed, gateway, security)?;
+        let count = gateway.workers.unwrap_or_else(cores);
+        let mut listening = Listening::begin(handed, gateway, &fronts, count)?;
+        let listeners = std::mem::take(&mut listening.listeners);
         let level = Arc::new(LogLevel::new(telling.request_log));
         let sinks = Sinks {
             telling: Arc::clone(&telling),
             agents: agents.clone(),
             level: Arc::clone(&level),
         };
-        let (sinks, workers, address) = workers(
-            listening, gateway, &options, &lasting, &snapshot, &drain, &sinks,
+        let (sinks, workers) = workers(
+            count, listeners, &options, &lasting, &snapshot, &drain, &sinks,
         )?;
         let metrics = Arc::new(Metrics::new(sinks.clone(), agents));
         let clock = Arc::clone(&options.clock);
@@ -321,13 +323,14 @@ impl Start {
             drain: drain.clone(),
             limits: Arc::clone(&lasting.limits),
             protection: protection.clone(),
+            fronts: Arc::clone(&fronts),
             clock: Arc::clone(&clock),
             telemetry: Arc::clone(&health),
         };
         let settings = gateway.drain;
         let apply = apply(
             gateway.clone(),
-            certificates,
+            Arc::clone(&fronts),
             protection.clone(),
             Arc::clone(&lasting),
         );
@@ -366,8 +369,16 @@ impl Start {
             .as_ref()
             .is_some_and(|admin| admin.tls.is_some());
         let scheme = if speaks_tls { "https" } else { "http" };
+        let ready = readiness();
+        let answers = Answers {
+            base: gateway.public_url.clone(),
+            ready: Some(Arc::new(move || ready.is_ready())),
+            ..Answers::default()
+        };
+        let porters = listening.porters(&answers, &drain)?;
         control.spawn(Arc::clone(&reloader).watch(documents));
         control.spawn(tidy(Arc::clone(&lasting)));
+        control.spawn(renew(readiness()));
         control.spawn(ask_backends(
             Arc::clone(&snapshot),
             Arc::clone(&options.resolver),
@@ -375,11 +386,16 @@ impl Start {
         ));
         let credentials = Arc::clone(&lasting.credentials);
         control.spawn(tell(readiness(), credentials, told, Arc::clone(&clock)));
+        let told: Vec<String> = listening
+            .addresses
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         event(
             clock.now().unix,
             Level::Info,
             "started",
-            &format!("listening on {address}"),
+            &format!("listening on {}", told.join(", ")),
         );
         if let Some(admin) = admin {
             event(
@@ -392,9 +408,10 @@ impl Start {
             );
         }
         Ok(Gateway {
-            address,
+            addresses: listening.addresses,
             admin,
             workers,
+            porters,
             readiness: readiness(),
             drain,
             reloader,
@@ -509,31 +526,10 @@ pub(crate) fn roots(ca: Option<&files::Spanned<PathBuf>>, key: &str) -> Result<R
     })
 }
 
-/// Each connection of a caller's needs a descriptor, and mostly one to its backend. The soft limit is
-/// often 1024; what is missing is told, since it would be felt only under attack.
-fn raise_descriptors(gateway: &GatewayDocument, options: &Options) {
-    let wanted = gateway.listen.max_connections as u64 * 2 + 256;
-    let raised = rlimit::increase_nofile_limit(wanted);
-    if raised.as_ref().map_or(true, |limit| *limit < wanted) {
-        let limit = raised.map_or_else(|error| error.to_string(), |limit| limit.to_string());
-        let detail = format!(
-            "{wanted} file descriptors would be needed for listen.maxConnections; the limit is {limit}"
-        );
-        event(
-            options.clock.now().unix,
-            Level::Warning,
-            "few-descriptors",
-            &detail,
-        );
-    }
-}
-
 /// How many workers there are when nobody says.
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
-
-type Started = (Vec<Arc<Sink>>, Workers, SocketAddr);
 
 /// What workers' telemetry is made of.
 struct Sinks {
@@ -552,73 +548,16 @@ impl Sinks {
     }
 }
 
-/// Where callers connect.
-struct Listening {
-    sockets: Vec<TcpListener>,
-    /// Whether the sockets end with this process.
-    is_sole: bool,
-    security: Security,
-}
-
-impl Listening {
-    fn begin(
-        handed: Vec<TcpListener>,
-        gateway: &GatewayDocument,
-        security: Security,
-    ) -> Result<Self, StartError> {
-        let count = gateway.workers.unwrap_or_else(cores);
-        let address = gateway.listen.address.value;
-        let is_sole = handed.is_empty();
-        let sockets = match (is_sole, gateway.listen.reuse_port) {
-            (false, _) => server::share_out(handed, address, count),
-            (true, false) => server::bind(address, count, Beside::Nobody),
-            (true, true) => server::bind(address, count, Beside::Another),
-        };
-        Ok(Self {
-            sockets: sockets.map_err(machine(format!("listening on {address}")))?,
-            is_sole,
-            security,
-        })
-    }
-
-    fn address(&self) -> Option<SocketAddr> {
-        self.sockets.first()?.local_addr().ok()
-    }
-}
-
 fn workers(
-    listening: Listening,
-    gateway: &GatewayDocument,
+    count: usize,
+    listeners: Vec<Listener>,
     options: &Options,
     lasting: &Arc<Lasting>,
     snapshot: &Arc<ArcSwap<Snapshot>>,
     drain: &Drain,
     telemetry: &Sinks,
-) -> Result<Started, StartError> {
-    let listen = &gateway.listen;
-    let bound = listening.address().unwrap_or(listen.address.value);
-    let Listening {
-        sockets,
-        is_sole,
-        security,
-    } = listening;
-    let sinks: Vec<Arc<Sink>> = (0..sockets.len()).map(|_| telemetry.another()).collect();
-    let settings = ListenSettings {
-        handshake_timeout: listen.handshake_timeout,
-        header_timeout: listen.header_timeout,
-        idle_timeout: listen.idle_timeout,
-        max_connections: listen.max_connections,
-        max_connections_per_address: listen.max_connections_per_address,
-        min_rate: (listen.min_rate > 0).then_some(MinRate {
-            rate: listen.min_rate as u64,
-            grace: listen.min_rate_grace,
-        }),
-        max_requests: listen.max_requests,
-        max_age: listen.max_age,
-        is_sole,
-        max_head_bytes: listen.max_head_bytes,
-        max_streams: listen.max_streams,
-    };
+) -> Result<(Vec<Arc<Sink>>, Workers), StartError> {
+    let sinks: Vec<Arc<Sink>> = (0..count).map(|_| telemetry.another()).collect();
     let (lasting, snapshot, resolver) = (
         Arc::clone(lasting),
         Arc::clone(snapshot),
@@ -637,12 +576,8 @@ fn workers(
             .cloned()
             .unwrap_or_else(|| Arc::new(Sink::counting())),
     };
-    let workers = Workers::start(sockets, security, &settings, make);
-    Ok((
-        sinks,
-        workers.map_err(machine("starting the workers"))?,
-        bound,
-    ))
+    let workers = Workers::start(count, listeners, make);
+    Ok((sinks, workers.map_err(machine("starting the workers"))?))
 }
 
 /// All metrics as they stand.
@@ -687,16 +622,15 @@ fn presenting<'l>(gateway: &'l GatewayDocument, lasting: &'l Lasting) -> Present
 /// What a reload puts into force beside the snapshot, and what it cannot.
 fn apply(
     first: GatewayDocument,
-    certificates: Option<Arc<Certificates>>,
+    fronts: Arc<Fronts>,
     protection: Option<Arc<Protection>>,
     lasting: Arc<Lasting>,
 ) -> Apply {
     Box::new(move |documents, diagnostics| {
         let gateway = &documents.gateway;
-        if let (Some(certificates), ListenTls::Certificates(pairs)) =
-            (&certificates, &gateway.listen.tls)
-        {
-            certificates.replace(pairs, diagnostics);
+        // Other listeners than before begin with the restart.
+        if listening::settled(&first.listen) == listening::settled(&gateway.listen) {
+            listening::replace(&fronts, gateway, presenting(gateway, &lasting), diagnostics);
         }
         if let (Some(protection), Some(admin)) = (&protection, &gateway.admin) {
             protection.replace(admin, presenting(gateway, &lasting), diagnostics);
@@ -735,15 +669,6 @@ fn needs_restart(first: &GatewayDocument, now: &GatewayDocument) -> Vec<&'static
         telemetry,
         limits,
     } = first;
-    let tls = match (&listen.tls, &now.listen.tls) {
-        // Certificates are taken up; only where TLS ends cannot change.
-        (ListenTls::Certificates(_), ListenTls::Certificates(_)) => false,
-        (before, after) => before != after,
-    };
-    let listening = files::Listen {
-        tls: now.listen.tls.clone(),
-        ..listen.clone()
-    };
     let fetching = |entra: &files::Entra| {
         (
             entra.authority.clone(),
@@ -757,7 +682,10 @@ fn needs_restart(first: &GatewayDocument, now: &GatewayDocument) -> Vec<&'static
         admin.map(|admin| (admin.address.value, admin.tls.is_some()))
     };
     let changed = [
-        ("listen", tls || listening != now.listen),
+        (
+            "listen, but for tls",
+            listening::settled(listen) != listening::settled(&now.listen),
+        ),
         ("workers", *workers != now.workers),
         ("admin.address or tls", begun(admin) != begun(&now.admin)),
         (
@@ -796,6 +724,20 @@ async fn tidy(lasting: Arc<Lasting>) {
     loop {
         pause(TIDY_EVERY).await;
         lasting.limits.tidy();
+    }
+}
+
+/// How often it is looked at whether Key Vault has brought another certificate.
+const RENEW_EVERY: Duration = Duration::from_secs(1);
+
+/// Puts certificates into use that have come while the gateway runs.
+async fn renew(readiness: Readiness) {
+    loop {
+        pause(RENEW_EVERY).await;
+        let now = readiness.clock.now();
+        for certificates in readiness.all_certificates() {
+            certificates.look(&now);
+        }
     }
 }
 

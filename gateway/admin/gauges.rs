@@ -1,5 +1,6 @@
 //! What stands now, beside what has been counted.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::keys::statuses;
@@ -68,6 +69,11 @@ static CREDENTIAL_EXPIRES: Metric = Metric::gauge(
     Unit::Seconds,
     "How long the token of a backend's credential still lasts; 0 once it has expired.",
 );
+static CERTIFICATE_NOT_AFTER: Metric = Metric::gauge(
+    "portcullis.certificate.not_after",
+    Unit::Seconds,
+    "Until when a certificate of the gateway's is good, in seconds since 1970.",
+);
 static POLICY: Metric = Metric::gauge(
     "portcullis.policy.info",
     Unit::Of("{policy}"),
@@ -96,6 +102,7 @@ pub fn standing(readiness: &Readiness, reloads: &Reloads) -> Vec<Family> {
     let mut families = vec![CHECK.with(checks.collect())];
     families.extend(keys(&snapshot, now.unix));
     families.extend(credentials(&snapshot, &now));
+    families.extend(certificates(readiness, &now));
     families.extend([
         POLICY.with(vec![Point::new(
             [("digest", &*snapshot.origin.digest)],
@@ -110,6 +117,20 @@ pub fn standing(readiness: &Readiness, reloads: &Reloads) -> Vec<Family> {
     families.extend(upstream::metrics(&snapshot.backends));
     families.extend(limits(&readiness.limits));
     families
+}
+
+fn certificates(readiness: &Readiness, now: &Now) -> Option<Family> {
+    let all = readiness.all_certificates();
+    let standings = all.flat_map(|certificates| certificates.standings(now));
+    // One that stands in two places is told once.
+    let ends: BTreeMap<String, u64> = standings
+        .filter_map(|standing| Some((standing.name, standing.presented?.not_after.as_secs())))
+        .collect();
+    let ends = ends.into_iter();
+    let points: Vec<Point> = ends
+        .map(|(name, end)| Point::new([("certificate", &*name)], end))
+        .collect();
+    (!points.is_empty()).then(|| CERTIFICATE_NOT_AFTER.with(points))
 }
 
 fn keys(snapshot: &Snapshot, now: Duration) -> [Family; 2] {

@@ -12,6 +12,7 @@ use super::answer::{Answer, error};
 use super::bearer::Bearer;
 use super::endpoints::Who;
 use super::tls;
+use crate::certificates::Certificates;
 use crate::clock::Now;
 use crate::credentials::{Derived, Slot};
 use crate::files::{self, Diagnostics, HOW_TO_PROTECT};
@@ -29,7 +30,7 @@ struct Rules {
     bearer: Option<Arc<Derived<Bearer>>>,
     /// Whether a client certificate will do.
     takes_certificates: bool,
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<(Arc<Certificates>, Arc<ServerConfig>)>,
     profile: bool,
 }
 
@@ -67,7 +68,16 @@ impl Protection {
 
     /// The settings of TLS, if it is spoken.
     pub(super) fn tls(&self) -> Option<Arc<ServerConfig>> {
-        self.rules.load().tls.clone()
+        let rules = self.rules.load();
+        let (_, config) = rules.tls.as_ref()?;
+        Some(Arc::clone(config))
+    }
+
+    /// The certificates of the address, if TLS is spoken.
+    pub fn certificates(&self) -> Option<Arc<Certificates>> {
+        let rules = self.rules.load();
+        let (certificates, _) = rules.tls.as_ref()?;
+        Some(Arc::clone(certificates))
     }
 
     /// Whether the process may be profiled.
@@ -190,7 +200,7 @@ impl Rules {
         };
         let config = match tls {
             None => Some(None),
-            Some(tls) => tls::config(tls, diagnostics).map(Some),
+            Some(tls) => tls::read(tls, presenting, diagnostics).map(Some),
         };
         let (bearer, tls_config) = (bearer?, config?);
         let is_protected = tls_config.is_some() && written.has_credential();

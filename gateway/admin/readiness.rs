@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 
 use super::keys;
 use super::protection::Protection;
+use crate::certificates::{Certificates, Front, Standing as CertificateStanding};
 use crate::clock::{Clock, Now};
 use crate::credentials::{Credential, Derived, Slot, Wanted};
 use crate::drain::{Drain, Phase};
@@ -24,6 +25,8 @@ pub struct Readiness {
     pub limits: Arc<LimitStore>,
     /// What protects the admin address, if there is one.
     pub protection: Option<Arc<Protection>>,
+    /// How TLS is spoken on each listener; nothing where it is not.
+    pub fronts: Arc<Vec<Option<Front>>>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// How it stands with what is told.
@@ -96,6 +99,7 @@ impl Readiness {
         checks.extend(proofs);
         checks.extend(backends(&snapshot));
         checks.extend(self.own_keys(&snapshot));
+        checks.extend(self.certificates());
         let protection = self.protection.as_ref();
         if let Some(slot) = protection.and_then(|protection| protection.slot()) {
             checks.push(held("admin.bearer".to_owned(), &slot, &self.clock.now()));
@@ -146,6 +150,49 @@ impl Readiness {
             }
         }
         (credentials, proofs)
+    }
+
+    /// Whether requests that arrive now could be served.
+    pub fn is_ready(&self) -> bool {
+        let checks = self.checks();
+        checks.iter().all(|check| check.passes || !check.required)
+    }
+
+    fn of_callers(&self) -> impl Iterator<Item = Arc<Certificates>> {
+        let fronts = self.fronts.iter().flatten();
+        fronts.map(|front| Arc::clone(front.certificates()))
+    }
+
+    /// The certificates that callers see, and those of the admin address.
+    pub fn all_certificates(&self) -> impl Iterator<Item = Arc<Certificates>> {
+        let protection = self.protection.as_ref();
+        let of_admin = protection.and_then(|protection| protection.certificates());
+        self.of_callers().chain(of_admin)
+    }
+
+    /// Whether there is something to show to callers, and how it stands with each certificate.
+    fn certificates(&self) -> Vec<Check> {
+        let now = self.clock.now();
+        let mut checks = Vec::new();
+        for certificates in self.all_certificates() {
+            let standings = certificates.standings(&now);
+            checks.extend(standings.into_iter().map(|standing| shown(standing, &now)));
+        }
+        let shows_none = |certificates: Arc<Certificates>| {
+            let standings = certificates.standings(&now);
+            standings.iter().all(|one| one.presented.is_none())
+        };
+        if self.of_callers().any(shows_none) {
+            checks.push(Check {
+                name: "certificates".to_owned(),
+                passes: false,
+                serves: false,
+                lasts: false,
+                required: true,
+                why: "none was read yet, and without one there is no TLS".to_owned(),
+            });
+        }
+        checks
     }
 
     /// Keys of the gateway's own that are read in a key vault.
@@ -225,6 +272,24 @@ fn astray(state: &State) -> impl Iterator<Item = Check> {
         required: false,
         why: format!("a key that begins so holds something else; delete it: {why}"),
     })
+}
+
+/// A certificate. An expired one is shown all the same: some callers may be content with it.
+fn shown(standing: CertificateStanding, now: &Now) -> Check {
+    let CertificateStanding {
+        name,
+        presented,
+        fault,
+    } = standing;
+    let is_over = presented.as_ref().is_some_and(|one| !one.is_good(now.unix));
+    Check {
+        name: format!("certificate/{name}"),
+        passes: fault.is_none(),
+        serves: presented.is_some(),
+        lasts: is_over,
+        required: false,
+        why: fault.unwrap_or_default(),
+    }
 }
 
 /// What a slot holds.

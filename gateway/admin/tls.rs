@@ -6,40 +6,39 @@ use std::sync::Arc;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 
+use crate::certificates::{Certificates, Terms};
 use crate::files::{AdminTls, Diagnostics, Spanned};
-use crate::server::Certificates;
+use crate::upstream::Presenting;
 
-/// The settings. `None` when an error was added.
-pub(super) fn config(
+/// Certificates and settings. `None` when an error was added.
+pub(super) fn read(
     written: &AdminTls,
+    presenting: Presenting<'_>,
     diagnostics: &mut Diagnostics,
-) -> Option<Arc<ServerConfig>> {
+) -> Option<(Arc<Certificates>, Arc<ServerConfig>)> {
     let AdminTls {
         certificates,
         client_ca: ca,
     } = written;
-    let certificates = Certificates::read(certificates, diagnostics);
-    let verifier = match ca {
-        None => Some(WebPkiClientVerifier::no_client_auth()),
-        Some(ca) => client_ca(ca, diagnostics),
+    let certificates = Certificates::read(certificates, presenting, diagnostics);
+    let clients = match ca {
+        None => Some(None),
+        Some(ca) => client_ca(ca, diagnostics).map(Some),
     };
-    let (certificates, verifier) = (certificates?, verifier?);
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let versions = [&rustls::version::TLS13, &rustls::version::TLS12];
-    let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(&versions);
-    let mut config = builder
-        .ok()?
-        .with_client_cert_verifier(verifier)
-        .with_cert_resolver(certificates);
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    // A session that is taken up again would vouch for a certificate whose CA may be trusted no more.
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
-    Some(Arc::new(config))
+    let (certificates, clients) = (certificates?, clients?);
+    let terms = Terms {
+        certificates: &certificates,
+        clients,
+        versions: rustls::ALL_VERSIONS,
+        protocols: &[b"http/1.1"],
+        tickets: None,
+    };
+    let config = terms.config().ok()?;
+    Some((certificates, Arc::new(config)))
 }
 
 /// Who judges the certificates of those who ask. `None` when an error was added.

@@ -74,6 +74,15 @@ struct Findings {
     headers: headers::Findings,
 }
 
+/// The host of a request that goes no further, as [`Request::host`].
+///
+/// # Errors
+/// `AmbiguousHost`.
+pub fn host_of(parts: &Parts) -> Result<String, Reason> {
+    let host = Host::read(parts.version, &parts.uri, &parts.headers)?;
+    Ok(host.name().to_owned())
+}
+
 impl Request {
     /// Makes the canonical form of a request. Whatever is ambiguous is refused:
     ///

@@ -5,12 +5,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::{Format, out, talk};
+use crate::certificates::Certificates;
 use crate::clock::{Clock as _, SystemClock};
-use crate::files::{self, Diagnostics, GatewayDocument, ListenTls, Span};
+use crate::files::{self, Diagnostics, GatewayDocument, Listen, Span};
 use crate::net::tls;
 use crate::policy::told::access_table;
 use crate::policy::{self, Policy};
-use crate::server::Certificates;
 use crate::trial::{Suite, Tokens, Trial};
 use crate::upstream::{Backends, Endpoints};
 
@@ -175,12 +175,12 @@ pub(super) fn is_gateway(path: &Path) -> bool {
 }
 
 fn certificates(gateway: &GatewayDocument, diagnostics: &mut Diagnostics) {
-    if let ListenTls::Certificates(pairs) = &gateway.listen.tls {
-        Certificates::read(pairs, diagnostics);
+    for tls in gateway.listen.iter().filter_map(Listen::tls) {
+        Certificates::check(&tls.certificates, diagnostics);
     }
     let admin = gateway.admin.as_ref().and_then(|admin| admin.tls.as_ref());
     if let Some(tls) = admin {
-        Certificates::read(&tls.certificates, diagnostics);
+        Certificates::check(&tls.certificates, diagnostics);
     }
     let cas = gateway.entra.ca.iter().chain(&gateway.key_vault.ca);
     for ca in cas.chain(admin.and_then(|tls| tls.client_ca.as_ref())) {

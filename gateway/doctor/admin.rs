@@ -8,9 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, StatusCode};
 
-use super::{Area, Finding, Surroundings, certificates};
-use crate::admin::{Bearer, bind, client_ca};
-use crate::clock::Clock;
+use super::{Area, Finding, Surroundings};
+use crate::admin::{self, Bearer, bind};
 use crate::credentials::Derived;
 use crate::files::{self, Diagnostics, GatewayDocument};
 use crate::net::client::{Bounds, Client};
@@ -21,37 +20,23 @@ const BOUNDS: Bounds = Bounds {
     max_body: 1024,
 };
 
-/// `admin.tls`. What is wrong with its files is added to the diagnostics.
-pub(super) fn tls(
+/// `admin.tls.clientCa`. What is wrong with it is added to the diagnostics.
+pub(super) fn client_ca(
     gateway: &GatewayDocument,
-    clock: &dyn Clock,
     diagnostics: &mut Diagnostics,
-) -> Vec<Finding> {
+) -> Option<Finding> {
     let tls = gateway.admin.as_ref().and_then(|admin| admin.tls.as_ref());
-    let Some(files::AdminTls {
-        certificates: pairs,
-        client_ca: ca,
-    }) = tls
-    else {
-        return Vec::new();
-    };
-    let pairs = pairs.iter();
-    let mut findings: Vec<Finding> = pairs
-        .map(|pair| certificates::shown((Area::Admin, "admin.tls"), pair, clock, diagnostics))
-        .collect();
-    if let Some(ca) = ca {
-        let name = format!("admin.tls.clientCa {}", ca.value.display());
-        findings.push(match client_ca(ca, diagnostics) {
-            Some(_) => Finding::good(Area::Admin, name, "can be read, and holds certificates"),
-            None => Finding::bad(
-                Area::Admin,
-                name,
-                "it cannot be used: the diagnostics say why",
-                "let the gateway's user read it: a PEM file with the certificates of those CAs that may let administrators in",
-            ),
-        });
-    }
-    findings
+    let ca = tls?.client_ca.as_ref()?;
+    let name = format!("admin.tls.clientCa {}", ca.value.display());
+    Some(match admin::client_ca(ca, diagnostics) {
+        Some(_) => Finding::good(Area::Admin, name, "can be read, and holds certificates"),
+        None => Finding::bad(
+            Area::Admin,
+            name,
+            "it cannot be used: the diagnostics say why",
+            "let the gateway's user read it: a PEM file with the certificates of those CAs that may let administrators in",
+        ),
+    })
 }
 
 /// The secret of `admin.bearer`, if one is written.

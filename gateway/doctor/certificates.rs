@@ -2,10 +2,9 @@
 //! whom they are and how long they last.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
 use x509_cert::ext::pkix::SubjectAltName;
@@ -13,63 +12,115 @@ use x509_cert::ext::pkix::name::GeneralName;
 
 use super::identities::Held;
 use super::{Area, Finding, Surroundings, spoken};
+use crate::certificates::Certificates;
 use crate::clock::Clock;
 use crate::credentials::azure::app_certificate;
 use crate::credentials::{Identity, Place, Proof, Wanted};
-use crate::files::{CertificatePair, Diagnostics, GatewayDocument, ListenTls};
+use crate::files::{CertificateSource, Diagnostics, GatewayDocument, Listen, Speaks};
 use crate::secret::Secret;
-use crate::server::Certificates;
+use crate::upstream::Presenting;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Less than this is time to renew.
 const SOON: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// The certificates that callers see. What is wrong with their files is added to the diagnostics.
-pub(super) fn listening(
-    gateway: &GatewayDocument,
-    clock: &dyn Clock,
+/// A certificate of the gateway's own, which a key of gateway.yaml names.
+pub(super) struct Shown<'e> {
+    area: Area,
+    key: &'static str,
+    written: &'e CertificateSource,
+    /// Nothing where the diagnostics say why.
+    read: Option<Arc<Certificates>>,
+}
+
+/// Reads the gateway's own certificates, or begins to fetch them. What is wrong with their files is added to the
+/// diagnostics.
+pub(super) fn read<'e>(
+    surroundings: &Surroundings<'e>,
     diagnostics: &mut Diagnostics,
-) -> Vec<Finding> {
-    match &gateway.listen.tls {
-        ListenTls::Platform => vec![Finding::good(
+) -> Vec<Shown<'e>> {
+    let gateway = surroundings.gateway;
+    let presenting = Presenting {
+        credentials: &surroundings.lasting.credentials,
+        key_vault: &gateway.key_vault,
+    };
+    let shown = own(gateway).map(|(area, key, written)| Shown {
+        area,
+        key,
+        written,
+        read: Certificates::read(std::slice::from_ref(written), presenting, diagnostics),
+    });
+    shown.collect()
+}
+
+/// The gateway's own certificates, of callers and of the admin address.
+pub(super) fn own(
+    gateway: &GatewayDocument,
+) -> impl Iterator<Item = (Area, &'static str, &CertificateSource)> {
+    let of_callers = gateway.listen.iter().filter_map(Listen::tls);
+    let of_callers = of_callers
+        .flat_map(|tls| &tls.certificates)
+        .map(|one| (Area::Certificates, "listen.tls", one));
+    let admin = gateway.admin.iter().filter_map(|admin| admin.tls.as_ref());
+    let of_admin = admin.flat_map(|tls| &tls.certificates);
+    of_callers.chain(of_admin.map(|one| (Area::Admin, "admin.tls", one)))
+}
+
+/// Where the platform ends TLS.
+pub(super) fn of_platform(gateway: &GatewayDocument) -> Option<Finding> {
+    let is_platform = |listen: &Listen| listen.speaks == Speaks::Platform;
+    gateway.listen.iter().any(is_platform).then(|| {
+        Finding::good(
             Area::Certificates,
             "listen.tls",
             "the platform in front ends TLS, with a certificate of its own",
-        )],
-        ListenTls::Certificates(pairs) => {
-            let pairs = pairs.iter();
-            let told = |pair| shown((Area::Certificates, "listen.tls"), pair, clock, diagnostics);
-            pairs.map(told).collect()
-        }
-    }
+        )
+    })
 }
 
-/// A certificate of the gateway's own, which this key of gateway.yaml names.
-pub(super) fn shown(
-    (area, key): (Area, &str),
-    pair: &CertificatePair,
-    clock: &dyn Clock,
-    diagnostics: &mut Diagnostics,
-) -> Finding {
-    let name = format!("{key} {}", pair.cert.value.display());
-    if Certificates::read(std::slice::from_ref(pair), diagnostics).is_none() {
+/// Tells of the gateway's own certificates, once the fetches are over.
+pub(super) fn shown(surroundings: &Surroundings<'_>, shown: &[Shown<'_>]) -> Vec<Finding> {
+    let told = shown.iter().map(|one| told(surroundings, one));
+    told.collect()
+}
+
+fn told(surroundings: &Surroundings<'_>, shown: &Shown<'_>) -> Finding {
+    let Shown {
+        area,
+        key,
+        written,
+        read,
+    } = shown;
+    let (area, name) = (*area, format!("{key} {written}"));
+    let clock = &*surroundings.lasting.clock;
+    let standing = read.as_ref().map(|read| read.standings(&clock.now()));
+    let Some(standing) = standing.and_then(|standings| standings.into_iter().next()) else {
         return Finding::bad(
             area,
             name,
             "it cannot be used: the diagnostics say why",
-            format!(
-                "let the gateway's user read {} and {}, a PEM chain and the key that belongs to it",
-                pair.cert.value.display(),
-                pair.key.value.display()
-            ),
+            "let the gateway's user read its files: a chain and the key that belongs to it",
         );
+    };
+    match (standing.presented, standing.fault) {
+        (Some(presented), _) => {
+            let renewal = match written {
+                CertificateSource::KeyVault(_) => {
+                    "renew it in Key Vault: a running gateway takes it up by itself"
+                }
+                _ => {
+                    "renew it and put the new files in its place: a running gateway takes them up by itself"
+                }
+            };
+            dated((area, name), presented.leaf(), clock, renewal)
+        }
+        (None, why) => Finding::bad(
+            area,
+            name,
+            format!("it was not read: {}", why.unwrap_or_default()),
+            "see the line of Key Vault first; then put a certificate with its key there, PEM or PFX",
+        ),
     }
-    let leaf = CertificateDer::pem_file_iter(&pair.cert.value).ok();
-    let leaf = leaf.and_then(|mut chain| chain.next()?.ok());
-    let leaf = leaf.as_deref().unwrap_or_default();
-    let renewal =
-        "renew it and put the new files in its place: a running gateway takes them up by itself";
-    dated((area, name), leaf, clock, renewal)
 }
 
 /// The certificates of apps, from files, variables or Key Vault.

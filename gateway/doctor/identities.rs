@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::{Area, Finding, PATIENCE, Surroundings, spoken};
+use super::{Area, Finding, PATIENCE, Surroundings, certificates, spoken};
 use crate::clock::within;
 use crate::credentials::azure::Platform;
 use crate::credentials::slot::Failure;
@@ -82,6 +82,12 @@ pub(super) fn wanted(surroundings: &Surroundings<'_>, diagnostics: &mut Diagnost
             note(surroundings, &mut held, &wanted, key, Purpose::OwnKey);
         }
     }
+    for (_, key, source) in certificates::own(gateway) {
+        if let Some(secret) = source.in_key_vault() {
+            let wanted = Wanted::Secret(wanted_secret(secret, &gateway.key_vault));
+            note(surroundings, &mut held, &wanted, key, Purpose::OwnKey);
+        }
+    }
     if let LimitStore::Redis(redis) = &gateway.limits.store
         && let Some(wanted) = store_signed_in_by(&redis.sign_in, &gateway.key_vault)
     {
@@ -101,6 +107,9 @@ pub(super) fn wanted(surroundings: &Surroundings<'_>, diagnostics: &mut Diagnost
 fn own(gateway: &files::GatewayDocument) -> impl Iterator<Item = (&'static str, &SecretSource)> {
     let sealing = gateway.seal.keys.iter();
     let sealing = sealing.map(|source| ("seal.keys", &source.value));
+    let tickets = gateway.listen.iter().filter_map(files::Listen::tls);
+    let tickets = tickets.flat_map(|tls| &tls.ticket_keys);
+    let tickets = tickets.map(|source| ("listen.tls.ticketKeys", &source.value));
     let fingerprints = gateway.telemetry.fingerprint_key.iter();
     let otlp = gateway.telemetry.otlp.iter();
     let headers = otlp.flat_map(|otlp| &otlp.headers);
@@ -110,6 +119,7 @@ fn own(gateway: &files::GatewayDocument) -> impl Iterator<Item = (&'static str, 
     let admin = gateway.admin.iter();
     let bearer = admin.filter_map(|admin| Some(("admin.bearer", &admin.bearer.as_ref()?.value)));
     sealing
+        .chain(tickets)
         .chain(fingerprints.map(|source| ("telemetry.fingerprintKey", &source.value)))
         .chain(headers)
         .chain(strings)

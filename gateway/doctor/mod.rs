@@ -139,15 +139,14 @@ impl Examination {
         probing: bool,
         diagnostics: &mut Diagnostics,
     ) -> Vec<Finding> {
-        let certificates = certificates::listening(&self.gateway, &*options.clock, diagnostics);
-        let admin = admin::tls(&self.gateway, &*options.clock, diagnostics);
+        let admin = admin::client_ca(&self.gateway, diagnostics);
         let outside = self.outside(options, probing, diagnostics);
         let mut findings = self.files(config, diagnostics);
         match outside {
             Ok(outside) => findings.extend(outside),
             Err(why) => findings.push(why),
         }
-        findings.extend(certificates);
+        findings.extend(certificates::of_platform(&self.gateway));
         findings.extend(telemetry::logs(&self.gateway));
         findings.extend(admin);
         // Whatever was found out first, the report goes area by area.
@@ -240,6 +239,7 @@ impl Examination {
                 diagnostics,
             ),
             bearer: admin::read(&surroundings, diagnostics),
+            certificates: certificates::read(&surroundings, diagnostics),
         };
         let findings = control.block_on(surroundings.all(&wanted, probing));
         // What still waits for an answer has been told; nobody waits for it again.
@@ -254,6 +254,7 @@ struct Wanted<'e> {
     places: Vec<backends::Reached<'e>>,
     export: telemetry::Read,
     bearer: admin::Read,
+    certificates: Vec<certificates::Shown<'e>>,
 }
 
 impl Surroundings<'_> {
@@ -263,6 +264,7 @@ impl Surroundings<'_> {
             places,
             export,
             bearer,
+            certificates,
         } = wanted;
         let probes = async {
             match probing {
@@ -291,6 +293,7 @@ impl Surroundings<'_> {
             vault::secrets(self, held),
             keys,
             clock,
+            certificates::shown(self, certificates),
             certificates::of_apps(self, held),
             ways,
             own_keys::sealing(self, held),

@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::certificate::{CertificateSource, certificates};
 use super::decode::{Table, spanned};
 use super::diagnostics::Diagnostics;
-use super::gateway::{CertificatePair, certificates};
 use super::node::Node;
 use super::secret::{SecretSource, secret_source};
 use super::source::Spanned;
@@ -28,7 +28,7 @@ pub struct Admin {
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdminTls {
     /// Certificates; at least one.
-    pub certificates: Vec<CertificatePair>,
+    pub certificates: Vec<CertificateSource>,
     /// A PEM file of CA certificates. Whoever brings a certificate by one of them needs no secret.
     pub client_ca: Option<Spanned<PathBuf>>,
 }

@@ -4,6 +4,7 @@
 
 mod admin;
 mod backend;
+mod certificate;
 mod comments;
 mod credential;
 mod decode;
@@ -14,6 +15,7 @@ mod gateway;
 #[cfg(test)]
 mod known;
 mod limit;
+mod listen;
 mod load;
 mod look;
 mod masks;
@@ -37,17 +39,17 @@ mod values;
 
 pub use admin::{Admin, AdminTls, HOW_TO_PROTECT};
 pub use backend::{Backend, BackendKind, Protocol, RouteTimeouts, Timeouts};
+pub use certificate::CertificateSource;
 pub use credential::{AppIdentity, Credential, Holder, Identity, Proof, WorkloadIdentity};
 pub use diagnostics::{Diagnostic, Diagnostics, Label, Severity};
 pub use entra::{Algorithm, Entra, TokenVersions};
 pub use format::format;
-pub use gateway::{
-    CertificatePair, Drain, GatewayDocument, KeyVault, Listen, ListenTls, Seal, State,
-};
+pub use gateway::{Drain, GatewayDocument, KeyVault, Seal, State};
 pub use limit::{
     Adaptive, AddressLimit, Amount, Concurrency, Cost, Counted, GatewayLimits, LimitFields,
     LimitKey, MOST_LIMITS, Quota, RateLimit, Window,
 };
+pub use listen::{Listen, ListenTls, PlainHttp, Speaks, TlsPolicy};
 pub use load::{
     is_policy_file, load_gateway, load_policies, load_tests, parse_gateway, parse_policies,
     parse_tests, test_files,

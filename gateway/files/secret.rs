@@ -102,10 +102,23 @@ fn variable(node: &Node, d: &mut Diagnostics) -> Option<String> {
 /// The URL of a secret in Key Vault, as the portal shows it.
 fn vault_secret(node: &Node, d: &mut Diagnostics) -> Option<VaultSecret> {
     let url = url(node, d)?;
-    let read = VaultSecret::read(&url);
+    let read = VaultSecret::read(&url, "secrets");
     if let Err(why) = &read {
         d.error(&node.span, *why)
             .help("write the secret's identifier: `https://contoso.vault.azure.net/secrets/guest-api-key`");
+    }
+    read.ok()
+}
+
+/// The URL of a certificate in Key Vault, or of the secret of the same name, which holds its key besides.
+/// <https://learn.microsoft.com/azure/key-vault/certificates/about-certificates>
+pub(super) fn vault_certificate(node: &Node, d: &mut Diagnostics) -> Option<VaultSecret> {
+    let url = url(node, d)?;
+    let read = VaultSecret::read(&url, "certificates");
+    let read = read.or_else(|why| VaultSecret::read(&url, "secrets").map_err(|_| why));
+    if let Err(why) = &read {
+        d.error(&node.span, *why)
+            .help("write the certificate's identifier: `https://contoso.vault.azure.net/certificates/gateway`");
     }
     read.ok()
 }
@@ -124,11 +137,12 @@ const VAULTS: [(&str, &str); 3] = [
 /// Whether a text is surely the identifier of a secret, and not a secret in its place.
 pub(super) fn is_vault_secret(text: &str) -> bool {
     text.parse()
-        .is_ok_and(|url| VaultSecret::read(&url).is_ok())
+        .is_ok_and(|url| VaultSecret::read(&url, "secrets").is_ok())
 }
 
 impl VaultSecret {
-    fn read(url: &Uri) -> Result<Self, &'static str> {
+    /// Reads the identifier of one of a kind: `secrets`, or `certificates`.
+    fn read(url: &Uri, kind: &str) -> Result<Self, &'static str> {
         let host = url.host().unwrap_or_default().to_ascii_lowercase();
         let local = ["localhost", "127.0.0.1", "[::1]"].contains(&&*host);
         let known = VAULTS.iter().find(|(domain, _)| {
@@ -148,11 +162,14 @@ impl VaultSecret {
             return Err("the identifier of a secret has no query");
         }
         let mut parts = url.path().trim_matches('/').split('/');
-        let (Some("secrets"), Some(name), version, None) =
+        let (Some(found), Some(name), version, None) =
             (parts.next(), parts.next(), parts.next(), parts.next())
         else {
             return Err("this is not the identifier of a secret");
         };
+        if found != kind {
+            return Err("this is not the identifier of a secret");
+        }
         let named = |text: &str| {
             (1..=127).contains(&text.len())
                 && text
@@ -245,7 +262,7 @@ mod tests {
             ),
         ] {
             let parsed = url.parse().expect(url);
-            let got = VaultSecret::read(&parsed).map(|secret| secret.to_string());
+            let got = VaultSecret::read(&parsed, "secrets").map(|secret| secret.to_string());
             assert_eq!(got.as_deref().map_err(|why| *why), read, "{url}");
         }
     }

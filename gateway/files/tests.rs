@@ -228,7 +228,7 @@ fn a_gateway_file_that_says_little_gets_the_defaults() {
     let Listen {
         address,
         reuse_port,
-        tls,
+        speaks,
         handshake_timeout,
         header_timeout,
         idle_timeout,
@@ -240,10 +240,10 @@ fn a_gateway_file_that_says_little_gets_the_defaults() {
         max_age,
         max_head_bytes,
         max_streams,
-    } = document.listen;
+    } = document.listen.into_iter().next().expect("a listener");
     assert_eq!(address.value.to_string(), "0.0.0.0:8443");
     assert!(!reuse_port);
-    assert_eq!(tls, ListenTls::Platform);
+    assert_eq!(speaks, Speaks::Platform);
     assert_eq!(
         (handshake_timeout, header_timeout, idle_timeout),
         (seconds(10), seconds(10), seconds(75))

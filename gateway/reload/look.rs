@@ -5,7 +5,9 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::files::{Credential, GatewayDocument, ListenTls, PolicyDocument, SecretSource};
+use crate::files::{
+    CertificateSource, Credential, GatewayDocument, Listen, PolicyDocument, SecretSource,
+};
 
 /// Every file that has a say, those named in the documents too, and what each looked like. A file that is
 /// missing looks like nothing, until it is there.
@@ -58,14 +60,12 @@ impl Look {
         }
         let admin = gateway.admin.as_ref();
         let admin_tls = admin.and_then(|admin| admin.tls.as_ref());
-        let of_callers = match &gateway.listen.tls {
-            ListenTls::Certificates(pairs) => pairs.as_slice(),
-            ListenTls::Platform => &[],
-        };
-        let of_admin = admin_tls.map(|tls| tls.certificates.as_slice());
-        for pair in of_callers.iter().chain(of_admin.unwrap_or_default()) {
-            self.at_file(&pair.cert.value);
-            self.at_file(&pair.key.value);
+        let of_callers = || gateway.listen.iter().filter_map(Listen::tls);
+        let certificates = of_callers().flat_map(|tls| &tls.certificates);
+        let of_admin = admin_tls.into_iter().flat_map(|tls| &tls.certificates);
+        let certificates = certificates.chain(of_admin);
+        for file in certificates.flat_map(CertificateSource::files) {
+            self.at_file(file);
         }
         if let Some(ca) = admin_tls.and_then(|tls| tls.client_ca.as_ref()) {
             self.at_file(&ca.value);
@@ -75,6 +75,7 @@ impl Look {
             .keys
             .iter()
             .chain(&gateway.telemetry.fingerprint_key)
+            .chain(of_callers().flat_map(|tls| &tls.ticket_keys))
             .chain(admin.and_then(|admin| admin.bearer.as_ref()));
         for key in own {
             self.at_secret(&key.value);

@@ -10,8 +10,7 @@ use super::{Options, StartError, machine, roots};
 use crate::clock::Clock;
 use crate::credentials::{Credentials, Derived};
 use crate::files::{
-    self, Diagnostics, GatewayDocument, ListenTls, LogForm, LogTarget, SentDecisions, Signal,
-    TraceParent,
+    self, Diagnostics, GatewayDocument, LogForm, LogTarget, SentDecisions, Signal, TraceParent,
 };
 use crate::net::tls::{self, Roots};
 use crate::telemetry::{
@@ -67,9 +66,9 @@ pub(crate) fn telling(gateway: &GatewayDocument) -> Telling {
             },
         },
         hashes_callers: telemetry.hashes_callers,
-        scheme: match gateway.listen.tls {
-            ListenTls::Certificates(_) => "https",
-            ListenTls::Platform => "http",
+        scheme: match gateway.listen.iter().any(|listen| listen.tls().is_some()) {
+            true => "https",
+            false => "http",
         },
     }
 }

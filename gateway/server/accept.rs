@@ -116,7 +116,9 @@ impl Door {
         tokio::task::spawn_local(async move {
             let _held: (Opened, Place) = (opened, place);
             match security {
-                Security::Tls(config) => serve_tls(shared, config, stream, peer).await,
+                Security::Tls(config) => {
+                    serve_tls(shared, config.load_full(), stream, peer).await;
+                }
                 // Boxed, for the room that it takes would be in every connection.
                 Security::Platform => Box::pin(serve_plain(shared, stream, peer)).await,
             }

@@ -6,6 +6,7 @@ use std::error::Error;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Deref;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -41,13 +42,47 @@ use crate::telemetry::{Closed, RecordedBody};
 use crate::upstream::Caller;
 
 /// What the connections of a worker share.
-pub(super) struct Shared {
-    pub(super) worker: Worker,
-    pub(super) settings: ListenSettings,
-    pub(super) dates: Dates,
+#[derive(Clone)]
+pub(super) struct Common {
+    pub(super) worker: Rc<Worker>,
+    pub(super) dates: Rc<Dates>,
     pub(super) authorizations: Authorizations,
     pub(super) tls: TlsScratch,
-    pub(super) present: Present,
+    pub(super) present: Rc<Present>,
+}
+
+impl Common {
+    pub(super) fn of(worker: Worker) -> Self {
+        Self {
+            worker: Rc::new(worker),
+            dates: Rc::default(),
+            authorizations: Authorizations::default(),
+            tls: TlsScratch::default(),
+            present: Rc::default(),
+        }
+    }
+
+    /// The same with what holds on one of its listeners.
+    pub(super) fn listening(&self, settings: ListenSettings) -> Rc<Shared> {
+        Rc::new(Shared {
+            common: self.clone(),
+            settings,
+        })
+    }
+}
+
+/// What the connections that a worker has of one listener share.
+pub(super) struct Shared {
+    common: Common,
+    pub(super) settings: ListenSettings,
+}
+
+impl Deref for Shared {
+    type Target = Common;
+
+    fn deref(&self) -> &Common {
+        &self.common
+    }
 }
 
 /// Runs on this worker what hyper hands over: the streams of HTTP/2.

@@ -92,6 +92,15 @@ pub fn handed_over() -> io::Result<Vec<TcpListener>> {
     Ok(listeners)
 }
 
+/// Takes out of those that were handed over the ones for `address`: all, if any port will do.
+pub fn those_for(handed: &mut Vec<TcpListener>, address: SocketAddr) -> Vec<TcpListener> {
+    let is_for = |listener: &mut TcpListener| {
+        let bound = listener.local_addr();
+        address.port() == 0 || bound.is_ok_and(|bound| bound.port() == address.port())
+    };
+    handed.extract_if(.., is_for).collect()
+}
+
 /// A socket for each of `workers` of those that were handed over. Several workers share one where there are fewer.
 ///
 /// # Errors

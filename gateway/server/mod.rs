@@ -2,7 +2,6 @@
 //! thread per core shares nothing with the others: it has its own runtime, listening socket and pools.
 
 mod accept;
-mod certificates;
 mod connection;
 mod frames;
 pub mod http1;
@@ -10,15 +9,16 @@ mod http2;
 mod listener;
 mod pace;
 mod places;
+mod porter;
 mod present;
 mod stall;
 mod tls;
 mod worker;
 
-pub use certificates::Certificates;
-pub use listener::{Beside, bind, handed_over, share_out};
+pub use listener::{Beside, bind, handed_over, share_out, those_for};
 pub use pace::MinRate;
-pub use worker::{ListenSettings, Security, Workers};
+pub use porter::{Answers, Challenge, Porter};
+pub use worker::{ListenSettings, Listener, Security, Workers};
 
 /// The most that is read, in bytes, on a connection that was closed on our side: what comes there is answered by a
 /// reset, which may overtake what was said last.

@@ -3,22 +3,21 @@
 
 use std::io;
 use std::net::TcpListener as StdListener;
-use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+use futures_util::future::join_all;
 use rustls::ServerConfig;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
 
 use super::accept::{Gate, accept};
-use super::connection::Shared;
-use super::http1::{Authorizations, Dates};
+use super::connection::Common;
 use super::pace::MinRate;
 use super::places::Places;
-use super::present::Present;
-use super::tls::TlsScratch;
 use crate::clock::pause;
 use crate::pipeline::Worker;
 
@@ -49,11 +48,21 @@ pub struct ListenSettings {
     pub max_streams: u32,
 }
 
+/// Where callers connect, and how they are served there.
+pub struct Listener {
+    /// A socket for each worker.
+    pub sockets: Vec<StdListener>,
+    /// What is spoken.
+    pub security: Security,
+    /// Limits on connections.
+    pub settings: ListenSettings,
+}
+
 /// How callers are spoken to.
 #[derive(Clone, Debug)]
 pub enum Security {
-    /// With TLS.
-    Tls(Arc<ServerConfig>),
+    /// With TLS, by the settings as they are when a connection begins.
+    Tls(Arc<ArcSwap<ServerConfig>>),
     /// The platform in front of the gateway has ended TLS.
     Platform,
 }
@@ -66,31 +75,21 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Starts a worker on each listener. `make` is called on each worker's own thread.
+    /// Starts `count` workers, each on a socket of each listener. `make` is called on each worker's own thread.
     ///
     /// # Errors
     /// When a thread or its runtime cannot be started.
     pub fn start(
-        listeners: Vec<StdListener>,
-        security: Security,
-        settings: &ListenSettings,
+        count: usize,
+        listeners: Vec<Listener>,
         make: impl Fn(usize) -> Worker + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let make = Arc::new(make);
         let abandon = watch::Sender::new(false);
         let (end, ended) = mpsc::channel(1);
-        let gate = Gate {
-            places: Places::new(
-                settings.max_connections,
-                settings.max_connections_per_address,
-            ),
-            short: Arc::default(),
-        };
-        let mut threads = Vec::with_capacity(listeners.len());
-        for (index, listener) in listeners.into_iter().enumerate() {
+        let mut threads = Vec::with_capacity(count);
+        for (index, doors) in doors(count, listeners).into_iter().enumerate() {
             let (make, end) = (Arc::clone(&make), end.clone());
-            let (security, settings) = (security.clone(), settings.clone());
-            let gate = gate.clone();
             let mut abandoned = abandon.subscribe();
             let (begun, begins) = std::sync::mpsc::sync_channel(1);
             let thread = std::thread::Builder::new().name(format!("worker-{index}"));
@@ -109,18 +108,20 @@ impl Workers {
                     }
                 };
                 let _ = begun.send(Ok(()));
-                let shared = Rc::new(Shared {
-                    worker: make(index),
-                    settings,
-                    dates: Dates::default(),
-                    authorizations: Authorizations::default(),
-                    tls: TlsScratch::default(),
-                    present: Present::default(),
-                });
+                let common = Common::of(make(index));
                 runtime.block_on(async {
-                    let tidying = tokio::task::spawn_local(tidy(Rc::clone(&shared)));
+                    let tidying = tokio::task::spawn_local(tidy(common.clone()));
+                    let accepting = doors.into_iter().map(|door| {
+                        let Door {
+                            socket,
+                            security,
+                            settings,
+                            gate,
+                        } = door;
+                        accept(common.listening(settings), security, gate, socket)
+                    });
                     tokio::select! {
-                        () = accept(shared, security, gate, listener) => tidying.abort(),
+                        _ = join_all(accepting) => tidying.abort(),
                         // Whoever is still being served after the drain's time is cut off.
                         _ = abandoned.wait_for(|abandoned| *abandoned) => {}
                     }
@@ -152,13 +153,50 @@ impl Workers {
     }
 }
 
+/// One listener, as a worker has it.
+struct Door {
+    socket: StdListener,
+    security: Security,
+    settings: ListenSettings,
+    gate: Gate,
+}
+
+/// The listeners of each worker.
+fn doors(count: usize, listeners: Vec<Listener>) -> Vec<Vec<Door>> {
+    let short: Arc<AtomicUsize> = Arc::default();
+    let mut doors: Vec<Vec<Door>> = (0..count).map(|_| Vec::new()).collect();
+    for listener in listeners {
+        let Listener {
+            sockets,
+            security,
+            settings,
+        } = listener;
+        let gate = Gate {
+            places: Places::new(
+                settings.max_connections,
+                settings.max_connections_per_address,
+            ),
+            short: Arc::clone(&short),
+        };
+        for (socket, doors) in sockets.into_iter().zip(&mut doors) {
+            doors.push(Door {
+                socket,
+                security: security.clone(),
+                settings: settings.clone(),
+                gate: gate.clone(),
+            });
+        }
+    }
+    doors
+}
+
 /// How often a worker looks after its idle connections.
 const TIDY_EVERY: Duration = Duration::from_secs(15);
 
-async fn tidy(shared: Rc<Shared>) {
+async fn tidy(common: Common) {
     loop {
         pause(TIDY_EVERY).await;
-        shared.worker.pools.tidy();
-        shared.authorizations.tidy();
+        common.worker.pools.tidy();
+        common.authorizations.tidy();
     }
 }

@@ -106,7 +106,8 @@ impl Presenting<'_> {
         Some(query)
     }
 
-    fn vault(
+    /// A secret of Key Vault, which begins to be fetched. `None` when an error was added.
+    pub fn vault(
         self,
         secret: &VaultSecret,
         span: &Span,

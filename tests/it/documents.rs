@@ -125,6 +125,19 @@ fn folder_with_certificates() -> tempfile::TempDir {
         |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("written");
     write("tls.crt", &made.cert.pem());
     write("tls.key", &made.signing_key.serialize_pem());
+    write("rsa.crt", &made.cert.pem());
+    write("word", "open sesame");
+    let encrypt = "pkcs8 -topk8 -in tls.key -out rsa.key -passout file:word";
+    let bundle = "pkcs12 -export -inkey tls.key -in tls.crt -out site.pfx -passout file:word";
+    for arguments in [encrypt, bundle] {
+        let mut openssl = Command::new("openssl");
+        let openssl = openssl.args(arguments.split(' '));
+        let output = openssl
+            .current_dir(folder.path())
+            .output()
+            .expect("openssl");
+        assert!(output.status.success(), "{arguments}");
+    }
     fs::create_dir(folder.path().join("policies")).expect("a folder");
     write("policies/contoso.yaml", &read("policies/contoso.yaml"));
     folder
@@ -712,10 +725,15 @@ fn what_ci_is_told_to_run_does_what_it_is_meant_to() {
 // Defaults and bounds
 
 /// What has to stand in a mapping as soon as there is one.
-const NEEDED: [(&str, &str, &str); 11] = [
+const NEEDED: [(&str, &str, &str); 12] = [
     ("admin", "address", "127.0.0.1:2"),
     ("listen", "address", "127.0.0.1:1"),
     ("listen", "tls", "platform"),
+    (
+        "listen.tls",
+        "certificates",
+        "[{ keyVault: 'https://x.vault.azure.net/certificates/x' }]",
+    ),
     ("state", "folder", "state"),
     ("limits.store.redis", "url", "'rediss://x.example'"),
     ("telemetry.requestLog", "path", "x"),

@@ -14,6 +14,7 @@ const ORDER: &[&[&str]] = &[
     &["running"],
     &["admin"],
     &["server"],
+    &["certificates"],
     &["pipeline"],
     &["reload"],
     &["snapshot"],

@@ -10,6 +10,7 @@
 mod admin;
 mod azure;
 mod canonical;
+mod certificates;
 mod clients;
 mod commands;
 mod credentials;
@@ -21,6 +22,7 @@ mod forwarding;
 mod keys;
 mod layers;
 mod limits;
+mod listeners;
 mod log;
 mod policy;
 mod questions;

@@ -16,8 +16,8 @@ use super::words::{Address, Bytes, Duration, Guid, RedisPrefix, RedisUrl, Text, 
     title = "Portcullis gateway.yaml"
 )]
 pub(super) struct Gateway {
-    /// Where callers connect: `{ address: 0.0.0.0:8443, tls: … }`. Changes take effect after a restart, but for certificates.
-    listen: Listen,
+    /// Where callers connect: `{ address: 0.0.0.0:8443, tls: … }`, or a list of several. Changes take effect after a restart, but for certificates.
+    listen: Listeners,
     /// How many threads serve requests, from 1 to 1024. Default: one a core. Changes take effect after a restart.
     #[schemars(range(min = 1, max = 1024))]
     workers: Option<u32>,
@@ -43,6 +43,48 @@ pub(super) struct Gateway {
     telemetry: Option<Telemetry>,
     /// What everybody is held to, how limits are told, and where they are counted.
     limits: Option<Limits>,
+}
+
+/// Where callers connect: one listener, or a list of several.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Listeners {
+    /// One listener.
+    One(Listener),
+    /// Several, one of which forwards.
+    Several(List<Listener>),
+}
+
+/// Where callers connect: to be forwarded, or to be sent to `https`.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Listener {
+    /// With TLS.
+    Forwarding(Box<Listen>),
+    /// Plain HTTP, by which nothing is forwarded.
+    Plain(PlainListen),
+}
+
+/// Where callers connect with plain HTTP, by which nothing is forwarded.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+struct PlainListen {
+    /// The IP address and port: `0.0.0.0:8080`.
+    address: Address,
+    /// What is answered there: `{ redirect: true }` sends callers to `https`.
+    http: PlainHttp,
+    /// `true`: another gateway may listen on the same address already, so that one takes over from the other. Default `false`.
+    reuse_port: Option<bool>,
+}
+
+/// What is answered by plain HTTP.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+struct PlainHttp {
+    /// `true`: GET and HEAD without a token are answered with 308 to the same URL with `https`, everything else with 403. Default `false`.
+    redirect: Option<bool>,
+    /// `true`: `/livez` and `/readyz` are answered, as at the admin address. Default `false`.
+    probes: Option<bool>,
 }
 
 /// Where callers connect, and what they may take of the gateway.
@@ -106,17 +148,63 @@ enum Platform {
 #[schemars(rename_all = "camelCase", deny_unknown_fields)]
 struct Certificates {
     /// The gateway's certificates with their keys, read again when they change. The name that a caller asks for chooses among several; the first is for all others.
-    certificates: List<CertificatePair>,
+    certificates: List<Certificate>,
+    /// Which versions of TLS are spoken: `modern` is 1.3 alone, `intermediate` 1.3 and 1.2. Default `intermediate`.
+    policy: Option<TlsPolicy>,
+    /// Where the keys of session tickets are read, each at least 32 characters on a line of its own: the first makes them, all take them. With the same keys, replicas take each other's. Default: random keys of the process.
+    ticket_keys: Option<List<SecretSource>>,
 }
 
-/// A certificate chain and its key.
+/// Which versions of TLS are spoken, as Mozilla's guidelines call them.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum TlsPolicy {
+    /// TLS 1.3 alone.
+    Modern,
+    /// TLS 1.3 and 1.2, with forward secrecy and authenticated encryption.
+    Intermediate,
+}
+
+/// A certificate chain and its key: two PEM files, a PFX file, or a certificate in Key Vault.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Certificate {
+    /// Two PEM files.
+    Pem(CertificateInPem),
+    /// A PFX file.
+    Pfx(CertificateInPfx),
+    /// A certificate in Key Vault.
+    Vault(CertificateInVault),
+}
+
+/// A certificate chain and its key in two PEM files.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields)]
-struct CertificatePair {
-    /// The PEM file of the certificate, followed by those that issued it. The path is relative to this file.
+struct CertificateInPem {
+    /// The PEM file of the certificate and of those that issued it. The path is relative to this file.
     cert: Text,
-    /// The PEM file of its private key, not encrypted. The path is relative to this file.
+    /// The PEM file of its private key. The path is relative to this file.
     key: Text,
+    /// Where the passphrase is read that the key is encrypted with (PKCS#8). Default: it is not encrypted.
+    passphrase: Option<SecretSource>,
+}
+
+/// A certificate chain and its key in a PFX file.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+struct CertificateInPfx {
+    /// The PFX file (PKCS #12) with the certificate, those that issued it, and its private key. The path is relative to this file.
+    pfx: Text,
+    /// Where its passphrase is read. Default: the empty one.
+    passphrase: Option<SecretSource>,
+}
+
+/// A certificate in Key Vault.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+struct CertificateInVault {
+    /// The identifier of the certificate: `https://contoso.vault.azure.net/certificates/gateway`. It is read with its key as the secret of the same name, by the identity of `keyVault`, which needs the role Key Vault Secrets User, and again every `keyVault.refreshEvery`.
+    key_vault: Url,
 }
 
 /// Where the gateway tells of itself, and to whom.
@@ -138,7 +226,7 @@ struct Admin {
 #[schemars(rename_all = "camelCase", deny_unknown_fields)]
 struct AdminTls {
     /// The certificates of the admin address with their keys, read again when they change.
-    certificates: List<CertificatePair>,
+    certificates: List<Certificate>,
     /// A PEM file of CA certificates, read again when it changes: whoever brings a client certificate by one of them needs no bearer. The path is relative to this file. Default: client certificates are not asked for.
     client_ca: Option<Text>,
 }

@@ -2,6 +2,7 @@
 //! clients that refuse what must never be in an answer.
 
 mod client;
+pub mod handshake;
 mod raw;
 pub mod redis;
 mod wire;
@@ -48,6 +49,10 @@ pub struct Scene {
     pub entra: String,
     pub more: String,
     tls: Option<String>,
+    /// Further lines of `tls:`.
+    pub tls_more: String,
+    /// Listeners beside the first, as items of a list.
+    pub listeners: Vec<String>,
     workers: usize,
     drain: String,
     /// What `admin:` says.
@@ -83,6 +88,8 @@ impl Scene {
             entra: String::new(),
             more: String::new(),
             tls: Some("{ cert: gateway.crt, key: gateway.key }".to_owned()),
+            tls_more: String::new(),
+            listeners: Vec::new(),
             workers: 1,
             drain: "{ delay: 0s, timeout: 5s }".to_owned(),
             admin: "{ address: '127.0.0.1:0' }".to_owned(),
@@ -105,6 +112,12 @@ impl Scene {
     pub fn certificate(mut self, pair: &str) -> Self {
         let own = self.tls.take().expect("not behind a platform");
         self.tls = Some(format!("{own}, {pair}"));
+        self
+    }
+
+    /// Has the gateway one certificate alone, from elsewhere.
+    pub fn only_certificate(mut self, source: &str) -> Self {
+        self.tls = Some(source.to_owned());
         self
     }
 
@@ -194,7 +207,7 @@ impl Scene {
         }
         let authority = self.world.entra.authority();
         let tls = match &self.tls {
-            Some(pairs) => format!("{{ certificates: [{pairs}] }}"),
+            Some(pairs) => format!("{{ certificates: [{pairs}]{} }}", self.tls_more),
             None => "platform".to_owned(),
         };
         let Self {
@@ -206,8 +219,15 @@ impl Scene {
             admin,
             ..
         } = self;
+        let others = self.listeners.iter().map(|other| format!("  - {other}\n"));
+        let others: String = others.collect();
+        let first = format!("  address: 127.0.0.1:0\n  tls: {tls}\n{listen}");
+        let listen = match others.is_empty() {
+            true => first,
+            false => format!("  -\n    {}\n{others}", first.trim().replace('\n', "\n  ")),
+        };
         let gateway = format!(
-            "listen:\n  address: 127.0.0.1:0\n  tls: {tls}\n{listen}\nworkers: {workers}\nadmin: {admin}\npolicies: policy.yaml\nentra:\n  authority: '{authority}'\n  ca: ca.crt\n{entra}\ndrain: {drain}\n{more}\n"
+            "listen:\n{listen}\nworkers: {workers}\nadmin: {admin}\npolicies: policy.yaml\nentra:\n  authority: '{authority}'\n  ca: ca.crt\n{entra}\ndrain: {drain}\n{more}\n"
         );
         write("gateway.yaml", &gateway);
         folder.join("gateway.yaml")

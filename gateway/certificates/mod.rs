@@ -1,0 +1,291 @@
+//! The gateway's own certificates: read from files and Key Vault, chosen by the name that a caller asks for, and
+//! changed without a restart.
+
+mod choice;
+mod config;
+mod front;
+mod presented;
+mod read;
+mod tickets;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+
+pub use self::config::Terms;
+pub use self::front::Front;
+pub use self::presented::Presented;
+pub use self::tickets::Tickets;
+
+use self::choice::Choice;
+use self::read::{Fault, Part};
+use crate::clock::Now;
+use crate::credentials::fixed::SecretFrom;
+use crate::credentials::{Derived, Held, Make};
+use crate::files::{CertificateSource, Diagnostics, SecretSource, Spanned};
+use crate::secret::Secret;
+use crate::upstream::Presenting;
+
+/// The certificates in use.
+pub struct Certificates {
+    sources: ArcSwap<Vec<Source>>,
+    choice: ArcSwap<Choice>,
+}
+
+/// Where one of them comes from, and what came of it.
+struct Source {
+    name: String,
+    held: Came,
+}
+
+enum Came {
+    /// From files, until the next reload.
+    Read(Arc<Presented>),
+    /// From files and Key Vault, kept fresh.
+    Kept(Arc<Derived<Presented>>),
+}
+
+/// How it stands with one of the certificates.
+pub struct Standing {
+    /// The file of the chain, or its place in Key Vault.
+    pub name: String,
+    /// What callers are shown, if there is anything.
+    pub presented: Option<Arc<Presented>>,
+    /// Why there is nothing, or nothing newer, or not for much longer.
+    pub fault: Option<String>,
+}
+
+impl Certificates {
+    /// Reads certificates and keys, and begins to fetch those of Key Vault. `None` when an error was added.
+    pub fn read(
+        written: &[CertificateSource],
+        presenting: Presenting<'_>,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Arc<Self>> {
+        let sources = sources(written, presenting, diagnostics)?;
+        let certificates = Self {
+            sources: ArcSwap::from_pointee(sources),
+            choice: ArcSwap::from_pointee(Choice::default()),
+        };
+        certificates.look(&presenting.credentials.now());
+        Some(Arc::new(certificates))
+    }
+
+    /// Adds what is wrong with the files of certificates to the diagnostics; nothing is fetched.
+    pub fn check(written: &[CertificateSource], diagnostics: &mut Diagnostics) {
+        let passphrase: Passphrase<'_> = &|source, d| {
+            let place = match &source.value {
+                SecretSource::Env(name) => SecretFrom::Env(name.clone()),
+                SecretSource::File(file) => SecretFrom::File(file.clone()),
+                SecretSource::KeyVault(_) => return None,
+            };
+            let read = place.text().map(Held::Fixed);
+            if let Err(why) = &read {
+                d.error(&source.span, why.to_string());
+            }
+            Some(read.ok())
+        };
+        for one in written {
+            from_files(one, passphrase, diagnostics);
+        }
+    }
+
+    /// Puts other certificates into use. New connections get them; old ones go on. When one cannot be
+    /// read, nothing changes.
+    pub fn replace(
+        &self,
+        written: &[CertificateSource],
+        presenting: Presenting<'_>,
+        diagnostics: &mut Diagnostics,
+    ) {
+        if let Some(sources) = sources(written, presenting, diagnostics) {
+            self.sources.store(Arc::new(sources));
+            self.look(&presenting.credentials.now());
+        }
+    }
+
+    /// Puts into use what has come since: certificates are fetched and renewed while the gateway runs.
+    pub fn look(&self, now: &Now) {
+        let sources = self.sources.load();
+        let come = sources.iter().filter_map(|source| source.held.current(now));
+        let come: Vec<Arc<Presented>> = come.collect();
+        let choice = self.choice.load();
+        let is_same = come.len() == choice.all().len()
+            && come
+                .iter()
+                .zip(choice.all())
+                .all(|(one, other)| Arc::ptr_eq(one, other));
+        if !is_same {
+            self.choice.store(Arc::new(Choice::among(come)));
+        }
+    }
+
+    /// How it stands with each of them. What has come is in use from then on.
+    pub fn standings(&self, now: &Now) -> Vec<Standing> {
+        self.look(now);
+        let sources = self.sources.load();
+        let standings = sources.iter().map(|source| {
+            let presented = source.held.current(now);
+            let dates = presented.as_ref().and_then(|one| one.dates_fault(now.unix));
+            Standing {
+                name: source.name.clone(),
+                fault: source.held.fault(now).or(dates),
+                presented,
+            }
+        });
+        standings.collect()
+    }
+}
+
+impl Came {
+    fn current(&self, now: &Now) -> Option<Arc<Presented>> {
+        match self {
+            Self::Read(presented) => Some(Arc::clone(presented)),
+            Self::Kept(derived) => derived.current(now),
+        }
+    }
+
+    fn fault(&self, now: &Now) -> Option<String> {
+        let Self::Kept(derived) = self else {
+            return None;
+        };
+        let slots = || {
+            let mut slots = derived.slots();
+            slots.find_map(|slot| slot.status().fault(now))
+        };
+        derived.fault(now).or_else(|| Some(slots()?.why))
+    }
+}
+
+impl fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Certificates({})", self.choice.load().all().len())
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.choice.load().resolve(&hello)
+    }
+}
+
+/// What reads a passphrase: nothing where it is out of reach, `Some(None)` where an error was added.
+type Passphrase<'r> =
+    &'r dyn Fn(&Spanned<SecretSource>, &mut Diagnostics) -> Option<Option<Held<String>>>;
+
+fn sources(
+    written: &[CertificateSource],
+    presenting: Presenting<'_>,
+    diagnostics: &mut Diagnostics,
+) -> Option<Vec<Source>> {
+    let passphrase: Passphrase<'_> = &|source, d| Some(presenting.text(source, d));
+    let mut source = |one: &CertificateSource| {
+        let held = match one {
+            CertificateSource::KeyVault(secret) => {
+                let text = presenting.vault(&secret.value, &secret.span, diagnostics)?;
+                Came::Kept(Derived::new(vec![Held::Slot(text)], |texts| {
+                    told(read::vault(texts))
+                }))
+            }
+            CertificateSource::Pem { .. } | CertificateSource::Pfx { .. } => {
+                from_files(one, passphrase, diagnostics)?
+            }
+        };
+        let name = one.to_string();
+        Some(Source { name, held })
+    };
+    // Every one is read before one that is faulty ends the list, so that all faults are told.
+    let sources: Vec<_> = written.iter().map(&mut source).collect();
+    sources.into_iter().collect()
+}
+
+/// Reads a certificate that is in files. `None` where an error was added, or its passphrase is out of reach.
+fn from_files(
+    written: &CertificateSource,
+    passphrase: Passphrase<'_>,
+    diagnostics: &mut Diagnostics,
+) -> Option<Came> {
+    let (files, named) = match written {
+        CertificateSource::Pem {
+            cert,
+            key,
+            passphrase,
+        } => (vec![(cert, CERTIFICATE), (key, KEY)], passphrase),
+        CertificateSource::Pfx { pfx, passphrase } => (vec![(pfx, PFX)], passphrase),
+        CertificateSource::KeyVault(_) => return None,
+    };
+    let (make, derive): (Read, Make<Presented>) = match written {
+        CertificateSource::Pem { .. } => (read::pem, |texts| told(read::pem(texts))),
+        _ => (read::pfx, |texts| told(read::pfx(texts))),
+    };
+    let texts = files.iter().map(|(file, form)| {
+        let read = SecretFrom::File(file.value.clone()).text();
+        read.map_err(|why| unusable(file, form, &why.to_string(), diagnostics))
+            .ok()
+    });
+    let texts: Vec<_> = texts.collect();
+    // Where none is named, the empty one stands in its place.
+    let passphrase = match named {
+        None => Some(Some(Held::Fixed(Secret::new(String::new())))),
+        Some(named) => passphrase(named, diagnostics),
+    };
+    let texts = texts.into_iter().collect::<Option<Vec<_>>>()?;
+    let passphrase = match passphrase?? {
+        Held::Fixed(passphrase) => passphrase,
+        slot @ Held::Slot(_) => {
+            let texts = texts.into_iter().map(Held::Fixed);
+            let texts = texts.chain([slot]).collect();
+            return Some(Came::Kept(Derived::new(texts, derive)));
+        }
+    };
+    let texts: Vec<_> = texts.into_iter().chain([passphrase]).collect();
+    let made = make(&texts).map_err(|fault| {
+        let at = match fault.of {
+            Part::Certificate => files.first(),
+            Part::Key => files.last(),
+        };
+        if let Some((file, form)) = at {
+            unusable(file, form, &fault.why, diagnostics);
+        }
+    });
+    Some(Came::Read(Arc::new(made.ok()?)))
+}
+
+/// Makes a certificate of what was read of it, its passphrase last.
+type Read = fn(&[Secret<String>]) -> Result<Presented, Fault>;
+
+fn told(read: Result<Presented, Fault>) -> Result<Presented, String> {
+    read.map_err(|fault| fault.to_string())
+}
+
+/// What is expected of a file.
+struct Form {
+    what: &'static str,
+    help: &'static str,
+}
+
+const CERTIFICATE: Form = Form {
+    what: "certificate",
+    help: "name a readable PEM file: the certificate first, then those that issued it",
+};
+const KEY: Form = Form {
+    what: "key",
+    help: "name a readable PEM file with the private key that belongs to the certificate (PKCS#8, PKCS#1 or SEC1)",
+};
+const PFX: Form = Form {
+    what: "certificate",
+    help: "name a readable PFX file (PKCS #12) with a certificate and its private key",
+};
+
+fn unusable(file: &Spanned<PathBuf>, form: &Form, why: &str, diagnostics: &mut Diagnostics) {
+    diagnostics
+        .error(
+            &file.span,
+            format!("this {} cannot be used: {why}", form.what),
+        )
+        .help(form.help);
+}

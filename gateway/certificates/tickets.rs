@@ -1,0 +1,189 @@
+//! Session tickets that replicas share (RFC 8446 section 4.6.1): what one of them has given out, another takes, so that
+//! a caller need not shake hands anew wherever it is sent. Their keys change with the time, for all replicas alike.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce};
+use aws_lc_rs::error::Unspecified;
+use aws_lc_rs::hkdf::{HKDF_SHA256, Prk, Salt};
+use aws_lc_rs::rand;
+use rustls::server::ProducesTickets;
+
+use crate::clock::Clock;
+use crate::credentials::{Derived, Held};
+use crate::secret::Secret;
+
+/// The fewest characters of a key's text. It is stretched, not strengthened.
+const SHORTEST: usize = 32;
+
+/// How long one key encrypts tickets. Those of the period before are still taken, and those of the period to come: the
+/// clocks of replicas are not quite alike.
+const PERIOD: Duration = Duration::from_secs(6 * 60 * 60);
+
+const SALT: &[u8] = b"portcullis tickets 1";
+
+/// Makes and takes session tickets by keys that every replica derives from the same secrets.
+pub struct Tickets {
+    keys: Arc<Derived<Roots>>,
+    clock: Arc<dyn Clock>,
+}
+
+/// What keys are derived from: the first makes tickets, all take them.
+struct Roots(Vec<Prk>);
+
+impl Tickets {
+    /// Of the secrets in some places, one a line.
+    ///
+    /// # Errors
+    /// If what is there already is none, or too short.
+    pub fn of(places: Vec<Held<String>>, clock: Arc<dyn Clock>) -> Result<Self, String> {
+        let keys = Derived::new(places, Roots::of_texts);
+        match keys.fault(&clock.now()) {
+            Some(why) => Err(why),
+            None => Ok(Self { keys, clock }),
+        }
+    }
+
+    fn period(&self) -> u64 {
+        self.clock.now().unix.as_secs() / PERIOD.as_secs()
+    }
+}
+
+impl Roots {
+    fn of_texts(texts: &[Secret<String>]) -> Result<Self, String> {
+        let lines = texts.iter().flat_map(|text| text.expose().lines());
+        let keys = lines.map(str::trim).filter(|line| !line.is_empty());
+        let roots: Result<Vec<Prk>, String> = keys
+            .map(|key| match key.chars().count() < SHORTEST {
+                true => Err(format!("a key has fewer than {SHORTEST} characters")),
+                false => Ok(Salt::new(HKDF_SHA256, SALT).extract(key.as_bytes())),
+            })
+            .collect();
+        match roots? {
+            roots if roots.is_empty() => Err("there is no key in it".to_owned()),
+            roots => Ok(Self(roots)),
+        }
+    }
+}
+
+fn key(root: &Prk, period: u64) -> Result<LessSafeKey, Unspecified> {
+    let period = period.to_be_bytes();
+    let info = [b"key".as_slice(), &period];
+    let key = root.expand(&info, &AES_256_GCM_SIV)?;
+    Ok(LessSafeKey::new(key.into()))
+}
+
+/// Nonces are random, over many replicas; GCM-SIV forgives should two ever be the same (RFC 8452 section 9).
+fn seal(root: &Prk, period: u64, plain: &[u8]) -> Result<Vec<u8>, Unspecified> {
+    let mut nonce = [0; NONCE_LEN];
+    rand::fill(&mut nonce)?;
+    let mut text = plain.to_vec();
+    let unique = Nonce::assume_unique_for_key(nonce);
+    key(root, period)?.seal_in_place_append_tag(unique, Aad::empty(), &mut text)?;
+    Ok([nonce.as_slice(), &text].concat())
+}
+
+fn open(root: &Prk, period: u64, ticket: &[u8]) -> Option<Vec<u8>> {
+    let (nonce, text) = ticket.split_first_chunk::<NONCE_LEN>()?;
+    let nonce = Nonce::assume_unique_for_key(*nonce);
+    let mut text = text.to_vec();
+    let key = key(root, period).ok()?;
+    let length = key
+        .open_in_place(nonce, Aad::empty(), &mut text)
+        .ok()?
+        .len();
+    text.truncate(length);
+    Some(text)
+}
+
+impl ProducesTickets for Tickets {
+    fn enabled(&self) -> bool {
+        true
+    }
+
+    /// In seconds. Tickets that are older are not taken.
+    fn lifetime(&self) -> u32 {
+        u32::try_from(PERIOD.as_secs()).unwrap_or(u32::MAX)
+    }
+
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        let keys = self.keys.current(&self.clock.now())?;
+        seal(keys.0.first()?, self.period(), plain).ok()
+    }
+
+    fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
+        let keys = self.keys.current(&self.clock.now())?;
+        let now = self.period();
+        let periods = [now, now.saturating_sub(1), now + 1];
+        let mut tried = keys
+            .0
+            .iter()
+            .flat_map(|root| periods.map(|period| (root, period)));
+        tried.find_map(|(root, period)| open(root, period, ticket))
+    }
+}
+
+impl fmt::Debug for Tickets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tickets")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{ManualClock, SystemClock};
+
+    const FIRST: &str = "a key of at least thirty-two characters";
+    const SECOND: &str = "another one, which is long enough as well";
+
+    fn replica(keys: &[&str], clock: &ManualClock) -> Tickets {
+        let keys = Secret::new(keys.join("\n"));
+        Tickets::of(vec![Held::Fixed(keys)], Arc::new(clock.clone())).expect("keys")
+    }
+
+    #[test]
+    fn a_ticket_of_one_replica_is_taken_by_all_that_have_its_key() {
+        let clock = ManualClock::at(SystemClock.now());
+        let ticket = replica(&[FIRST], &clock).encrypt(b"session").expect("made");
+        for (keys, taken) in [
+            (vec![FIRST], true),
+            (vec![SECOND, FIRST], true),
+            (vec![SECOND], false),
+        ] {
+            let opened = replica(&keys, &clock).decrypt(&ticket);
+            assert_eq!(
+                opened.as_deref(),
+                taken.then_some(b"session".as_slice()),
+                "{keys:?}"
+            );
+        }
+        let mut forged = ticket.clone();
+        *forged.last_mut().expect("a byte") ^= 1;
+        assert_eq!(replica(&[FIRST], &clock).decrypt(&forged), None);
+        assert_eq!(replica(&[FIRST], &clock).decrypt(&ticket[..8]), None);
+    }
+
+    #[test]
+    fn keys_change_with_the_time_and_old_tickets_end() {
+        let clock = ManualClock::at(SystemClock.now());
+        let tickets = replica(&[FIRST], &clock);
+        let ticket = tickets.encrypt(b"session").expect("made");
+        clock.advance(PERIOD);
+        assert!(tickets.decrypt(&ticket).is_some());
+        clock.advance(PERIOD);
+        assert_eq!(tickets.decrypt(&ticket), None);
+    }
+
+    #[test]
+    fn keys_that_are_too_short_are_refused_without_being_shown() {
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(SystemClock.now()));
+        for (text, says) in [("planted", "fewer than 32"), ("\n \n", "no key")] {
+            let places = vec![Held::Fixed(Secret::new(text.to_owned()))];
+            let why = Tickets::of(places, Arc::clone(&clock)).expect_err("refused");
+            assert!(why.contains(says) && !why.contains("planted"), "{why}");
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Listeners: their sockets, what is spoken on them, and what of it changes with the files.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use super::{Options, StartError, machine};
+use crate::certificates::Front;
+use crate::clock::Clock;
+use crate::drain::Drain;
+use crate::files::{self, Diagnostics, GatewayDocument, Listen, ListenTls, Speaks, TlsPolicy};
+use crate::server::{self, Answers, Beside, ListenSettings, Listener, MinRate, Porter, Security};
+use crate::telemetry::{Level, event};
+use crate::upstream::Presenting;
+
+/// TLS on each listener, in their order; nothing where none is spoken.
+pub(super) type Fronts = Vec<Option<Front>>;
+
+/// How TLS is spoken on each listener. Nothing where an error was added.
+pub(super) fn fronts(
+    gateway: &GatewayDocument,
+    presenting: Presenting<'_>,
+    clock: &Arc<dyn Clock>,
+    diagnostics: &mut Diagnostics,
+) -> Result<Fronts, StartError> {
+    let front = |listen: &Listen| match listen.tls() {
+        None => Ok(None),
+        Some(tls) => Front::read(tls, presenting, clock, diagnostics),
+    };
+    let fronts: Result<Fronts, _> = gateway.listen.iter().map(front).collect();
+    fronts.map_err(machine("making the TLS settings"))
+}
+
+/// Takes up what the files say of TLS now, where the listeners are those of before.
+pub(super) fn replace(
+    fronts: &Fronts,
+    gateway: &GatewayDocument,
+    presenting: Presenting<'_>,
+    diagnostics: &mut Diagnostics,
+) {
+    for (front, listen) in fronts.iter().zip(&gateway.listen) {
+        if let (Some(front), Some(tls)) = (front, listen.tls()) {
+            front.replace(tls, presenting, diagnostics);
+        }
+    }
+}
+
+/// The listeners without what is taken up while they run.
+pub(super) fn settled(listeners: &[Listen]) -> Vec<Listen> {
+    let settled = listeners.iter().map(|listen| {
+        let mut settled = listen.clone();
+        if listen.tls().is_some() {
+            settled.speaks = Speaks::Tls(ListenTls {
+                certificates: Vec::new(),
+                policy: TlsPolicy::Intermediate,
+                ticket_keys: Vec::new(),
+            });
+        }
+        settled
+    });
+    settled.collect()
+}
+
+/// The sockets of all listeners.
+pub(super) struct Listening {
+    /// Those by which requests are forwarded.
+    pub(super) listeners: Vec<Listener>,
+    /// Those that answer plain HTTP.
+    plain: Vec<(TcpListener, files::PlainHttp)>,
+    /// Where each listens, in their order.
+    pub(super) addresses: Vec<SocketAddr>,
+}
+
+impl Listening {
+    /// Binds what is not handed over, a socket for each of `count` workers.
+    pub(super) fn begin(
+        mut handed: Vec<TcpListener>,
+        gateway: &GatewayDocument,
+        fronts: &Fronts,
+        count: usize,
+    ) -> Result<Self, StartError> {
+        let mut listening = Self {
+            listeners: Vec::new(),
+            plain: Vec::new(),
+            addresses: Vec::new(),
+        };
+        for (listen, front) in gateway.listen.iter().zip(fronts) {
+            let address = listen.address.value;
+            let mine = server::those_for(&mut handed, address);
+            let is_sole = mine.is_empty();
+            let beside = match listen.reuse_port {
+                true => Beside::Another,
+                false => Beside::Nobody,
+            };
+            let count = if listen.forwards() { count } else { 1 };
+            let sockets = match is_sole {
+                true => server::bind(address, count, beside),
+                false => server::share_out(mine, address, count),
+            };
+            let sockets = sockets.map_err(machine(format!("listening on {address}")))?;
+            let bound = sockets.first().and_then(|socket| socket.local_addr().ok());
+            listening.addresses.push(bound.unwrap_or(address));
+            let security = match (&listen.speaks, front) {
+                (Speaks::Tls(_), Some(front)) => Security::Tls(Arc::clone(front.config())),
+                (Speaks::Tls(_) | Speaks::Platform, _) => Security::Platform,
+                (Speaks::Plain(plain), _) => {
+                    let sockets = sockets.into_iter().map(|socket| (socket, *plain));
+                    listening.plain.extend(sockets);
+                    continue;
+                }
+            };
+            listening.listeners.push(Listener {
+                sockets,
+                security,
+                settings: settings(listen, is_sole),
+            });
+        }
+        match handed.first().map(TcpListener::local_addr) {
+            None => Ok(listening),
+            Some(bound) => Err(machine("taking sockets over")(format!(
+                "the socket that was handed over (LISTEN_FDS) is for {}, where no listener is written",
+                bound.map_or_else(|error| error.to_string(), |bound| bound.to_string())
+            ))),
+        }
+    }
+
+    /// Begins to answer plain HTTP.
+    pub(super) fn porters(
+        &mut self,
+        answers: &Answers,
+        drain: &Drain,
+    ) -> Result<Vec<Porter>, StartError> {
+        let begin = |(socket, plain): (TcpListener, files::PlainHttp)| {
+            let answers = Answers {
+                redirect: plain.redirect,
+                ready: answers.ready.clone().filter(|_| plain.probes),
+                ..answers.clone()
+            };
+            Porter::start(socket, answers, drain.clone())
+        };
+        let porters: Result<Vec<_>, _> = self.plain.drain(..).map(begin).collect();
+        porters.map_err(machine("starting to answer plain HTTP"))
+    }
+}
+
+fn settings(listen: &Listen, is_sole: bool) -> ListenSettings {
+    ListenSettings {
+        handshake_timeout: listen.handshake_timeout,
+        header_timeout: listen.header_timeout,
+        idle_timeout: listen.idle_timeout,
+        max_connections: listen.max_connections,
+        max_connections_per_address: listen.max_connections_per_address,
+        min_rate: (listen.min_rate > 0).then_some(MinRate {
+            rate: listen.min_rate as u64,
+            grace: listen.min_rate_grace,
+        }),
+        max_requests: listen.max_requests,
+        max_age: listen.max_age,
+        is_sole,
+        max_head_bytes: listen.max_head_bytes,
+        max_streams: listen.max_streams,
+    }
+}
+
+/// Each connection of a caller's needs a descriptor, and mostly one to its backend. The soft limit is
+/// often 1024; what is missing is told, since it would be felt only under attack.
+pub(super) fn raise_descriptors(gateway: &GatewayDocument, options: &Options) {
+    let forwarding = gateway.listen.iter().filter(|listen| listen.forwards());
+    let connections: usize = forwarding.map(|listen| listen.max_connections).sum();
+    let wanted = connections as u64 * 2 + 256;
+    let raised = rlimit::increase_nofile_limit(wanted);
+    if raised.as_ref().map_or(true, |limit| *limit < wanted) {
+        let limit = raised.map_or_else(|error| error.to_string(), |limit| limit.to_string());
+        let detail = format!(
+            "{wanted} file descriptors would be needed for listen.maxConnections; the limit is {limit}"
+        );
+        event(
+            options.clock.now().unix,
+            Level::Warning,
+            "few-descriptors",
+            &detail,
+        );
+    }
+}

@@ -1,0 +1,222 @@
+//! Plain HTTP, by which nothing is forwarded: callers are sent to `https`, probes are answered, and a certificate
+//! authority finds what it asks for. On a thread of its own: who floods it delays neither requests nor what the gateway
+//! fetches.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::TcpListener as StdListener;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Builder;
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::canonical;
+use crate::clock::{pause, within};
+use crate::drain::{Drain, Phase};
+
+/// Connections at once. Further ones wait to be accepted.
+const MOST_CONNECTIONS: usize = 256;
+
+/// From the connection to the end of a request's head.
+const LONGEST_HEAD: Duration = Duration::from_secs(10);
+
+/// A connection answers one request.
+const LONGEST_CONNECTION: Duration = Duration::from_secs(30);
+
+const LARGEST_HEAD: usize = 16 * 1024;
+
+/// How long to wait when no connection can be accepted.
+const BREATH: Duration = Duration::from_millis(50);
+
+/// Where a certificate authority asks (RFC 8555 section 8.3).
+const CHALLENGES: &str = "/.well-known/acme-challenge/";
+
+/// Tells what belongs to a token.
+pub type Challenge = dyn Fn(&str) -> Option<String> + Send + Sync;
+
+/// What is answered.
+#[derive(Clone, Default)]
+pub struct Answers {
+    /// Whether callers are sent to `https`.
+    pub redirect: bool,
+    /// Where they are sent: scheme, host and port. The host that they asked for where it is absent.
+    pub base: Option<String>,
+    /// Whether requests could be served, if probes may ask.
+    pub ready: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
+    /// What belongs to a token that a certificate authority asks for.
+    pub challenge: Option<Arc<Challenge>>,
+}
+
+/// A thread that answers plain HTTP.
+pub struct Porter {
+    thread: Option<JoinHandle<()>>,
+    end: Option<oneshot::Sender<()>>,
+}
+
+impl Porter {
+    /// Begins to answer on a socket, until the drain has come or it is dropped.
+    ///
+    /// # Errors
+    /// When a thread or its runtime cannot be started.
+    pub fn start(socket: StdListener, answers: Answers, drain: Drain) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let (end, ended) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("porter".to_owned());
+        let thread = thread.spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = serve(socket, Arc::new(answers), &drain) => {}
+                    _ = ended => {}
+                }
+            });
+        })?;
+        Ok(Self {
+            thread: Some(thread),
+            end: Some(end),
+        })
+    }
+}
+
+impl Drop for Porter {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        if let Some(thread) = self.thread.take() {
+            // One that panicked has ended too.
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn serve(socket: StdListener, answers: Arc<Answers>, drain: &Drain) {
+    let Ok(listener) = TcpListener::from_std(socket) else {
+        return;
+    };
+    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    while drain.phase() < Phase::Draining {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = drain.draining() => return,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let answers = Arc::clone(&answers);
+                tokio::spawn(async move {
+                    let _place = place;
+                    let _ = within(LONGEST_CONNECTION, converse(stream, answers)).await;
+                });
+            }
+            Err(_) => pause(BREATH).await,
+        }
+    }
+}
+
+async fn converse(stream: TcpStream, answers: Arc<Answers>) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (head, _) = request.into_parts();
+        let answer = answers.answer(&head);
+        async { Ok::<_, Infallible>(answer) }
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(LONGEST_HEAD)
+        .max_buf_size(LARGEST_HEAD)
+        .keep_alive(false);
+    // What fails here has failed for the caller alone.
+    let _ = http.serve_connection(TokioIo::new(stream), service).await;
+}
+
+type Answer = Response<Full<Bytes>>;
+
+impl Answers {
+    fn answer(&self, head: &Parts) -> Answer {
+        let is_safe = matches!(head.method, Method::GET | Method::HEAD);
+        match head.uri.path() {
+            "/livez" if is_safe && self.ready.is_some() => text(StatusCode::OK, "ok\n".to_owned()),
+            "/readyz" if is_safe && let Some(ready) = &self.ready => match ready() {
+                true => text(StatusCode::OK, "ok\n".to_owned()),
+                false => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned()),
+            },
+            path if is_safe && let Some(token) = path.strip_prefix(CHALLENGES) => {
+                let found = self.challenge.as_ref().and_then(|answer| answer(token));
+                found.map_or_else(not_found, |found| text(StatusCode::OK, found))
+            }
+            _ if !self.redirect => not_found(),
+            // What has come in plain must not be sent once more as if nothing had happened.
+            _ if !is_safe || head.headers.contains_key(header::AUTHORIZATION) => problem(
+                StatusCode::FORBIDDEN,
+                "https-required",
+                "Call by https. A token or key that was sent in plain should be withdrawn.",
+            ),
+            _ => self.to_https(head),
+        }
+    }
+
+    fn to_https(&self, head: &Parts) -> Answer {
+        let own = |host: String| format!("https://{host}");
+        let base = match &self.base {
+            Some(base) => Ok(base.clone()),
+            None => canonical::host_of(head).map(own),
+        };
+        let target = head
+            .uri
+            .path_and_query()
+            .map_or("/", |target| target.as_str());
+        let location = base.map(|base| HeaderValue::try_from(base + target));
+        let Ok(Ok(location)) = location else {
+            return problem(
+                StatusCode::BAD_REQUEST,
+                "ambiguous-host",
+                "Send exactly one Host, which is a host name or address.",
+            );
+        };
+        let mut answer = text(StatusCode::PERMANENT_REDIRECT, String::new());
+        answer.headers_mut().insert(header::LOCATION, location);
+        answer
+    }
+}
+
+fn text(status: StatusCode, text: String) -> Answer {
+    let mut answer = Response::new(Full::from(text));
+    *answer.status_mut() = status;
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    answer.headers_mut().insert(header::CONTENT_TYPE, plain);
+    answer
+}
+
+fn not_found() -> Answer {
+    problem(
+        StatusCode::NOT_FOUND,
+        "not-found",
+        "Nothing is answered here by plain HTTP.",
+    )
+}
+
+/// RFC 9457.
+fn problem(status: StatusCode, reason: &str, detail: &str) -> Answer {
+    let body = serde_json::json!({
+        "type": format!("urn:portcullis:denial:{reason}"),
+        "title": status.canonical_reason().unwrap_or_default(),
+        "status": status.as_u16(),
+        "detail": detail,
+        "reason": reason,
+    });
+    let mut answer = text(status, body.to_string());
+    let kind = HeaderValue::from_static("application/problem+json");
+    answer.headers_mut().insert(header::CONTENT_TYPE, kind);
+    answer
+}
