@@ -497,7 +497,8 @@ pub(crate) fn known_keys(parse: fn(&str) -> Diagnostics) -> Vec<String> {
 
 fn documented_keys(rows: &[Vec<String>]) -> Vec<String> {
     // What may stand in several places is told once for all of them.
-    const PLACES: [(&str, &[&str]); 4] = [
+    const PLACES: [(&str, &[&str]); 5] = [
+        ("listen.", &["listen.", "listen[]."]),
         ("rule.", &["routes.*.allow[].", "routes.*.deny[]."]),
         (
             "rateLimit.",
