@@ -37,6 +37,9 @@ param sealSecretName string = 'portcullis-seal'
 @description('The secret in the vault that holds the key of fingerprints.')
 param fingerprintSecretName string = 'portcullis-fingerprint'
 
+@description('The networks that the ingress lets in (CIDR); empty for all. For a private beginning, while a route only reports.')
+param callerNetworks array = []
+
 @description('How many replicas there are at least. Two, so that one can be restarted.')
 @minValue(1)
 param minReplicas int = 2
@@ -166,6 +169,11 @@ resource containerApp 'Microsoft.App/containerApps@2025-07-01' = {
         transport: 'auto'
         allowInsecure: false
         clientCertificateMode: 'ignore'
+        ipSecurityRestrictions: [for (network, index) in callerNetworks: {
+          name: 'caller-${index}'
+          ipAddressRange: network
+          action: 'Allow'
+        }]
       }
       registries: empty(registryServer) ? [] : [
         { server: registryServer, identity: identity.id }
