@@ -13,7 +13,8 @@ def main() -> int:
     if len(sys.argv) > 1:
         loader.testNamePatterns = [f"*{sys.argv[1]}*"]
     result = unittest.TextTestRunner(verbosity=2).run(loader.discover(str(HERE)))
-    failed = len(result.failures) + len(result.errors)
+    # A test whose parts fail counts once.
+    failed = len({getattr(test, "test_case", test).id() for test, _ in result.failures + result.errors})
     skipped = len(result.skipped)
     print(f"{result.testsRun - failed - skipped} passed, {failed} failed, {skipped} skipped", flush=True)
     return 0 if result.wasSuccessful() and result.testsRun > 0 else 1
