@@ -118,8 +118,8 @@ var gateway = {
     {
       type: 'Startup'
       httpGet: { path: '/livez', port: 9901, scheme: 'HTTP' }
-      periodSeconds: 1
-      failureThreshold: 60
+      periodSeconds: 3
+      failureThreshold: 10
     }
     {
       type: 'Liveness'

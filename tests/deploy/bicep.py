@@ -158,6 +158,9 @@ class _Check:
         expected = {"str": str, "int": int, "bool": bool, "float": (int, float)}[kind]
         if isinstance(value, bool) != (kind == "bool") or not isinstance(value, expected):
             return [] if isinstance(value, str) and value in self.bicep.parameters else [f"{where}: {kind} belongs here, not {value!r}"]
+        least, most = _bounds(model, name)
+        if kind == "int" and not least <= value <= most:
+            return [f"{where}: {value} is not between {least} and {most}"]
         known = _known(model, name)
         if known and value not in known and "${" not in value and value not in {*self.bicep.parameters, *self.bicep.variables}:
             return [f"{where}: {value!r} is none of {sorted(known)}"]
@@ -198,6 +201,14 @@ def _class(model, name: str):
     namespace = next(module for module, _ in MODELS.values() if module.__name__.rsplit(".", 1)[0] in model.__module__)
     found = getattr(namespace, name, None)
     return found if hasattr(found, "_attribute_map") else None
+
+
+def _bounds(model, name: str) -> tuple[float, float]:
+    """Between what a number has to lie, as the description of a model says."""
+    described = re.search(rf"(?s):ivar {name}: (.*?):vartype {name}:", model.__doc__ or "")
+    text = " ".join(described.group(1).split()) if described else ""
+    found = {one: int(value) for one, value in re.findall(r"(Minimum|Maximum) value is (\d+)", text)}
+    return found.get("Minimum", float("-inf")), found.get("Maximum", float("inf"))
 
 
 def _known(model, name: str) -> set[str]:

@@ -35,6 +35,7 @@ class Models(unittest.TestCase):
         for old, new, fault in [
             ("targetPort: 8080", "targetPrt: 8080", "Ingress has no `targetPrt`"),
             ("targetPort: 8080", "targetPort: '8080'", "int belongs here, not '8080'"),
+            ("failureThreshold: 10", "failureThreshold: 60", "60 is not between 1 and 10"),
             ("transport: 'auto'", "transport: 'grpc'", "'grpc' is none of"),
             ("scheme: 'HTTP'", "scheme: 'http'", "'http' is none of"),
             ("environmentId: environment.id", "environmentId: environment.id\n    provisioningState: 'Succeeded'", "cannot be written"),

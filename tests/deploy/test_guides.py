@@ -14,7 +14,7 @@ from bicep import Bicep
 from support import DEPLOY, PORTCULLIS, ROOT, run
 
 GUIDES = ROOT / "docs/guides"
-STAND_INS = ["az", "curl", "kubectl", "sudo", "systemctl"]
+STAND_INS = ["az", "curl", "docker", "kubectl", "sudo", "systemctl"]
 AZ = os.environ.get("PORTCULLIS_AZ") or shutil.which("az")
 
 
@@ -65,6 +65,7 @@ class Guides(unittest.TestCase):
         )
         reader = {"GROUP": "invitations", "VAULT": "contoso-gate", "TRIGGER": "manual", "ID": "/workflows/invite-flow"}
         cls.back = cls.read("roll-back.md", **reader)
+        cls.page = cls.shell(script((DEPLOY / "README.md").read_text()))
 
     @classmethod
     def shell(cls, text: str, **more):
@@ -87,6 +88,9 @@ class Guides(unittest.TestCase):
         self.assertEqual(self.back.returncode, 0, self.back.stdout[-3000:] + self.back.stderr[-3000:])
         for said in ["lost by", "gained by", "somebody gains access", "4 tests: 4 passed, 0 failed"]:
             self.assertIn(said, self.back.stdout)
+
+    def test_the_page_on_deploying_runs_from_end_to_end(self):
+        self.assertEqual(self.page.returncode, 0, self.page.stdout[-3000:] + self.page.stderr[-3000:])
 
     def test_the_workflow_is_let_in_then_closed_then_opened_and_else_as_it_was(self):
         before = self.json("gate/workflow.before.json")
@@ -112,7 +116,7 @@ class Guides(unittest.TestCase):
     def test_the_template_gets_the_parameters_that_it_has(self):
         deployed = [json.loads(line) for line in self.called.read_text().splitlines()]
         deployed = [line for line in deployed if line[:4] == ["az", "deployment", "group", "create"]]
-        self.assertEqual(len(deployed), 3)
+        self.assertEqual(len(deployed), 4)
         for line in deployed:
             source = self.folder / line[line.index("-f") + 1]
             parameters = Bicep(source).parameters

@@ -70,6 +70,7 @@ ANSWERS = [
     (r"az deployment group show", "portcullis.gate.westeurope.azurecontainerapps.io"),
     (r"az containerapp env show", "99999999-1111-2222-3333-444444444444"),
     (r"az ad (app|sp|signed-in-user) (create|show)", "eeeeeeee-1111-2222-3333-444444444444"),
+    (r"az aks show", "https://westeurope.oic.prod-aks.azure.com/t/i/"),
     (r"az (acr|keyvault) show", "/subscriptions/s/resourceGroups/g/providers/p/n"),
     (r"curl .*oauth2", json.dumps({"access_token": "e30.e30.e30"})),
     (r"curl .*-si", "HTTP/1.1 202 Accepted"),
