@@ -88,6 +88,9 @@ reasons! {
     /// TRACE, CONNECT, or a method nobody knows.
     MethodNotSupported "method-not-supported" NOT_IMPLEMENTED None None,
         "The method is not supported", "This gateway does not forward this method.";
+    /// No `X-Azure-FDID`, or that of another profile.
+    FrontDoorMissing "front-door-missing" FORBIDDEN None None,
+        "The request did not come through Front Door", "Call the public address of this service.";
     /// h2c or another upgrade.
     UpgradeNotSupported "upgrade-not-supported" BAD_REQUEST None None,
         "The protocol upgrade is not supported", "Send the request without an Upgrade field.";

@@ -65,8 +65,8 @@ pub struct Arrival<'c> {
     pub caller: Rc<Caller>,
     /// The token that came on the connection before.
     pub last_token: &'c LastToken,
-    /// What was wrong with the message on the wire, if anything was.
-    pub framing: Option<Reason>,
+    /// What was wrong with the message on the wire or with how it came, if anything was.
+    pub fault: Option<Reason>,
     /// How its token came.
     pub brought: Brought,
 }
@@ -150,8 +150,8 @@ fn read(
     sampling: Sampling,
     ride: &mut Ride,
 ) -> Result<Box<Read>, Denial> {
-    if let Some(framing) = arrival.framing {
-        return Err(framing.into());
+    if let Some(fault) = arrival.fault {
+        return Err(fault.into());
     }
     let authorization = arrival.brought.authorization.take();
     // Whoever is refused from here on is told of in the trace that they brought.

@@ -3,14 +3,18 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
+use uuid::Uuid;
+
 use super::certificate::{CertificateSource, certificates};
 use super::decode::{Table, list, spanned};
 use super::diagnostics::Diagnostics;
 use super::gateway::{DAY, HOUR, LEAST, SECOND};
 use super::node::{Node, Value};
+use super::rule::cidrs;
 use super::secret::{SecretSource, secret_source};
 use super::source::Spanned;
-use super::values::{address, boolean, choice, count, duration, size};
+use super::values::{address, boolean, choice, count, duration, guid, size};
 
 /// `listen`.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +25,10 @@ pub struct Listen {
     pub reuse_port: bool,
     /// What is spoken there.
     pub speaks: Speaks,
+    /// Those who stand in front and may speak for callers.
+    pub trusted_hops: Option<TrustedHops>,
+    /// Whether the PROXY protocol is spoken in front of each connection. Default no.
+    pub proxy_protocol: bool,
     /// Longest TLS handshake. Default 10 s.
     pub handshake_timeout: Duration,
     /// Longest wait for a complete request head. Default 10 s.
@@ -86,6 +94,28 @@ pub struct PlainHttp {
     pub probes: bool,
 }
 
+/// `listen.trustedHops`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrustedHops {
+    /// Where they are; anywhere if it is empty.
+    pub networks: Vec<IpNet>,
+    /// How many of them say whom they saw; all in `networks` where it is absent.
+    pub count: Option<usize>,
+    /// Where they say it. Default `X-Forwarded-For`.
+    pub header: ForwardedHeader,
+    /// The Front Door profiles that requests have to come through, if there are any.
+    pub front_doors: Vec<Uuid>,
+}
+
+/// The field in which hops say whom they saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForwardedHeader {
+    /// `x-forwarded-for`.
+    XForwardedFor,
+    /// `forwarded`: RFC 7239.
+    Forwarded,
+}
+
 impl Listen {
     /// TLS that ends here, if it does.
     pub fn tls(&self) -> Option<&ListenTls> {
@@ -134,6 +164,8 @@ fn listen(node: &Node, d: &mut Diagnostics) -> Option<Listen> {
     );
     let speaks = speaks(&mut table, d);
     let reuse_port = table.optional("reusePort", d, boolean);
+    let trusted_hops = table.optional("trustedHops", d, spanned(trusted_hops));
+    let proxy_protocol = table.optional("proxyProtocol", d, spanned(boolean));
     let time = LEAST..=HOUR;
     let handshake_timeout =
         table.optional("handshakeTimeout", d, |n, d| duration(n, time.clone(), d));
@@ -164,7 +196,24 @@ fn listen(node: &Node, d: &mut Diagnostics) -> Option<Listen> {
         )
         .help("remove the key; `rateLimit` by `clientAddress` counts callers by the address that the platform names");
     }
+    let is_platform = speaks == Some(Speaks::Platform);
+    refuse_blind_trust(
+        is_platform,
+        trusted_hops.as_ref(),
+        proxy_protocol.as_ref(),
+        d,
+    );
+    let proxy_protocol = proxy_protocol.is_some_and(|spoken| spoken.value);
+    if let (true, Some(most)) = (proxy_protocol, &max_per_address) {
+        d.error(
+            &most.span,
+            "with `proxyProtocol` every connection comes from those in front",
+        )
+        .help("remove the key; `rateLimit` by `clientAddress` counts callers");
+    }
     Some(Listen {
+        trusted_hops: hops(is_platform, trusted_hops.map(|written| written.value)),
+        proxy_protocol,
         address: address?,
         reuse_port: reuse_port.unwrap_or(false),
         speaks: speaks?,
@@ -180,6 +229,76 @@ fn listen(node: &Node, d: &mut Diagnostics) -> Option<Listen> {
         max_head_bytes: max_head_bytes.unwrap_or(32 << 10),
         max_streams: max_streams.unwrap_or(128),
     })
+}
+
+fn trusted_hops(node: &Node, d: &mut Diagnostics) -> Option<TrustedHops> {
+    let mut table = Table::of(
+        node,
+        "the keys `networks`, `count`, `header` and `frontDoor`",
+        d,
+    )?;
+    let networks = table.optional("networks", d, cidrs);
+    let count = table.optional("count", d, |node, d| count(node, 1..=16, d));
+    let headers = [
+        ("x-forwarded-for", ForwardedHeader::XForwardedFor),
+        ("forwarded", ForwardedHeader::Forwarded),
+    ];
+    let header = table.optional("header", d, |node, d| choice(node, &headers, d));
+    let front_doors = table.optional("frontDoor", d, |node, d| {
+        let help = "leave the key out where requests need not come through Front Door";
+        list(node, help, d, guid)
+    });
+    table.finish(d);
+    let networks = networks.unwrap_or_default().into_iter();
+    Some(TrustedHops {
+        networks: networks.map(|network| network.value).collect(),
+        count,
+        header: header.unwrap_or(ForwardedHeader::XForwardedFor),
+        front_doors: front_doors.unwrap_or_default(),
+    })
+}
+
+/// Where the platform ends TLS it says whom it saw, whatever else is written: one hop, if nobody says otherwise.
+fn hops(is_platform: bool, written: Option<TrustedHops>) -> Option<TrustedHops> {
+    let mut hops = match written {
+        None if !is_platform => return None,
+        None => TrustedHops {
+            networks: Vec::new(),
+            count: None,
+            header: ForwardedHeader::XForwardedFor,
+            front_doors: Vec::new(),
+        },
+        Some(written) => written,
+    };
+    if hops.networks.is_empty() {
+        hops.count = hops.count.or(Some(1));
+    }
+    Some(hops)
+}
+
+/// Anybody could speak for callers where callers connect themselves.
+fn refuse_blind_trust(
+    is_platform: bool,
+    hops: Option<&Spanned<TrustedHops>>,
+    proxy_protocol: Option<&Spanned<bool>>,
+    d: &mut Diagnostics,
+) {
+    const HELP: &str = "write where they are: `trustedHops: { networks: [10.0.0.0/8] }`";
+    let known = hops.is_some_and(|hops| !hops.value.networks.is_empty());
+    if let Some(hops) = hops.filter(|_| !known && !is_platform) {
+        d.error(
+            &hops.span,
+            "callers connect here themselves, and each could speak for others",
+        )
+        .help(HELP);
+    }
+    if let Some(spoken) = proxy_protocol.filter(|spoken| spoken.value && !known) {
+        d.error(
+            &spoken.span,
+            "whoever connects could say who they are by the PROXY protocol",
+        )
+        .help(HELP);
+    }
 }
 
 /// What is spoken: `tls`, or `http`.

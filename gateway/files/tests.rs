@@ -229,6 +229,8 @@ fn a_gateway_file_that_says_little_gets_the_defaults() {
         address,
         reuse_port,
         speaks,
+        trusted_hops,
+        proxy_protocol,
         handshake_timeout,
         header_timeout,
         idle_timeout,
@@ -244,6 +246,8 @@ fn a_gateway_file_that_says_little_gets_the_defaults() {
     assert_eq!(address.value.to_string(), "0.0.0.0:8443");
     assert!(!reuse_port);
     assert_eq!(speaks, Speaks::Platform);
+    assert!(!proxy_protocol);
+    assert_eq!(trusted_hops.and_then(|hops| hops.count), Some(1));
     assert_eq!(
         (handshake_timeout, header_timeout, idle_timeout),
         (seconds(10), seconds(10), seconds(75))

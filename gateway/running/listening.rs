@@ -7,8 +7,12 @@ use super::{Options, StartError, machine};
 use crate::certificates::Front;
 use crate::clock::Clock;
 use crate::drain::Drain;
-use crate::files::{self, Diagnostics, GatewayDocument, Listen, ListenTls, Speaks, TlsPolicy};
-use crate::server::{self, Answers, Beside, ListenSettings, Listener, MinRate, Porter, Security};
+use crate::files::{
+    self, Diagnostics, ForwardedHeader, GatewayDocument, Listen, ListenTls, Speaks, TlsPolicy,
+};
+use crate::server::{
+    self, Answers, Beside, Hops, ListenSettings, Listener, MinRate, Porter, SaidIn, Security,
+};
 use crate::telemetry::{Level, event};
 use crate::upstream::Presenting;
 
@@ -158,6 +162,26 @@ fn settings(listen: &Listen, is_sole: bool) -> ListenSettings {
         is_sole,
         max_head_bytes: listen.max_head_bytes,
         max_streams: listen.max_streams,
+        hops: listen.trusted_hops.as_ref().map(hops).map(Arc::new),
+        proxy_protocol: listen.proxy_protocol,
+    }
+}
+
+fn hops(written: &files::TrustedHops) -> Hops {
+    let files::TrustedHops {
+        networks,
+        count,
+        header,
+        front_doors,
+    } = written;
+    Hops {
+        networks: networks.clone(),
+        count: *count,
+        said_in: match header {
+            ForwardedHeader::XForwardedFor => SaidIn::XForwardedFor,
+            ForwardedHeader::Forwarded => SaidIn::Forwarded,
+        },
+        front_doors: front_doors.iter().map(ToString::to_string).collect(),
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::connection::{Shared, serve_plain, serve_tls};
+use super::connection::{Shared, introduced, serve_plain, serve_tls};
 use super::listener::close_to_newcomers;
 use super::places::{Place, Places};
 use super::worker::Security;
@@ -106,6 +106,9 @@ impl Door {
             ..
         } = self;
         let opened = Opened::new(shared, open);
+        if !self.is_expected(peer) {
+            return opened.refused(Closed::UntrustedHop);
+        }
         let place = match gate.places.take(peer.ip()) {
             Ok(place) => place,
             Err(why) => return opened.refused(why),
@@ -115,6 +118,14 @@ impl Door {
         let (shared, security) = (Rc::clone(shared), security.clone());
         tokio::task::spawn_local(async move {
             let _held: (Opened, Place) = (opened, place);
+            let mut stream = stream;
+            let peer = match shared.settings.proxy_protocol {
+                false => peer,
+                true => match Box::pin(introduced(&shared, &mut stream, peer)).await {
+                    Some(caller) => caller,
+                    None => return,
+                },
+            };
             match security {
                 Security::Tls(config) => {
                     serve_tls(shared, config.load_full(), stream, peer).await;
@@ -123,6 +134,15 @@ impl Door {
                 Security::Platform => Box::pin(serve_plain(shared, stream, peer)).await,
             }
         });
+    }
+
+    /// Whether somebody may connect at all. Where nobody but those in front may, they are looked at; what they say of
+    /// callers is looked at later.
+    fn is_expected(&self, peer: SocketAddr) -> bool {
+        let settings = &self.shared.settings;
+        let is_behind = matches!(self.security, Security::Platform) || settings.proxy_protocol;
+        let hops = settings.hops.as_ref().filter(|_| is_behind);
+        hops.is_none_or(|hops| hops.trusts(peer.ip()))
     }
 
     async fn fails(&mut self, error: &io::Error) {

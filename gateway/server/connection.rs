@@ -5,14 +5,14 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
@@ -27,6 +27,7 @@ use super::frames::Frames;
 use super::http1::{Authorizations, Dates, Line};
 use super::http2::body as http2_body;
 use super::present::Present;
+use super::proxied;
 use super::stall::{Asking, Movement, Shelved, Stop, WatchedBody, WatchedIo};
 use super::tls::{self, TlsScratch};
 use super::worker::ListenSettings;
@@ -97,6 +98,26 @@ impl<F: Future + 'static> Executor<F> for Local {
     }
 }
 
+/// Reads whose connection somebody passes on. `None` if that is not said, or not in time.
+pub(super) async fn introduced(
+    shared: &Shared,
+    stream: &mut TcpStream,
+    peer: SocketAddr,
+) -> Option<SocketAddr> {
+    let connections = shared.worker.sink.connections();
+    let read = proxied::read(stream, peer);
+    match within(shared.settings.handshake_timeout, read).await {
+        None => connections.closed(Closed::SlowHandshake),
+        Some(Ok(caller)) => return Some(caller),
+        Some(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
+            connections.closed(Closed::ProxyProtocol);
+        }
+        // Who leaves has not been sent away.
+        Some(Err(_)) => {}
+    }
+    None
+}
+
 /// Serves a connection on which callers speak TLS.
 pub(super) async fn serve_tls(
     shared: Rc<Shared>,
@@ -134,7 +155,7 @@ async fn greet(
     });
     let stream = stream.ok()?;
     let is_http2 = stream.alpn_protocol() == Some(b"h2");
-    let served = Served::new(shared, peer, Trust::Peer);
+    let served = Served::new(shared, peer);
     Some(served.conversation(is_http2, stream))
 }
 
@@ -165,24 +186,14 @@ pub(super) async fn serve_plain(shared: Rc<Shared>, stream: TcpStream, peer: Soc
                 .closed(Closed::SlowHandshake);
         }
     };
-    let served = Served::new(shared, peer, Trust::Platform);
+    let served = Served::new(shared, peer);
     served.conversation(is_http2, stream).await;
-}
-
-/// Whose word on the caller's address counts.
-#[derive(Clone, Copy)]
-enum Trust {
-    /// Nobody's: the peer is the caller.
-    Peer,
-    /// The platform's, which appends the address that it saw to `X-Forwarded-For`.
-    Platform,
 }
 
 pub(super) struct Served {
     shared: Rc<Shared>,
     peer: SocketAddr,
     caller: Rc<Caller>,
-    trust: Trust,
     movement: Rc<Movement>,
     /// What it is called among the worker's connections.
     name: u64,
@@ -199,14 +210,13 @@ impl Drop for Served {
 }
 
 impl Served {
-    fn new(shared: Rc<Shared>, peer: SocketAddr, trust: Trust) -> Rc<Self> {
+    fn new(shared: Rc<Shared>, peer: SocketAddr) -> Rc<Self> {
         let movement = Rc::default();
         Rc::new(Self {
             caller: Rc::new(Caller::new(peer.ip())),
             name: shared.present.enter(&movement),
             shared,
             peer,
-            trust,
             movement,
             last_token: LastToken::default(),
         })
@@ -219,18 +229,21 @@ impl Served {
         brought: Brought,
         framing: Option<Reason>,
     ) -> impl Future<Output = Response<RecordedBody>> {
-        let (client, caller) = match self.trust {
-            Trust::Peer => (self.peer, Rc::clone(&self.caller)),
-            Trust::Platform => {
-                let client = forwarded_for(request.headers(), self.peer);
-                (client, Rc::new(Caller::new(client.ip())))
+        let (mut client, mut caller, mut fault) = (self.peer, Rc::clone(&self.caller), framing);
+        if let Some(hops) = &self.shared.settings.hops {
+            client = hops.client(request.headers(), self.peer);
+            if client != self.peer {
+                caller = Rc::new(Caller::new(client.ip()));
             }
-        };
+            if !hops.came_through(request.headers()) {
+                fault = fault.or(Some(Reason::FrontDoorMissing));
+            }
+        }
         let arrival = Arrival {
             client,
             caller,
             last_token: &self.last_token,
-            framing,
+            fault,
             brought,
         };
         pipeline::handle(&self.shared.worker, arrival, request)
@@ -493,47 +506,5 @@ impl Minder {
 impl Drop for Minder {
     fn drop(&mut self) {
         self.0.abort();
-    }
-}
-
-/// The caller's address as the platform saw it: the last entry, for the platform appends, and all
-/// before it is the caller's own word. App Service writes a port behind the address.
-fn forwarded_for(headers: &HeaderMap, peer: SocketAddr) -> SocketAddr {
-    let last = headers.get_all("x-forwarded-for").iter().next_back();
-    let last = last.and_then(|value| value.to_str().ok()?.rsplit(',').next());
-    let entry = last.unwrap_or_default().trim();
-    let bare = entry.trim_start_matches('[').trim_end_matches(']');
-    let address: Option<IpAddr> = bare.parse().ok();
-    let address = address.map(|address| SocketAddr::new(address, 0));
-    address.or_else(|| entry.parse().ok()).unwrap_or(peer)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_platforms_word_on_the_caller_is_the_last_entry() {
-        let peer: SocketAddr = "10.0.0.1:1".parse().expect("an address");
-        for (lines, expected) in [
-            (vec!["203.0.113.7"], "203.0.113.7:0"),
-            (vec!["1.1.1.1, 203.0.113.7:4711"], "203.0.113.7:4711"),
-            (vec!["1.1.1.1", "203.0.113.7"], "203.0.113.7:0"),
-            (vec!["[2001:db8::1]:443"], "[2001:db8::1]:443"),
-            (vec!["[2001:db8::1]"], "[2001:db8::1]:0"),
-            (vec!["2001:db8::1"], "[2001:db8::1]:0"),
-            (vec!["unknown"], "10.0.0.1:1"),
-            (vec![], "10.0.0.1:1"),
-        ] {
-            let mut headers = HeaderMap::new();
-            for line in &lines {
-                headers.append("x-forwarded-for", HeaderValue::from_static(line));
-            }
-            assert_eq!(
-                forwarded_for(&headers, peer).to_string(),
-                expected,
-                "{lines:?}"
-            );
-        }
     }
 }

@@ -4,6 +4,7 @@
 mod accept;
 mod connection;
 mod frames;
+mod hops;
 pub mod http1;
 mod http2;
 mod listener;
@@ -11,10 +12,12 @@ mod pace;
 mod places;
 mod porter;
 mod present;
+mod proxied;
 mod stall;
 mod tls;
 mod worker;
 
+pub use hops::{Hops, SaidIn};
 pub use listener::{Beside, bind, handed_over, share_out, those_for};
 pub use pace::MinRate;
 pub use porter::{Answers, Challenge, Porter};

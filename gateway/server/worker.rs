@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::accept::{Gate, accept};
 use super::connection::Common;
+use super::hops::Hops;
 use super::pace::MinRate;
 use super::places::Places;
 use crate::clock::pause;
@@ -46,6 +47,10 @@ pub struct ListenSettings {
     pub max_head_bytes: usize,
     /// Requests in flight on one HTTP/2 connection.
     pub max_streams: u32,
+    /// Those who may speak for callers, if anybody may.
+    pub hops: Option<Arc<Hops>>,
+    /// Whether the PROXY protocol is spoken in front of each connection.
+    pub proxy_protocol: bool,
 }
 
 /// Where callers connect, and how they are served there.

@@ -30,6 +30,10 @@ reasons! {
     TooManyFromAddress "too-many-from-address";
     /// The process has no file descriptor left.
     Descriptors "descriptors";
+    /// It came from elsewhere than those who may speak for callers.
+    UntrustedHop "untrusted-hop";
+    /// What came first was no PROXY protocol.
+    ProxyProtocol "proxy-protocol";
     /// The TLS handshake failed.
     Handshake "handshake";
     /// The TLS handshake was not over in time, or nothing was said.

@@ -19,6 +19,7 @@ mod documents;
 mod edge;
 mod faults;
 mod forwarding;
+mod hops;
 mod keys;
 mod layers;
 mod limits;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 
-use super::policy::{List, SecretSource};
+use super::policy::{List, Networks, SecretSource};
 use super::words::{Address, Bytes, Duration, Guid, RedisPrefix, RedisUrl, Text, Url, Word};
 
 /// The configuration of the gateway: where it listens, whose tokens it takes, and which policy is in force.
@@ -97,6 +97,10 @@ struct Listen {
     tls: Tls,
     /// `true`: another gateway may listen on the same address already, so that one takes over from the other. Default `false`.
     reuse_port: Option<bool>,
+    /// Those who stand in front of the gateway and may speak for callers. Default: behind a platform, one hop; otherwise nobody.
+    trusted_hops: Option<TrustedHops>,
+    /// `true`: each connection begins with the PROXY protocol, version 1 or 2, and those that do not are closed. Only from `trustedHops.networks`. Default `false`.
+    proxy_protocol: Option<bool>,
     /// Longest TLS handshake; then the connection is closed. From `1ms` to `1h`, default `10s`.
     handshake_timeout: Option<Duration>,
     /// Longest time from the first byte of a request's head to its last. Over HTTP/2: longest wait for the answer to a ping. From `1ms` to `1h`, default `10s`.
@@ -125,6 +129,31 @@ struct Listen {
     max_streams: Option<u32>,
 }
 
+/// Those who stand in front of the gateway and may speak for callers.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+struct TrustedHops {
+    /// Where they are, in CIDR notation: `[10.0.0.0/8]`. Has to be written unless the platform ends TLS, where nobody else may connect then. Default: anywhere.
+    networks: Option<Networks>,
+    /// How many of them append to the header whom they saw: Front Door in front of Container Apps is 2. From 1 to 16. Default: all that are in `networks`, or 1 if that is not written.
+    #[schemars(range(min = 1, max = 16))]
+    count: Option<u32>,
+    /// The header that they append to. Default `x-forwarded-for`.
+    header: Option<ForwardedHeader>,
+    /// The IDs of the Front Door profiles that requests have to come through: `X-Azure-FDID` is one of them. Default: they need not.
+    front_door: Option<List<Guid>>,
+}
+
+/// The header in which hops say whom they saw.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "kebab-case")]
+enum ForwardedHeader {
+    /// `X-Forwarded-For`.
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+}
+
 /// Where TLS ends: at the gateway, or in front of it.
 #[derive(JsonSchema)]
 #[schemars(untagged)]
@@ -139,7 +168,7 @@ enum Tls {
 #[derive(JsonSchema)]
 #[schemars(rename_all = "lowercase")]
 enum Platform {
-    /// TLS ends in front of the gateway, which speaks plain HTTP and takes the last entry of `X-Forwarded-For` for the caller's address. Nobody but the platform may reach this port.
+    /// TLS ends in front of the gateway, which speaks plain HTTP/1.1 and HTTP/2 (h2c) and takes the last entry of `X-Forwarded-For` for the caller's address, unless `trustedHops` says otherwise. Nobody but the platform may reach this port.
     Platform,
 }
 

@@ -62,7 +62,7 @@ impl<T: JsonSchema> JsonSchema for List<T> {
 /// One network in CIDR notation, or a list of them.
 #[derive(JsonSchema)]
 #[schemars(untagged)]
-enum Networks {
+pub(super) enum Networks {
     /// One network, such as `203.0.113.0/24` or `2001:db8::/32`, or one address.
     One(Network),
     /// Several networks, any of which counts.
