@@ -91,6 +91,12 @@ reasons! {
     /// No `X-Azure-FDID`, or that of another profile.
     FrontDoorMissing "front-door-missing" FORBIDDEN None None,
         "The request did not come through Front Door", "Call the public address of this service.";
+    /// No client certificate, where one is required.
+    CertificateMissing "certificate-missing" FORBIDDEN None None,
+        "A client certificate is required", "Connect with a client certificate.";
+    /// A client certificate that nobody vouches for, or that was withdrawn.
+    CertificateInvalid "certificate-invalid" FORBIDDEN None None,
+        "The client certificate is not accepted", "Connect with a client certificate that is in date and was issued by an accepted authority.";
     /// h2c or another upgrade.
     UpgradeNotSupported "upgrade-not-supported" BAD_REQUEST None None,
         "The protocol upgrade is not supported", "Send the request without an Upgrade field.";

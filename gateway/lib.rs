@@ -6,6 +6,7 @@ pub mod body;
 pub mod canonical;
 pub mod certificates;
 pub mod cli;
+pub mod client_certificate;
 pub mod clock;
 pub mod credentials;
 pub mod demo;

@@ -20,6 +20,7 @@ use http::{Method, Request, Response, StatusCode, header};
 use self::upgraded::Upgraded;
 use crate::body::{CallerBody, Reply};
 use crate::canonical::{self, KeptParameters};
+use crate::client_certificate::ClientCertificate;
 use crate::clock::{Clock, Now};
 use crate::denial::{Denial, Reason};
 use crate::drain::Drain;
@@ -63,6 +64,8 @@ pub struct Arrival<'c> {
     pub client: SocketAddr,
     /// What the gateway says of it to backends.
     pub caller: Rc<Caller>,
+    /// The certificate that the caller has proved to hold.
+    pub certificate: Option<Arc<ClientCertificate>>,
     /// The token that came on the connection before.
     pub last_token: &'c LastToken,
     /// What was wrong with the message on the wire or with how it came, if anything was.
@@ -162,6 +165,7 @@ fn read(
         ride.note(|record| record.refused(&refused));
         refused.into_denial()
     })?;
+    let request = request.certified(arrival.certificate.take());
     ride.note(|record| record.request(&request));
     Ok(Box::new(Read { request, trace }))
 }

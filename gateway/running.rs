@@ -258,7 +258,6 @@ impl Start {
         let lasting = Arc::new(lasting(gateway, &options, &control)?);
         let own = presenting(gateway, &lasting);
         let fronts = listening::fronts(gateway, own, &options.clock, &mut diagnostics)?;
-        let fronts = Arc::new(fronts);
         let telling = Arc::new(observing::telling(gateway));
         let export = observing::export(
             gateway,
@@ -272,9 +271,11 @@ impl Start {
             Protection::read(admin, presenting(gateway, &lasting), &mut diagnostics)
         });
         let snapshot = documents.compile(&lasting, &mut diagnostics);
-        let (Some(snapshot), false) = (snapshot, diagnostics.has_errors()) else {
+        let (Some(snapshot), Some(fronts), false) = (snapshot, fronts, diagnostics.has_errors())
+        else {
             return Err(StartError::Files(diagnostics));
         };
+        let fronts = Arc::new(fronts);
         if !diagnostics.is_empty() {
             event(
                 options.clock.now().unix,

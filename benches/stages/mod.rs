@@ -211,6 +211,7 @@ pub(crate) fn compiled(document: &PolicyDocument) -> Policy {
 /// What else is decided by.
 pub(crate) fn circumstances(headers: &HeaderMap) -> Circumstances<'_> {
     Circumstances {
+        certificate: None,
         now: SystemClock.now().unix,
         client: CLIENT.ip(),
         method: &Method::POST,

@@ -25,8 +25,8 @@ pub struct Readiness {
     pub limits: Arc<LimitStore>,
     /// What protects the admin address, if there is one.
     pub protection: Option<Arc<Protection>>,
-    /// How TLS is spoken on each listener; nothing where it is not.
-    pub fronts: Arc<Vec<Option<Front>>>,
+    /// What callers meet on each listener.
+    pub fronts: Arc<Vec<Front>>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// How it stands with what is told.
@@ -159,8 +159,8 @@ impl Readiness {
     }
 
     fn of_callers(&self) -> impl Iterator<Item = Arc<Certificates>> {
-        let fronts = self.fronts.iter().flatten();
-        fronts.map(|front| Arc::clone(front.certificates()))
+        let fronts = self.fronts.iter();
+        fronts.filter_map(|front| front.certificates().cloned())
     }
 
     /// The certificates that callers see, and those of the admin address.

@@ -18,6 +18,7 @@ mod tests;
 use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -32,6 +33,7 @@ pub(crate) use self::percent::escape;
 pub(crate) use self::urls::{URL_FIELDS, text_carries_key};
 
 use self::host::Host;
+use crate::client_certificate::ClientCertificate;
 use crate::denial::{Denial, Reason};
 use crate::secret::Secret;
 use crate::upgrade;
@@ -60,6 +62,7 @@ pub struct Request {
     method: Method,
     version: Version,
     client: SocketAddr,
+    certificate: Option<Arc<ClientCertificate>>,
     uri: Uri,
     /// The canonical path, where it is not the one in `uri`.
     path: Option<String>,
@@ -108,6 +111,7 @@ impl Request {
                 method: parts.method,
                 version: parts.version,
                 client,
+                certificate: None,
                 uri: parts.uri,
                 path: findings.path.take(),
                 headers: parts.headers,
@@ -130,6 +134,17 @@ impl Request {
     /// The address that the connection comes from.
     pub fn client(&self) -> SocketAddr {
         self.client
+    }
+
+    /// The same from a caller who has proved to hold a certificate.
+    pub fn certified(mut self, certificate: Option<Arc<ClientCertificate>>) -> Self {
+        self.certificate = certificate;
+        self
+    }
+
+    /// The certificate that the caller has proved to hold, if any.
+    pub fn certificate(&self) -> Option<&Arc<ClientCertificate>> {
+        self.certificate.as_ref()
     }
 
     /// The host, in lower case, without port and trailing dot; an IPv6 address in brackets.

@@ -3,18 +3,17 @@
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
 use rustls::{ServerConfig, SupportedProtocolVersion};
 
-use super::Certificates;
+use super::{Certificates, Clients};
 
 /// What TLS is spoken by.
 pub struct Terms<'t> {
     /// What callers are shown.
     pub certificates: &'t Arc<Certificates>,
     /// Who judges the certificates of callers, if they are asked for one.
-    pub clients: Option<Arc<dyn ClientCertVerifier>>,
+    pub clients: Option<&'t Clients>,
     /// The versions of TLS.
     pub versions: &'t [&'static SupportedProtocolVersion],
     /// The protocols that may be agreed on, the best first (RFC 7301).
@@ -31,7 +30,7 @@ impl Terms<'_> {
     /// When the provider does not support the versions, which a test excludes.
     pub fn config(self) -> Result<ServerConfig, rustls::Error> {
         let tickets = self.tickets.filter(|_| self.clients.is_none());
-        let clients = self.clients;
+        let clients = self.clients.map(Clients::verifier);
         let clients = clients.unwrap_or_else(WebPkiClientVerifier::no_client_auth);
         let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
             .with_protocol_versions(self.versions)?

@@ -1,4 +1,5 @@
-//! How TLS is spoken on one listener: all that changes with the files while callers are served.
+//! What callers meet on one listener, as far as it changes with the files while they are served: TLS, and who judges
+//! their certificates.
 
 use std::sync::Arc;
 
@@ -8,42 +9,66 @@ use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::ProducesTickets;
 use rustls::version::{TLS12, TLS13};
 
-use super::{Certificates, Terms, Tickets};
+use super::{Certificates, Clients, Terms, Tickets};
 use crate::clock::Clock;
-use crate::files::{Diagnostics, ListenTls, TlsPolicy};
+use crate::files::{Diagnostics, Listen, ListenTls, TlsPolicy};
 use crate::upstream::Presenting;
 
-/// TLS on one listener.
+/// What callers meet on one listener.
 pub struct Front {
+    tls: Option<Spoken>,
+    /// Who judges certificates that are passed on by those in front.
+    clients: Option<Arc<ArcSwap<Clients>>>,
+    clock: Arc<dyn Clock>,
+}
+
+/// TLS, where it ends here.
+struct Spoken {
     certificates: Arc<Certificates>,
     config: Arc<ArcSwap<ServerConfig>>,
     /// What makes session tickets where no keys are written: kept, so that a reload ends no session.
     own_tickets: Arc<dyn ProducesTickets>,
-    clock: Arc<dyn Clock>,
 }
 
 impl Front {
-    /// As `listen.tls` says. `None` when an error was added.
+    /// As a listener says. `None` when an error was added.
     ///
     /// # Errors
     /// When the cryptographic library fails.
     pub fn read(
-        written: &ListenTls,
+        written: &Listen,
         presenting: Presenting<'_>,
         clock: &Arc<dyn Clock>,
         diagnostics: &mut Diagnostics,
     ) -> Result<Option<Self>, rustls::Error> {
-        let own_tickets = Ticketer::new()?;
-        let certificates = Certificates::read(&written.certificates, presenting, diagnostics);
-        let tickets = tickets(written, &own_tickets, presenting, clock, diagnostics);
-        let (Some(certificates), Some(tickets)) = (certificates, tickets) else {
+        let clients = clients(written, diagnostics);
+        let tls = match written.tls() {
+            None => Some(None),
+            Some(tls) => {
+                let own_tickets = Ticketer::new()?;
+                let certificates = Certificates::read(&tls.certificates, presenting, diagnostics);
+                let tickets = tickets(tls, &own_tickets, presenting, clock, diagnostics);
+                match (certificates, tickets, &clients) {
+                    (Some(certificates), Some(tickets), Some(clients)) => {
+                        let shaken = clients.as_ref().filter(|_| !passed_on(written));
+                        let config = config(tls, &certificates, shaken, tickets)?;
+                        Some(Some(Spoken {
+                            certificates,
+                            config: Arc::new(ArcSwap::from_pointee(config)),
+                            own_tickets,
+                        }))
+                    }
+                    _ => None,
+                }
+            }
+        };
+        let (Some(tls), Some(clients)) = (tls, clients) else {
             return Ok(None);
         };
-        let config = config(written, &certificates, tickets)?;
+        let clients = clients.filter(|_| passed_on(written));
         Ok(Some(Self {
-            certificates,
-            config: Arc::new(ArcSwap::from_pointee(config)),
-            own_tickets,
+            tls,
+            clients: clients.map(|clients| Arc::new(ArcSwap::from_pointee(clients))),
             clock: Arc::clone(clock),
         }))
     }
@@ -51,40 +76,68 @@ impl Front {
     /// Takes up what the files say now. New connections get it; old ones go on. What cannot be read changes nothing.
     pub fn replace(
         &self,
-        written: &ListenTls,
+        written: &Listen,
         presenting: Presenting<'_>,
         diagnostics: &mut Diagnostics,
     ) {
-        let own = &self.own_tickets;
-        let tickets = tickets(written, own, presenting, &self.clock, diagnostics);
-        let written_certificates = &written.certificates;
-        self.certificates
-            .replace(written_certificates, presenting, diagnostics);
-        let config = tickets.map(|tickets| config(written, &self.certificates, tickets));
-        if let Some(Ok(config)) = config {
-            self.config.store(Arc::new(config));
+        let clients = clients(written, diagnostics);
+        if let (Some(now), Some(Some(clients))) = (&self.clients, &clients) {
+            now.store(Arc::new(clients.clone()));
+        }
+        let (Some(spoken), Some(tls)) = (&self.tls, written.tls()) else {
+            return;
+        };
+        let own = &spoken.own_tickets;
+        let tickets = tickets(tls, own, presenting, &self.clock, diagnostics);
+        let certificates = &spoken.certificates;
+        certificates.replace(&tls.certificates, presenting, diagnostics);
+        if let (Some(tickets), Some(clients)) = (tickets, clients) {
+            let shaken = clients.as_ref().filter(|_| !passed_on(written));
+            if let Ok(config) = config(tls, certificates, shaken, tickets) {
+                spoken.config.store(Arc::new(config));
+            }
         }
     }
 
-    /// The certificates.
-    pub fn certificates(&self) -> &Arc<Certificates> {
-        &self.certificates
+    /// The certificates that callers see, where TLS ends here.
+    pub fn certificates(&self) -> Option<&Arc<Certificates>> {
+        self.tls.as_ref().map(|spoken| &spoken.certificates)
     }
 
-    /// The settings, as they are from one moment to the next.
-    pub fn config(&self) -> &Arc<ArcSwap<ServerConfig>> {
-        &self.config
+    /// The settings of TLS, as they are from one moment to the next, where it ends here.
+    pub fn config(&self) -> Option<&Arc<ArcSwap<ServerConfig>>> {
+        self.tls.as_ref().map(|spoken| &spoken.config)
+    }
+
+    /// Who judges certificates of callers that are passed on, if any are.
+    pub fn clients(&self) -> Option<&Arc<ArcSwap<Clients>>> {
+        self.clients.as_ref()
+    }
+}
+
+/// Whether certificates of callers come in a field, and not in handshakes.
+fn passed_on(written: &Listen) -> bool {
+    let clients = written.client_certificates.as_ref();
+    clients.is_some_and(|clients| clients.header.is_some())
+}
+
+/// Who judges certificates of callers, if they are asked for one. `None` when an error was added.
+fn clients(written: &Listen, diagnostics: &mut Diagnostics) -> Option<Option<Clients>> {
+    match &written.client_certificates {
+        None => Some(None),
+        Some(clients) => Clients::read(clients, diagnostics).map(Some),
     }
 }
 
 fn config(
     written: &ListenTls,
     certificates: &Arc<Certificates>,
+    clients: Option<&Clients>,
     tickets: Arc<dyn ProducesTickets>,
 ) -> Result<ServerConfig, rustls::Error> {
     let terms = Terms {
         certificates,
-        clients: None,
+        clients,
         versions: match written.policy {
             TlsPolicy::Modern => &[&TLS13],
             TlsPolicy::Intermediate => &[&TLS13, &TLS12],

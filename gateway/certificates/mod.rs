@@ -2,8 +2,10 @@
 //! changed without a restart.
 
 mod choice;
+mod clients;
 mod config;
 mod front;
+mod passed_on;
 mod presented;
 mod read;
 mod tickets;
@@ -16,8 +18,10 @@ use arc_swap::ArcSwap;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
+pub use self::clients::{Clients, Unfit};
 pub use self::config::Terms;
 pub use self::front::Front;
+pub use self::passed_on::PassedOn;
 pub use self::presented::Presented;
 pub use self::tickets::Tickets;
 

@@ -9,6 +9,8 @@ use x509_cert::Certificate;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
+use crate::client_certificate::thumbprint;
+
 /// A certificate with its key, ready to be shown to callers.
 pub struct Presented {
     pub(super) certified: Arc<CertifiedKey>,
@@ -27,22 +29,15 @@ pub struct Presented {
 const LONGEST_WARNING: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
 impl Presented {
-    pub(super) fn of(
-        certified: CertifiedKey,
-        leaf: &Certificate,
-        thumbprint: &[u8],
-    ) -> Result<Self, &'static str> {
+    pub(super) fn of(certified: CertifiedKey, leaf: &Certificate) -> Result<Self, &'static str> {
         let tbs = leaf.tbs_certificate();
         let validity = tbs.validity();
         Ok(Self {
-            certified: Arc::new(certified),
             names: dns_names(leaf)?,
             not_before: validity.not_before.to_unix_duration(),
             not_after: validity.not_after.to_unix_duration(),
-            thumbprint: thumbprint
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect(),
+            thumbprint: thumbprint(certified.cert.first().map_or(&[], |der| der.as_ref())),
+            certified: Arc::new(certified),
         })
     }
 

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use p12_keystore::{KeyStore, Pkcs12ImportPolicy};
@@ -195,9 +194,8 @@ pub(super) fn assemble(
     }
     // What leads nowhere may still help somebody, and was put there by who knows why.
     ordered.append(&mut chain);
-    let thumbprint = digest(&SHA256, ordered.first().map_or(&[], |der| der.as_ref()));
     let certified = CertifiedKey::new(ordered, signs);
-    Presented::of(certified, &leaf, thumbprint.as_ref()).map_err(certificate)
+    Presented::of(certified, &leaf).map_err(certificate)
 }
 
 /// Whether a certificate holds the public half of a key.

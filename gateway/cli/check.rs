@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::{Format, out, talk};
-use crate::certificates::Certificates;
+use crate::certificates::{Certificates, Clients};
 use crate::clock::{Clock as _, SystemClock};
 use crate::files::{self, Diagnostics, GatewayDocument, Listen, Span};
 use crate::net::tls;
@@ -177,6 +177,10 @@ pub(super) fn is_gateway(path: &Path) -> bool {
 fn certificates(gateway: &GatewayDocument, diagnostics: &mut Diagnostics) {
     for tls in gateway.listen.iter().filter_map(Listen::tls) {
         Certificates::check(&tls.certificates, diagnostics);
+    }
+    let clients = gateway.listen.iter();
+    for clients in clients.filter_map(|listen| listen.client_certificates.as_ref()) {
+        Clients::read(clients, diagnostics);
     }
     let admin = gateway.admin.as_ref().and_then(|admin| admin.tls.as_ref());
     if let Some(tls) = admin {

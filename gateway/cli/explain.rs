@@ -13,12 +13,15 @@ use std::time::Duration;
 use clap::Args;
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Uri, Version};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 
 use self::said::{
     BackendSaid, DecisionSaid, Explanation, RecordedSaid, RequestSaid, RouteSaid, TokenSaid,
 };
 use super::policies::{self, Read};
 use super::{Form, Unanswered, moment, out};
+use crate::client_certificate::ClientCertificate;
 use crate::entra;
 use crate::files::without_tokens;
 use crate::policy::Known;
@@ -51,6 +54,9 @@ pub(super) struct Options {
     /// Where the request comes from.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     client: IpAddr,
+    /// A PEM file with the certificate that the caller has proved to hold.
+    #[arg(long, value_name = "FILE")]
+    certificate: Option<PathBuf>,
     /// When it comes (RFC 3339). Now, if it is left out.
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
@@ -59,7 +65,7 @@ pub(super) struct Options {
         long,
         value_name = "ID",
         requires = "log",
-        conflicts_with_all = ["method", "url", "token", "claims", "header", "host", "client", "at"]
+        conflicts_with_all = ["method", "url", "token", "claims", "header", "host", "client", "certificate", "at"]
     )]
     decision: Option<String>,
     /// The decision log that holds it.
@@ -164,6 +170,11 @@ fn question(options: &Options, tokens: &Tokens, now: Duration) -> Result<Questio
         target: target.to_owned(),
         headers,
         client: options.client,
+        certificate: options
+            .certificate
+            .as_deref()
+            .map(certificate)
+            .transpose()?,
         now,
         version: Version::HTTP_11,
         caller: caller(options, tokens)?,
@@ -196,6 +207,13 @@ fn caller(options: &Options, tokens: &Tokens) -> Result<Caller, String> {
         return Ok(Caller::Claims(claims));
     }
     Ok(Caller::Nobody)
+}
+
+fn certificate(path: &Path) -> Result<ClientCertificate, String> {
+    let text = contents(path)?;
+    let read = CertificateDer::from_pem_slice(text.as_bytes()).ok();
+    let read = read.and_then(|der| ClientCertificate::of(&der));
+    read.ok_or_else(|| format!("{}: there is no certificate in it (PEM)", path.display()))
 }
 
 fn contents(path: &Path) -> Result<String, String> {

@@ -337,7 +337,11 @@ fn not_recorded(answer: &Answer<'_>, known: &Known) -> String {
         .filter(|field| match field {
             Field::Header(name) => !known.headers.contains(name),
             Field::Claim(name) => !known.claims.contains(name),
-            Field::Address | Field::Principal => known.hashed,
+            Field::Address
+            | Field::Principal
+            | Field::CertificateThumbprint
+            | Field::CertificateSubject
+            | Field::CertificateIssuer => known.hashed,
             _ => false,
         })
         .map(ToString::to_string)

@@ -62,6 +62,7 @@ fn one(options: &Options, read: &Read, method: &str, path: &str) -> Result<Strin
     let (host, path) = place(options, path)?;
     let method = method.to_ascii_uppercase();
     let question = Question {
+        certificate: None,
         method: method.parse().map_err(|_| {
             Unanswered::UsedWrongly(format!("`{method}` is no method: write `GET`, say"))
         })?,

@@ -1,6 +1,7 @@
 //! `listen` of gateway.yaml: where callers connect, and what they are held to there.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -14,7 +15,7 @@ use super::node::{Node, Value};
 use super::rule::cidrs;
 use super::secret::{SecretSource, secret_source};
 use super::source::Spanned;
-use super::values::{address, boolean, choice, count, duration, guid, size};
+use super::values::{address, boolean, choice, count, duration, guid, path, size};
 
 /// `listen`.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +30,8 @@ pub struct Listen {
     pub trusted_hops: Option<TrustedHops>,
     /// Whether the PROXY protocol is spoken in front of each connection. Default no.
     pub proxy_protocol: bool,
+    /// Which certificates callers bring. They are asked for none where it is absent.
+    pub client_certificates: Option<ClientCertificates>,
     /// Longest TLS handshake. Default 10 s.
     pub handshake_timeout: Duration,
     /// Longest wait for a complete request head. Default 10 s.
@@ -107,6 +110,37 @@ pub struct TrustedHops {
     pub front_doors: Vec<Uuid>,
 }
 
+/// `listen.clientCertificates`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClientCertificates {
+    /// Whether a caller may go without.
+    pub mode: ClientMode,
+    /// A PEM file of the CAs that issue them.
+    pub ca: Spanned<PathBuf>,
+    /// Files of what those have withdrawn, PEM or DER.
+    pub crl: Vec<Spanned<PathBuf>>,
+    /// The field in which those in front pass them on; handshakes where it is absent.
+    pub header: Option<CertificateHeader>,
+}
+
+/// Whether a caller may go without a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientMode {
+    /// It may not.
+    Require,
+    /// It may, and policies decide.
+    Request,
+}
+
+/// A field in which certificates of callers are passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CertificateHeader {
+    /// `x-forwarded-client-cert`: Container Apps and Envoy.
+    ForwardedClientCert,
+    /// `x-arr-clientcert`: App Service.
+    ArrClientCert,
+}
+
 /// The field in which hops say whom they saw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForwardedHeader {
@@ -166,6 +200,7 @@ fn listen(node: &Node, d: &mut Diagnostics) -> Option<Listen> {
     let reuse_port = table.optional("reusePort", d, boolean);
     let trusted_hops = table.optional("trustedHops", d, spanned(trusted_hops));
     let proxy_protocol = table.optional("proxyProtocol", d, spanned(boolean));
+    let client_certificates = table.optional("clientCertificates", d, spanned(client_certificates));
     let time = LEAST..=HOUR;
     let handshake_timeout =
         table.optional("handshakeTimeout", d, |n, d| duration(n, time.clone(), d));
@@ -211,7 +246,14 @@ fn listen(node: &Node, d: &mut Diagnostics) -> Option<Listen> {
         )
         .help("remove the key; `rateLimit` by `clientAddress` counts callers");
     }
+    refuse_unheard_certificates(
+        is_platform,
+        trusted_hops.is_some(),
+        client_certificates.as_ref(),
+        d,
+    );
     Some(Listen {
+        client_certificates: client_certificates.map(|written| written.value),
         trusted_hops: hops(is_platform, trusted_hops.map(|written| written.value)),
         proxy_protocol,
         address: address?,
@@ -298,6 +340,57 @@ fn refuse_blind_trust(
             "whoever connects could say who they are by the PROXY protocol",
         )
         .help(HELP);
+    }
+}
+
+fn client_certificates(node: &Node, d: &mut Diagnostics) -> Option<ClientCertificates> {
+    let mut table = Table::of(node, "the keys `mode`, `ca`, `crl` and `header`", d)?;
+    let modes = [
+        ("require", ClientMode::Require),
+        ("request", ClientMode::Request),
+    ];
+    let help = "write `mode: require`, or `mode: request` where callers may go without";
+    let mode = table.required("mode", help, d, |node, d| choice(node, &modes, d));
+    let help = "name the PEM file of the CAs that issue callers' certificates";
+    let ca = table.required("ca", help, d, spanned(path));
+    let crl = table.optional("crl", d, |node, d| {
+        let help = "leave the key out where nothing is withdrawn";
+        list(node, help, d, spanned(path))
+    });
+    let headers = [
+        (
+            "x-forwarded-client-cert",
+            CertificateHeader::ForwardedClientCert,
+        ),
+        ("x-arr-clientcert", CertificateHeader::ArrClientCert),
+    ];
+    let header = table.optional("header", d, |node, d| choice(node, &headers, d));
+    table.finish(d);
+    Some(ClientCertificates {
+        mode: mode?,
+        ca: ca?,
+        crl: crl.unwrap_or_default(),
+        header,
+    })
+}
+
+/// Behind a platform there are no handshakes, and where callers connect themselves a field is their own word.
+fn refuse_unheard_certificates(
+    is_platform: bool,
+    has_hops: bool,
+    written: Option<&Spanned<ClientCertificates>>,
+    d: &mut Diagnostics,
+) {
+    let Some(Spanned { value, span }) = written else {
+        return;
+    };
+    if is_platform && value.header.is_none() {
+        d.error(span, "the platform in front takes callers' certificates")
+            .help("say in which header it passes them on: `header: x-forwarded-client-cert` (Container Apps, Envoy) or `header: x-arr-clientcert` (App Service)");
+    }
+    if value.header.is_some() && !is_platform && !has_hops {
+        d.error(span, "callers connect here themselves, and could write any certificate into a header")
+            .help("leave `header` out, or write who stands in front: `trustedHops: { networks: [10.0.0.0/8] }`");
     }
 }
 

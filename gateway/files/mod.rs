@@ -49,7 +49,10 @@ pub use limit::{
     Adaptive, AddressLimit, Amount, Concurrency, Cost, Counted, GatewayLimits, LimitFields,
     LimitKey, MOST_LIMITS, Quota, RateLimit, Window,
 };
-pub use listen::{ForwardedHeader, Listen, ListenTls, PlainHttp, Speaks, TlsPolicy, TrustedHops};
+pub use listen::{
+    CertificateHeader, ClientCertificates, ClientMode, ForwardedHeader, Listen, ListenTls,
+    PlainHttp, Speaks, TlsPolicy, TrustedHops,
+};
 pub use load::{
     is_policy_file, load_gateway, load_policies, load_tests, parse_gateway, parse_policies,
     parse_tests, test_files,

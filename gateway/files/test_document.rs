@@ -15,6 +15,7 @@ use super::node::{Node, Value};
 use super::rule::instant;
 use super::source::{Span, Spanned};
 use super::values::{choice, text, token};
+use crate::client_certificate::ClientCertificate;
 use crate::denial::Reason;
 use crate::token::{AuthStrength, TokenKind};
 
@@ -57,6 +58,8 @@ pub struct TestRequest {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// `client`: the address that the request comes from.
     pub client: Option<IpAddr>,
+    /// `certificate`: the one that the caller has proved to hold; none where it is absent.
+    pub certificate: Option<ClientCertificate>,
     /// `protocol`: `http1` or `http2`.
     pub protocol: Version,
 }
@@ -205,6 +208,7 @@ fn request(node: &Node, d: &mut Diagnostics) -> Option<TestRequest> {
     let host = table.optional("host", d, |node, d| token(node, "a host", d));
     let headers = table.optional("headers", d, headers);
     let client = table.optional("client", d, client);
+    let certificate = table.optional("certificate", d, certificate);
     let protocol = table.optional("protocol", d, |node, d| choice(node, &PROTOCOLS, d));
     table.finish(d);
     Some(TestRequest {
@@ -213,6 +217,7 @@ fn request(node: &Node, d: &mut Diagnostics) -> Option<TestRequest> {
         host,
         headers: headers.unwrap_or_default(),
         client,
+        certificate,
         protocol: protocol.unwrap_or(Version::HTTP_11),
     })
 }
@@ -234,6 +239,21 @@ fn client(node: &Node, d: &mut Diagnostics) -> Option<IpAddr> {
             .help("write `203.0.113.7` or `2001:db8::7`, without a port");
     }
     address
+}
+
+/// A certificate of a test's own. What is not written is that of nobody.
+fn certificate(node: &Node, d: &mut Diagnostics) -> Option<ClientCertificate> {
+    let mut table = Table::of(node, "the keys `thumbprint`, `subject` and `issuer`", d)?;
+    let thumbprint = table.optional("thumbprint", d, |n, d| token(n, "a thumbprint", d));
+    let name = |n: &Node, d: &mut Diagnostics| text(n, "a distinguished name", d);
+    let subject = table.optional("subject", d, name);
+    let issuer = table.optional("issuer", d, name);
+    table.finish(d);
+    Some(ClientCertificate {
+        thumbprint: thumbprint.unwrap_or_else(|| "0".repeat(64)).into(),
+        subject: subject.unwrap_or_else(|| "CN=nobody".to_owned()).into(),
+        issuer: issuer.unwrap_or_else(|| "CN=nobody".to_owned()).into(),
+    })
 }
 
 fn header_name(text: &str, span: &Span, d: &mut Diagnostics) -> Option<HeaderName> {

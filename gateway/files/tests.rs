@@ -231,6 +231,7 @@ fn a_gateway_file_that_says_little_gets_the_defaults() {
         speaks,
         trusted_hops,
         proxy_protocol,
+        client_certificates,
         handshake_timeout,
         header_timeout,
         idle_timeout,
@@ -246,7 +247,7 @@ fn a_gateway_file_that_says_little_gets_the_defaults() {
     assert_eq!(address.value.to_string(), "0.0.0.0:8443");
     assert!(!reuse_port);
     assert_eq!(speaks, Speaks::Platform);
-    assert!(!proxy_protocol);
+    assert!(!proxy_protocol && client_certificates.is_none());
     assert_eq!(trusted_hops.and_then(|hops| hops.count), Some(1));
     assert_eq!(
         (handshake_timeout, header_timeout, idle_timeout),

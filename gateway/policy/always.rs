@@ -113,6 +113,9 @@ fn values(
         | Field::Claim(_)
         | Field::Header(_)
         | Field::Parameter(_)
+        | Field::CertificateThumbprint
+        | Field::CertificateSubject
+        | Field::CertificateIssuer
         | Field::Address => return None,
     };
     Some(values).filter(|values| !values.is_empty())

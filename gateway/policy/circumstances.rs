@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, Method, Version};
@@ -10,6 +11,7 @@ use http::{HeaderMap, Method, Version};
 use super::condition::{Fact, Facts, Failure, Field, Value};
 use super::rule::comparable;
 use crate::canonical::{self, KeyParameters};
+use crate::client_certificate::ClientCertificate;
 use crate::entra::{Groups, Principal};
 use crate::upgrade::{Asked, Protocol};
 
@@ -20,6 +22,8 @@ pub struct Circumstances<'r> {
     pub now: Duration,
     /// The address that the connection comes from.
     pub client: IpAddr,
+    /// The certificate that the caller has proved to hold.
+    pub certificate: Option<&'r ClientCertificate>,
     /// The method.
     pub method: &'r Method,
     /// The canonical host.
@@ -65,6 +69,7 @@ impl<'r> Circumstances<'r> {
         Self {
             now,
             client: request.client().ip(),
+            certificate: request.certificate().map(Arc::as_ref),
             method: request.method(),
             host: request.host(),
             path: request.path(),
@@ -122,7 +127,18 @@ impl Facts for RequestFacts<'_> {
                 }
             }
             Field::Time => Fact::Is(Value::Time(seconds(request.now))),
-            Field::Address | Field::Principal if request.is_hashed() => Fact::Unknown,
+            Field::Address
+            | Field::Principal
+            | Field::CertificateThumbprint
+            | Field::CertificateSubject
+            | Field::CertificateIssuer
+                if request.is_hashed() =>
+            {
+                Fact::Unknown
+            }
+            Field::CertificateThumbprint => self.certificate(|one| &one.thumbprint),
+            Field::CertificateSubject => self.certificate(|one| &one.subject),
+            Field::CertificateIssuer => self.certificate(|one| &one.issuer),
             Field::Address => text(request.client().to_string().into()),
             Field::Protocol => text(Cow::Borrowed(match request.version {
                 Version::HTTP_2 => "HTTP/2",
@@ -145,6 +161,13 @@ impl Facts for RequestFacts<'_> {
 }
 
 impl RequestFacts<'_> {
+    fn certificate(&self, of: impl Fn(&ClientCertificate) -> &str) -> Fact<'_> {
+        match self.circumstances.certificate {
+            Some(certificate) => Fact::Is(Value::Text(of(certificate).into())),
+            None => Fact::Absent,
+        }
+    }
+
     fn header(&self, name: &str) -> Fact<'_> {
         let known = self.circumstances.known;
         if known.is_some_and(|known| !known.headers.contains(name)) {
@@ -198,6 +221,9 @@ impl RequestFacts<'_> {
             | Field::Parameter(_)
             | Field::Time
             | Field::Address
+            | Field::CertificateThumbprint
+            | Field::CertificateSubject
+            | Field::CertificateIssuer
             | Field::Protocol => Fact::Absent,
         }
     }

@@ -353,6 +353,7 @@ fn a_route_refuses_keys_in_urls_from_its_date_on_and_whatever_its_mode() {
         ("/stripped", sig, 0, None),
     ] {
         let circumstances = Circumstances {
+            certificate: None,
             now: Duration::from_secs(time),
             client: std::net::Ipv4Addr::LOCALHOST.into(),
             method: &Method::GET,
@@ -451,6 +452,7 @@ proptest! {
         let caller = simulate(claims, |_| true, &rules, 1).expect("a principal");
         let headers = http::HeaderMap::new();
         let circumstances = Circumstances {
+            certificate: None,
             now: Duration::from_secs(1),
             client: std::net::Ipv4Addr::LOCALHOST.into(),
             method: &Method::GET,

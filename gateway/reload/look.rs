@@ -67,6 +67,11 @@ impl Look {
         for file in certificates.flat_map(CertificateSource::files) {
             self.at_file(file);
         }
+        let clients = gateway.listen.iter();
+        let clients = clients.filter_map(|listen| listen.client_certificates.as_ref());
+        for file in clients.flat_map(|clients| clients.crl.iter().chain([&clients.ca])) {
+            self.at_file(&file.value);
+        }
         if let Some(ca) = admin_tls.and_then(|tls| tls.client_ca.as_ref()) {
             self.at_file(&ca.value);
         }

@@ -8,33 +8,33 @@ use crate::certificates::Front;
 use crate::clock::Clock;
 use crate::drain::Drain;
 use crate::files::{
-    self, Diagnostics, ForwardedHeader, GatewayDocument, Listen, ListenTls, Speaks, TlsPolicy,
+    self, ClientMode, Diagnostics, ForwardedHeader, GatewayDocument, Listen, ListenTls, Speaks,
+    TlsPolicy,
 };
 use crate::server::{
-    self, Answers, Beside, Hops, ListenSettings, Listener, MinRate, Porter, SaidIn, Security,
+    self, Answers, Beside, Certified, Hops, ListenSettings, Listener, MinRate, Porter, SaidIn,
+    Security,
 };
 use crate::telemetry::{Level, event};
 use crate::upstream::Presenting;
 
-/// TLS on each listener, in their order; nothing where none is spoken.
-pub(super) type Fronts = Vec<Option<Front>>;
+/// What callers meet on each listener, in their order.
+pub(super) type Fronts = Vec<Front>;
 
-/// How TLS is spoken on each listener. Nothing where an error was added.
+/// What callers meet on each listener. `None` when an error was added.
 pub(super) fn fronts(
     gateway: &GatewayDocument,
     presenting: Presenting<'_>,
     clock: &Arc<dyn Clock>,
     diagnostics: &mut Diagnostics,
-) -> Result<Fronts, StartError> {
-    let front = |listen: &Listen| match listen.tls() {
-        None => Ok(None),
-        Some(tls) => Front::read(tls, presenting, clock, diagnostics),
-    };
-    let fronts: Result<Fronts, _> = gateway.listen.iter().map(front).collect();
-    fronts.map_err(machine("making the TLS settings"))
+) -> Result<Option<Fronts>, StartError> {
+    let front = |listen: &Listen| Front::read(listen, presenting, clock, diagnostics);
+    let fronts: Result<Vec<Option<Front>>, _> = gateway.listen.iter().map(front).collect();
+    let fronts = fronts.map_err(machine("making the TLS settings"))?;
+    Ok(fronts.into_iter().collect())
 }
 
-/// Takes up what the files say of TLS now, where the listeners are those of before.
+/// Takes up what the files say of them now, where the listeners are those of before.
 pub(super) fn replace(
     fronts: &Fronts,
     gateway: &GatewayDocument,
@@ -42,9 +42,7 @@ pub(super) fn replace(
     diagnostics: &mut Diagnostics,
 ) {
     for (front, listen) in fronts.iter().zip(&gateway.listen) {
-        if let (Some(front), Some(tls)) = (front, listen.tls()) {
-            front.replace(tls, presenting, diagnostics);
-        }
+        front.replace(listen, presenting, diagnostics);
     }
 }
 
@@ -52,6 +50,11 @@ pub(super) fn replace(
 pub(super) fn settled(listeners: &[Listen]) -> Vec<Listen> {
     let settled = listeners.iter().map(|listen| {
         let mut settled = listen.clone();
+        if let Some(clients) = &mut settled.client_certificates {
+            clients.mode = ClientMode::Request;
+            clients.ca.value.clear();
+            clients.crl.clear();
+        }
         if listen.tls().is_some() {
             settled.speaks = Speaks::Tls(ListenTls {
                 certificates: Vec::new(),
@@ -103,8 +106,8 @@ impl Listening {
             let sockets = sockets.map_err(machine(format!("listening on {address}")))?;
             let bound = sockets.first().and_then(|socket| socket.local_addr().ok());
             listening.addresses.push(bound.unwrap_or(address));
-            let security = match (&listen.speaks, front) {
-                (Speaks::Tls(_), Some(front)) => Security::Tls(Arc::clone(front.config())),
+            let security = match (&listen.speaks, front.config()) {
+                (Speaks::Tls(_), Some(config)) => Security::Tls(Arc::clone(config)),
                 (Speaks::Tls(_) | Speaks::Platform, _) => Security::Platform,
                 (Speaks::Plain(plain), _) => {
                     let sockets = sockets.into_iter().map(|socket| (socket, *plain));
@@ -115,7 +118,7 @@ impl Listening {
             listening.listeners.push(Listener {
                 sockets,
                 security,
-                settings: settings(listen, is_sole),
+                settings: settings(listen, front, is_sole),
             });
         }
         match handed.first().map(TcpListener::local_addr) {
@@ -146,7 +149,7 @@ impl Listening {
     }
 }
 
-fn settings(listen: &Listen, is_sole: bool) -> ListenSettings {
+fn settings(listen: &Listen, front: &Front, is_sole: bool) -> ListenSettings {
     ListenSettings {
         handshake_timeout: listen.handshake_timeout,
         header_timeout: listen.header_timeout,
@@ -164,6 +167,20 @@ fn settings(listen: &Listen, is_sole: bool) -> ListenSettings {
         max_streams: listen.max_streams,
         hops: listen.trusted_hops.as_ref().map(hops).map(Arc::new),
         proxy_protocol: listen.proxy_protocol,
+        certified: certified(listen, front),
+    }
+}
+
+/// Where certificates of callers come from, if they are asked for one.
+fn certified(listen: &Listen, front: &Front) -> Certified {
+    let header = listen.client_certificates.as_ref();
+    let header = header.and_then(|written| written.header);
+    match (header, front.clients()) {
+        (Some(header), Some(clients)) => Certified::PassedOn {
+            header,
+            clients: Arc::clone(clients),
+        },
+        _ => Certified::Shaken,
     }
 }
 

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
@@ -23,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
+use super::certified::{Certified, Judged};
 use super::frames::Frames;
 use super::http1::{Authorizations, Dates, Line};
 use super::http2::body as http2_body;
@@ -32,6 +33,7 @@ use super::stall::{Asking, Movement, Shelved, Stop, WatchedBody, WatchedIo};
 use super::tls::{self, TlsScratch};
 use super::worker::ListenSettings;
 use crate::body::{CallerBody, LONGEST_UNWANTED};
+use crate::client_certificate::ClientCertificate;
 use crate::clock::{pause, within};
 use crate::denial::Reason;
 use crate::drain::Phase;
@@ -68,6 +70,7 @@ impl Common {
         Rc::new(Shared {
             common: self.clone(),
             settings,
+            judged: Judged::default(),
         })
     }
 }
@@ -76,6 +79,7 @@ impl Common {
 pub(super) struct Shared {
     common: Common,
     pub(super) settings: ListenSettings,
+    judged: Judged,
 }
 
 impl Deref for Shared {
@@ -155,7 +159,9 @@ async fn greet(
     });
     let stream = stream.ok()?;
     let is_http2 = stream.alpn_protocol() == Some(b"h2");
-    let served = Served::new(shared, peer);
+    let certificate = stream.peer_certificate();
+    let certificate = certificate.and_then(|der| ClientCertificate::of(der));
+    let served = Served::new(shared, peer, certificate.map(Arc::new));
     Some(served.conversation(is_http2, stream))
 }
 
@@ -186,13 +192,15 @@ pub(super) async fn serve_plain(shared: Rc<Shared>, stream: TcpStream, peer: Soc
                 .closed(Closed::SlowHandshake);
         }
     };
-    let served = Served::new(shared, peer);
+    let served = Served::new(shared, peer, None);
     served.conversation(is_http2, stream).await;
 }
 
 pub(super) struct Served {
     shared: Rc<Shared>,
     peer: SocketAddr,
+    /// The certificate that the caller has proved to hold in the handshake.
+    certificate: Option<Arc<ClientCertificate>>,
     caller: Rc<Caller>,
     movement: Rc<Movement>,
     /// What it is called among the worker's connections.
@@ -210,13 +218,18 @@ impl Drop for Served {
 }
 
 impl Served {
-    fn new(shared: Rc<Shared>, peer: SocketAddr) -> Rc<Self> {
+    fn new(
+        shared: Rc<Shared>,
+        peer: SocketAddr,
+        certificate: Option<Arc<ClientCertificate>>,
+    ) -> Rc<Self> {
         let movement = Rc::default();
         Rc::new(Self {
             caller: Rc::new(Caller::new(peer.ip())),
             name: shared.present.enter(&movement),
             shared,
             peer,
+            certificate,
             movement,
             last_token: LastToken::default(),
         })
@@ -239,7 +252,13 @@ impl Served {
                 fault = fault.or(Some(Reason::FrontDoorMissing));
             }
         }
+        let certificate = self.certificate(request.headers());
+        let certificate = certificate.unwrap_or_else(|reason| {
+            fault = fault.or(Some(reason));
+            None
+        });
         let arrival = Arrival {
+            certificate,
             client,
             caller,
             last_token: &self.last_token,
@@ -247,6 +266,19 @@ impl Served {
             brought,
         };
         pipeline::handle(&self.shared.worker, arrival, request)
+    }
+
+    /// The certificate that the caller of a request has proved to hold.
+    fn certificate(&self, headers: &HeaderMap) -> Result<Option<Arc<ClientCertificate>>, Reason> {
+        let settings = &self.shared.settings;
+        let Certified::PassedOn { header, clients } = &settings.certified else {
+            return Ok(self.certificate.clone());
+        };
+        let hops = settings.hops.as_ref();
+        let speaks = hops.is_some_and(|hops| hops.trusts(self.peer.ip()));
+        let now = self.shared.worker.clock.now().unix;
+        let judged = &self.shared.judged;
+        judged.passed_on(headers, *header, clients, speaks, now)
     }
 
     /// The same for who only waits for it: the answer, whose body is known to move.

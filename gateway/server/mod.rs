@@ -2,6 +2,7 @@
 //! thread per core shares nothing with the others: it has its own runtime, listening socket and pools.
 
 mod accept;
+mod certified;
 mod connection;
 mod frames;
 mod hops;
@@ -17,6 +18,7 @@ mod stall;
 mod tls;
 mod worker;
 
+pub use certified::Certified;
 pub use hops::{Hops, SaidIn};
 pub use listener::{Beside, bind, handed_over, share_out, those_for};
 pub use pace::MinRate;

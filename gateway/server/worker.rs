@@ -15,6 +15,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
 
 use super::accept::{Gate, accept};
+use super::certified::Certified;
 use super::connection::Common;
 use super::hops::Hops;
 use super::pace::MinRate;
@@ -51,6 +52,8 @@ pub struct ListenSettings {
     pub hops: Option<Arc<Hops>>,
     /// Whether the PROXY protocol is spoken in front of each connection.
     pub proxy_protocol: bool,
+    /// Where certificates of callers come from.
+    pub certified: Certified,
 }
 
 /// Where callers connect, and how they are served there.

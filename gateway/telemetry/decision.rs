@@ -45,6 +45,14 @@ pub(super) fn line(record: &Record) -> Option<Stencil> {
         Some(_) => line.text("path", path),
     }
     line.plain("protocol", protocol(record.version));
+    // Whom it names may be who calls.
+    if let Some(certificate) = record.certificate.as_ref().filter(|_| !record.is_hashed()) {
+        let mut told = Object::open(line.name("certificate"));
+        told.text("thumbprint", &certificate.thumbprint);
+        told.text("subject", &certificate.subject);
+        told.text("issuer", &certificate.issuer);
+        told.close();
+    }
     if let Some(upgrade) = &record.upgrade {
         line.text("upgrade", upgrade.name());
     }

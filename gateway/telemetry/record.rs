@@ -12,6 +12,7 @@ use http::{HeaderMap, Method, Request, StatusCode, Version};
 
 use super::decision::Recorded;
 use crate::canonical::{self, KeyHeaders, KeyParameters, Refused};
+use crate::client_certificate::ClientCertificate;
 use crate::clock::Now;
 use crate::denial::{Denial, Names, Note, Reason};
 use crate::entra::{Lookup, Principal};
@@ -225,6 +226,8 @@ pub struct Record {
     pub key_parameters: KeyParameters,
     /// The key headers that the caller sent.
     pub key_headers: KeyHeaders,
+    /// The certificate that the caller has proved to hold.
+    pub certificate: Option<Arc<ClientCertificate>>,
     /// What the caller wanted to speak on the connection from then on.
     pub upgrade: Option<Protocol>,
     /// The signature or key that the caller brought in the URL.
@@ -284,6 +287,7 @@ impl Record {
             attempts: 0,
             key_parameters: KeyParameters::default(),
             key_headers: KeyHeaders::default(),
+            certificate: None,
             upgrade: None,
             sighting: None,
             followed: None,
@@ -304,6 +308,7 @@ impl Record {
         self.path = unsealed(request.path()).into();
         self.host = request.host().into();
         self.port = request.port();
+        self.certificate = request.certificate().cloned();
         self.upgrade = request.upgrade().map(|asked| asked.protocol().clone());
         self.key_parameters = request.key_parameters_seen();
         self.key_headers = request.key_headers_seen();
@@ -362,6 +367,7 @@ impl Record {
                 .sighting
                 .as_ref()
                 .map_or(KeyParameters::default(), |seen| seen.keys),
+            certificate: self.certificate.as_deref(),
             upgrade: self.upgrade.as_ref(),
             version: self.version,
             parameters: &[],
@@ -461,6 +467,7 @@ impl Record {
             attempts,
             key_parameters,
             key_headers,
+            certificate,
             upgrade,
             sighting,
             followed,
@@ -502,6 +509,7 @@ impl Record {
             && *rehearsed == other.rehearsed
             && *candidate == other.candidate
             && *fields == other.fields
+            && *certificate == other.certificate
             && *upgrade == other.upgrade
             && *followed == other.followed
     }
@@ -519,6 +527,7 @@ impl Record {
             self.key_headers,
             sighting.map(|seen| (seen.keys, seen.fingerprint, &seen.agent)),
             &self.upgrade,
+            &self.certificate,
             &self.fields,
         );
         let became = (

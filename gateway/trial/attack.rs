@@ -219,6 +219,7 @@ fn made_up(suite: &Suite<'_>, route: &Route, rule: &Rule) -> Question {
         target: some_path(&route.taken().path, "any"),
         headers: HeaderMap::new(),
         client,
+        certificate: None,
         now,
         version: Version::HTTP_11,
         caller: Caller::Claims(token.claims()),

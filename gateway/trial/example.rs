@@ -19,6 +19,7 @@ pub fn example(point: &Point, witness: &Witness, method: &Method) -> Question {
         target: witness.path.clone(),
         headers: HeaderMap::new(),
         client: words::address(point.address),
+        certificate: None,
         now,
         version: Version::HTTP_11,
         caller: match &point.token {

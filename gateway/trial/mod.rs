@@ -19,6 +19,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Version, header};
 use serde_json::{Map, Value};
 
 use crate::canonical;
+use crate::client_certificate::ClientCertificate;
 use crate::denial::{Denial, Reason};
 use crate::entra::{self, Algorithm, ClaimRules, Principal};
 use crate::files;
@@ -47,6 +48,8 @@ pub struct Question {
     pub headers: HeaderMap,
     /// The address that the connection comes from.
     pub client: IpAddr,
+    /// The certificate that the caller has proved to hold.
+    pub certificate: Option<ClientCertificate>,
     /// The time, since the Unix epoch.
     pub now: Duration,
     /// HTTP/1.1 or HTTP/2.
@@ -315,5 +318,7 @@ fn request(question: &Question) -> Result<canonical::Request, Denial> {
     parts.headers = question.headers.clone();
     parts.headers.insert(header::HOST, host);
     let client = SocketAddr::new(question.client, 0);
-    canonical::Request::new(parts, client).map_err(canonical::Refused::into_denial)
+    let request = canonical::Request::new(parts, client);
+    let request = request.map_err(canonical::Refused::into_denial)?;
+    Ok(request.certified(question.certificate.clone().map(Arc::new)))
 }

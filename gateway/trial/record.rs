@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use super::TokenSpec;
 use super::{Caller, Question};
 use crate::canonical::KeyParameters;
+use crate::client_certificate::ClientCertificate;
 use crate::denial::Reason;
 use crate::entra;
 use crate::files::point_in_time;
@@ -32,6 +33,7 @@ struct Line {
     path: String,
     protocol: String,
     upgrade: Option<String>,
+    certificate: Option<Certificate>,
     #[serde(default)]
     fields: BTreeMap<String, Vec<String>>,
     token: Option<Token>,
@@ -44,6 +46,13 @@ struct Line {
     followed: bool,
     sas: Option<Sas>,
     trust: String,
+}
+
+#[derive(Deserialize)]
+struct Certificate {
+    thumbprint: Box<str>,
+    subject: Box<str>,
+    issuer: Box<str>,
 }
 
 #[derive(Deserialize)]
@@ -240,6 +249,11 @@ impl Line {
                 target: self.path,
                 headers,
                 client,
+                certificate: self.certificate.map(|one| ClientCertificate {
+                    thumbprint: one.thumbprint,
+                    subject: one.subject,
+                    issuer: one.issuer,
+                }),
                 now,
                 version: match self.protocol.as_str() {
                     "HTTP/2" => Version::HTTP_2,

@@ -205,6 +205,7 @@ impl<'p> Suite<'p> {
             host,
             headers,
             client,
+            certificate,
             protocol,
         } = &case.request;
         let mut question = Question {
@@ -213,6 +214,7 @@ impl<'p> Suite<'p> {
             target: path.value.clone(),
             headers: HeaderMap::new(),
             client: client.unwrap_or(CLIENT),
+            certificate: certificate.clone(),
             now: case.at.unwrap_or(self.now),
             version: *protocol,
             caller: Caller::Nobody,

@@ -292,6 +292,7 @@ fn question() -> impl Strategy<Value = Question> {
                     })
                     .collect(),
                 client: client.parse().expect("an address"),
+                certificate: None,
                 // 2027-01-15T08:00:00Z, and the seconds around it.
                 now: Duration::from_secs(NOW.as_secs().saturating_add_signed(later)),
                 version: Version::HTTP_11,

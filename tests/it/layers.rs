@@ -35,7 +35,14 @@ const ORDER: &[&[&str]] = &[
     &["trace"],
     &["body"],
     &["ids"],
-    &["drain", "fingerprint", "secret", "clock", "token"],
+    &[
+        "drain",
+        "fingerprint",
+        "secret",
+        "clock",
+        "token",
+        "client_certificate",
+    ],
 ];
 
 fn rank(room: &str) -> Option<usize> {

@@ -11,6 +11,7 @@ mod admin;
 mod azure;
 mod canonical;
 mod certificates;
+mod client_certificates;
 mod clients;
 mod commands;
 mod credentials;

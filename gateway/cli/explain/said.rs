@@ -35,6 +35,8 @@ pub(super) struct RequestSaid {
     /// The canonical path; none where there is no canonical form.
     pub(super) path: Option<String>,
     pub(super) client: String,
+    /// The thumbprint and subject of the caller's certificate.
+    pub(super) certificate: Option<(String, String)>,
     /// Names of keys and claimed identities that came and do not reach the backend.
     pub(super) stripped: Vec<&'static str>,
 }
@@ -203,6 +205,10 @@ impl RequestSaid {
             host: request.map_or(question.host.clone(), |request| request.host().to_owned()),
             path: request.map(|request| request.path().to_owned()),
             client: question.client.to_string(),
+            certificate: question
+                .certificate
+                .as_ref()
+                .map(|one| (one.thumbprint.to_string(), one.subject.to_string())),
             stripped: request.map_or_else(Vec::new, |request| {
                 let parameters = request.key_parameters_seen().without(kept);
                 let headers = request.key_headers_seen();
@@ -220,6 +226,9 @@ impl RequestSaid {
             "request   {} {}{path} from {}\n",
             self.method, self.host, self.client
         );
+        if let Some((thumbprint, subject)) = &self.certificate {
+            text += &format!("          certificate {subject}, {thumbprint}\n");
+        }
         if !self.stripped.is_empty() {
             text += &format!("          taken out: {}\n", self.stripped.join(", "));
         }

@@ -101,6 +101,8 @@ struct Listen {
     trusted_hops: Option<TrustedHops>,
     /// `true`: each connection begins with the PROXY protocol, version 1 or 2, and those that do not are closed. Only from `trustedHops.networks`. Default `false`.
     proxy_protocol: Option<bool>,
+    /// Which certificates callers bring, for policies to ask for. The files are read again when they change. Default: callers are asked for none.
+    client_certificates: Option<ClientCertificates>,
     /// Longest TLS handshake; then the connection is closed. From `1ms` to `1h`, default `10s`.
     handshake_timeout: Option<Duration>,
     /// Longest time from the first byte of a request's head to its last. Over HTTP/2: longest wait for the answer to a ping. From `1ms` to `1h`, default `10s`.
@@ -144,7 +146,42 @@ struct TrustedHops {
     front_door: Option<List<Guid>>,
 }
 
-/// The header in which hops say whom they saw.
+/// Which certificates callers bring.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+struct ClientCertificates {
+    /// `require`: nobody is served without one. `request`: callers may go without, and policies decide.
+    mode: ClientMode,
+    /// The PEM file of the CAs that issue them. The path is relative to this file.
+    ca: Text,
+    /// Files of what those CAs have withdrawn (RFC 5280), PEM or DER: one of each CA on the way from a certificate to its root. A list that is out of date lets nobody in. The paths are relative to this file. Default: nothing is withdrawn.
+    crl: Option<List<Text>>,
+    /// The header in which those in front pass them on, who have ended TLS. Default: they come in handshakes.
+    header: Option<CertificateHeader>,
+}
+
+/// Whether callers may go without a certificate.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum ClientMode {
+    /// Nobody is served without one.
+    Require,
+    /// Callers may go without, and policies decide.
+    Request,
+}
+
+/// The header in which certificates of callers are passed on.
+#[derive(JsonSchema)]
+enum CertificateHeader {
+    /// Container Apps and Envoy.
+    #[schemars(rename = "x-forwarded-client-cert")]
+    Forwarded,
+    /// App Service.
+    #[schemars(rename = "x-arr-clientcert")]
+    Arr,
+}
+
+/// The header that they append to.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "kebab-case")]
 enum ForwardedHeader {

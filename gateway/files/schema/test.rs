@@ -44,8 +44,22 @@ struct Request {
     headers: Option<BTreeMap<String, Values>>,
     /// The IP address that the request comes from, which `from` of rules asks for. Default `127.0.0.1`.
     client: Option<Word>,
+    /// The certificate that the caller has proved to hold. Default: none.
+    certificate: Option<Certificate>,
     /// What the request is sent in: `http1` (default) or `http2`. Conditions see it as `connection.protocol`.
     protocol: Option<Protocol>,
+}
+
+/// A certificate of a caller's. What is not written is that of nobody.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+struct Certificate {
+    /// Its SHA-256 in lower-case hexadecimal.
+    thumbprint: Option<Word>,
+    /// Whom it names (RFC 4514): `CN=partner,O=Fabrikam`.
+    subject: Option<Text>,
+    /// Who issued it, as the subject.
+    issuer: Option<Text>,
 }
 
 /// The value of a header field, or several.

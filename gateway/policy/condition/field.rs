@@ -47,6 +47,12 @@ pub enum Field {
     Time,
     /// `connection.address`: a string.
     Address,
+    /// `connection.certificateThumbprint`: a string.
+    CertificateThumbprint,
+    /// `connection.certificateSubject`: a string.
+    CertificateSubject,
+    /// `connection.certificateIssuer`: a string.
+    CertificateIssuer,
     /// `connection.protocol`: `HTTP/1.1` or `HTTP/2`.
     Protocol,
 }
@@ -71,6 +77,9 @@ impl Field {
             | Field::Parameter(_)
             | Field::Time
             | Field::Address
+            | Field::CertificateThumbprint
+            | Field::CertificateSubject
+            | Field::CertificateIssuer
             | Field::Protocol => false,
         }
     }
@@ -139,7 +148,7 @@ pub enum Value<'f> {
 pub(super) const ROOMS: [&str; 3] = ["token", "request", "connection"];
 
 /// The fields that have names of their own, by variable.
-pub(super) const NAMED: [(&str, &str, Field, Type); 14] = [
+pub(super) const NAMED: [(&str, &str, Field, Type); 17] = [
     ("token", "tenant", Field::Tenant, Type::Text),
     ("token", "app", Field::App, Type::Text),
     ("token", "principal", Field::Principal, Type::Text),
@@ -153,6 +162,24 @@ pub(super) const NAMED: [(&str, &str, Field, Type); 14] = [
     ("request", "path", Field::Path, Type::Text),
     ("request", "time", Field::Time, Type::Time),
     ("connection", "address", Field::Address, Type::Text),
+    (
+        "connection",
+        "certificateThumbprint",
+        Field::CertificateThumbprint,
+        Type::Text,
+    ),
+    (
+        "connection",
+        "certificateSubject",
+        Field::CertificateSubject,
+        Type::Text,
+    ),
+    (
+        "connection",
+        "certificateIssuer",
+        Field::CertificateIssuer,
+        Type::Text,
+    ),
     ("connection", "protocol", Field::Protocol, Type::Text),
 ];
 

@@ -74,7 +74,14 @@ pub(super) fn impossible(field: &Field, text: &str, names: &Names<'_>) -> Option
                 "an address belongs here; networks go under `from` of a rule",
             ),
         },
-        Field::Host
+        Field::CertificateThumbprint => thumbprint(text),
+        Field::CertificateSubject | Field::CertificateIssuer if !text.contains('=') => because(
+            None,
+            "a distinguished name belongs here, the most telling part first (RFC 4514): `CN=partner,O=Fabrikam`",
+        ),
+        Field::CertificateSubject
+        | Field::CertificateIssuer
+        | Field::Host
         | Field::Path
         | Field::Roles
         | Field::Scopes
@@ -83,6 +90,26 @@ pub(super) fn impossible(field: &Field, text: &str, names: &Names<'_>) -> Option
         | Field::Parameter(_)
         | Field::Time => None,
     }
+}
+
+fn thumbprint(text: &str) -> Option<Impossible> {
+    const SHA_1: &str = "this is a thumbprint by SHA-1, which can be forged; write the one by SHA-256: openssl x509 -noout -fingerprint -sha256 -in client.crt";
+    let plain: String = text.chars().filter(|letter| *letter != ':').collect();
+    let plain = plain.to_ascii_lowercase();
+    let is_hexadecimal = plain.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let (near, help) = match plain.len() {
+        64 if is_hexadecimal && plain == text => return None,
+        64 if is_hexadecimal => (Some(plain), "thumbprints are in lower case, without colons"),
+        40 if is_hexadecimal => (None, SHA_1),
+        _ => (
+            None,
+            "a thumbprint is 64 hexadecimal digits: the certificate's SHA-256",
+        ),
+    };
+    Some(Impossible {
+        near,
+        help: help.to_owned(),
+    })
 }
 
 fn one_of(values: &[&str], text: &str) -> Option<Impossible> {

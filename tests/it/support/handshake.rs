@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, SignatureScheme, StreamOwned,
     SupportedProtocolVersion,
 };
+
+use portcullis::demo::ca::Certificate;
 
 use super::Stage;
 
@@ -23,6 +25,7 @@ pub struct Caller {
     sends_name: bool,
     versions: Vec<&'static SupportedProtocolVersion>,
     provider: CryptoProvider,
+    certificate: Option<(String, String)>,
     protocols: Vec<Vec<u8>>,
 }
 
@@ -35,6 +38,7 @@ impl Caller {
             sends_name: true,
             versions: rustls::ALL_VERSIONS.to_vec(),
             provider: aws_lc_rs::default_provider(),
+            certificate: None,
             protocols: vec![b"http/1.1".to_vec()],
         }
     }
@@ -69,6 +73,12 @@ impl Caller {
         self
     }
 
+    /// With a certificate of its own.
+    pub fn with(mut self, certificate: &Certificate) -> Self {
+        self.certificate = Some((certificate.cert_pem.clone(), certificate.key_pem.clone()));
+        self
+    }
+
     /// Offering another protocol.
     pub fn offering(mut self, protocol: &str) -> Self {
         self.protocols = vec![protocol.as_bytes().to_vec()];
@@ -84,7 +94,15 @@ impl Caller {
             .with_protocol_versions(&self.versions)
             .expect("versions")
             .with_root_certificates(roots);
-        let mut config = builder.with_no_client_auth();
+        let mut config = match &self.certificate {
+            None => builder.with_no_client_auth(),
+            Some((chain, key)) => {
+                let chain = CertificateDer::pem_slice_iter(chain.as_bytes());
+                let chain = chain.collect::<Result<Vec<_>, _>>().expect("a chain");
+                let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("a key");
+                builder.with_client_auth_cert(chain, key).expect("a pair")
+            }
+        };
         config.enable_sni = self.sends_name;
         config.alpn_protocols = self.protocols.clone();
         Arc::new(config)

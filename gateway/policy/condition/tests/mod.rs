@@ -86,6 +86,9 @@ impl Facts for World {
             // A Saturday.
             Field::Time => Fact::Is(Value::Time(1_769_862_615)),
             Field::Address => text("192.0.2.7"),
+            Field::CertificateThumbprint | Field::CertificateSubject | Field::CertificateIssuer => {
+                Fact::Absent
+            }
             Field::Protocol => text("HTTP/2"),
         }
     }

@@ -1,0 +1,182 @@
+//! Certificates of callers: who issues them, which were withdrawn, and where they come from.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::RootCertStore;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::{PemObject, SectionKind};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+
+use crate::client_certificate::ClientCertificate;
+use crate::files::{ClientCertificates, ClientMode, Diagnostics, Spanned};
+
+/// Who judges certificates of callers.
+#[derive(Clone)]
+pub struct Clients {
+    verifier: Arc<dyn ClientCertVerifier>,
+    /// Whether a caller without one is refused.
+    pub is_required: bool,
+}
+
+/// A certificate that does not do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfit(String);
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Clients {
+    /// As `listen.clientCertificates` says. `None` when an error was added.
+    pub fn read(written: &ClientCertificates, diagnostics: &mut Diagnostics) -> Option<Self> {
+        let roots = authorities(&written.ca, diagnostics);
+        let lists: Vec<_> = written
+            .crl
+            .iter()
+            .map(|list| revocations(list, diagnostics))
+            .collect();
+        let lists = lists.into_iter().collect::<Option<Vec<_>>>()?;
+        let lists = lists.into_iter().flatten().collect();
+        let is_required = written.mode == ClientMode::Require;
+        let verifier = verifier(roots?, lists, is_required);
+        if let Err(why) = &verifier {
+            diagnostics.error(&written.ca.span, format!("these cannot be used: {why}"));
+        }
+        Some(Self {
+            verifier: verifier.ok()?,
+            is_required,
+        })
+    }
+
+    /// By these authorities alone, in PEM; a caller may go without.
+    ///
+    /// # Errors
+    /// Why they cannot be used.
+    pub fn by(pem: &[u8]) -> Result<Self, String> {
+        Ok(Self {
+            verifier: verifier(roots(pem)?, Vec::new(), false)?,
+            is_required: false,
+        })
+    }
+
+    /// For handshakes.
+    pub(super) fn verifier(&self) -> Arc<dyn ClientCertVerifier> {
+        Arc::clone(&self.verifier)
+    }
+
+    /// Judges a certificate that somebody else has taken in a handshake, with what came along to lead to its issuer.
+    ///
+    /// # Errors
+    /// Why it does not do.
+    pub fn judge(
+        &self,
+        chain: &[CertificateDer<'_>],
+        now: Duration,
+    ) -> Result<ClientCertificate, Unfit> {
+        let (leaf, others) = chain
+            .split_first()
+            .ok_or_else(|| Unfit("there is none".to_owned()))?;
+        let now = UnixTime::since_unix_epoch(now);
+        self.verifier
+            .verify_client_cert(leaf, others, now)
+            .map_err(|error| Unfit(error.to_string()))?;
+        ClientCertificate::of(leaf).ok_or_else(|| Unfit("it cannot be read".to_owned()))
+    }
+}
+
+impl fmt::Debug for Clients {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Clients(required: {})", self.is_required)
+    }
+}
+
+/// Withdrawal is looked for up to the root, and a list that is out of date says nothing: whoever writes one wants to
+/// know.
+fn verifier(
+    roots: RootCertStore,
+    lists: Vec<CertificateRevocationListDer<'static>>,
+    is_required: bool,
+) -> Result<Arc<dyn ClientCertVerifier>, String> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    let builder = builder.with_crls(lists).enforce_revocation_expiration();
+    let builder = match is_required {
+        true => builder,
+        false => builder.allow_unauthenticated(),
+    };
+    let verifier = builder.build().map_err(|error| error.to_string())?;
+    Ok(verifier)
+}
+
+fn authorities(written: &Spanned<PathBuf>, diagnostics: &mut Diagnostics) -> Option<RootCertStore> {
+    let read = std::fs::read(&written.value).map_err(|error| error.to_string());
+    let read = read.and_then(|pem| roots(&pem));
+    if let Err(why) = &read {
+        diagnostics
+            .error(&written.span, format!("this CA file cannot be used: {why}"))
+            .help("name a readable PEM file with CA certificates");
+    }
+    read.ok()
+}
+
+fn roots(pem: &[u8]) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|_| "it is not valid PEM".to_owned())?;
+        roots.add(certificate).map_err(|error| error.to_string())?;
+    }
+    match roots.is_empty() {
+        true => Err("it holds no certificate".to_owned()),
+        false => Ok(roots),
+    }
+}
+
+/// Lists of what was withdrawn (RFC 5280 section 5): PEM, or one in DER, as authorities publish them.
+fn revocations(
+    written: &Spanned<PathBuf>,
+    diagnostics: &mut Diagnostics,
+) -> Option<Vec<CertificateRevocationListDer<'static>>> {
+    let read = std::fs::read(&written.value).map_err(|error| error.to_string());
+    let read = read.and_then(|bytes| {
+        let lists: Result<Vec<_>, _> =
+            CertificateRevocationListDer::pem_slice_iter(&bytes).collect();
+        let lists = match lists {
+            Ok(lists) if lists.is_empty() => vec![CertificateRevocationListDer::from(bytes)],
+            Ok(lists) => lists,
+            Err(_) => return Err("it is not valid PEM".to_owned()),
+        };
+        let is_one = |list: &CertificateRevocationListDer<'_>| {
+            webpki::BorrowedCertRevocationList::from_der(list.as_ref()).is_ok()
+        };
+        match lists.iter().all(is_one) {
+            true => Ok(lists),
+            false => Err("it holds no revocation list".to_owned()),
+        }
+    });
+    if let Err(why) = &read {
+        diagnostics
+            .error(
+                &written.span,
+                format!("this revocation list cannot be used: {why}"),
+            )
+            .help("name a readable file, PEM or DER, as the CA publishes it");
+    }
+    read.ok()
+}
+
+/// The certificates of PEM text; nothing if any cannot be read, or there is something else.
+pub(super) fn certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
+    let sections = <(SectionKind, Vec<u8>) as PemObject>::pem_slice_iter(pem);
+    let certificates = sections.map(|section| match section {
+        Ok((SectionKind::Certificate, der)) => Some(CertificateDer::from(der)),
+        _ => None,
+    });
+    certificates.collect()
+}
