@@ -95,9 +95,7 @@ class Contents(unittest.TestCase):
         bill = json.loads((self.own / "sbom.cdx.json").read_text())
         named = {(one["name"], f"v{one['version']}") for one in bill["components"]}
         named.add((bill["metadata"]["component"]["name"], f"v{bill['metadata']['component']['version']}"))
-        target = re.search("^host: (.*)$", said("rustc", "-vV"), re.MULTILINE)[1]
-        tree = said("cargo", "tree", "--locked", "-e", "normal", "--prefix", "none", "--target", target)
-        linked = {tuple(line.split()[:2]) for line in tree.splitlines() if line}
+        linked = {tuple(line.split()[:2]) for line in Path(os.environ["LINKED"]).read_text().splitlines() if line}
         self.assertGreater(len(linked), 100)
         self.assertEqual(linked - named, set())
         self.assertEqual({name for name, _ in named - linked}, {"rust-std", "ca-certificates", "libc6-dev", "libgcc-12-dev"})
@@ -238,7 +236,3 @@ class Story(unittest.TestCase):
         ended = json.loads((folder / "ended.json").read_text())
         self.assertEqual(ended["code"], 0)
         self.assertLess(ended["seconds"], 5)
-
-
-def said(*command):
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT).stdout
