@@ -98,7 +98,8 @@ class Contents(unittest.TestCase):
         linked = {tuple(line.split()[:2]) for line in Path(os.environ["LINKED"]).read_text().splitlines() if line}
         self.assertGreater(len(linked), 100)
         self.assertEqual(linked - named, set())
-        self.assertEqual({name for name, _ in named - linked}, {"rust-std", "ca-certificates", "libc6-dev", "libgcc-12-dev"})
+        others = {re.sub("[0-9]+", "N", name) for name, _ in named - linked}
+        self.assertEqual(others, {"rust-std", "ca-certificates", "libcN-dev", "libgcc-N-dev"})
         references = [one["bom-ref"] for one in bill["components"]] + [bill["metadata"]["component"]["bom-ref"]]
         self.assertEqual(len(references), len(set(references)))
         needed = {reference for one in bill["dependencies"] for reference in [one["ref"], *one.get("dependsOn", [])]}
