@@ -44,6 +44,10 @@ enum Command {
         /// Run the story of the audit, print a table of what was allowed and refused and why, and exit.
         #[arg(long)]
         check: bool,
+        /// What to start as the gateway instead of this program, with the same arguments and environment: what runs
+        /// a container, say.
+        #[arg(long, value_name = "PROGRAM")]
+        gateway: Option<PathBuf>,
     },
     /// Run the gateway.
     Run {
@@ -135,8 +139,14 @@ pub fn main() -> ExitCode {
 
 fn run_command(command: Command) -> ExitCode {
     match command {
-        Command::Demo { check: true } => crate::demo::check(),
-        Command::Demo { check: false } => crate::demo::run(),
+        Command::Demo {
+            check: true,
+            gateway,
+        } => crate::demo::check(gateway.as_deref()),
+        Command::Demo {
+            check: false,
+            gateway,
+        } => crate::demo::run(gateway.as_deref()),
         Command::Run { config } => run::run(&config),
         Command::Check { path, format } => check::check(&path, format),
         Command::Doctor(options) => doctor::doctor(&options),

@@ -4,9 +4,10 @@
 use std::io::{self, BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::fault;
@@ -68,11 +69,22 @@ impl GatewayProcess {
         self.child.id()
     }
 
+    /// Ends it as a platform does (SIGTERM), and says how it ended.
+    ///
+    /// # Errors
+    /// When it cannot be waited for.
+    pub fn end(self) -> io::Result<ExitStatus> {
+        let id = i32::try_from(self.id()).ok().and_then(Pid::from_raw);
+        // It may have ended already.
+        let _ = id.map(|id| kill_process(id, Signal::TERM));
+        self.wait()
+    }
+
     /// Waits until it ends by itself, and says how.
     ///
     /// # Errors
     /// When it cannot be waited for.
-    pub fn wait(mut self) -> io::Result<std::process::ExitStatus> {
+    pub fn wait(mut self) -> io::Result<ExitStatus> {
         self.child.wait()
     }
 }

@@ -29,7 +29,7 @@ use std::fs::DirBuilder;
 use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{ExitCode, Stdio};
+use std::process::{ExitCode, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gateway::GatewayProcess;
@@ -64,26 +64,31 @@ fn out(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
 }
 
-/// `demo --check`: tells the story and exits with 0 only if every row came out as expected.
-pub fn check() -> ExitCode {
+/// `demo --check`: tells the story and exits with 0 only if every row came out as expected, and the gateway ended in
+/// order when it was asked to. `gateway` is started in its place, if it is given.
+pub fn check(gateway: Option<&Path>) -> ExitCode {
     finish(block_on(async {
-        let scene = Scene::set(0, Stdio::null).await?;
+        let scene = Scene::set(gateway, 0, Stdio::null).await?;
         let client = client(&scene.world)?;
         let base = format!("https://localhost:{}", scene.gateway.address.port());
         let rows = Story::new(&scene.world, client, base).tell().await?;
         out(&table::render(&rows));
-        scene.folder.remove();
-        Ok(rows.iter().all(|row| row.good))
+        let ended = scene.end()?;
+        match ended.success() {
+            true => Ok(rows.iter().all(|row| row.good)),
+            false => Err(fault(format!("the gateway did not end in order: {ended}"))),
+        }
     }))
 }
 
-/// `demo`: starts everything, says what listens where, and waits for Ctrl-C.
-pub fn run() -> ExitCode {
+/// `demo`: starts everything, says what listens where, and waits for Ctrl-C. `gateway` is started in its place, if it
+/// is given.
+pub fn run(gateway: Option<&Path>) -> ExitCode {
     finish(block_on(async {
         // The port that the README names, unless somebody has it.
-        let scene = match Scene::set(8443, Stdio::inherit).await {
+        let scene = match Scene::set(gateway, 8443, Stdio::inherit).await {
             Ok(scene) => scene,
-            Err(_) => Scene::set(0, Stdio::inherit).await?,
+            Err(_) => Scene::set(gateway, 0, Stdio::inherit).await?,
         };
         out(&scene.invitation()?);
         let mut terminate = signal(SignalKind::terminate())?;
@@ -91,7 +96,8 @@ pub fn run() -> ExitCode {
             ended = tokio::signal::ctrl_c() => ended?,
             _ = terminate.recv() => {}
         }
-        scene.folder.remove();
+        // A terminal tells the gateway of Ctrl-C, too, and two signals may cut its end short: that is no fault.
+        scene.end()?;
         Ok(true)
     }))
 }
@@ -155,11 +161,14 @@ struct Scene {
 }
 
 impl Scene {
-    async fn set(port: u16, log: fn() -> Stdio) -> io::Result<Self> {
+    async fn set(program: Option<&Path>, port: u16, log: fn() -> Stdio) -> io::Result<Self> {
         let world = World::start(Arc::new(SystemClock)).await?;
         let folder = Folder::new()?;
         let config = world.write_files(folder.path(), port)?;
-        let program = std::env::current_exe()?;
+        let program = match program {
+            Some(program) => program.to_owned(),
+            None => std::env::current_exe()?,
+        };
         match GatewayProcess::start(&program, &config, &world.identity, log()) {
             Ok(gateway) => Ok(Self {
                 gateway,
@@ -171,6 +180,13 @@ impl Scene {
                 Err(error)
             }
         }
+    }
+
+    /// Ends the gateway as a platform does, and removes what was written for it.
+    fn end(self) -> io::Result<ExitStatus> {
+        let ended = self.gateway.end();
+        self.folder.remove();
+        ended
     }
 
     /// What listens where, and lines to paste.

@@ -1,6 +1,8 @@
 //! The commands, as a person runs them.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 const PORTCULLIS: &str = env!("CARGO_BIN_EXE_portcullis");
@@ -28,6 +30,40 @@ fn the_demo_tells_its_story_and_every_row_is_as_expected() {
     );
     assert!(table.ends_with("all as expected\n"), "{table}");
     assert!(table.lines().count() > 25, "{table}");
+}
+
+/// Writes a program of the shell's; returns its path.
+fn program(folder: &Path, script: &str) -> PathBuf {
+    let path = folder.join("gateway");
+    fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("written");
+    fs::set_permissions(&path, Permissions::from_mode(0o755)).expect("executable");
+    path
+}
+
+#[test]
+fn the_demo_tells_its_story_to_another_program_and_ends_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let script = format!(
+        "echo \"$@\" >\"$0.asked\"\n{PORTCULLIS} \"$@\" & one=$!\ntrap 'kill $one; wait $one; echo $? >\"$0.ended\"; exit 3' TERM\nwait"
+    );
+    let gateway = program(folder.path(), &script);
+    let output = run(&[
+        "demo",
+        "--check",
+        "--gateway",
+        gateway.to_str().expect("text"),
+    ]);
+    let table = text(&output.stdout);
+    assert!(table.ends_with("all as expected\n"), "{table}");
+    let told = |name: &str| fs::read_to_string(folder.path().join(name)).expect("told");
+    assert!(told("gateway.asked").starts_with("run --config /"));
+    assert_eq!(told("gateway.ended"), "0\n");
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("did not end in order: exit status: 3"),
+        "{said}"
+    );
+    assert_eq!(output.status.code(), Some(1));
 }
 
 #[test]
