@@ -723,6 +723,7 @@ fn needs_restart(first: &GatewayDocument, now: &GatewayDocument) -> Vec<&'static
     let GatewayDocument {
         listen,
         workers,
+        acme,
         admin,
         policies: _,
         candidate: _,
@@ -759,6 +760,7 @@ fn needs_restart(first: &GatewayDocument, now: &GatewayDocument) -> Vec<&'static
     let changed = [
         ("listen", tls || listening != now.listen),
         ("workers", *workers != now.workers),
+        ("acme", *acme != now.acme),
         ("admin.address or tls", begun(admin) != begun(&now.admin)),
         (
             "entra.authority, ca or cachedTokens",

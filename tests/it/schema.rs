@@ -201,7 +201,10 @@ fn a_schema_knows_the_words_of_the_decoder_and_no_others() {
                 assert!(!is_closed, "the schema takes any text at {place}: {said}");
                 continue;
             }
-            let is_word = |text: &&str| text.chars().all(|c| c.is_alphanumeric() || c == '/');
+            let is_word = |text: &&str| {
+                text.chars()
+                    .all(|c| c.is_alphanumeric() || "/-".contains(c))
+            };
             let known = said.split('`').skip(1).step_by(2).filter(is_word);
             let known: BTreeSet<String> = known.map(str::to_owned).collect();
             assert_eq!(words, known, "{place}: {said}");
