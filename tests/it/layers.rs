@@ -17,6 +17,7 @@ const ORDER: &[&[&str]] = &[
     &["pipeline"],
     &["reload"],
     &["snapshot"],
+    &["acme"],
     &["telemetry"],
     &["upstream"],
     &["credentials"],
