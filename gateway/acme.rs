@@ -195,12 +195,13 @@ impl Acme {
 
     /// How all certificates stand that are wanted.
     pub fn statuses(&self) -> Vec<Status> {
+        let now = self.clock.now().unix;
         let courses = self.courses();
         let status = |course: &Course| Status {
             names: course.names.as_slice().to_vec(),
             serial: course.issued.as_ref().map(|issued| issued.serial.clone()),
             not_after: course.issued.as_ref().map(|issued| issued.not_after),
-            orders_at: course.due_at(),
+            orders_at: course.due_at(now),
             last_failure: course
                 .trouble
                 .as_ref()
@@ -266,7 +267,7 @@ impl Acme {
         let now = self.clock.now().unix;
         let state = self.with_course(names, |course| {
             let failed_before = course.trouble.is_some();
-            (course.due_at() <= now).then(|| (course.issued.clone(), failed_before))
+            (course.due_at(now) <= now).then(|| (course.issued.clone(), failed_before))
         });
         let Some((issued, failed_before)) = state.flatten() else {
             return;
@@ -408,8 +409,8 @@ impl Acme {
     /// What is most overdue.
     fn due(&self, now: Duration) -> Option<Names> {
         let courses = self.courses();
-        let due = courses.iter().filter(|course| course.due_at() <= now);
-        let most = due.min_by_key(|course| course.due_at())?;
+        let due = courses.iter().filter(|course| course.due_at(now) <= now);
+        let most = due.min_by_key(|course| course.due_at(now))?;
         Some(most.names.clone())
     }
 
@@ -417,7 +418,7 @@ impl Acme {
     fn unasked(&self, now: Duration) -> Option<(Names, Arc<Issued>)> {
         let courses = self.courses();
         courses.iter().find_map(|course| {
-            let issued = course.issued.as_ref().filter(|_| course.ask_at <= now)?;
+            let issued = course.issued.as_ref().filter(|_| course.is_unasked(now))?;
             Some((course.names.clone(), Arc::clone(issued)))
         })
     }

@@ -23,7 +23,7 @@ pub(super) struct Course {
     /// When the CA would have it renewed.
     suggested: Option<Duration>,
     /// When the CA is asked for that again.
-    pub(super) ask_at: Duration,
+    ask_at: Duration,
 }
 
 impl Course {
@@ -44,11 +44,17 @@ impl Course {
         Some(self.suggested.map_or(own, |suggested| suggested.min(own)))
     }
 
-    /// When it is ordered: at once if there is none, later if that has failed.
-    pub(super) fn due_at(&self) -> Duration {
+    /// When it is ordered: at once if there is none, later if that has failed. A failure that lies ahead was noted
+    /// before the clock was set back, and what it says of later would be years.
+    pub(super) fn due_at(&self, now: Duration) -> Duration {
         let renews = self.renews_at().unwrap_or_default();
-        let again = self.trouble.as_ref().map(|trouble| trouble.again);
-        again.map_or(renews, |again| again.max(renews))
+        let trouble = self.trouble.as_ref().filter(|trouble| trouble.at <= now);
+        trouble.map_or(renews, |trouble| trouble.again.max(renews))
+    }
+
+    /// Whether the CA is to be asked when to renew it.
+    pub(super) fn is_unasked(&self, now: Duration) -> bool {
+        self.ask_at <= now || self.ask_at > now + ASK_THE_DUMB
     }
 
     /// Whether callers can be shown it.

@@ -376,3 +376,32 @@ async fn a_certificate_on_disk_that_is_damaged_is_ordered_anew() {
     restarted.round().await;
     assert!(restarted.serial().is_some());
 }
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_does_not_keep_anything_waiting() {
+    let mut scene = Scene::new();
+    scene.fail("the CA refuses: no", None);
+    scene.clock.advance(1000 * DAY);
+    let mut one = scene.replica(&["a.example"]);
+    one.round().await;
+    assert!(one.status().last_failure.is_some());
+
+    let now = Now {
+        unix: START,
+        ..SystemClock.now()
+    };
+    scene.clock = ManualClock::at(now);
+    let mut restarted = scene.replica(&["a.example"]);
+    assert_eq!(restarted.status().last_failure, None);
+    restarted.round().await;
+    assert!(restarted.serial().is_some());
+}
+
+#[test]
+fn what_was_noted_before_the_clock_was_set_back_says_nothing() {
+    let mut course = Course::new(Names::of(&owned(&["a.example"])));
+    let ahead = START + 1000 * DAY;
+    course.trouble = Some(Trouble::after(None, ahead, String::new(), None, 0.5));
+    assert!(course.due_at(ahead) > ahead);
+    assert_eq!(course.due_at(START), Duration::ZERO);
+}

@@ -139,7 +139,7 @@ fn usual(base: &str, path: &str) -> String {
 async fn failure(answering: Answering) -> Failure {
     let (ca, _root) = ca_that(answering).await;
     let obtained = ca.obtain(&names(), None).await;
-    obtained.err().expect("a failure")
+    obtained.expect_err("a failure")
 }
 
 #[tokio::test]
