@@ -1,6 +1,7 @@
 //! Portcullis: a TLS gateway in front of Azure Functions and Logic Apps. A caller brings an Entra
 //! ID token; the backend sees a managed identity. ARCHITECTURE.md tells how the rooms fit together.
 
+pub mod acme;
 pub mod admin;
 pub mod body;
 pub mod canonical;

@@ -658,6 +658,7 @@ fn needs_restart(first: &GatewayDocument, now: &GatewayDocument) -> Vec<&'static
     let GatewayDocument {
         listen,
         workers,
+        acme,
         admin,
         policies: _,
         candidate: _,
@@ -688,6 +689,7 @@ fn needs_restart(first: &GatewayDocument, now: &GatewayDocument) -> Vec<&'static
             listening::settled(listen) != listening::settled(&now.listen),
         ),
         ("workers", *workers != now.workers),
+        ("acme", *acme != now.acme),
         ("admin.address or tls", begun(admin) != begun(&now.admin)),
         (
             "entra.authority, ca or cachedTokens",

@@ -101,7 +101,8 @@ impl<T> Derived<T> {
 }
 
 impl Held<String> {
-    fn text(&self, now: &Now) -> Option<Secret<String>> {
+    /// What is held now. `None` where it has not been fetched.
+    pub fn text(&self, now: &Now) -> Option<Secret<String>> {
         match self {
             Self::Fixed(text) => Some(text.clone()),
             Self::Slot(slot) => slot.text(now),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::Uri;
 
+use super::acme::{Acme, acme};
 use super::admin::{Admin, admin};
 use super::credential::{Identity, reader};
 use super::decode::{Table, list, spanned};
@@ -32,6 +33,8 @@ pub struct GatewayDocument {
     pub listen: Vec<Listen>,
     /// `workers`: data-plane threads, 1 to 1024; one a core where it is absent.
     pub workers: Option<usize>,
+    /// `acme`: from which CA certificates are ordered; none are where it is absent.
+    pub acme: Option<Acme>,
     /// `admin`: where the gateway tells of itself; nowhere where it is absent.
     pub admin: Option<Admin>,
     /// `policies`: a policy file, or a folder of them.
@@ -106,6 +109,7 @@ pub(super) fn document(root: &Node, d: &mut Diagnostics) -> Option<GatewayDocume
         listeners,
     );
     let workers = table.optional("workers", d, |node, d| count(node, 1..=1024, d));
+    let acme = table.optional("acme", d, acme);
     let admin = table.optional("admin", d, admin);
     let policies = table.required(
         "policies",
@@ -127,6 +131,7 @@ pub(super) fn document(root: &Node, d: &mut Diagnostics) -> Option<GatewayDocume
     let document = GatewayDocument {
         listen: listen?,
         workers,
+        acme,
         admin,
         policies: policies?,
         candidate,

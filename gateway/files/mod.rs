@@ -2,6 +2,7 @@
 //! fault is told in one go, with file, line, column and what to do. What the values mean together
 //! (a name that nothing bears, routes that clash) is for the rooms that compile them.
 
+mod acme;
 mod admin;
 mod backend;
 mod certificate;
@@ -37,6 +38,7 @@ mod test_document;
 mod tree;
 mod values;
 
+pub use acme::{Acme, AcmeChallenge, AcmeExternalAccount};
 pub use admin::{Admin, AdminTls, HOW_TO_PROTECT};
 pub use backend::{Backend, BackendKind, Protocol, RouteTimeouts, Timeouts};
 pub use certificate::CertificateSource;

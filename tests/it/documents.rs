@@ -726,7 +726,12 @@ fn what_ci_is_told_to_run_does_what_it_is_meant_to() {
 // Defaults and bounds
 
 /// What has to stand in a mapping as soon as there is one.
-const NEEDED: [(&str, &str, &str); 12] = [
+const NEEDED: [(&str, &str, &str); 17] = [
+    ("acme", "directory", "'https://x.example'"),
+    ("acme", "termsOfServiceAgreed", "true"),
+    ("acme", "folder", "acme"),
+    ("acme.externalAccount", "keyId", "x"),
+    ("acme.externalAccount", "hmacKey", "{ env: X }"),
     ("admin", "address", "127.0.0.1:2"),
     ("listen", "address", "127.0.0.1:1"),
     ("listen", "tls", "platform"),

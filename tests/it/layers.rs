@@ -18,6 +18,7 @@ const ORDER: &[&[&str]] = &[
     &["pipeline"],
     &["reload"],
     &["snapshot"],
+    &["acme"],
     &["telemetry"],
     &["upstream"],
     &["credentials"],

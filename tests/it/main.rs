@@ -7,6 +7,7 @@
     reason = "a test that fails says where"
 )]
 
+mod acme;
 mod admin;
 mod azure;
 mod canonical;

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 
 use super::policy::{List, Networks, SecretSource};
-use super::words::{Address, Bytes, Duration, Guid, RedisPrefix, RedisUrl, Text, Url, Word};
+use super::words::{
+    Address, Agreed, Bytes, Duration, Guid, Mailbox, RedisPrefix, RedisUrl, Text, Url, Word,
+};
 
 /// The configuration of the gateway: where it listens, whose tokens it takes, and which policy is in force.
 #[derive(JsonSchema)]
@@ -21,6 +23,8 @@ pub(super) struct Gateway {
     /// How many threads serve requests, from 1 to 1024. Default: one a core. Changes take effect after a restart.
     #[schemars(range(min = 1, max = 1024))]
     workers: Option<u32>,
+    /// From which CA certificates are ordered by ACME, and where they are kept. Default: from none. Changes take effect after a restart.
+    acme: Option<Acme>,
     /// Where the gateway tells of itself: health, metrics, what is in force, how its keys, credentials, backends and limits stand: `{ address: 127.0.0.1:9901 }`. Default: nowhere.
     admin: Option<Admin>,
     /// The policy in force: a policy file, or a folder of them. The path is relative to this file.
@@ -85,6 +89,48 @@ struct PlainHttp {
     redirect: Option<bool>,
     /// `true`: `/livez` and `/readyz` are answered, as at the admin address. Default `false`.
     probes: Option<bool>,
+}
+
+/// From which CA certificates are ordered by ACME (RFC 8555), and where they are kept.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+struct Acme {
+    /// The URL of the CA's directory: `https://acme-v02.api.letsencrypt.org/directory` is Let's Encrypt's.
+    directory: Url,
+    /// `true`: whoever runs the gateway has read the CA's terms of service and agrees. Must be written.
+    terms_of_service_agreed: Agreed,
+    /// Whom the CA writes to: `mailto:` and an address, each. Default: nobody.
+    #[schemars(length(min = 1))]
+    contact: Option<Vec<Mailbox>>,
+    /// The folder in which the account, certificates and keys are kept. The gateway alone may read it; replicas share it. The path is relative to this file.
+    folder: Text,
+    /// How names are proved to the CA: `tls-alpn-01` (default) on port 443, or `http-01` on port 80.
+    challenge: Option<AcmeChallenge>,
+    /// PEM file of CA certificates to believe for the directory, instead of the platform's. The path is relative to this file.
+    ca: Option<Text>,
+    /// An account that the CA's operator knows already, where it asks for one, as ZeroSSL and Google do.
+    external_account: Option<AcmeExternalAccount>,
+}
+
+/// How names are proved to the CA.
+#[derive(JsonSchema)]
+enum AcmeChallenge {
+    /// By a certificate that is shown on port 443.
+    #[schemars(rename = "tls-alpn-01")]
+    TlsAlpn01,
+    /// By a text that is told on port 80.
+    #[schemars(rename = "http-01")]
+    Http01,
+}
+
+/// An account that the CA's operator knows already.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+struct AcmeExternalAccount {
+    /// The ID of its key, as the CA shows it.
+    key_id: Word,
+    /// Where its key is read, in base64, as the CA shows it.
+    hmac_key: SecretSource,
 }
 
 /// Where callers connect, and what they may take of the gateway.

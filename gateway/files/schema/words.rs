@@ -37,12 +37,30 @@ texts! {
     Path r"^/[^?#\s]*$" "A path pattern.";
     Host r"^(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$" "A host, or `*.` and a suffix.";
     Url r"^https?://" "A URL.";
+    Mailbox r"^mailto:[^\s@,?]+@[^\s,?]+$" "An address of a mailbox, as a URL.";
     RedisUrl r"^rediss?://[^@/?#]+/?$" "The URL of a Redis.";
     RedisPrefix r"^[^\s{}]+$" "One word without braces.";
     Network r"^[0-9a-fA-F:.]+(/[0-9]{1,3})?$" "A network in CIDR notation.";
     Upgrade r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+(/[A-Za-z0-9!#$%&'*+.^_`|~-]+)?$" "The name of a protocol.";
     LimitName r"^[A-Za-z0-9._-]{1,64}$" "The name of a limit.";
     Address r":[0-9]+$" "An IP address and port.";
+}
+
+/// `true`, and nothing else.
+pub(super) struct Agreed;
+
+impl JsonSchema for Agreed {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Agreed".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "boolean", "const": true })
+    }
 }
 
 macro_rules! closed {
