@@ -210,6 +210,18 @@ impl Acme {
         courses.iter().map(status).collect()
     }
 
+    /// How the certificate for these names stands, if it is wanted.
+    pub fn status(&self, names: &[String]) -> Option<Status> {
+        let names = Names::of(names);
+        let mut statuses = self.statuses().into_iter();
+        statuses.find(|status| status.names == names.as_slice())
+    }
+
+    /// How names are proved.
+    pub fn challenge(&self) -> Challenge {
+        self.answers.challenge()
+    }
+
     /// Orders what is missing and renews what there is, for ever.
     pub async fn run(self: Arc<Self>) {
         let mut rounds = Rounds::default();

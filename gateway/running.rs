@@ -2,10 +2,12 @@
 
 mod listening;
 mod observing;
+mod ordering;
 mod process;
 mod sharing;
 
 pub(crate) use observing::{export, telling};
+pub(crate) use ordering::kept as ordered_before;
 pub(crate) use sharing::{settings as store_settings, signed_in_by as store_signed_in_by};
 
 use std::collections::BTreeSet;
@@ -21,7 +23,9 @@ use tokio::runtime::{self, Runtime};
 use tokio::sync::watch;
 
 use self::listening::{Fronts, Listening};
+use crate::acme::Acme;
 use crate::admin::{self, Admin, Observed, Protection, Readiness};
+use crate::certificates::Origins;
 use crate::clock::{Clock, SystemClock, pause, within};
 use crate::credentials::azure::{self, AzureSource, Platform};
 use crate::credentials::{Credentials, Identity, Wanted};
@@ -256,8 +260,9 @@ impl Start {
             control.handle().clone(),
         ));
         let lasting = Arc::new(lasting(gateway, &options, &control)?);
-        let own = presenting(gateway, &lasting);
-        let fronts = listening::fronts(gateway, own, &options.clock, &mut diagnostics)?;
+        let acme = ordering::open(gateway, &options, &lasting, &mut diagnostics)?;
+        let origins = origins(gateway, &lasting, acme.as_ref());
+        let fronts = listening::fronts(gateway, origins, &options.clock, &mut diagnostics)?;
         let telling = Arc::new(observing::telling(gateway));
         let export = observing::export(
             gateway,
@@ -267,9 +272,8 @@ impl Start {
             &mut diagnostics,
         )?;
         let protection = gateway.admin.as_ref();
-        let protection = protection.and_then(|admin| {
-            Protection::read(admin, presenting(gateway, &lasting), &mut diagnostics)
-        });
+        let protection =
+            protection.and_then(|admin| Protection::read(admin, origins, &mut diagnostics));
         let snapshot = documents.compile(&lasting, &mut diagnostics);
         let (Some(snapshot), Some(fronts), false) = (snapshot, fronts, diagnostics.has_errors())
         else {
@@ -333,6 +337,7 @@ impl Start {
             gateway.clone(),
             Arc::clone(&fronts),
             protection.clone(),
+            acme.clone(),
             Arc::clone(&lasting),
         );
         let reloader = Reloader::new(&path, Arc::clone(&lasting), Arc::clone(&snapshot), apply);
@@ -374,12 +379,16 @@ impl Start {
         let answers = Answers {
             base: gateway.public_url.clone(),
             ready: Some(Arc::new(move || ready.is_ready())),
+            challenge: acme.clone().and_then(ordering::told_over_http),
             ..Answers::default()
         };
         let porters = listening.porters(&answers, &drain)?;
         control.spawn(Arc::clone(&reloader).watch(documents));
         control.spawn(tidy(Arc::clone(&lasting)));
         control.spawn(renew(readiness()));
+        if let Some(acme) = acme {
+            control.spawn(acme.run());
+        }
         control.spawn(ask_backends(
             Arc::clone(&snapshot),
             Arc::clone(&options.resolver),
@@ -620,21 +629,38 @@ fn presenting<'l>(gateway: &'l GatewayDocument, lasting: &'l Lasting) -> Present
     }
 }
 
+/// Where certificates come from.
+fn origins<'o>(
+    gateway: &'o GatewayDocument,
+    lasting: &'o Lasting,
+    acme: Option<&'o Arc<Acme>>,
+) -> Origins<'o> {
+    Origins {
+        presenting: presenting(gateway, lasting),
+        acme,
+    }
+}
+
 /// What a reload puts into force beside the snapshot, and what it cannot.
 fn apply(
     first: GatewayDocument,
     fronts: Arc<Fronts>,
     protection: Option<Arc<Protection>>,
+    acme: Option<Arc<Acme>>,
     lasting: Arc<Lasting>,
 ) -> Apply {
     Box::new(move |documents, diagnostics| {
         let gateway = &documents.gateway;
+        let origins = origins(gateway, &lasting, acme.as_ref());
+        if let Some(acme) = &acme {
+            acme.want(&ordering::wanted(gateway));
+        }
         // Other listeners than before begin with the restart.
         if listening::settled(&first.listen) == listening::settled(&gateway.listen) {
-            listening::replace(&fronts, gateway, presenting(gateway, &lasting), diagnostics);
+            listening::replace(&fronts, gateway, origins, diagnostics);
         }
         if let (Some(protection), Some(admin)) = (&protection, &gateway.admin) {
-            protection.replace(admin, presenting(gateway, &lasting), diagnostics);
+            protection.replace(admin, origins, diagnostics);
         }
         let late = needs_restart(&first, gateway);
         if !late.is_empty() {

@@ -75,6 +75,11 @@ impl Answers {
         self.ready.load().by_token.get(token).cloned()
     }
 
+    /// How names are proved.
+    pub(super) fn challenge(&self) -> Challenge {
+        self.challenge
+    }
+
     /// Puts answers where all replicas find them. The lock must be held.
     pub(super) fn put(&self, answers: &[Answer]) -> io::Result<()> {
         for answer in answers {

@@ -12,11 +12,10 @@ use super::answer::{Answer, error};
 use super::bearer::Bearer;
 use super::endpoints::Who;
 use super::tls;
-use crate::certificates::Certificates;
+use crate::certificates::{Certificates, Origins};
 use crate::clock::Now;
 use crate::credentials::{Derived, Slot};
 use crate::files::{self, Diagnostics, HOW_TO_PROTECT};
-use crate::upstream::Presenting;
 
 /// What protects the admin address. All of it but the address and whether TLS is spoken changes with the files.
 pub struct Protection {
@@ -38,10 +37,10 @@ impl Protection {
     /// As `admin` says. `None` when an error was added.
     pub fn read(
         written: &files::Admin,
-        presenting: Presenting<'_>,
+        origins: Origins<'_>,
         diagnostics: &mut Diagnostics,
     ) -> Option<Arc<Self>> {
-        let rules = Rules::read(written, written.is_loopback(), presenting, diagnostics)?;
+        let rules = Rules::read(written, written.is_loopback(), origins, diagnostics)?;
         Some(Arc::new(Self {
             is_loopback: written.is_loopback(),
             rules: ArcSwap::from_pointee(rules),
@@ -52,7 +51,7 @@ impl Protection {
     pub fn replace(
         &self,
         written: &files::Admin,
-        presenting: Presenting<'_>,
+        origins: Origins<'_>,
         diagnostics: &mut Diagnostics,
     ) {
         let speaks_tls = self.rules.load().tls.is_some();
@@ -60,7 +59,7 @@ impl Protection {
         if written.tls.is_some() != speaks_tls {
             return;
         }
-        let rules = Rules::read(written, self.is_loopback, presenting, diagnostics);
+        let rules = Rules::read(written, self.is_loopback, origins, diagnostics);
         if let Some(rules) = rules {
             self.rules.store(Arc::new(rules));
         }
@@ -185,7 +184,7 @@ impl Rules {
     fn read(
         written: &files::Admin,
         is_loopback: bool,
-        presenting: Presenting<'_>,
+        origins: Origins<'_>,
         diagnostics: &mut Diagnostics,
     ) -> Option<Self> {
         let files::Admin {
@@ -196,11 +195,11 @@ impl Rules {
         } = written;
         let bearer = match bearer {
             None => Some(None),
-            Some(source) => Bearer::read(source, presenting, diagnostics).map(Some),
+            Some(source) => Bearer::read(source, origins.presenting, diagnostics).map(Some),
         };
         let config = match tls {
             None => Some(None),
-            Some(tls) => tls::read(tls, presenting, diagnostics).map(Some),
+            Some(tls) => tls::read(tls, origins, diagnostics).map(Some),
         };
         let (bearer, tls_config) = (bearer?, config?);
         let is_protected = tls_config.is_some() && written.has_credential();

@@ -5,21 +5,20 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 
-use crate::certificates::{Certificates, Clients, Terms};
+use crate::certificates::{Certificates, Clients, Origins, Terms};
 use crate::files::{AdminTls, Diagnostics, Spanned};
-use crate::upstream::Presenting;
 
 /// Certificates and settings. `None` when an error was added.
 pub(super) fn read(
     written: &AdminTls,
-    presenting: Presenting<'_>,
+    origins: Origins<'_>,
     diagnostics: &mut Diagnostics,
 ) -> Option<(Arc<Certificates>, Arc<ServerConfig>)> {
     let AdminTls {
         certificates,
         client_ca: ca,
     } = written;
-    let certificates = Certificates::read(certificates, presenting, diagnostics);
+    let certificates = Certificates::read(certificates, origins, diagnostics);
     let clients = match ca {
         None => Some(None),
         Some(ca) => client_ca(ca, diagnostics).map(Some),

@@ -9,10 +9,9 @@ use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::ProducesTickets;
 use rustls::version::{TLS12, TLS13};
 
-use super::{Certificates, Clients, Terms, Tickets};
+use super::{ACME_PROTOCOL, Certificates, Clients, Origins, Terms, Tickets};
 use crate::clock::Clock;
 use crate::files::{Diagnostics, Listen, ListenTls, TlsPolicy};
-use crate::upstream::Presenting;
 
 /// What callers meet on one listener.
 pub struct Front {
@@ -37,7 +36,7 @@ impl Front {
     /// When the cryptographic library fails.
     pub fn read(
         written: &Listen,
-        presenting: Presenting<'_>,
+        origins: Origins<'_>,
         clock: &Arc<dyn Clock>,
         diagnostics: &mut Diagnostics,
     ) -> Result<Option<Self>, rustls::Error> {
@@ -46,8 +45,8 @@ impl Front {
             None => Some(None),
             Some(tls) => {
                 let own_tickets = Ticketer::new()?;
-                let certificates = Certificates::read(&tls.certificates, presenting, diagnostics);
-                let tickets = tickets(tls, &own_tickets, presenting, clock, diagnostics);
+                let certificates = Certificates::read(&tls.certificates, origins, diagnostics);
+                let tickets = tickets(tls, &own_tickets, origins, clock, diagnostics);
                 match (certificates, tickets, &clients) {
                     (Some(certificates), Some(tickets), Some(clients)) => {
                         let shaken = clients.as_ref().filter(|_| !passed_on(written));
@@ -74,12 +73,7 @@ impl Front {
     }
 
     /// Takes up what the files say now. New connections get it; old ones go on. What cannot be read changes nothing.
-    pub fn replace(
-        &self,
-        written: &Listen,
-        presenting: Presenting<'_>,
-        diagnostics: &mut Diagnostics,
-    ) {
+    pub fn replace(&self, written: &Listen, origins: Origins<'_>, diagnostics: &mut Diagnostics) {
         let clients = clients(written, diagnostics);
         if let (Some(now), Some(Some(clients))) = (&self.clients, &clients) {
             now.store(Arc::new(clients.clone()));
@@ -88,9 +82,9 @@ impl Front {
             return;
         };
         let own = &spoken.own_tickets;
-        let tickets = tickets(tls, own, presenting, &self.clock, diagnostics);
+        let tickets = tickets(tls, own, origins, &self.clock, diagnostics);
         let certificates = &spoken.certificates;
-        certificates.replace(&tls.certificates, presenting, diagnostics);
+        certificates.replace(&tls.certificates, origins, diagnostics);
         if let (Some(tickets), Some(clients)) = (tickets, clients) {
             let shaken = clients.as_ref().filter(|_| !passed_on(written));
             if let Ok(config) = config(tls, certificates, shaken, tickets) {
@@ -142,7 +136,8 @@ fn config(
             TlsPolicy::Modern => &[&TLS13],
             TlsPolicy::Intermediate => &[&TLS13, &TLS12],
         },
-        protocols: &[b"h2", b"http/1.1"],
+        // Who asks by the last is told nothing but a proof.
+        protocols: &[b"h2", b"http/1.1", ACME_PROTOCOL],
         tickets: Some(tickets),
     };
     terms.config()
@@ -152,7 +147,7 @@ fn config(
 fn tickets(
     written: &ListenTls,
     own: &Arc<dyn ProducesTickets>,
-    presenting: Presenting<'_>,
+    origins: Origins<'_>,
     clock: &Arc<dyn Clock>,
     diagnostics: &mut Diagnostics,
 ) -> Option<Arc<dyn ProducesTickets>> {
@@ -160,7 +155,9 @@ fn tickets(
         return Some(Arc::clone(own));
     };
     let keys = written.ticket_keys.iter();
-    let places: Vec<_> = keys.map(|key| presenting.text(key, diagnostics)).collect();
+    let places: Vec<_> = keys
+        .map(|key| origins.presenting.text(key, diagnostics))
+        .collect();
     let places = places.into_iter().collect::<Option<Vec<_>>>()?;
     match Tickets::of(places, Arc::clone(clock)) {
         Ok(tickets) => Some(Arc::new(tickets)),

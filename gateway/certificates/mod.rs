@@ -5,6 +5,7 @@ mod choice;
 mod clients;
 mod config;
 mod front;
+mod ordered;
 mod passed_on;
 mod presented;
 mod read;
@@ -14,7 +15,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
@@ -26,7 +27,9 @@ pub use self::presented::Presented;
 pub use self::tickets::Tickets;
 
 use self::choice::Choice;
+use self::ordered::Ordered;
 use self::read::{Fault, Part};
+use crate::acme::Acme;
 use crate::clock::Now;
 use crate::credentials::fixed::SecretFrom;
 use crate::credentials::{Derived, Held, Make};
@@ -34,10 +37,30 @@ use crate::files::{CertificateSource, Diagnostics, SecretSource, Spanned};
 use crate::secret::Secret;
 use crate::upstream::Presenting;
 
+/// The protocol by which an authority asks for a proof in a handshake, and by which nothing is said (RFC 8737).
+pub const ACME_PROTOCOL: &[u8] = b"acme-tls/1";
+
 /// The certificates in use.
 pub struct Certificates {
     sources: ArcSwap<Vec<Source>>,
     choice: ArcSwap<Choice>,
+    /// Who answers authorities that ask in handshakes.
+    acme: ArcSwapOption<Acme>,
+}
+
+/// Where certificates come from that are not in files.
+#[derive(Clone, Copy)]
+pub struct Origins<'o> {
+    /// What is held ready of Key Vault.
+    pub presenting: Presenting<'o>,
+    /// Where certificates are ordered, if they are.
+    pub acme: Option<&'o Arc<Acme>>,
+}
+
+impl Origins<'_> {
+    fn now(self) -> Now {
+        self.presenting.credentials.now()
+    }
 }
 
 /// Where one of them comes from, and what came of it.
@@ -51,6 +74,8 @@ enum Came {
     Read(Arc<Presented>),
     /// From files and Key Vault, kept fresh.
     Kept(Arc<Derived<Presented>>),
+    /// By ACME, kept fresh.
+    Ordered(Ordered),
 }
 
 /// How it stands with one of the certificates.
@@ -67,15 +92,16 @@ impl Certificates {
     /// Reads certificates and keys, and begins to fetch those of Key Vault. `None` when an error was added.
     pub fn read(
         written: &[CertificateSource],
-        presenting: Presenting<'_>,
+        origins: Origins<'_>,
         diagnostics: &mut Diagnostics,
     ) -> Option<Arc<Self>> {
-        let sources = sources(written, presenting, diagnostics)?;
+        let sources = sources(written, origins, diagnostics)?;
         let certificates = Self {
             sources: ArcSwap::from_pointee(sources),
             choice: ArcSwap::from_pointee(Choice::default()),
+            acme: ArcSwapOption::new(origins.acme.cloned()),
         };
-        certificates.look(&presenting.credentials.now());
+        certificates.look(&origins.now());
         Some(Arc::new(certificates))
     }
 
@@ -103,12 +129,13 @@ impl Certificates {
     pub fn replace(
         &self,
         written: &[CertificateSource],
-        presenting: Presenting<'_>,
+        origins: Origins<'_>,
         diagnostics: &mut Diagnostics,
     ) {
-        if let Some(sources) = sources(written, presenting, diagnostics) {
+        if let Some(sources) = sources(written, origins, diagnostics) {
             self.sources.store(Arc::new(sources));
-            self.look(&presenting.credentials.now());
+            self.acme.store(origins.acme.cloned());
+            self.look(&origins.now());
         }
     }
 
@@ -150,12 +177,15 @@ impl Came {
         match self {
             Self::Read(presented) => Some(Arc::clone(presented)),
             Self::Kept(derived) => derived.current(now),
+            Self::Ordered(ordered) => ordered.current(),
         }
     }
 
     fn fault(&self, now: &Now) -> Option<String> {
-        let Self::Kept(derived) = self else {
-            return None;
+        let derived = match self {
+            Self::Read(_) => return None,
+            Self::Ordered(ordered) => return ordered.fault(),
+            Self::Kept(derived) => derived,
         };
         let slots = || {
             let mut slots = derived.slots();
@@ -173,6 +203,12 @@ impl fmt::Debug for Certificates {
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        // Who asks so is no caller (RFC 8737 section 3).
+        let mut protocols = hello.alpn().into_iter().flatten();
+        if let (Some(ACME_PROTOCOL), None) = (protocols.next(), protocols.next()) {
+            let acme = self.acme.load_full()?;
+            return acme.alpn_answer(&hello.server_name()?.to_ascii_lowercase());
+        }
         self.choice.load().resolve(&hello)
     }
 }
@@ -183,9 +219,10 @@ type Passphrase<'r> =
 
 fn sources(
     written: &[CertificateSource],
-    presenting: Presenting<'_>,
+    origins: Origins<'_>,
     diagnostics: &mut Diagnostics,
 ) -> Option<Vec<Source>> {
+    let presenting = origins.presenting;
     let passphrase: Passphrase<'_> = &|source, d| Some(presenting.text(source, d));
     let mut source = |one: &CertificateSource| {
         let held = match one {
@@ -194,6 +231,9 @@ fn sources(
                 Came::Kept(Derived::new(vec![Held::Slot(text)], |texts| {
                     told(read::vault(texts))
                 }))
+            }
+            CertificateSource::Acme(names) => {
+                Came::Ordered(Ordered::new(origins.acme?, names.value.clone()))
             }
             CertificateSource::Pem { .. } | CertificateSource::Pfx { .. } => {
                 from_files(one, passphrase, diagnostics)?
@@ -220,7 +260,7 @@ fn from_files(
             passphrase,
         } => (vec![(cert, CERTIFICATE), (key, KEY)], passphrase),
         CertificateSource::Pfx { pfx, passphrase } => (vec![(pfx, PFX)], passphrase),
-        CertificateSource::KeyVault(_) => return None,
+        CertificateSource::KeyVault(_) | CertificateSource::Acme(_) => return None,
     };
     let (make, derive): (Read, Make<Presented>) = match written {
         CertificateSource::Pem { .. } => (read::pem, |texts| told(read::pem(texts))),

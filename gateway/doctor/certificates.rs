@@ -12,7 +12,8 @@ use x509_cert::ext::pkix::name::GeneralName;
 
 use super::identities::Held;
 use super::{Area, Finding, Surroundings, spoken};
-use crate::certificates::Certificates;
+use crate::acme::Acme;
+use crate::certificates::{Certificates, Origins};
 use crate::clock::Clock;
 use crate::credentials::azure::app_certificate;
 use crate::credentials::{Identity, Place, Proof, Wanted};
@@ -37,18 +38,22 @@ pub(super) struct Shown<'e> {
 /// diagnostics.
 pub(super) fn read<'e>(
     surroundings: &Surroundings<'e>,
+    acme: Option<&Arc<Acme>>,
     diagnostics: &mut Diagnostics,
 ) -> Vec<Shown<'e>> {
     let gateway = surroundings.gateway;
-    let presenting = Presenting {
-        credentials: &surroundings.lasting.credentials,
-        key_vault: &gateway.key_vault,
+    let origins = Origins {
+        presenting: Presenting {
+            credentials: &surroundings.lasting.credentials,
+            key_vault: &gateway.key_vault,
+        },
+        acme,
     };
     let shown = own(gateway).map(|(area, key, written)| Shown {
         area,
         key,
         written,
-        read: Certificates::read(std::slice::from_ref(written), presenting, diagnostics),
+        read: Certificates::read(std::slice::from_ref(written), origins, diagnostics),
     });
     shown.collect()
 }
@@ -94,7 +99,22 @@ fn told(surroundings: &Surroundings<'_>, shown: &Shown<'_>) -> Finding {
     let (area, name) = (*area, format!("{key} {written}"));
     let clock = &*surroundings.lasting.clock;
     let standing = read.as_ref().map(|read| read.standings(&clock.now()));
-    let Some(standing) = standing.and_then(|standings| standings.into_iter().next()) else {
+    let standing = standing.and_then(|standings| standings.into_iter().next());
+    let is_ordered = written.ordered().is_some();
+    let is_there = standing.as_ref().is_some_and(|one| one.presented.is_some());
+    if is_ordered && !is_there {
+        let why = standing.and_then(|standing| standing.fault);
+        return Finding::warning(
+            area,
+            name,
+            format!(
+                "none is kept yet: {}",
+                why.unwrap_or_else(|| "there is no folder".to_owned())
+            ),
+            "start the gateway, which orders it, and look at its events `acme-issued` and `acme-failing`; the names have to lead to it",
+        );
+    }
+    let Some(standing) = standing else {
         return Finding::bad(
             area,
             name,
@@ -107,6 +127,9 @@ fn told(surroundings: &Surroundings<'_>, shown: &Shown<'_>) -> Finding {
             let renewal = match written {
                 CertificateSource::KeyVault(_) => {
                     "renew it in Key Vault: a running gateway takes it up by itself"
+                }
+                CertificateSource::Acme(_) => {
+                    "see why it is not renewed: the gateway's events `acme-failing` say so"
                 }
                 _ => {
                     "renew it and put the new files in its place: a running gateway takes them up by itself"

@@ -228,6 +228,8 @@ impl Examination {
             lasting: &lasting,
             resolver: &options.resolver,
         };
+        let acme = running::ordered_before(&self.gateway, options, &lasting, diagnostics);
+        let acme = acme.map_err(|why| could_not_begin(&plain(&why)))?;
         let wanted = Wanted {
             held: identities::wanted(&surroundings, diagnostics),
             places: backends::places(&surroundings, diagnostics),
@@ -239,7 +241,7 @@ impl Examination {
                 diagnostics,
             ),
             bearer: admin::read(&surroundings, diagnostics),
-            certificates: certificates::read(&surroundings, diagnostics),
+            certificates: certificates::read(&surroundings, acme.as_ref(), diagnostics),
         };
         let findings = control.block_on(surroundings.all(&wanted, probing));
         // What still waits for an answer has been told; nobody waits for it again.

@@ -1,14 +1,15 @@
 //! Where the gateway's own certificates come from, and where their keys do.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::decode::{Table, list, spanned};
 use super::diagnostics::Diagnostics;
-use super::node::Node;
+use super::node::{Entry, Node, Value};
 use super::secret::{SecretSource, VaultSecret, secret_source, vault_certificate};
 use super::source::Spanned;
-use super::values::path;
+use super::values::{path, token};
 
 /// A certificate chain and its key.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +32,8 @@ pub enum CertificateSource {
     },
     /// `keyVault`: a certificate in Key Vault, which is read with its key as the secret of the same name.
     KeyVault(Spanned<VaultSecret>),
+    /// `acme`: one that is ordered for these names, in lower case.
+    Acme(Spanned<Vec<String>>),
 }
 
 impl CertificateSource {
@@ -39,7 +42,7 @@ impl CertificateSource {
         let files = match self {
             Self::Pem { cert, key, .. } => [Some(cert), Some(key)],
             Self::Pfx { pfx, .. } => [Some(pfx), None],
-            Self::KeyVault(_) => [None, None],
+            Self::KeyVault(_) | Self::Acme(_) => [None, None],
         };
         let passphrase = self.passphrase().and_then(|source| match source {
             SecretSource::File(file) => Some(file),
@@ -65,12 +68,20 @@ impl CertificateSource {
             Self::Pem { passphrase, .. } | Self::Pfx { passphrase, .. } => {
                 passphrase.as_ref().map(|source| &source.value)
             }
-            Self::KeyVault(_) => None,
+            Self::KeyVault(_) | Self::Acme(_) => None,
+        }
+    }
+
+    /// The names that one is ordered for.
+    pub fn ordered(&self) -> Option<&Spanned<Vec<String>>> {
+        match self {
+            Self::Acme(names) => Some(names),
+            Self::Pem { .. } | Self::Pfx { .. } | Self::KeyVault(_) => None,
         }
     }
 }
 
-/// What people know it by: the file of the chain, or its place in Key Vault.
+/// What people know it by: the file of the chain, its place in Key Vault, or its names.
 impl fmt::Display for CertificateSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -78,11 +89,13 @@ impl fmt::Display for CertificateSource {
                 write!(f, "{}", file.value.display())
             }
             Self::KeyVault(secret) => write!(f, "{}", secret.value),
+            Self::Acme(names) => f.write_str(&names.value.join(", ")),
         }
     }
 }
 
-const SHAPE: &str = "`{ cert: .., key: .. }`, `{ pfx: .. }` or `{ keyVault: .. }`";
+const SHAPE: &str =
+    "`{ cert: .., key: .. }`, `{ pfx: .. }`, `{ keyVault: .. }` or `{ acme: [..] }`";
 
 /// The key `certificates`, which has to be there.
 pub(super) fn certificates(
@@ -102,41 +115,48 @@ pub(super) fn certificates(
 
 fn certificate(node: &Node, d: &mut Diagnostics) -> Option<CertificateSource> {
     let mut table = Table::of(node, SHAPE, d)?;
-    let (pfx, vault) = (table.entry("pfx"), table.entry("keyVault"));
     let (cert, key) = (table.entry("cert"), table.entry("key"));
+    let kinds = [
+        cert.or(key),
+        table.entry("pfx"),
+        table.entry("keyVault"),
+        table.entry("acme"),
+    ];
     let passphrase = table.entry("passphrase");
     let title = table.title().clone();
     table.finish(d);
-    let kinds = [cert.or(key), pfx, vault];
-    let mut kinds = kinds.into_iter().flatten();
-    if let (Some(first), Some(other)) = (kinds.next(), kinds.next()) {
+    let mut written = kinds.into_iter().flatten();
+    if let (Some(first), Some(other)) = (written.next(), written.next()) {
         d.error(&other.span, "a certificate comes from one place only")
             .also(&first.span, "and this names one already");
         return None;
     }
-    let secret = |d: &mut Diagnostics| match passphrase {
+    let [_, pfx, vault, names] = kinds;
+    if let (Some(passphrase), true) = (passphrase, vault.is_some() || names.is_some()) {
+        d.error(
+            &passphrase.span,
+            "what comes from Key Vault or by ACME has no passphrase",
+        )
+        .help("remove the key");
+        return None;
+    }
+    if let Some(vault) = vault {
+        return spanned(vault_certificate)(&vault.value, d).map(CertificateSource::KeyVault);
+    }
+    if let Some(names) = names {
+        return spanned(dns_names)(&names.value, d).map(CertificateSource::Acme);
+    }
+    let passphrase = match passphrase {
         None => Some(None),
         Some(entry) => spanned(secret_source)(&entry.value, d).map(Some),
     };
     if let Some(pfx) = pfx {
-        let (pfx, passphrase) = (spanned(path)(&pfx.value, d), secret(d));
         return Some(CertificateSource::Pfx {
-            pfx: pfx?,
+            pfx: spanned(path)(&pfx.value, d)?,
             passphrase: passphrase?,
         });
     }
-    if let Some(vault) = vault {
-        if let Some(passphrase) = passphrase {
-            d.error(
-                &passphrase.span,
-                "Key Vault hands certificates out without a passphrase",
-            )
-            .help("remove the key");
-            return None;
-        }
-        return spanned(vault_certificate)(&vault.value, d).map(CertificateSource::KeyVault);
-    }
-    let mut file = |entry: Option<&super::node::Entry>, name: &str, help: &str| {
+    let mut file = |entry: Option<&Entry>, name: &str, help: &str| {
         if entry.is_none() {
             d.error(&title, format!("the key `{name}` is missing here"))
                 .help(help);
@@ -146,13 +166,42 @@ fn certificate(node: &Node, d: &mut Diagnostics) -> Option<CertificateSource> {
     let cert = file(
         cert,
         "cert",
-        "name the PEM file of the chain, or write `pfx` or `keyVault`",
+        "name the PEM file of the chain, or write `pfx`, `keyVault` or `acme`",
     );
     let key = file(key, "key", "name the PEM file of the private key");
-    let passphrase = secret(d);
     Some(CertificateSource::Pem {
         cert: cert?,
         key: key?,
         passphrase: passphrase?,
     })
+}
+
+/// Names that can be proved over a connection: whole ones, of more than one label.
+fn dns_names(node: &Node, d: &mut Diagnostics) -> Option<Vec<String>> {
+    let help = "name the hosts: `acme: [api.contoso.com]`";
+    let names = list(node, help, d, dns_name)?;
+    matches!(&node.value, Value::List(items) if items.len() == names.len()).then_some(names)
+}
+
+fn dns_name(node: &Node, d: &mut Diagnostics) -> Option<String> {
+    let text = token(node, "the name of a host", d)?.to_ascii_lowercase();
+    let is_label = |label: &str| {
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        (1..=63).contains(&label.len()) && label.bytes().all(plain) && !label.starts_with('-')
+    };
+    let mut labels = text.split('.');
+    let is_name = text.len() <= 253 && text.contains('.') && labels.all(is_label);
+    let is_address = text.parse::<IpAddr>().is_ok();
+    if !is_name || is_address {
+        let help = match text.starts_with("*.") {
+            true => {
+                "a CA issues a wildcard only to who changes its DNS, which the gateway cannot; write each name out"
+            }
+            false => "write the whole name, as DNS has it: `api.contoso.com`",
+        };
+        d.error(&node.span, "a certificate cannot be ordered for this name")
+            .help(help);
+        return None;
+    }
+    Some(text)
 }

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use http::Uri;
 
-use super::acme::{Acme, acme};
+use super::acme::{Acme, AcmeChallenge, acme};
 use super::admin::{Admin, admin};
+use super::certificate::CertificateSource;
 use super::credential::{Identity, reader};
 use super::decode::{Table, list, spanned};
 use super::diagnostics::Diagnostics;
 use super::entra::{Entra, entra};
 use super::limit::{GatewayLimits, gateway_limits};
-use super::listen::{Listen, listeners};
+use super::listen::{ClientMode, Listen, listeners};
 use super::node::Node;
 use super::secret::{SecretSource, secret_source};
 use super::source::Spanned;
@@ -58,6 +59,18 @@ pub struct GatewayDocument {
     pub telemetry: Telemetry,
     /// `limits`: what everybody is held to, and how limits are told.
     pub limits: GatewayLimits,
+}
+
+impl GatewayDocument {
+    /// The names that certificates are ordered for: of callers' listeners and of the admin address.
+    pub fn ordered(&self) -> impl Iterator<Item = &Spanned<Vec<String>>> {
+        let of_callers = self.listen.iter().filter_map(Listen::tls);
+        let of_callers = of_callers.flat_map(|tls| &tls.certificates);
+        let admin = self.admin.iter().filter_map(|admin| admin.tls.as_ref());
+        let of_admin = admin.flat_map(|tls| &tls.certificates);
+        let all = of_callers.chain(of_admin);
+        all.filter_map(CertificateSource::ordered)
+    }
 }
 
 /// `state`.
@@ -145,6 +158,7 @@ pub(super) fn document(root: &Node, d: &mut Diagnostics) -> Option<GatewayDocume
         limits: limits?,
     };
     refuse_shared_address(&document, d);
+    refuse_unanswered_orders(&document, d);
     Some(document)
 }
 
@@ -160,6 +174,49 @@ fn refuse_shared_address(document: &GatewayDocument, d: &mut Diagnostics) {
             "callers and administrators cannot share one address",
         )
         .also(&address.span, "callers connect here");
+    }
+}
+
+/// What a certificate's authority comes to see must be there to be seen.
+fn refuse_unanswered_orders(document: &GatewayDocument, d: &mut Diagnostics) {
+    let Some(first) = document.ordered().next() else {
+        return;
+    };
+    let Some(acme) = &document.acme else {
+        d.error(&first.span, "it is not said where certificates are ordered")
+            .help("write `acme: { directory: .., termsOfServiceAgreed: true, folder: .. }` beside `listen`");
+        return;
+    };
+    let listeners = || document.listen.iter();
+    match acme.challenge {
+        AcmeChallenge::Http01 if listeners().all(Listen::forwards) => {
+            d.error(&acme.directory.span, "nobody would answer the CA (`http-01`)")
+                .help("add a listener for port 80: `- { address: 0.0.0.0:8080, http: { redirect: true } }`");
+        }
+        AcmeChallenge::TlsAlpn01 if listeners().all(|listen| listen.tls().is_none()) => {
+            d.error(
+                &acme.directory.span,
+                "nobody would answer the CA (`tls-alpn-01`): TLS ends in front",
+            )
+            .help("write `challenge: http-01`, or end TLS here");
+        }
+        AcmeChallenge::Http01 | AcmeChallenge::TlsAlpn01 => {}
+    }
+    let requires = |listen: &&Listen| {
+        let clients = listen.client_certificates.as_ref();
+        clients
+            .is_some_and(|clients| clients.mode == ClientMode::Require && clients.header.is_none())
+    };
+    let mut requiring = listeners().filter(requires);
+    if let (Some(clients), AcmeChallenge::TlsAlpn01) = (
+        requiring.find_map(|listen| listen.client_certificates.as_ref()),
+        acme.challenge,
+    ) {
+        d.error(
+            &clients.ca.span,
+            "the CA brings no certificate when it asks (`tls-alpn-01`)",
+        )
+        .help("write `acme: { challenge: http-01 }`, or `mode: request`");
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use super::{Options, StartError, machine};
-use crate::certificates::Front;
+use crate::certificates::{Front, Origins};
 use crate::clock::Clock;
 use crate::drain::Drain;
 use crate::files::{
@@ -16,7 +16,6 @@ use crate::server::{
     Security,
 };
 use crate::telemetry::{Level, event};
-use crate::upstream::Presenting;
 
 /// What callers meet on each listener, in their order.
 pub(super) type Fronts = Vec<Front>;
@@ -24,11 +23,11 @@ pub(super) type Fronts = Vec<Front>;
 /// What callers meet on each listener. `None` when an error was added.
 pub(super) fn fronts(
     gateway: &GatewayDocument,
-    presenting: Presenting<'_>,
+    origins: Origins<'_>,
     clock: &Arc<dyn Clock>,
     diagnostics: &mut Diagnostics,
 ) -> Result<Option<Fronts>, StartError> {
-    let front = |listen: &Listen| Front::read(listen, presenting, clock, diagnostics);
+    let front = |listen: &Listen| Front::read(listen, origins, clock, diagnostics);
     let fronts: Result<Vec<Option<Front>>, _> = gateway.listen.iter().map(front).collect();
     let fronts = fronts.map_err(machine("making the TLS settings"))?;
     Ok(fronts.into_iter().collect())
@@ -38,11 +37,11 @@ pub(super) fn fronts(
 pub(super) fn replace(
     fronts: &Fronts,
     gateway: &GatewayDocument,
-    presenting: Presenting<'_>,
+    origins: Origins<'_>,
     diagnostics: &mut Diagnostics,
 ) {
     for (front, listen) in fronts.iter().zip(&gateway.listen) {
-        front.replace(listen, presenting, diagnostics);
+        front.replace(listen, origins, diagnostics);
     }
 }
 

@@ -19,7 +19,7 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
@@ -33,6 +33,7 @@ use super::stall::{Asking, Movement, Shelved, Stop, WatchedBody, WatchedIo};
 use super::tls::{self, TlsScratch};
 use super::worker::ListenSettings;
 use crate::body::{CallerBody, LONGEST_UNWANTED};
+use crate::certificates::ACME_PROTOCOL;
 use crate::client_certificate::ClientCertificate;
 use crate::clock::{pause, within};
 use crate::denial::Reason;
@@ -157,7 +158,12 @@ async fn greet(
             connections.closed(Closed::Handshake);
         }
     });
-    let stream = stream.ok()?;
+    let mut stream = stream.ok()?;
+    if stream.alpn_protocol() == Some(ACME_PROTOCOL) {
+        // The handshake was all that was asked for.
+        let _ = within(shared.settings.handshake_timeout, stream.shutdown()).await;
+        return None;
+    }
     let is_http2 = stream.alpn_protocol() == Some(b"h2");
     let certificate = stream.peer_certificate();
     let certificate = certificate.and_then(|der| ClientCertificate::of(der));

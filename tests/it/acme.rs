@@ -1,5 +1,6 @@
 //! Certificates from a real CA: Pebble, by which Let's Encrypt tests what speaks ACME. It rejects one nonce in twenty.
 
+mod gateway;
 mod pebble;
 mod servers;
 

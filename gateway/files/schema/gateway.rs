@@ -277,7 +277,7 @@ enum TlsPolicy {
     Intermediate,
 }
 
-/// A certificate chain and its key: two PEM files, a PFX file, or a certificate in Key Vault.
+/// A certificate chain and its key: two PEM files, a PFX file, a certificate in Key Vault, or one that is ordered.
 #[derive(JsonSchema)]
 #[schemars(untagged)]
 enum Certificate {
@@ -287,6 +287,8 @@ enum Certificate {
     Pfx(CertificateInPfx),
     /// A certificate in Key Vault.
     Vault(CertificateInVault),
+    /// A certificate that is ordered.
+    Ordered(CertificateOrdered),
 }
 
 /// A certificate chain and its key in two PEM files.
@@ -309,6 +311,14 @@ struct CertificateInPfx {
     pfx: Text,
     /// Where its passphrase is read. Default: the empty one.
     passphrase: Option<SecretSource>,
+}
+
+/// A certificate that is ordered by ACME.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+struct CertificateOrdered {
+    /// The names that it is for: `[api.contoso.com]`. Each has to lead here, where the CA asks for it; no wildcards.
+    acme: List<Word>,
 }
 
 /// A certificate in Key Vault.

@@ -43,6 +43,12 @@ impl Caller {
         }
     }
 
+    /// Believing another CA.
+    pub fn believing(mut self, ca: &str) -> Self {
+        self.ca = ca.to_owned();
+        self
+    }
+
     /// Without saying which name it asks for.
     pub fn without_name(mut self) -> Self {
         self.sends_name = false;

@@ -255,6 +255,14 @@ impl Scene {
         self.run(&config, folder)
     }
 
+    /// The same, with something done to the files before.
+    pub fn start_unready_after(self, before: impl FnOnce(&std::path::Path)) -> Stage {
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = self.write(folder.path());
+        before(folder.path());
+        self.run(&config, folder)
+    }
+
     fn run(self, config: &std::path::Path, folder: tempfile::TempDir) -> Stage {
         let log = LogBuffer::default();
         let options = options(&self.world, &self.clock, &log, self.resolver);
