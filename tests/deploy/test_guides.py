@@ -136,23 +136,25 @@ class Guides(unittest.TestCase):
                 said = run("bash", "-c", script(text.replace(old, new)), cwd=folder, env={**self.environment, "CALLED": "/dev/null"})
                 self.assertNotEqual(said.returncode, 0, new)
 
-    @unittest.skipUnless(AZ, "az is not installed; PORTCULLIS_AZ may name it")
-    def test_az_understands_every_one_of_its_commands(self):
-        """Without a login it reads all arguments, and then says that there is none."""
-        commands = [json.loads(line)[1:] for line in self.called.read_text().splitlines() if json.loads(line)[0] == "az"]
-        self.assertGreater(len(commands), 30)
-        environment = {**os.environ, "AZURE_CONFIG_DIR": f"{self.temporary.name}/az", "AZURE_CORE_COLLECT_TELEMETRY": "false"}
-        # Files that the guide removes once they are in the vault.
-        for name in ("seal.keys", "fingerprint.key"):
-            (self.folder / "gate" / name).write_text("x")
-        for command in commands:
-            if command != ["login"]:
-                with self.subTest(" ".join(command)[:100]):
-                    command = [self.template(one) if one.endswith(".bicep") else one for one in command]
-                    said = run(AZ, *command, cwd=self.folder, env=environment).stderr
-                    self.assertIn("az login", said)
-        said = run(AZ, *"containerapp revision copy -n a -g b --from-revsion c".split(), env=environment).stderr
-        self.assertNotIn("az login", said)
+    # The Azure CLI is too large to be installed for this; where it is, PORTCULLIS_AZ names it.
+    if AZ:
+
+        def test_az_understands_every_one_of_its_commands(self):
+            """Without a login it reads all arguments, and then says that there is none."""
+            commands = [json.loads(line)[1:] for line in self.called.read_text().splitlines() if json.loads(line)[0] == "az"]
+            self.assertGreater(len(commands), 30)
+            environment = {**os.environ, "AZURE_CONFIG_DIR": f"{self.temporary.name}/az", "AZURE_CORE_COLLECT_TELEMETRY": "false"}
+            # Files that the guide removes once they are in the vault.
+            for name in ("seal.keys", "fingerprint.key"):
+                (self.folder / "gate" / name).write_text("x")
+            for command in commands:
+                if command != ["login"]:
+                    with self.subTest(" ".join(command)[:100]):
+                        command = [self.template(one) if one.endswith(".bicep") else one for one in command]
+                        said = run(AZ, *command, cwd=self.folder, env=environment).stderr
+                        self.assertIn("az login", said)
+            said = run(AZ, *"containerapp revision copy -n a -g b --from-revsion c".split(), env=environment).stderr
+            self.assertNotIn("az login", said)
 
     def template(self, name: str) -> str:
         """A template with the parameters of a Bicep file, in its place: az has no compiler here."""

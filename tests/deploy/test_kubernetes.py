@@ -47,15 +47,17 @@ class Schemas(unittest.TestCase):
         policy["spec"]["ingress"][0]["ports"][0]["port"] = [8443]
         self.assertTrue(faults(policy))
 
-    @unittest.skipUnless(shutil.which("kubectl"), "kubectl is not installed")
-    def test_what_kustomize_makes_of_them_fits_the_schemas(self):
-        made = run("kubectl", "kustomize", DEPLOY / "aks")
-        self.assertEqual(made.returncode, 0, made.stderr)
-        resources = documents(made.stdout)
-        self.assertEqual(len([one for one in resources if one["kind"] == "ConfigMap"]), 2)
-        for resource in resources:
-            self.assertEqual(faults(resource), [], resource["kind"])
-            self.assertTrue(resource["kind"] == "Namespace" or resource["metadata"]["namespace"] == "portcullis")
+    # Debian's kubectl is too old for it; where there is another, it is asked.
+    if shutil.which("kubectl"):
+
+        def test_what_kustomize_makes_of_them_fits_the_schemas(self):
+            made = run("kubectl", "kustomize", DEPLOY / "aks")
+            self.assertEqual(made.returncode, 0, made.stderr)
+            resources = documents(made.stdout)
+            self.assertEqual(len([one for one in resources if one["kind"] == "ConfigMap"]), 2)
+            for resource in resources:
+                self.assertEqual(faults(resource), [], resource["kind"])
+                self.assertTrue(resource["kind"] == "Namespace" or resource["metadata"]["namespace"] == "portcullis")
 
 
 class Together(unittest.TestCase):
