@@ -47,7 +47,7 @@ class Schemas(unittest.TestCase):
         policy["spec"]["ingress"][0]["ports"][0]["port"] = [8443]
         self.assertTrue(faults(policy))
 
-    # Debian's kubectl is too old for it; where there is another, it is asked.
+    # Where kubectl is installed, it is asked.
     if shutil.which("kubectl"):
 
         def test_what_kustomize_makes_of_them_fits_the_schemas(self):
