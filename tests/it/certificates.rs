@@ -12,18 +12,9 @@ use portcullis::clock::Clock as _;
 use portcullis::demo::ca::Certificate;
 
 use crate::support::handshake::{Caller, der, shake};
-use crate::support::{RawBackend, Scene, Stage};
+use crate::support::{Scene, Stage, simple};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-
-fn simple() -> (RawBackend, Scene) {
-    let scene = Scene::new();
-    let raw = RawBackend::ok(&scene, "fine");
-    let scene = scene
-        .raw("raw", &raw)
-        .portal_route("all", "GET", "/{*rest}", "raw");
-    (raw, scene)
-}
 
 /// Puts a chain and its key into a folder, and says so as gateway.yaml does.
 fn keep(folder: &Path, name: &str, certificate: &Certificate) -> String {

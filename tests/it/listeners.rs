@@ -6,18 +6,9 @@ use std::net::{SocketAddr, TcpStream};
 use rustls::crypto::aws_lc_rs::kx_group;
 
 use crate::support::handshake::{Caller, shake};
-use crate::support::{RawBackend, Scene, Stage};
+use crate::support::{Stage, simple};
 
 const KEY: &str = "a key of at least thirty-two characters";
-
-fn simple() -> (RawBackend, Scene) {
-    let scene = Scene::new();
-    let raw = RawBackend::ok(&scene, "fine");
-    let scene = scene
-        .raw("raw", &raw)
-        .portal_route("all", "GET, POST", "/{*rest}", "raw");
-    (raw, scene)
-}
 
 /// Says something in plain and reads to the end.
 fn plain(address: SocketAddr, said: &str) -> String {

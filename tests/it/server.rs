@@ -14,16 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::support::{RawBackend, Scene, Stage, Step};
-
-fn simple() -> (RawBackend, Scene) {
-    let scene = Scene::new();
-    let raw = RawBackend::ok(&scene, "fine");
-    let scene = scene
-        .raw("raw", &raw)
-        .portal_route("all", "GET, POST", "/{*rest}", "raw");
-    (raw, scene)
-}
+use crate::support::{RawBackend, Scene, Stage, Step, simple};
 
 /// Shakes hands with the versions given, and returns the leaf certificate that the gateway showed.
 async fn shake(

@@ -282,6 +282,16 @@ impl Scene {
     }
 }
 
+/// A gateway with one backend, to which the marketing portal may send anything.
+pub fn simple() -> (RawBackend, Scene) {
+    let scene = Scene::new();
+    let raw = RawBackend::ok(&scene, "fine");
+    let scene = scene
+        .raw("raw", &raw)
+        .portal_route("all", "GET, POST", "/{*rest}", "raw");
+    (raw, scene)
+}
+
 /// What a gateway on the stage runs by.
 fn options(
     world: &World,
