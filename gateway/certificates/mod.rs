@@ -15,7 +15,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
@@ -45,7 +45,7 @@ pub struct Certificates {
     sources: ArcSwap<Vec<Source>>,
     choice: ArcSwap<Choice>,
     /// Who answers authorities that ask in handshakes.
-    acme: ArcSwapOption<Acme>,
+    acme: Option<Arc<Acme>>,
 }
 
 /// Where certificates come from that are not in files.
@@ -99,7 +99,7 @@ impl Certificates {
         let certificates = Self {
             sources: ArcSwap::from_pointee(sources),
             choice: ArcSwap::from_pointee(Choice::default()),
-            acme: ArcSwapOption::new(origins.acme.cloned()),
+            acme: origins.acme.cloned(),
         };
         certificates.look(&origins.now());
         Some(Arc::new(certificates))
@@ -134,7 +134,6 @@ impl Certificates {
     ) {
         if let Some(sources) = sources(written, origins, diagnostics) {
             self.sources.store(Arc::new(sources));
-            self.acme.store(origins.acme.cloned());
             self.look(&origins.now());
         }
     }
@@ -206,7 +205,7 @@ impl ResolvesServerCert for Certificates {
         // Who asks so is no caller (RFC 8737 section 3).
         let mut protocols = hello.alpn().into_iter().flatten();
         if let (Some(ACME_PROTOCOL), None) = (protocols.next(), protocols.next()) {
-            let acme = self.acme.load_full()?;
+            let acme = self.acme.as_ref()?;
             return acme.alpn_answer(&hello.server_name()?.to_ascii_lowercase());
         }
         self.choice.load().resolve(&hello)

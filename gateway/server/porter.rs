@@ -2,6 +2,7 @@
 //! authority finds what it asks for. On a thread of its own: who floods it delays neither requests nor what the gateway
 //! fetches.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener as StdListener;
@@ -20,13 +21,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
 
 use crate::canonical;
 use crate::clock::{pause, within};
-use crate::drain::{Drain, Phase};
+use crate::drain::Drain;
 
-/// Connections at once. Further ones wait to be accepted.
+/// Connections at once. For a further one the oldest is ended, so that nobody keeps probes out by holding connections.
 const MOST_CONNECTIONS: usize = 256;
 
 /// From the connection to the end of a request's head.
@@ -103,11 +105,8 @@ async fn serve(socket: StdListener, answers: Arc<Answers>, drain: &Drain) {
     let Ok(listener) = TcpListener::from_std(socket) else {
         return;
     };
-    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-    while drain.phase() < Phase::Draining {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            return;
-        };
+    let mut held: VecDeque<AbortHandle> = VecDeque::new();
+    loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = drain.draining() => return,
@@ -115,10 +114,18 @@ async fn serve(socket: StdListener, answers: Arc<Answers>, drain: &Drain) {
         match accepted {
             Ok((stream, _)) => {
                 let answers = Arc::clone(&answers);
-                tokio::spawn(async move {
-                    let _place = place;
+                if held.len() >= MOST_CONNECTIONS {
+                    held.retain(|one| !one.is_finished());
+                }
+                if held.len() >= MOST_CONNECTIONS
+                    && let Some(oldest) = held.pop_front()
+                {
+                    oldest.abort();
+                }
+                let conversation = async move {
                     let _ = within(LONGEST_CONNECTION, converse(stream, answers)).await;
-                });
+                };
+                held.push_back(tokio::spawn(conversation).abort_handle());
             }
             Err(_) => pause(BREATH).await,
         }

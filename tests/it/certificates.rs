@@ -291,7 +291,7 @@ fn what_cannot_be_read_is_told_with_its_reason_and_without_what_is_secret() {
             "keyVault: 'https://contoso.vault.azure.net/certificates/a', passphrase: { env: A }"
                 .to_owned(),
             "passphrase",
-            "without a passphrase",
+            "has no passphrase",
         ),
     ] {
         let text = format!(

@@ -132,6 +132,19 @@ fn plain_http_sends_to_https_answers_probes_and_nothing_else() {
 }
 
 #[test]
+fn who_holds_connections_keeps_nobody_out() {
+    let (_raw, mut scene) = simple();
+    scene.listeners = vec!["{ address: '127.0.0.1:0', http: { probes: true } }".to_owned()];
+    let stage = scene.start();
+    let probes = stage.gateway().addresses()[1];
+    let held: Vec<TcpStream> = (0..300)
+        .map(|_| TcpStream::connect(probes).expect("connected"))
+        .collect();
+    assert_eq!(first_line(&asked(probes, "GET /readyz")), "HTTP/1.1 200 OK");
+    drop(held);
+}
+
+#[test]
 fn callers_are_sent_to_the_public_url_where_one_is_written() {
     let (_raw, mut scene) = simple();
     scene.listeners = vec!["{ address: '127.0.0.1:0', http: { redirect: true } }".to_owned()];
