@@ -5,6 +5,7 @@ mod access;
 mod answer;
 mod backends;
 mod bearer;
+mod certificates;
 mod changes;
 mod connection;
 mod console;
@@ -134,6 +135,7 @@ impl Admin {
             What::Ready => self.ready(is_verbose(head)),
             What::Metrics => self.metrics(head),
             What::Policies => self.policies(),
+            What::Certificates => json(&certificates::page(&self.readiness)),
             What::Keys => json(&keys::page(&snapshot, &now)),
             What::Credentials => json(&credentials::page(&snapshot, &now)),
             What::Backends => json(&backends::page(&snapshot)),

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use portcullis::clock::Clock as _;
 use portcullis::demo::ca::Certificate;
+use portcullis::demo::vault::Vault;
 
 use crate::support::handshake::{Caller, der, shake};
 use crate::support::{Scene, Stage, simple};
@@ -440,6 +441,96 @@ fn swap(folder: &Path, number: usize, certificate: &Certificate) {
     fs::rename(&link, folder.join("..data")).expect("swapped");
 }
 
+/// Does something while callers shake hands and ask, of whom none may fail, nor one who was connected before.
+fn under_load(stage: &Stage, name: &str, act: impl FnOnce()) {
+    let caller = Caller::new(stage, name);
+    let held = caller.shake(stage.address).expect("a handshake");
+    let (config, address) = (caller.config(), stage.address);
+    let token = format!("Authorization: Bearer {}\r\n", stage.portal_token());
+    let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        let load = || {
+            while !stop.load(Ordering::Relaxed) {
+                let shaken = shake(&config, name, address).expect("a handshake");
+                let answer = shaken.get("/a", &token).expect("an answer");
+                assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+                done.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        let callers = [scope.spawn(load), scope.spawn(load), scope.spawn(load)];
+        act();
+        stop.store(true, Ordering::Relaxed);
+        for caller in callers {
+            caller.join().expect("no handshake failed");
+        }
+    });
+    assert!(done.load(Ordering::Relaxed) > 0);
+    let answer = held.get("/a", &token).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[test]
+fn pfx_files_and_certificates_of_key_vault_are_rotated_under_load_without_one_failed_handshake() {
+    const ROTATIONS: usize = 4;
+    let (_raw, scene) = simple();
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    let make = |name: &str| scene.world.ca.certificate(&[name]).expect("made");
+    let made: Vec<_> = (0..=ROTATIONS)
+        .map(|_| (make("pfx.example"), make("vault.example")))
+        .collect();
+    let bundle = |certificate: &Certificate| {
+        keep(at, "made", certificate);
+        openssl(
+            at,
+            "pkcs12 -export -inkey made.key -in made.crt -out made.pfx -passout pass:",
+        );
+        fs::rename(at.join("made.pfx"), at.join("site.pfx")).expect("renamed");
+    };
+    let put = |scene: &Vault, certificate: &Certificate| {
+        scene.set(
+            "rotated",
+            &format!("{}{}", certificate.key_pem, certificate.cert_pem),
+        );
+    };
+    bundle(&made[0].0);
+    put(&scene.world.vault, &made[0].1);
+    let sources = format!(
+        "{{ pfx: '{}' }}, {{ keyVault: '{}/certificates/rotated' }}",
+        at.join("site.pfx").display(),
+        scene.world.vault.url()
+    );
+    let mut scene = scene.certificate(&sources);
+    scene.more += "keyVault: { ca: ca.crt, refreshEvery: 1m }\n";
+    let stage = scene.workers(2).start();
+    let shows = |stage: &Stage, name: &str, certificate: &Certificate| {
+        let leaf = caller_sees(stage, name);
+        leaf.is_some_and(|leaf| leaf == der(&certificate.cert_pem))
+    };
+    stage.until("both", |stage| shows(stage, "vault.example", &made[0].1));
+    for (name, of) in [("pfx.example", 0), ("vault.example", 1)] {
+        under_load(&stage, name, || {
+            for pair in made.iter().skip(1) {
+                let certificate = if of == 0 { &pair.0 } else { &pair.1 };
+                match of {
+                    0 => bundle(certificate),
+                    _ => put(&stage.world.vault, certificate),
+                }
+                stage.until(name, |stage| {
+                    stage.clock.advance(Duration::from_secs(1));
+                    shows(stage, name, certificate)
+                });
+            }
+        });
+    }
+}
+
+/// The certificate that is shown to who asks for a name, if it is good for that.
+fn caller_sees(stage: &Stage, name: &str) -> Option<Vec<u8>> {
+    let shaken = Caller::new(stage, name).shake(stage.address).ok()?;
+    Some(shaken.leaf())
+}
+
 #[test]
 fn certificates_are_rotated_under_load_without_one_failed_handshake() {
     const ROTATIONS: usize = 12;
@@ -464,23 +555,7 @@ fn certificates_are_rotated_under_load_without_one_failed_handshake() {
         path("tls.key")
     );
     let stage = scene.certificate(&pair).workers(2).start();
-    let token = stage.portal_token();
-    let caller = Caller::new(&stage, "rotated.example");
-    // One that was begun before goes on.
-    let held = caller.shake(stage.address).expect("a handshake");
-    let (config, address) = (caller.config(), stage.address);
-    let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
-    std::thread::scope(|scope| {
-        let load = || {
-            while !stop.load(Ordering::Relaxed) {
-                let shaken = shake(&config, "rotated.example", address).expect("a handshake");
-                let answer = shaken.get("/a", &format!("Authorization: Bearer {token}\r\n"));
-                let answer = answer.expect("an answer");
-                assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-                done.fetch_add(1, Ordering::Relaxed);
-            }
-        };
-        let callers = [scope.spawn(load), scope.spawn(load), scope.spawn(load)];
+    under_load(&stage, "rotated.example", || {
         for (number, certificate) in certificates.iter().enumerate().skip(1) {
             swap(folder.path(), number, certificate);
             let leaf = der(&certificate.cert_pem);
@@ -490,13 +565,6 @@ fn certificates_are_rotated_under_load_without_one_failed_handshake() {
                 shown(stage, &Caller::new(stage, "rotated.example")) == leaf
             });
         }
-        stop.store(true, Ordering::Relaxed);
-        for caller in callers {
-            caller.join().expect("no handshake failed");
-        }
     });
-    assert!(done.load(Ordering::Relaxed) > ROTATIONS as u64);
     assert_eq!(stage.gateway().reloads().borrow().refused, 0);
-    let answer = held.get("/a", &format!("Authorization: Bearer {token}\r\n"));
-    assert!(answer.expect("an answer").starts_with("HTTP/1.1 200"));
 }
