@@ -143,8 +143,11 @@ impl Ca {
             if authorization.status != AuthorizationStatus::Pending {
                 continue;
             }
+            let name = authorization.identifier().to_string();
             if let Some(mut challenge) = authorization.challenge(self.kind()) {
-                challenge.set_ready().await?;
+                // A quick CA says by its answer to this already what it thinks of the proof.
+                let ready = challenge.set_ready().await;
+                ready.map_err(|cause| Fault::of_name(&name, cause))?;
             }
         }
         Ok(())

@@ -54,6 +54,16 @@ impl From<io::Error> for Fault {
 }
 
 impl Fault {
+    /// One that concerns this name.
+    pub(super) fn of_name(name: &str, cause: Error) -> Self {
+        match cause {
+            Error::Api(problem) => {
+                Self::Told(format!("the CA refuses: {name}: {}", said(&problem)))
+            }
+            other => Self::Acme(other),
+        }
+    }
+
     /// Whether the CA does not know the account any more.
     pub(super) fn is_of_the_account(&self) -> bool {
         matches!(self, Self::Acme(Error::Api(problem)) if kind(problem) == Some("accountDoesNotExist"))

@@ -199,7 +199,7 @@ async fn what_the_ca_says_of_a_failure_is_told_and_it_is_tried_again() {
         failure.ends_with("returned 404 (unauthorized)"),
         "{failure}"
     );
-    assert_eq!(failure.matches("404").count(), 1, "{failure}");
+    assert_eq!(failure.matches("returned 404").count(), 1, "{failure}");
     assert_eq!(replica.acme.http_answer("any"), None);
 
     wrong.answer_for(Arc::clone(&replica.acme));
