@@ -6,6 +6,7 @@ mod ordering;
 mod process;
 mod sharing;
 
+pub(crate) use listening::explained;
 pub(crate) use observing::{export, telling};
 pub(crate) use ordering::kept as ordered_before;
 pub(crate) use sharing::{settings as store_settings, signed_in_by as store_signed_in_by};
@@ -711,7 +712,7 @@ fn needs_restart(first: &GatewayDocument, now: &GatewayDocument) -> Vec<&'static
     };
     let changed = [
         (
-            "listen, but for tls",
+            "listen, but for tls and clientCertificates",
             listening::settled(listen) != listening::settled(&now.listen),
         ),
         ("workers", *workers != now.workers),

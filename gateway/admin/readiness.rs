@@ -178,19 +178,40 @@ impl Readiness {
             let standings = certificates.standings(&now);
             checks.extend(standings.into_iter().map(|standing| shown(standing, &now)));
         }
-        let shows_none = |certificates: Arc<Certificates>| {
+        let shows_none = |certificates: &Arc<Certificates>| {
             let standings = certificates.standings(&now);
             standings.iter().all(|one| one.presented.is_none())
         };
-        if self.of_callers().any(shows_none) {
+        let mut bare = self.of_callers().filter(shows_none);
+        if let Some(certificates) = bare.next() {
+            // Where nobody is sent here, the authority is not either, and there would never be one.
+            let required = !certificates.is_ordered() && !bare.any(|other| other.is_ordered());
             checks.push(Check {
                 name: "certificates".to_owned(),
                 passes: false,
                 serves: false,
                 lasts: false,
-                required: true,
-                why: "none was read yet, and without one there is no TLS".to_owned(),
+                required,
+                why: "a listener has none yet, and without one there is no TLS".to_owned(),
             });
+        }
+        checks.extend(self.lists(&now));
+        checks
+    }
+
+    /// Lists of certificates that were withdrawn.
+    fn lists(&self, now: &Now) -> Vec<Check> {
+        let mut checks = Vec::new();
+        for clients in self.fronts.iter().filter_map(Front::clients) {
+            let clients = clients.load();
+            checks.extend(clients.faults(now.unix).map(|(file, why)| Check {
+                name: format!("listen.clientCertificates/{file}"),
+                passes: false,
+                serves: false,
+                lasts: true,
+                required: false,
+                why,
+            }));
         }
         checks
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::server::ClientHello;
 use rustls::sign::CertifiedKey;
@@ -13,6 +14,8 @@ use super::Presented;
 #[derive(Default)]
 pub(super) struct Choice {
     all: Vec<Arc<Presented>>,
+    /// Which of them were good when this was made.
+    good: Vec<bool>,
     /// By a whole name.
     exact: HashMap<String, Vec<usize>>,
     /// By what stands behind the `*` of a name, with the dot (RFC 6125 section 6.4.3: it stands for one label).
@@ -22,7 +25,8 @@ pub(super) struct Choice {
 }
 
 impl Choice {
-    pub(super) fn among(all: Vec<Arc<Presented>>) -> Self {
+    /// Among these; those that are not good at `now` are shown only where there is no other.
+    pub(super) fn among(all: Vec<Arc<Presented>>, now: Duration) -> Self {
         let mut choice = Self::default();
         for (at, certificate) in all.iter().enumerate() {
             for name in &certificate.names {
@@ -36,12 +40,33 @@ impl Choice {
         let first = all.first().map(|first| &first.names);
         let is_alike = |at: &usize| *at == 0 || all.get(*at).map(|one| &one.names) == first;
         choice.default = (0..all.len()).filter(is_alike).collect();
+        let good: Vec<bool> = all.iter().map(|one| one.is_good(now)).collect();
+        let is_good = |at: &usize| good.get(*at).copied().unwrap_or(false);
+        let named = choice
+            .exact
+            .values_mut()
+            .chain(choice.wildcard.values_mut());
+        for candidates in named.chain([&mut choice.default]) {
+            if candidates.iter().any(is_good) {
+                candidates.retain(is_good);
+            }
+        }
         choice.all = all;
+        choice.good = good;
         choice
     }
 
     pub(super) fn all(&self) -> &[Arc<Presented>] {
         &self.all
+    }
+
+    /// Whether it would be made otherwise of these.
+    pub(super) fn is_of(&self, all: &[Arc<Presented>], now: Duration) -> bool {
+        let same = |(one, other)| Arc::ptr_eq(one, other);
+        let goods = all.iter().map(|one| one.is_good(now));
+        self.all.len() == all.len()
+            && self.all.iter().zip(all).all(same)
+            && goods.eq(self.good.iter().copied())
     }
 
     /// What a caller is shown. One that names nobody we know gets the first; it will not believe it, and should not.

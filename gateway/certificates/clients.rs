@@ -11,6 +11,9 @@ use rustls::pki_types::pem::{PemObject, SectionKind};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use x509_cert::certificate::Rfc5280;
+use x509_cert::crl::CertificateList;
+use x509_cert::der::Decode as _;
 
 use crate::client_certificate::ClientCertificate;
 use crate::files::{ClientCertificates, ClientMode, Diagnostics, Spanned};
@@ -21,6 +24,14 @@ pub struct Clients {
     verifier: Arc<dyn ClientCertVerifier>,
     /// Whether a caller without one is refused.
     pub is_required: bool,
+    lists: Arc<[List]>,
+}
+
+/// A list of what was withdrawn, as far as it says something of itself.
+struct List {
+    file: String,
+    /// Until when it is good, since the Unix epoch, if it says so.
+    next_update: Option<Duration>,
 }
 
 /// A certificate that does not do.
@@ -37,13 +48,19 @@ impl Clients {
     /// As `listen.clientCertificates` says. `None` when an error was added.
     pub fn read(written: &ClientCertificates, diagnostics: &mut Diagnostics) -> Option<Self> {
         let roots = authorities(&written.ca, diagnostics);
-        let lists: Vec<_> = written
+        let read: Vec<_> = written
             .crl
             .iter()
             .map(|list| revocations(list, diagnostics))
             .collect();
-        let lists = lists.into_iter().collect::<Option<Vec<_>>>()?;
-        let lists = lists.into_iter().flatten().collect();
+        let mut told = Vec::new();
+        let mut lists = Vec::new();
+        for (file, read) in written.crl.iter().zip(read) {
+            let read = read?;
+            let file = file.value.display();
+            told.extend(read.iter().map(|list| List::of(list, file.to_string())));
+            lists.extend(read);
+        }
         let is_required = written.mode == ClientMode::Require;
         let verifier = verifier(roots?, lists, is_required);
         if let Err(why) = &verifier {
@@ -52,6 +69,19 @@ impl Clients {
         Some(Self {
             verifier: verifier.ok()?,
             is_required,
+            lists: told.into(),
+        })
+    }
+
+    /// The lists that are out of date at `now`, each with what is wrong: they let nobody in.
+    pub fn faults(&self, now: Duration) -> impl Iterator<Item = (&str, String)> {
+        self.lists.iter().filter_map(move |list| {
+            let late = now.checked_sub(list.next_update?)?;
+            let hours = late.as_secs() / 3600;
+            let why = format!(
+                "this revocation list is out of date since {hours} hours, so callers whose certificates it is about are refused"
+            );
+            Some((list.file.as_str(), why))
         })
     }
 
@@ -63,6 +93,7 @@ impl Clients {
         Ok(Self {
             verifier: verifier(roots(pem)?, Vec::new(), false)?,
             is_required: false,
+            lists: Arc::default(),
         })
     }
 
@@ -88,6 +119,17 @@ impl Clients {
             .verify_client_cert(leaf, others, now)
             .map_err(|error| Unfit(error.to_string()))?;
         ClientCertificate::of(leaf).ok_or_else(|| Unfit("it cannot be read".to_owned()))
+    }
+}
+
+impl List {
+    fn of(list: &CertificateRevocationListDer<'_>, file: String) -> Self {
+        let read = CertificateList::<Rfc5280>::from_der(list.as_ref()).ok();
+        let next_update = read.and_then(|read| read.tbs_cert_list.next_update);
+        Self {
+            file,
+            next_update: next_update.map(|time| time.to_unix_duration()),
+        }
     }
 }
 

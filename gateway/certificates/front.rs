@@ -16,8 +16,10 @@ use crate::files::{Diagnostics, Listen, ListenTls, TlsPolicy};
 /// What callers meet on one listener.
 pub struct Front {
     tls: Option<Spoken>,
-    /// Who judges certificates that are passed on by those in front.
+    /// Who judges certificates of callers, if they are asked for one.
     clients: Option<Arc<ArcSwap<Clients>>>,
+    /// Whether these are passed on by those in front.
+    passed_on: bool,
     clock: Arc<dyn Clock>,
 }
 
@@ -64,9 +66,9 @@ impl Front {
         let (Some(tls), Some(clients)) = (tls, clients) else {
             return Ok(None);
         };
-        let clients = clients.filter(|_| passed_on(written));
         Ok(Some(Self {
             tls,
+            passed_on: passed_on(written),
             clients: clients.map(|clients| Arc::new(ArcSwap::from_pointee(clients))),
             clock: Arc::clone(clock),
         }))
@@ -103,9 +105,14 @@ impl Front {
         self.tls.as_ref().map(|spoken| &spoken.config)
     }
 
-    /// Who judges certificates of callers that are passed on, if any are.
+    /// Who judges certificates of callers, if they are asked for one.
     pub fn clients(&self) -> Option<&Arc<ArcSwap<Clients>>> {
         self.clients.as_ref()
+    }
+
+    /// The same, where they are passed on by those in front.
+    pub fn passed_on(&self) -> Option<&Arc<ArcSwap<Clients>>> {
+        self.clients().filter(|_| self.passed_on)
     }
 }
 

@@ -143,15 +143,17 @@ impl Certificates {
         let sources = self.sources.load();
         let come = sources.iter().filter_map(|source| source.held.current(now));
         let come: Vec<Arc<Presented>> = come.collect();
-        let choice = self.choice.load();
-        let is_same = come.len() == choice.all().len()
-            && come
-                .iter()
-                .zip(choice.all())
-                .all(|(one, other)| Arc::ptr_eq(one, other));
-        if !is_same {
-            self.choice.store(Arc::new(Choice::among(come)));
+        if !self.choice.load().is_of(&come, now.unix) {
+            let choice = Choice::among(come, now.unix);
+            self.choice.store(Arc::new(choice));
         }
+    }
+
+    /// Whether any of them is ordered, so that an authority has to get here first.
+    pub fn is_ordered(&self) -> bool {
+        let sources = self.sources.load();
+        let mut sources = sources.iter();
+        sources.any(|source| matches!(source.held, Came::Ordered(_)))
     }
 
     /// How it stands with each of them. What has come is in use from then on.
@@ -325,10 +327,16 @@ const PFX: Form = Form {
 };
 
 fn unusable(file: &Spanned<PathBuf>, form: &Form, why: &str, diagnostics: &mut Diagnostics) {
+    let help = match why.contains("passphrase") {
+        true => {
+            "say where its passphrase is read: `passphrase: { file: .. }`, `{ keyVault: .. }` or `{ env: .. }`"
+        }
+        false => form.help,
+    };
     diagnostics
         .error(
             &file.span,
             format!("this {} cannot be used: {why}", form.what),
         )
-        .help(form.help);
+        .help(help);
 }

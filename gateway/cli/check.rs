@@ -180,7 +180,16 @@ fn certificates(gateway: &GatewayDocument, diagnostics: &mut Diagnostics) {
     }
     let clients = gateway.listen.iter();
     for clients in clients.filter_map(|listen| listen.client_certificates.as_ref()) {
-        Clients::read(clients, diagnostics);
+        let read = Clients::read(clients, diagnostics);
+        let now = SystemClock.now().unix;
+        let stale: Vec<String> = read
+            .iter()
+            .flat_map(|read| read.faults(now))
+            .map(|(file, why)| format!("{file}: {why}"))
+            .collect();
+        for why in stale {
+            diagnostics.warning(&clients.ca.span, why);
+        }
     }
     let admin = gateway.admin.as_ref().and_then(|admin| admin.tls.as_ref());
     if let Some(tls) = admin {

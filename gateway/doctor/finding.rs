@@ -17,6 +17,8 @@ pub enum Area {
     SigningKeys,
     /// The machine's clock.
     Clock,
+    /// Where callers connect, and what is needed there.
+    Listeners,
     /// The gateway's own certificates, and those of apps.
     Certificates,
     /// The way to backends.
@@ -43,6 +45,7 @@ impl Area {
             Self::KeyVault => "key-vault",
             Self::SigningKeys => "signing-keys",
             Self::Clock => "clock",
+            Self::Listeners => "listeners",
             Self::Certificates => "certificates",
             Self::Backends => "backends",
             Self::OwnKeys => "own-keys",

@@ -7,6 +7,7 @@ mod backends;
 mod certificates;
 mod finding;
 mod identities;
+mod listeners;
 mod own_keys;
 mod probes;
 mod store;
@@ -242,6 +243,7 @@ impl Examination {
             ),
             bearer: admin::read(&surroundings, diagnostics),
             certificates: certificates::read(&surroundings, acme.as_ref(), diagnostics),
+            listeners: listeners::here(&surroundings, diagnostics),
         };
         let findings = control.block_on(surroundings.all(&wanted, probing));
         // What still waits for an answer has been told; nobody waits for it again.
@@ -257,6 +259,7 @@ struct Wanted<'e> {
     export: telemetry::Read,
     bearer: admin::Read,
     certificates: Vec<certificates::Shown<'e>>,
+    listeners: Vec<Finding>,
 }
 
 impl Surroundings<'_> {
@@ -267,6 +270,7 @@ impl Surroundings<'_> {
             export,
             bearer,
             certificates,
+            listeners,
         } = wanted;
         let probes = async {
             match probing {
@@ -280,12 +284,13 @@ impl Surroundings<'_> {
             let (store, sent) = tokio::join!(store::limits(self), telemetry::sent(self, export));
             (tokens, store, sent)
         };
-        let ((tokens, store, sent), keys, clock, ways, address, probes) = tokio::join!(
+        let ((tokens, store, sent), keys, clock, ways, address, ordering, probes) = tokio::join!(
             signing_in,
             authority::signing_keys(self),
             authority::clock(self),
             backends::reach(self, places),
             admin::address(self),
+            listeners::ordering(self),
             probes,
         );
         // What stands in Key Vault is there once the tokens are.
@@ -295,6 +300,8 @@ impl Surroundings<'_> {
             vault::secrets(self, held),
             keys,
             clock,
+            listeners.clone(),
+            ordering,
             certificates::shown(self, certificates),
             certificates::of_apps(self, held),
             ways,

@@ -158,7 +158,10 @@ pub(super) fn document(root: &Node, d: &mut Diagnostics) -> Option<GatewayDocume
         limits: limits?,
     };
     refuse_shared_address(&document, d);
-    refuse_unanswered_orders(&document, d);
+    // What is at fault by itself may be wrong about the rest.
+    if !d.has_errors() {
+        refuse_unanswered_orders(&document, d);
+    }
     Some(document)
 }
 

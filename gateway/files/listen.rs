@@ -189,6 +189,7 @@ pub(super) fn listeners(node: &Node, d: &mut Diagnostics) -> Option<Vec<Listen>>
 }
 
 fn listen(node: &Node, d: &mut Diagnostics) -> Option<Listen> {
+    let before = d.errors();
     let mut table = Table::of(node, "the keys `address` and `tls`", d)?;
     let address = table.required(
         "address",
@@ -232,12 +233,12 @@ fn listen(node: &Node, d: &mut Diagnostics) -> Option<Listen> {
         .help("remove the key; `rateLimit` by `clientAddress` counts callers by the address that the platform names");
     }
     let is_platform = speaks == Some(Speaks::Platform);
-    refuse_blind_trust(
-        is_platform,
-        trusted_hops.as_ref(),
-        proxy_protocol.as_ref(),
-        d,
-    );
+    // What is at fault by itself may be wrong about the rest.
+    if d.errors() == before {
+        let hops = trusted_hops.as_ref();
+        refuse_blind_trust(is_platform, hops, proxy_protocol.as_ref(), d);
+        refuse_unheard_certificates(is_platform, hops.is_some(), client_certificates.as_ref(), d);
+    }
     let proxy_protocol = proxy_protocol.is_some_and(|spoken| spoken.value);
     if let (true, Some(most)) = (proxy_protocol, &max_per_address) {
         d.error(
@@ -246,12 +247,6 @@ fn listen(node: &Node, d: &mut Diagnostics) -> Option<Listen> {
         )
         .help("remove the key; `rateLimit` by `clientAddress` counts callers");
     }
-    refuse_unheard_certificates(
-        is_platform,
-        trusted_hops.is_some(),
-        client_certificates.as_ref(),
-        d,
-    );
     Some(Listen {
         client_certificates: client_certificates.map(|written| written.value),
         trusted_hops: hops(is_platform, trusted_hops.map(|written| written.value)),
@@ -445,11 +440,12 @@ fn tls(node: &Node, d: &mut Diagnostics) -> Option<Speaks> {
 }
 
 fn plain_http(node: &Node, d: &mut Diagnostics) -> Option<PlainHttp> {
+    let before = d.errors();
     let mut table = Table::of(node, "the keys `redirect` and `probes`", d)?;
     let redirect = table.optional("redirect", d, boolean).unwrap_or(false);
     let probes = table.optional("probes", d, boolean).unwrap_or(false);
     table.finish(d);
-    if !redirect && !probes {
+    if !redirect && !probes && d.errors() == before {
         d.error(&node.span, "nothing is answered here")
             .help("write `redirect: true`, `probes: true` or both");
         return None;

@@ -1,5 +1,6 @@
 //! Listeners: their sockets, what is spoken on them, and what of it changes with the files.
 
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
@@ -102,7 +103,8 @@ impl Listening {
                 true => server::bind(address, count, beside),
                 false => server::share_out(mine, address, count),
             };
-            let sockets = sockets.map_err(machine(format!("listening on {address}")))?;
+            let sockets = sockets
+                .map_err(|error| machine(format!("listening on {address}"))(explained(&error)))?;
             let bound = sockets.first().and_then(|socket| socket.local_addr().ok());
             listening.addresses.push(bound.unwrap_or(address));
             let security = match (&listen.speaks, front.config()) {
@@ -170,11 +172,26 @@ fn settings(listen: &Listen, front: &Front, is_sole: bool) -> ListenSettings {
     }
 }
 
+/// Why an address cannot be listened on, and what to do about it.
+pub(crate) fn explained(error: &io::Error) -> String {
+    let advice = match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "; take a port from 1024 on, or let systemd open it, or give the program the capability CAP_NET_BIND_SERVICE"
+        }
+        io::ErrorKind::AddrInUse => {
+            "; end who listens there, take another port, or write `reusePort: true` to take over from another gateway"
+        }
+        io::ErrorKind::AddrNotAvailable => "; write an address that this machine has",
+        _ => "",
+    };
+    format!("{error}{advice}")
+}
+
 /// Where certificates of callers come from, if they are asked for one.
 fn certified(listen: &Listen, front: &Front) -> Certified {
     let header = listen.client_certificates.as_ref();
     let header = header.and_then(|written| written.header);
-    match (header, front.clients()) {
+    match (header, front.passed_on()) {
         (Some(header), Some(clients)) => Certified::PassedOn {
             header,
             clients: Arc::clone(clients),

@@ -1,7 +1,8 @@
 //! Certificates of callers: from handshakes, or passed on by those in front.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::certificates::{Clients, PassedOn};
 use crate::client_certificate::ClientCertificate;
 use crate::denial::Reason;
 use crate::files::CertificateHeader;
+use crate::telemetry::{Level, event};
 
 /// Where certificates of callers come from.
 #[derive(Clone, Debug)]
@@ -35,6 +37,38 @@ const JUDGED_FOR: Duration = Duration::from_secs(30);
 const MOST_JUDGED: usize = 512;
 
 type Chain = Vec<CertificateDer<'static>>;
+
+/// Why a handshake has failed, if it was for the caller's certificate.
+pub(super) fn refused(error: &io::Error) -> Option<String> {
+    let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
+    match error {
+        rustls::Error::InvalidCertificate(_)
+        | rustls::Error::InvalidCertRevocationList(_)
+        | rustls::Error::NoCertificatesPresented => Some(error.to_string()),
+        _ => None,
+    }
+}
+
+/// How often it is told that certificates of callers are refused.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+
+/// Refusals in handshakes, of which no request tells.
+#[derive(Default)]
+pub(super) struct Refusals(Cell<Option<Duration>>);
+
+impl Refusals {
+    /// Tells operators of one, and of no other for a minute: whoever connects can cause them.
+    pub(super) fn tell(&self, why: &str, now: Duration) {
+        let told = self.0.get();
+        if told.is_none_or(|told| now.saturating_sub(told) >= TELL_EVERY) {
+            self.0.set(Some(now));
+            let detail = format!(
+                "a caller's certificate was refused in the handshake: {why}; further ones are counted (`client-certificate`) and told once a minute"
+            );
+            event(now, Level::Warning, "client-certificate-refused", &detail);
+        }
+    }
+}
 
 /// What a worker remembers of certificates that were passed on: each request brings the same ones again.
 #[derive(Default)]

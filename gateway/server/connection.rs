@@ -23,7 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use super::certified::{Certified, Judged};
+use super::certified::{self, Certified, Judged, Refusals};
 use super::frames::Frames;
 use super::http1::{Authorizations, Dates, Line};
 use super::http2::body as http2_body;
@@ -72,6 +72,7 @@ impl Common {
             common: self.clone(),
             settings,
             judged: Judged::default(),
+            refusals: Refusals::default(),
         })
     }
 }
@@ -81,6 +82,7 @@ pub(super) struct Shared {
     common: Common,
     pub(super) settings: ListenSettings,
     judged: Judged,
+    refusals: Refusals,
 }
 
 impl Deref for Shared {
@@ -155,7 +157,13 @@ async fn greet(
     // A caller who leaves has not been sent away.
     let stream = stream.inspect_err(|error| {
         if error.kind() == io::ErrorKind::InvalidData {
-            connections.closed(Closed::Handshake);
+            match certified::refused(error) {
+                None => connections.closed(Closed::Handshake),
+                Some(why) => {
+                    connections.closed(Closed::ClientCertificate);
+                    shared.refusals.tell(&why, shared.worker.clock.now().unix);
+                }
+            }
         }
     });
     let mut stream = stream.ok()?;

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
-use std::net::TcpListener as StdListener;
+use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -149,6 +149,17 @@ async fn converse(stream: TcpStream, answers: Arc<Answers>) {
 
 type Answer = Response<Full<Bytes>>;
 
+/// Whether a token, signature or key has come in plain, in any of the spellings that the gateway takes out elsewhere.
+fn brings_secrets(head: &Parts) -> bool {
+    let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+    let request = canonical::Request::new(head.clone(), nowhere);
+    head.headers.contains_key(header::AUTHORIZATION)
+        || request.is_ok_and(|request| {
+            let parameters = request.key_parameters_seen().keys();
+            !parameters.is_empty() || !request.key_headers_seen().is_empty()
+        })
+}
+
 impl Answers {
     fn answer(&self, head: &Parts) -> Answer {
         let is_safe = matches!(head.method, Method::GET | Method::HEAD);
@@ -164,7 +175,7 @@ impl Answers {
             }
             _ if !self.redirect => not_found(),
             // What has come in plain must not be sent once more as if nothing had happened.
-            _ if !is_safe || head.headers.contains_key(header::AUTHORIZATION) => problem(
+            _ if !is_safe || brings_secrets(head) => problem(
                 StatusCode::FORBIDDEN,
                 "https-required",
                 "Call by https. A token or key that was sent in plain should be withdrawn.",

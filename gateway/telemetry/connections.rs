@@ -36,6 +36,8 @@ reasons! {
     ProxyProtocol "proxy-protocol";
     /// The TLS handshake failed.
     Handshake "handshake";
+    /// The caller's certificate does not do, or is missing where one is required.
+    ClientCertificate "client-certificate";
     /// The TLS handshake was not over in time, or nothing was said.
     SlowHandshake "slow-handshake";
     /// The head of a request was not whole in time.

@@ -430,6 +430,35 @@ fn the_end_of_a_certificate_is_a_metric_and_warned_of_in_time() {
     );
 }
 
+#[test]
+fn one_that_has_expired_is_shown_only_where_there_is_no_other() {
+    let (_raw, scene) = simple();
+    let folder = tempfile::tempdir().expect("a folder");
+    let now = scene.clock.now().unix;
+    let ca = &scene.world.ca;
+    let until = |days: u32| {
+        ca.certificate_until(&["a.example"], now + days * DAY)
+            .expect("made")
+    };
+    let (short, long) = (until(20), until(40));
+    let pairs = [
+        keep(folder.path(), "short", &short),
+        keep(folder.path(), "long", &long),
+    ];
+    let pairs = pairs.map(|pair| format!("{{ {pair} }}")).join(", ");
+    let stage = scene.certificate(&pairs).start();
+    // The machine's clock, by which the caller looks, stands still meanwhile.
+    let caller = Caller::new(&stage, "a.example");
+    for (days, expected) in [(0, &short), (21, &long), (20, &short)] {
+        stage.clock.advance(days * DAY);
+        let leaf = der(&expected.cert_pem);
+        stage.until("the right one", |stage| {
+            stage.admin("/readyz?verbose");
+            shown(stage, &caller) == leaf
+        });
+    }
+}
+
 /// As ConfigMaps and Secrets are mounted: what is named is a link by way of `..data`, which is put in place at once.
 fn swap(folder: &Path, number: usize, certificate: &Certificate) {
     let data = folder.join(format!("..{number}"));

@@ -159,7 +159,7 @@ fn where_a_certificate_is_required_nobody_gets_in_without_a_good_one() {
     stage.until("the count", |stage| {
         stage
             .admin("/metrics")
-            .contains("closed_total{reason=\"handshake\"} 4")
+            .contains("closed_total{reason=\"client-certificate\"} 4")
     });
 }
 
@@ -214,6 +214,32 @@ fn what_was_withdrawn_is_read_again_and_a_faulty_list_changes_nothing() {
         stage.gateway().reloads().borrow().taken == 1
     });
     assert!(asked(&stage, Some(&good), "/all").is_err());
+}
+
+#[test]
+fn a_list_that_is_out_of_date_is_told_before_callers_wonder() {
+    let partners = Partners::new();
+    let good = partners.client("partner");
+    let thumbprint = partners.thumbprint("partner");
+    let (_raw, scene) = scene(partners.written("require", ""), &thumbprint);
+    let stage = scene.start();
+    let name = "clientCertificates/";
+    assert!(!stage.admin("/readyz?verbose").contains(name));
+    partners.openssl("ca -config ca.cnf -keyfile ca.key -cert ca.crt -gencrl -out ca.crl -crl_lastupdate 20200101000000Z -crl_nextupdate 20200201000000Z");
+    stage.gateway().reload();
+    stage.until("the reload", |stage| {
+        stage.gateway().reloads().borrow().taken == 1
+    });
+    let answer = stage.admin("/readyz?verbose");
+    let line = answer.lines().find(|line| line.contains(name));
+    let line = line.unwrap_or_else(|| panic!("{answer}"));
+    assert!(
+        line.contains("[!]") && line.contains("out of date"),
+        "{line}"
+    );
+    assert!(asked(&stage, Some(&good), "/all").is_err());
+    let (said, code) = portcullis(stage.folder.path(), &["check", "gateway.yaml"]);
+    assert!(said.contains("out of date") && code == Some(0), "{said}");
 }
 
 /// Asks a gateway behind a platform, with a certificate in a field.

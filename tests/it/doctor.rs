@@ -1,6 +1,7 @@
 //! `portcullis doctor`: what it finds in the demo's world, whole and with one thing broken at a time.
 
 mod admin;
+mod listeners;
 mod telemetry;
 
 use std::fs;
@@ -945,7 +946,7 @@ fn the_command_tells_people_and_programs_and_ends_by_what_it_found() {
     let text = said(&output);
     assert_eq!(output.status.code(), Some(0), "{text}");
     assert!(
-        text.ends_with("\n20 passed, 0 warnings, 0 failed\n"),
+        text.ends_with("\n21 passed, 0 warnings, 0 failed\n"),
         "{text}"
     );
     assert!(text.contains("\npassed   platform      managed identities: managed identities are those of App Service"), "{text}");
@@ -955,7 +956,7 @@ fn the_command_tells_people_and_programs_and_ends_by_what_it_found() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("real requests"));
     let report: serde_json::Value = serde_json::from_str(&said(&output)).expect("JSON");
     let findings = report["findings"].as_array().expect("a list");
-    assert_eq!(findings.len(), 29);
+    assert_eq!(findings.len(), 30);
     let warnings: Vec<_> = findings
         .iter()
         .filter(|one| one["outcome"] == "warning")

@@ -23,9 +23,12 @@ def let_in($tenant; $gateway):
 def close($addresses):
   writable
   | .properties.accessControl.triggers.sasAuthenticationPolicy = {state: "Disabled"}
-  | .properties.accessControl.triggers.allowedCallerIpAddresses = [$addresses[] | {addressRange: "\(.)/32"}];
+  # An empty list would let in other Logic Apps alone, and keep the gateway out; so without addresses it stays as it is.
+  | if $addresses == [] then . else
+      .properties.accessControl.triggers.allowedCallerIpAddresses = [$addresses[] | {addressRange: "\(.)/32"}]
+    end;
 
-# The last resort: as it was before. An empty list would let in other Logic Apps alone, so it goes.
+# The last resort: links start it again, from anywhere. Whoever had a list of addresses before puts it back by hand.
 def reopen:
   writable
   | .properties.accessControl.triggers.sasAuthenticationPolicy = {state: "Enabled"}

@@ -61,6 +61,8 @@ fn a_gateway_gets_and_renews_its_certificate_over_tls_while_callers_are_served()
     let (_raw, scene) = scene(&pebble, "tls-alpn-01", vec![listener]);
     let stage = start(scene, &pebble);
     let answer = stage.admin("/readyz?verbose");
+    // Whoever is sent here by readiness must be able to let the CA through.
+    assert!(answer.contains("[!] certificates degraded"), "{answer}");
     assert!(
         answer.contains(&format!(
             "certificate/{NAME} degraded: it was not issued yet"
