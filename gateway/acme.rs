@@ -37,7 +37,7 @@ use course::Course;
 use failure::Failure;
 use folder::Folder;
 use names::Names;
-use schedule::Trouble;
+use schedule::{Trouble, renew_at};
 
 /// How often it is looked whether another replica has put certificates into the folder.
 const REREAD: Duration = Duration::from_mins(1);
@@ -295,6 +295,9 @@ impl Acme {
             Ok((read?, pem))
         });
         match taken {
+            Ok((issued, pem)) if renew_at(&issued) <= self.clock.now().unix => {
+                self.came_late(names, issued, &pem);
+            }
             Ok((issued, pem)) => self.succeeded(names, issued, &pem),
             Err(failure) => self.failed(names, failure),
         }
@@ -316,6 +319,25 @@ impl Acme {
             );
             event(now, Level::Error, "acme-failing", &detail);
         }
+    }
+
+    /// One that would have to be renewed at once would be ordered again at once, and for ever. It is shown all the same if
+    /// there is no newer one: it may be this machine's clock that is wrong.
+    fn came_late(&self, names: &Names, issued: Issued, pem: &Pem) {
+        let until = date(issued.not_after);
+        self.with_course(names, |course| {
+            if course.is_news(&issued) {
+                course.issued = Some(Arc::new(issued));
+            }
+        });
+        // What cannot be kept is known to this process alone.
+        let text = pem.expose().as_bytes();
+        let _ = self.folder.replace(&pem_file(names), text);
+        self.changes.send_modify(|changes| *changes += 1);
+        let sentence = format!(
+            "the certificate is good until {until}, so that it would have to be renewed already: is this machine's clock right?"
+        );
+        self.failed(names, Failure::told(sentence));
     }
 
     fn failed(&self, names: &Names, failure: Failure) {

@@ -656,10 +656,7 @@ fn apply(
         if let Some(acme) = &acme {
             acme.want(&ordering::wanted(gateway));
         }
-        // Other listeners than before begin with the restart.
-        if listening::settled(&first.listen) == listening::settled(&gateway.listen) {
-            listening::replace(&fronts, gateway, origins, diagnostics);
-        }
+        listening::replace(&fronts, &first, gateway, origins, diagnostics);
         if let (Some(protection), Some(admin)) = (&protection, &gateway.admin) {
             protection.replace(admin, origins, diagnostics);
         }

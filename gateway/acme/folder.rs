@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use http::Uri;
 
+use crate::ids;
+
 use super::names::{plain, short_digest};
 
 /// What others than the owner and its group may do. The group is let in: Kubernetes gives volumes to one (`fsGroup`).
@@ -87,9 +89,10 @@ impl Folder {
 
 /// Writes beside and renames; the folder is synced too, for without that a rename may not outlive a crash.
 pub(super) fn replace(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    let beside = folder.join(format!("{name}.new"));
+    // Replicas may write the same file at the same moment.
+    let beside = folder.join(format!("{name}.{:016x}.new", ids::random_u128() >> 64));
     let mut options = OpenOptions::new();
-    options.create(true).write(true).truncate(true).mode(0o600);
+    options.create_new(true).write(true).mode(0o600);
     let mut file = options.open(&beside)?;
     // One that a crash left behind keeps the mode that it had.
     file.set_permissions(Permissions::from_mode(0o600))?;

@@ -23,6 +23,8 @@ struct Desk {
     /// Failures to come; then certificates.
     failures: VecDeque<Failure>,
     suggestion: Option<Suggestion>,
+    /// How far its certificates begin in the past.
+    late_by: Duration,
     /// Which names were ordered, and whether as a replacement.
     orders: Vec<(String, bool)>,
     asked_when: usize,
@@ -43,7 +45,7 @@ impl Authority for FakeCa {
         desk.orders.push((names.to_string(), replaces.is_some()));
         let answer = match desk.failures.pop_front() {
             Some(failure) => Err(failure),
-            None => Ok(made(names, self.clock.now().unix)),
+            None => Ok(made(names, self.clock.now().unix - desk.late_by)),
         };
         Box::pin(async move { answer })
     }
@@ -224,6 +226,27 @@ async fn a_renewal_that_fails_leaves_the_certificate_and_is_tried_less_and_less_
 }
 
 #[tokio::test]
+async fn one_that_would_have_to_be_renewed_at_once_is_shown_and_not_ordered_again_and_again() {
+    let scene = Scene::new();
+    scene.desk.lock().expect("a desk").late_by = 61 * DAY;
+    let mut one = scene.replica(&["a.example"]);
+    let mut waits = Vec::new();
+    for orders in 1..=3 {
+        one.round().await;
+        one.round().await;
+        assert_eq!(scene.orders(), orders, "not before its time");
+        assert!(one.serial().is_some(), "it may be the clock that is wrong");
+        let status = one.status();
+        let failure = status.last_failure.expect("a failure");
+        assert!(failure.contains("clock"), "{failure}");
+        let wait = status.orders_at - scene.clock.now().unix;
+        scene.clock.advance(wait);
+        waits.push(wait);
+    }
+    assert!(waits[0] < waits[1] && waits[1] < waits[2], "{waits:?}");
+}
+
+#[tokio::test]
 async fn neither_a_restart_nor_a_replica_asks_a_ca_that_wants_to_be_left_alone() {
     let scene = Scene::new();
     let mut one = scene.replica(&["a.example"]);
@@ -244,6 +267,22 @@ async fn neither_a_restart_nor_a_replica_asks_a_ca_that_wants_to_be_left_alone()
     other.round().await;
     assert!(other.serial().is_some());
     assert_eq!(scene.orders(), 2);
+}
+
+#[test]
+fn replicas_that_begin_in_the_same_moment_do_not_hinder_each_other() {
+    let scene = Scene::new();
+    let root = scene.root.path();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..20 {
+                    let directory = Uri::from_static("https://ca.example/directory");
+                    Folder::open(root, &directory).expect("opened");
+                }
+            });
+        }
+    });
 }
 
 #[tokio::test]

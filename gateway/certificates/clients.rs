@@ -1,7 +1,7 @@
 //! Certificates of callers: who issues them, which were withdrawn, and where they come from.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,11 +12,13 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use x509_cert::certificate::Rfc5280;
-use x509_cert::crl::CertificateList;
+use x509_cert::crl::{CertificateList, TbsCertList};
 use x509_cert::der::Decode as _;
+use x509_cert::der::oid::AssociatedOid as _;
+use x509_cert::ext::pkix::IssuingDistributionPoint;
 
 use crate::client_certificate::ClientCertificate;
-use crate::files::{ClientCertificates, ClientMode, Diagnostics, Spanned};
+use crate::files::{ClientCertificates, ClientMode, Diagnostics, Spanned, read_at_most};
 
 /// Who judges certificates of callers.
 #[derive(Clone)]
@@ -30,6 +32,8 @@ pub struct Clients {
 /// A list of what was withdrawn, as far as it says something of itself.
 struct List {
     file: String,
+    /// Who has issued it, unless it is one of several for parts of what was issued (RFC 5280 section 5.2.5).
+    whole_of: Option<String>,
     /// Until when it is good, since the Unix epoch, if it says so.
     next_update: Option<Duration>,
 }
@@ -62,6 +66,7 @@ impl Clients {
             lists.extend(read);
         }
         let is_required = written.mode == ClientMode::Require;
+        refuse_twins(&told, &written.crl, diagnostics)?;
         let verifier = verifier(roots?, lists, is_required);
         if let Err(why) = &verifier {
             diagnostics.error(&written.ca.span, format!("these cannot be used: {why}"));
@@ -122,12 +127,46 @@ impl Clients {
     }
 }
 
+/// Of two lists by one issuer only the first is looked at, and what the other withdraws would be let in.
+fn refuse_twins(
+    lists: &[List],
+    written: &[Spanned<PathBuf>],
+    diagnostics: &mut Diagnostics,
+) -> Option<()> {
+    let twin = lists.iter().enumerate().find_map(|(at, list)| {
+        let issuer = list.whole_of.as_ref()?;
+        let mut before = lists.iter().take(at);
+        let twin = before.any(|other| other.whole_of.as_ref() == Some(issuer));
+        twin.then_some((list, issuer))
+    });
+    let Some((list, issuer)) = twin else {
+        return Some(());
+    };
+    let file = written
+        .iter()
+        .find(|file| file.value.display().to_string() == list.file)?;
+    diagnostics
+        .error(
+            &file.span,
+            format!("there are two revocation lists of {issuer}, of which only one would count"),
+        )
+        .help("keep the newest; CAs of one name with two keys cannot be told apart here");
+    None
+}
+
 impl List {
     fn of(list: &CertificateRevocationListDer<'_>, file: String) -> Self {
         let read = CertificateList::<Rfc5280>::from_der(list.as_ref()).ok();
-        let next_update = read.and_then(|read| read.tbs_cert_list.next_update);
+        let read = read.as_ref().map(|read| &read.tbs_cert_list);
+        let next_update = read.and_then(|list| list.next_update.as_ref());
+        let is_part = |list: &&TbsCertList| {
+            let mut extensions = list.crl_extensions.iter().flatten();
+            extensions.any(|one| one.extn_id == IssuingDistributionPoint::OID)
+        };
+        let whole = read.filter(|list| !is_part(list));
         Self {
             file,
+            whole_of: whole.map(|list| list.issuer.to_string()),
             next_update: next_update.map(|time| time.to_unix_duration()),
         }
     }
@@ -157,8 +196,22 @@ fn verifier(
     Ok(verifier)
 }
 
+/// The largest file of CAs, in bytes.
+const LARGEST_CA: usize = 4 << 20;
+
+/// The largest file of lists, in bytes: authorities with millions of certificates have such ones.
+const LARGEST_LIST: usize = 64 << 20;
+
+fn whole(path: &Path, largest: usize) -> Result<Vec<u8>, String> {
+    let read = read_at_most(path, largest + 1).map_err(|error| error.to_string())?;
+    match read.len() > largest {
+        true => Err(format!("it is larger than {} MiB", largest >> 20)),
+        false => Ok(read),
+    }
+}
+
 fn authorities(written: &Spanned<PathBuf>, diagnostics: &mut Diagnostics) -> Option<RootCertStore> {
-    let read = std::fs::read(&written.value).map_err(|error| error.to_string());
+    let read = whole(&written.value, LARGEST_CA);
     let read = read.and_then(|pem| roots(&pem));
     if let Err(why) = &read {
         diagnostics
@@ -185,7 +238,7 @@ fn revocations(
     written: &Spanned<PathBuf>,
     diagnostics: &mut Diagnostics,
 ) -> Option<Vec<CertificateRevocationListDer<'static>>> {
-    let read = std::fs::read(&written.value).map_err(|error| error.to_string());
+    let read = whole(&written.value, LARGEST_LIST);
     let read = read.and_then(|bytes| {
         let lists: Result<Vec<_>, _> =
             CertificateRevocationListDer::pem_slice_iter(&bytes).collect();

@@ -6,6 +6,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use p12_keystore::{KeyStore, Pkcs12ImportPolicy};
 use pkcs8::EncryptedPrivateKeyInfoRef;
+use pkcs8::pkcs5::EncryptionScheme;
+use pkcs8::pkcs5::pbes2::Kdf;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -102,7 +104,7 @@ fn store_of_both(text: &str, passphrase: &str) -> Result<Presented, Fault> {
     let store = store.map_err(|_| {
         certificate(match passphrase {
             "" => "it is no PFX, or it has a passphrase",
-            _ => "it is no PFX, or its passphrase is another",
+            _ => "it is no PFX, its passphrase is another, or it is encrypted in more than a million rounds",
         })
     })?;
     let (_, chain) = store
@@ -157,10 +159,32 @@ fn decrypted(body: &str, passphrase: &str) -> Result<PrivateKeyDer<'static>, Fau
         .map_err(|_| key("the file is not valid PEM"))?;
     let encrypted = EncryptedPrivateKeyInfoRef::try_from(der.as_slice())
         .map_err(|_| key("it is encrypted in a way that is not known here: PBES2 is"))?;
+    if !is_bearable(&encrypted.encryption_algorithm) {
+        return Err(key(format!(
+            "it is encrypted in more rounds than the {MOST_ROUNDS} that are done here; encrypt it anew: openssl pkcs8 -topk8 -in old.key -out new.key"
+        )));
+    }
     let plain = encrypted.decrypt(passphrase).map_err(|_| {
         key("its passphrase is another, or it is encrypted in a way that is not known here")
     })?;
     Ok(PrivatePkcs8KeyDer::from(plain.as_bytes().to_vec()).into())
+}
+
+/// The most rounds of PBKDF2: a second or so. What a key is decrypted by waits meanwhile.
+const MOST_ROUNDS: u32 = 2_000_000;
+
+/// The most memory of scrypt, as its cost: N.
+const MOST_COST: u64 = 1 << 17;
+
+fn is_bearable(scheme: &EncryptionScheme) -> bool {
+    match scheme {
+        EncryptionScheme::Pbes2(pbes2) => match &pbes2.kdf {
+            Kdf::Pbkdf2(params) => params.iteration_count <= MOST_ROUNDS,
+            Kdf::Scrypt(params) => params.cost_parameter <= MOST_COST,
+            _ => false,
+        },
+        _ => true,
+    }
 }
 
 /// Puts a chain in order behind the certificate that the key belongs to.

@@ -3,14 +3,14 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::HeaderValue;
 
+use crate::files;
 use crate::secret::Secret;
 
 /// Longer secrets are refused: a header of this size does not arrive everywhere, and a key of this
@@ -140,12 +140,8 @@ impl fmt::Display for SecretError {
 impl std::error::Error for SecretError {}
 
 fn whole(path: &Path, longest: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
     // Two more for the newline, one more to see that it is too long.
-    File::open(path)?
-        .take(longest as u64 + 3)
-        .read_to_end(&mut bytes)?;
-    Ok(bytes)
+    files::read_at_most(path, longest + 3)
 }
 
 /// A secret as the value of a header field.

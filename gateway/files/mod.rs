@@ -5,6 +5,7 @@
 mod acme;
 mod admin;
 mod backend;
+mod bounded;
 mod certificate;
 mod comments;
 mod credential;
@@ -41,6 +42,7 @@ mod values;
 pub use acme::{Acme, AcmeChallenge, AcmeExternalAccount};
 pub use admin::{Admin, AdminTls, HOW_TO_PROTECT};
 pub use backend::{Backend, BackendKind, Protocol, RouteTimeouts, Timeouts};
+pub use bounded::read_at_most;
 pub use certificate::CertificateSource;
 pub use credential::{AppIdentity, Credential, Holder, Identity, Proof, WorkloadIdentity};
 pub use diagnostics::{Diagnostic, Diagnostics, Label, Severity};

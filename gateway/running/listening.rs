@@ -34,16 +34,31 @@ pub(super) fn fronts(
     Ok(fronts.into_iter().collect())
 }
 
-/// Takes up what the files say of them now, where the listeners are those of before.
+/// Takes up what the files say now of listeners that are still what they were at `first`, whatever else of them waits
+/// for a restart: certificates end, and lists of what was withdrawn go out of date.
 pub(super) fn replace(
     fronts: &Fronts,
+    first: &GatewayDocument,
     gateway: &GatewayDocument,
     origins: Origins<'_>,
     diagnostics: &mut Diagnostics,
 ) {
-    for (front, listen) in fronts.iter().zip(&gateway.listen) {
-        front.replace(listen, origins, diagnostics);
+    for (front, before) in fronts.iter().zip(&first.listen) {
+        let is_same = |now: &&Listen| now.address.value == before.address.value;
+        let now = gateway.listen.iter().find(is_same);
+        if let Some(now) = now.filter(|now| is_alike(before, now)) {
+            front.replace(now, origins, diagnostics);
+        }
     }
+}
+
+/// Whether the same is spoken there, and certificates of callers come in the same way, if any do.
+fn is_alike(before: &Listen, now: &Listen) -> bool {
+    let header = |listen: &Listen| {
+        let clients = listen.client_certificates.as_ref();
+        clients.map(|clients| clients.header)
+    };
+    before.tls().is_some() == now.tls().is_some() && header(before) == header(now)
 }
 
 /// The listeners without what is taken up while they run.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::connection::{Shared, introduced, serve_plain, serve_tls};
+use super::connection::{Peer, Shared, introduced, serve_plain, serve_tls};
 use super::listener::close_to_newcomers;
 use super::places::{Place, Places};
 use super::worker::Security;
@@ -120,7 +120,7 @@ impl Door {
             let _held: (Opened, Place) = (opened, place);
             let mut stream = stream;
             let peer = match shared.settings.proxy_protocol {
-                false => peer,
+                false => Peer::itself(peer),
                 true => match Box::pin(introduced(&shared, &mut stream, peer)).await {
                     Some(caller) => caller,
                     None => return,

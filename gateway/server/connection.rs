@@ -105,17 +105,23 @@ impl<F: Future + 'static> Executor<F> for Local {
     }
 }
 
-/// Reads whose connection somebody passes on. `None` if that is not said, or not in time.
+/// Reads whose connection somebody passes on. `None` if that is not said as it should be, or not in time.
 pub(super) async fn introduced(
     shared: &Shared,
     stream: &mut TcpStream,
     peer: SocketAddr,
-) -> Option<SocketAddr> {
+) -> Option<Peer> {
     let connections = shared.worker.sink.connections();
-    let read = proxied::read(stream, peer);
+    let read = proxied::read(stream);
     match within(shared.settings.handshake_timeout, read).await {
         None => connections.closed(Closed::SlowHandshake),
-        Some(Ok(caller)) => return Some(caller),
+        // What comes from nobody in particular is nobody's word on callers.
+        Some(Ok(caller)) => {
+            return Some(Peer {
+                address: caller.unwrap_or(peer),
+                may_speak: caller.is_some(),
+            });
+        }
         Some(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
             connections.closed(Closed::ProxyProtocol);
         }
@@ -125,12 +131,30 @@ pub(super) async fn introduced(
     None
 }
 
+/// Who connects, or whose connection is passed on.
+#[derive(Clone, Copy)]
+pub(super) struct Peer {
+    address: SocketAddr,
+    /// Whether what it says of callers counts, if it is one of those who may speak for them.
+    may_speak: bool,
+}
+
+impl Peer {
+    /// Who connects itself.
+    pub(super) fn itself(address: SocketAddr) -> Self {
+        Self {
+            address,
+            may_speak: true,
+        }
+    }
+}
+
 /// Serves a connection on which callers speak TLS.
 pub(super) async fn serve_tls(
     shared: Rc<Shared>,
     config: Arc<ServerConfig>,
     stream: TcpStream,
-    peer: SocketAddr,
+    peer: Peer,
 ) {
     // Boxed, as are the requests below: what a part of a connection's life needs is given back when it is over, and
     // a connection that waits holds little.
@@ -146,7 +170,7 @@ async fn greet(
     shared: Rc<Shared>,
     config: Arc<ServerConfig>,
     stream: TcpStream,
-    peer: SocketAddr,
+    peer: Peer,
 ) -> Option<Conversation> {
     let handshake = tls::accept(config, shared.tls.clone(), stream);
     let connections = shared.worker.sink.connections();
@@ -173,14 +197,23 @@ async fn greet(
         return None;
     }
     let is_http2 = stream.alpn_protocol() == Some(b"h2");
-    let certificate = stream.peer_certificate();
-    let certificate = certificate.and_then(|der| ClientCertificate::of(der));
+    let certificate = match stream.peer_certificate() {
+        None => None,
+        Some(der) => match ClientCertificate::of(der) {
+            Some(certificate) => Some(certificate),
+            // What cannot be read is not the same as none.
+            None => {
+                connections.closed(Closed::ClientCertificate);
+                return None;
+            }
+        },
+    };
     let served = Served::new(shared, peer, certificate.map(Arc::new));
     Some(served.conversation(is_http2, stream))
 }
 
 /// Serves a connection behind a platform that has ended TLS in front of us.
-pub(super) async fn serve_plain(shared: Rc<Shared>, stream: TcpStream, peer: SocketAddr) {
+pub(super) async fn serve_plain(shared: Rc<Shared>, stream: TcpStream, peer: Peer) {
     // HTTP/2 begins with "PRI", and no method that we forward does.
     let mut first = [0; 3];
     let peeked = within(shared.settings.handshake_timeout, async {
@@ -212,7 +245,7 @@ pub(super) async fn serve_plain(shared: Rc<Shared>, stream: TcpStream, peer: Soc
 
 pub(super) struct Served {
     shared: Rc<Shared>,
-    peer: SocketAddr,
+    peer: Peer,
     /// The certificate that the caller has proved to hold in the handshake.
     certificate: Option<Arc<ClientCertificate>>,
     caller: Rc<Caller>,
@@ -234,12 +267,12 @@ impl Drop for Served {
 impl Served {
     fn new(
         shared: Rc<Shared>,
-        peer: SocketAddr,
+        peer: Peer,
         certificate: Option<Arc<ClientCertificate>>,
     ) -> Rc<Self> {
         let movement = Rc::default();
         Rc::new(Self {
-            caller: Rc::new(Caller::new(peer.ip())),
+            caller: Rc::new(Caller::new(peer.address.ip())),
             name: shared.present.enter(&movement),
             shared,
             peer,
@@ -256,10 +289,13 @@ impl Served {
         brought: Brought,
         framing: Option<Reason>,
     ) -> impl Future<Output = Response<RecordedBody>> {
-        let (mut client, mut caller, mut fault) = (self.peer, Rc::clone(&self.caller), framing);
+        let peer = self.peer.address;
+        let (mut client, mut caller, mut fault) = (peer, Rc::clone(&self.caller), framing);
         if let Some(hops) = &self.shared.settings.hops {
-            client = hops.client(request.headers(), self.peer);
-            if client != self.peer {
+            if self.peer.may_speak {
+                client = hops.client(request.headers(), peer);
+            }
+            if client != peer {
                 caller = Rc::new(Caller::new(client.ip()));
             }
             if !hops.came_through(request.headers()) {
@@ -289,7 +325,8 @@ impl Served {
             return Ok(self.certificate.clone());
         };
         let hops = settings.hops.as_ref();
-        let speaks = hops.is_some_and(|hops| hops.trusts(self.peer.ip()));
+        let Peer { address, may_speak } = self.peer;
+        let speaks = may_speak && hops.is_some_and(|hops| hops.trusts(address.ip()));
         let now = self.shared.worker.clock.now().unix;
         let judged = &self.shared.judged;
         judged.passed_on(headers, *header, clients, speaks, now)

@@ -63,8 +63,8 @@ impl Hops {
             SaidIn::Forwarded => FORWARDED,
         };
         let lines = headers.get_all(name).iter().rev();
-        // What a hop itself appends holds no comma. What a caller wrote in front may hold quotation marks that do not
-        // close, so they are not looked at.
+        // A comma is taken for an end, also within quotation marks: a caller's in front may not close, and would
+        // swallow what the hop wrote.
         let entries = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
         let mut entries = entries.map(|entry| self.address(entry));
         let mut client = peer;
@@ -108,9 +108,17 @@ impl Hops {
     }
 }
 
-/// The value of `for` (RFC 7239 section 4), without its quotation marks.
+/// The value of `for` (RFC 7239 section 4), without its quotation marks. Nothing where these do not close: then a comma
+/// within them was taken for the end of an element.
 fn node(element: &str) -> Option<&str> {
-    let mut pairs = element.split(';');
+    let mut is_quoted = false;
+    let mut pairs = element.split(|letter| {
+        is_quoted ^= letter == '"';
+        letter == ';' && !is_quoted
+    });
+    if element.matches('"').count() % 2 == 1 {
+        return None;
+    }
     let (_, node) = pairs.find_map(|pair| {
         let pair = pair.trim().split_once('=')?;
         pair.0.eq_ignore_ascii_case("for").then_some(pair)
@@ -249,6 +257,11 @@ mod tests {
             (vec!["for=6.6.6.6, proto=https"], "0.0.0.0:0"),
             (vec!["for=6.6.6.6, for=_hidden"], "0.0.0.0:0"),
             (vec!["for=6.6.6.6, for=unknown"], "0.0.0.0:0"),
+            (
+                vec!["host=\"a;for=6.6.6.6;b\";for=203.0.113.7"],
+                "203.0.113.7:0",
+            ),
+            (vec!["proto=http;host=\"x,for=6.6.6.6;y\""], "0.0.0.0:0"),
         ] {
             assert_eq!(client(&hops, "forwarded", &lines), expected, "{lines:?}");
         }

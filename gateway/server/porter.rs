@@ -194,6 +194,7 @@ impl Answers {
             .uri
             .path_and_query()
             .map_or("/", |target| target.as_str());
+        let target = if target.starts_with('/') { target } else { "/" };
         let location = base.map(|base| HeaderValue::try_from(base + target));
         let Ok(Ok(location)) = location else {
             return problem(

@@ -22,15 +22,12 @@ const LONGEST_LINE: usize = 107;
 /// The most bytes of version 2 that are taken: addresses and what is said beside them.
 const MOST_SAID: usize = 4 * 1024;
 
-/// Reads what is said in front of a connection, and not a byte more: whose it is, or `peer` where that is not said, as
+/// Reads what is said in front of a connection, and not a byte more: whose it is, or nothing where that is not said, as
 /// when the proxy connects on its own account.
 ///
 /// # Errors
 /// The connection's; `InvalidData` if it is no PROXY protocol.
-pub(super) async fn read(
-    stream: &mut (impl AsyncRead + Unpin),
-    peer: SocketAddr,
-) -> io::Result<SocketAddr> {
+pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<SocketAddr>> {
     // The shortest line of version 1 is longer than version 2's signature.
     let mut said = vec![0; SIGNATURE];
     stream.read_exact(&mut said).await?;
@@ -39,7 +36,7 @@ pub(super) async fn read(
         false if said == v2::PROTOCOL_PREFIX => read_rest(stream, &mut said).await?,
         false => return Err(invalid()),
     }
-    source(&said, peer).ok_or_else(invalid)
+    source(&said).ok_or_else(invalid)
 }
 
 async fn read_line(stream: &mut (impl AsyncRead + Unpin), said: &mut Vec<u8>) -> io::Result<()> {
@@ -69,18 +66,21 @@ async fn read_rest(stream: &mut (impl AsyncRead + Unpin), said: &mut Vec<u8>) ->
     Ok(())
 }
 
-fn source(said: &[u8], peer: SocketAddr) -> Option<SocketAddr> {
-    let address = |address: IpAddr, port| Some(SocketAddr::new(address.to_canonical(), port));
+fn source(said: &[u8]) -> Option<Option<SocketAddr>> {
+    let address = |address: IpAddr, port| {
+        let address = SocketAddr::new(address.to_canonical(), port);
+        Some(Some(address))
+    };
     match HeaderResult::parse(said) {
         HeaderResult::V1(header) => match header.ok()?.addresses {
-            V1::Unknown => Some(peer),
+            V1::Unknown => Some(None),
             V1::Tcp4(of) => address(of.source_address.into(), of.source_port),
             V1::Tcp6(of) => address(of.source_address.into(), of.source_port),
         },
         HeaderResult::V2(header) => {
             let header = header.ok()?;
             match (header.command, header.addresses) {
-                (Command::Local, _) | (Command::Proxy, V2::Unspecified) => Some(peer),
+                (Command::Local, _) | (Command::Proxy, V2::Unspecified) => Some(None),
                 (Command::Proxy, V2::IPv4(of)) => address(of.source_address.into(), of.source_port),
                 (Command::Proxy, V2::IPv6(of)) => address(of.source_address.into(), of.source_port),
                 // A socket of its own machine is no caller's address.
@@ -115,14 +115,12 @@ mod tests {
     }
 
     fn told(said: &[u8]) -> Result<(String, usize), io::ErrorKind> {
-        let peer = "10.0.0.1:1".parse().expect("an address");
         let all = [said, b"HELLO"].concat();
         let mut rest = all.as_slice();
-        let read = read(&mut rest, peer)
-            .now_or_never()
-            .expect("nothing to wait for");
+        let read = read(&mut rest).now_or_never().expect("nothing to wait for");
         let source = read.map_err(|error| error.kind())?;
-        Ok((source.to_string(), rest.len()))
+        let source = source.map_or_else(|| "nobody".to_owned(), |source| source.to_string());
+        Ok((source, rest.len()))
     }
 
     #[test]
@@ -147,8 +145,8 @@ mod tests {
                 b"PROXY TCP6 2001:db8::1 ::1 7 80\r\n".to_vec(),
                 "[2001:db8::1]:7",
             ),
-            (b"PROXY UNKNOWN\r\n".to_vec(), "10.0.0.1:1"),
-            (b"PROXY UNKNOWN ffff::1 ::1 7 80\r\n".to_vec(), "10.0.0.1:1"),
+            (b"PROXY UNKNOWN\r\n".to_vec(), "nobody"),
+            (b"PROXY UNKNOWN ffff::1 ::1 7 80\r\n".to_vec(), "nobody"),
             (version_2(0x21, 0x11, &v4, b""), "203.0.113.7:4660"),
             (
                 version_2(0x21, 0x11, &v4, &[4, 0, 1, 9]),
@@ -156,8 +154,8 @@ mod tests {
             ),
             (version_2(0x21, 0x21, &v6, b""), "[::1]:7"),
             (version_2(0x21, 0x21, &mapped, b""), "203.0.113.7:7"),
-            (version_2(0x20, 0x00, b"", b""), "10.0.0.1:1"),
-            (version_2(0x20, 0x11, &v4, b""), "10.0.0.1:1"),
+            (version_2(0x20, 0x00, b"", b""), "nobody"),
+            (version_2(0x20, 0x11, &v4, b""), "nobody"),
         ] {
             let expected = Ok((source.to_owned(), b"HELLO".len()));
             assert_eq!(told(&said), expected, "{}", said.escape_ascii());

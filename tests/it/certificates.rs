@@ -13,7 +13,7 @@ use portcullis::demo::ca::Certificate;
 use portcullis::demo::vault::Vault;
 
 use crate::support::handshake::{Caller, der, shake};
-use crate::support::{Scene, Stage, simple};
+use crate::support::{Scene, Stage, Stopping, simple};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -208,6 +208,12 @@ fn what_cannot_be_read_is_told_with_its_reason_and_without_what_is_secret() {
         at,
         "pkcs12 -export -inkey a.key -in a.crt -out a.pfx -passout file:word",
     );
+    openssl(
+        at,
+        "pkcs8 -topk8 -v2 aes-256-cbc -iter 3000000 -in a.key -out slow.enc -passout file:word",
+    );
+    let made = Command::new("mkfifo").arg(at.join("pipe")).status();
+    assert!(made.expect("mkfifo").success());
     openssl(at, "ec -in a.key -out old.key -aes128 -passout file:word");
     let (crt, wrong) = (name("a.crt"), name("wrong"));
     for (source, place, says) in [
@@ -254,6 +260,20 @@ fn what_cannot_be_read_is_told_with_its_reason_and_without_what_is_secret() {
             "its passphrase is another",
         ),
         (format!("pfx: '{crt}'"), "a.crt", "this is no PFX"),
+        (
+            format!(
+                "cert: '{crt}', key: '{}', passphrase: {{ file: '{}' }}",
+                name("slow.enc"),
+                name("word")
+            ),
+            "slow.enc",
+            "more rounds than the 2000000",
+        ),
+        (
+            format!("cert: '{}', key: '{}'", name("pipe"), name("a.key")),
+            "pipe",
+            "cannot be read",
+        ),
         (
             format!("cert: '{crt}', key: '{}'", name("b.key")),
             "b.key",
@@ -487,8 +507,9 @@ fn under_load(stage: &Stage, name: &str, act: impl FnOnce()) {
             }
         };
         let callers = [scope.spawn(load), scope.spawn(load), scope.spawn(load)];
+        let stopping = Stopping(&stop);
         act();
-        stop.store(true, Ordering::Relaxed);
+        drop(stopping);
         for caller in callers {
             caller.join().expect("no handshake failed");
         }

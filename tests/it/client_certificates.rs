@@ -242,6 +242,64 @@ fn a_list_that_is_out_of_date_is_told_before_callers_wonder() {
     assert!(said.contains("out of date") && code == Some(0), "{said}");
 }
 
+#[test]
+fn two_lists_of_one_ca_are_refused_for_only_one_would_count() {
+    let partners = Partners::new();
+    let good = partners.client("partner");
+    partners.client("withdrawn");
+    let thumbprint = partners.thumbprint("partner");
+    let (_raw, scene) = scene(partners.written("require", ""), &thumbprint);
+    let stage = scene.start();
+    let empty = fs::read_to_string(partners.path("ca.crl")).expect("read");
+    partners.revoke(&["withdrawn"]);
+    let full = fs::read_to_string(partners.path("ca.crl")).expect("read");
+    fs::write(partners.path("ca.crl"), empty + &full).expect("written");
+    stage.gateway().reload();
+    stage.until("the refusal", |stage| {
+        stage.gateway().reloads().borrow().refused == 1
+    });
+    let fault = stage.gateway().reloads().borrow().fault.clone();
+    let fault = fault.expect("a fault");
+    assert!(
+        fault.contains("two revocation lists of CN=Partners"),
+        "{fault}"
+    );
+    assert_eq!(asked(&stage, Some(&good), "/all").as_deref(), Ok(OK));
+}
+
+#[test]
+fn authorities_and_lists_are_taken_up_though_other_changes_wait_for_a_restart() {
+    let partners = Partners::new();
+    let good = partners.client("partner");
+    let thumbprint = partners.thumbprint("partner");
+    let (_raw, scene) = scene(partners.written("require", ""), &thumbprint);
+    let stage = scene.start();
+    let config = stage.folder.path().join("gateway.yaml");
+    let text = fs::read_to_string(&config).expect("read");
+    let text = text.replacen("listen:\n", "listen:\n  idleTimeout: 60s\n", 1);
+    fs::write(&config, text).expect("written");
+    partners.revoke(&["partner"]);
+    stage.gateway().reload();
+    stage.until("the reload", |stage| {
+        stage.gateway().reloads().borrow().taken == 1
+    });
+    assert!(asked(&stage, Some(&good), "/all").is_err());
+}
+
+#[test]
+fn a_certificate_that_cannot_be_read_is_not_taken_for_none() {
+    let partners = Partners::new();
+    partners.openssl("req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout big.key -out big.csr -subj /CN=big");
+    fs::write(partners.path("use"), "extendedKeyUsage=clientAuth\n").expect("written");
+    let serial = "0x1234567890123456789012345678901234567890abcd";
+    partners.openssl(&format!("x509 -req -in big.csr -CA ca.crt -CAkey ca.key -set_serial {serial} -out big.crt -days 30 -extfile use"));
+    let big = partners.read("big");
+    let thumbprint = partners.thumbprint("big");
+    let (_raw, scene) = scene(partners.written("request", ""), &thumbprint);
+    let stage = scene.start();
+    assert!(asked(&stage, Some(&big), "/all").is_err());
+}
+
 /// Asks a gateway behind a platform, with a certificate in a field.
 fn passed_on(stage: &Stage, path: &str, field: &str) -> (String, String) {
     let mut stream = TcpStream::connect(stage.address).expect("connected");

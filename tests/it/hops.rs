@@ -152,6 +152,14 @@ fn the_proxy_protocol_says_who_calls_in_either_version() {
         let head = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c";
         [head.as_slice(), &source, &[127, 0, 0, 1, 1, 1, 1, 187]].concat()
     };
+    // A balancer that says nothing of who calls says nothing of the field either.
+    for said in [
+        b"PROXY UNKNOWN\r\n".as_slice(),
+        b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
+    ] {
+        let answer = behind(&stage, said, "/office", "X-Forwarded-For: 203.0.113.7\r\n");
+        assert_eq!(answer.as_deref(), Ok(FORBIDDEN), "{}", said.escape_ascii());
+    }
     // What callers say of themselves is theirs: they are no hop.
     let forged = "X-Forwarded-For: 203.0.113.7\r\n";
     for (said, line) in [

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::support::handshake::{Caller, shake};
-use crate::support::{RawBackend, Scene, Stage};
+use crate::support::{RawBackend, Scene, Stage, Stopping};
 
 use super::pebble::{Pebble, Ports};
 
@@ -86,11 +86,12 @@ fn a_gateway_gets_and_renews_its_certificate_over_tls_while_callers_are_served()
             }
             shaken
         });
+        let stopping = Stopping(&stop);
         // Pebble issues for five years; nobody looks at other clocks than the machine's and the gateway's.
         stage.clock.advance(4 * 365 * DAY);
         let second = issued(&stage, &caller, address, Some(&first));
         assert_ne!(first, second);
-        stop.store(true, Ordering::Relaxed);
+        drop(stopping);
         assert!(load.join().expect("no handshake failed") > 1);
     });
     let metrics = stage.admin("/metrics");

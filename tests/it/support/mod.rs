@@ -282,6 +282,16 @@ impl Scene {
     }
 }
 
+/// Says that it is time to stop, at the end of a scope, however that comes: what runs beside a test that fails would
+/// run on otherwise, and the test with it.
+pub struct Stopping<'s>(pub &'s std::sync::atomic::AtomicBool);
+
+impl Drop for Stopping<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
 /// A gateway with one backend, to which the marketing portal may send anything.
 pub fn simple() -> (RawBackend, Scene) {
     let scene = Scene::new();
