@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use http::HeaderMap;
 use rustls::pki_types::CertificateDer;
 
-use crate::certificates::{Clients, PassedOn};
+use crate::certificates::{Clients, PassedOn, Unfit};
 use crate::client_certificate::ClientCertificate;
 use crate::denial::Reason;
 use crate::files::CertificateHeader;
@@ -52,7 +52,7 @@ pub(super) fn refused(error: &io::Error) -> Option<String> {
 /// How often it is told that certificates of callers are refused.
 const TELL_EVERY: Duration = Duration::from_secs(60);
 
-/// Refusals in handshakes, of which no request tells.
+/// Refusals of certificates, whose reasons no request tells.
 #[derive(Default)]
 pub(super) struct Refusals(Cell<Option<Duration>>);
 
@@ -63,7 +63,7 @@ impl Refusals {
         if told.is_none_or(|told| now.saturating_sub(told) >= TELL_EVERY) {
             self.0.set(Some(now));
             let detail = format!(
-                "a caller's certificate was refused in the handshake: {why}; further ones are counted (`client-certificate`) and told once a minute"
+                "a caller's certificate was refused: {why}; further ones are told once a minute"
             );
             event(now, Level::Warning, "client-certificate-refused", &detail);
         }
@@ -92,6 +92,7 @@ impl Judged {
         header: CertificateHeader,
         clients: &ArcSwap<Clients>,
         speaks: bool,
+        refusals: &Refusals,
         now: Duration,
     ) -> Result<Option<Arc<ClientCertificate>>, Reason> {
         let clients = clients.load_full();
@@ -102,8 +103,17 @@ impl Judged {
         match brought {
             PassedOn::Nothing if clients.is_required => Err(Reason::CertificateMissing),
             PassedOn::Nothing => Ok(None),
-            PassedOn::Unreadable => Err(Reason::CertificateInvalid),
-            PassedOn::Chain(chain) => self.judge(chain, &clients, now).map(Some),
+            PassedOn::Unreadable => {
+                refusals.tell("what was passed on cannot be read", now);
+                Err(Reason::CertificateInvalid)
+            }
+            PassedOn::Chain(chain) => {
+                let judged = self.judge(chain, &clients, now);
+                judged.map(Some).map_err(|why| {
+                    refusals.tell(&why.to_string(), now);
+                    Reason::CertificateInvalid
+                })
+            }
         }
     }
 
@@ -112,7 +122,7 @@ impl Judged {
         chain: Chain,
         clients: &Arc<Clients>,
         now: Duration,
-    ) -> Result<Arc<ClientCertificate>, Reason> {
+    ) -> Result<Arc<ClientCertificate>, Unfit> {
         let mut known = self.0.borrow_mut();
         // Other authorities, or another list of what they have withdrawn.
         if known.by.as_ref().is_none_or(|by| !Arc::ptr_eq(by, clients)) {
@@ -124,8 +134,7 @@ impl Judged {
         {
             return Ok(Arc::clone(certificate));
         }
-        let judged = clients.judge(&chain, now);
-        let certificate = Arc::new(judged.map_err(|_| Reason::CertificateInvalid)?);
+        let certificate = Arc::new(clients.judge(&chain, now)?);
         if known.chains.len() >= MOST_JUDGED {
             known.chains.clear();
         }

@@ -328,8 +328,10 @@ impl Served {
         let Peer { address, may_speak } = self.peer;
         let speaks = may_speak && hops.is_some_and(|hops| hops.trusts(address.ip()));
         let now = self.shared.worker.clock.now().unix;
-        let judged = &self.shared.judged;
-        judged.passed_on(headers, *header, clients, speaks, now)
+        let Shared {
+            judged, refusals, ..
+        } = &*self.shared;
+        judged.passed_on(headers, *header, clients, speaks, refusals, now)
     }
 
     /// The same for who only waits for it: the answer, whose body is known to move.
