@@ -91,6 +91,9 @@ reasons! {
     /// No `X-Azure-FDID`, or that of another profile.
     FrontDoorMissing "front-door-missing" FORBIDDEN None None,
         "The request did not come through Front Door", "Call the public address of this service.";
+    /// Those in front name no address for the caller.
+    ForwardedAddressInvalid "forwarded-address-invalid" BAD_REQUEST None None,
+        "The caller's address is not known", "Have the proxy in front of this service name the caller's address in the field that it forwards.";
     /// No client certificate, where one is required.
     CertificateMissing "certificate-missing" FORBIDDEN None None,
         "A client certificate is required", "Connect with a client certificate.";

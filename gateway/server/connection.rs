@@ -293,7 +293,11 @@ impl Served {
         let (mut client, mut caller, mut fault) = (peer, Rc::clone(&self.caller), framing);
         if let Some(hops) = &self.shared.settings.hops {
             if self.peer.may_speak {
-                client = hops.client(request.headers(), peer);
+                let said = hops.client(request.headers(), peer);
+                client = said.unwrap_or_else(|reason| {
+                    fault = fault.or(Some(reason));
+                    peer
+                });
             }
             if client != peer {
                 caller = Rc::new(Caller::new(client.ip()));

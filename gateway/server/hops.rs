@@ -1,19 +1,18 @@
 //! Who stands between callers and the gateway, and whose word on callers counts.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use http::header::{FORWARDED, HeaderMap, HeaderName};
 use ipnet::IpNet;
+
+use crate::denial::Reason;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The ID of the Front Door profile that a request came through.
 /// <https://learn.microsoft.com/azure/frontdoor/origin-security>
 const FRONT_DOOR: HeaderName = HeaderName::from_static("x-azure-fdid");
-
-/// An address that no caller has: of whom it is not known where they are.
-const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// Those who may speak for callers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,11 +51,18 @@ impl Hops {
     }
 
     /// The caller's address, as trusted hops saw it: each appends whom it saw, and all in front of that is somebody's
-    /// own word. Where nothing is said, `peer` is who calls. What is said and is no address is nowhere, which no
-    /// network holds: a hop's own address in its place might be let in.
-    pub(super) fn client(&self, headers: &HeaderMap, peer: SocketAddr) -> SocketAddr {
+    /// own word. Where nothing is said, `peer` is who calls.
+    ///
+    /// # Errors
+    /// What is said and is no address: no other could stand in its place, for a rule might let that in, or not keep
+    /// the caller's out.
+    pub(super) fn client(
+        &self,
+        headers: &HeaderMap,
+        peer: SocketAddr,
+    ) -> Result<SocketAddr, Reason> {
         if !self.trusts(peer.ip()) {
-            return peer;
+            return Ok(peer);
         }
         let name = match self.said_in {
             SaidIn::XForwardedFor => X_FORWARDED_FOR,
@@ -67,28 +73,29 @@ impl Hops {
         // swallow what the hop wrote.
         let entries = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
         let mut entries = entries.map(|entry| self.address(entry));
-        let mut client = peer;
-        match self.count {
+        let client = match self.count {
             // Where there are fewer, some hop was passed by; the last that spoke is the farthest that is known.
-            Some(count) => client = entries.take(count).last().unwrap_or(peer),
+            Some(count) => entries.take(count).last().unwrap_or(Some(peer)),
             None => {
-                while self.has(client.ip())
+                let mut client = Some(peer);
+                while client.is_some_and(|client| self.has(client.ip()))
                     && let Some(seen) = entries.next()
                 {
                     client = seen;
                 }
+                client
             }
-        }
-        client
+        };
+        client.ok_or(Reason::ForwardedAddressInvalid)
     }
 
-    fn address(&self, entry: &[u8]) -> SocketAddr {
+    fn address(&self, entry: &[u8]) -> Option<SocketAddr> {
         let entry = std::str::from_utf8(entry).unwrap_or_default().trim();
         let entry = match self.said_in {
             SaidIn::XForwardedFor => Some(entry),
             SaidIn::Forwarded => node(entry),
         };
-        entry.and_then(address).unwrap_or(NOWHERE)
+        entry.and_then(address)
     }
 
     /// Whether a request came through one of the Front Door profiles, if it has to.
@@ -137,7 +144,9 @@ fn address(text: &str) -> Option<SocketAddr> {
         .unwrap_or(text);
     let bare = bare.parse().ok().map(|address| SocketAddr::new(address, 0));
     let address: SocketAddr = bare.or_else(|| text.parse().ok())?;
-    Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
+    let ip = address.ip().to_canonical();
+    // No caller calls from there, and no rule is written for it.
+    (!ip.is_unspecified()).then(|| SocketAddr::new(ip, address.port()))
 }
 
 #[cfg(test)]
@@ -146,6 +155,8 @@ mod tests {
 
     use super::*;
 
+    const INVALID: &str = "forwarded-address-invalid";
+
     fn client(hops: &Hops, name: &'static str, lines: &[&str]) -> String {
         let mut headers = HeaderMap::new();
         for line in lines {
@@ -153,7 +164,11 @@ mod tests {
             headers.append(HeaderName::from_static(name), line);
         }
         let peer = "10.0.0.1:1".parse().expect("an address");
-        hops.client(&headers, peer).to_string()
+        let client = hops.client(&headers, peer);
+        client.map_or_else(
+            |reason| reason.code().to_owned(),
+            |client| client.to_string(),
+        )
     }
 
     fn networks(networks: &[&str]) -> Vec<IpNet> {
@@ -179,8 +194,11 @@ mod tests {
             (1, vec!["2001:db8::1"], "[2001:db8::1]:0"),
             (1, vec!["::ffff:203.0.113.7"], "203.0.113.7:0"),
             (1, vec![], "10.0.0.1:1"),
-            (1, vec!["203.0.113.7, unknown"], "0.0.0.0:0"),
-            (1, vec!["203.0.113.7,"], "0.0.0.0:0"),
+            (1, vec!["203.0.113.7, unknown"], INVALID),
+            (1, vec!["203.0.113.7,"], INVALID),
+            (1, vec!["0.0.0.0"], INVALID),
+            (1, vec!["[::ffff:0.0.0.0]:443"], INVALID),
+            (1, vec!["unknown, 203.0.113.7"], "203.0.113.7:0"),
             (
                 2,
                 vec!["6.6.6.6, 203.0.113.7", "198.51.100.1"],
@@ -192,7 +210,7 @@ mod tests {
                 "203.0.113.7:0",
             ),
             (2, vec!["198.51.100.1"], "198.51.100.1:0"),
-            (3, vec!["a, 203.0.113.7, 198.51.100.1"], "0.0.0.0:0"),
+            (3, vec!["a, 203.0.113.7, 198.51.100.1"], INVALID),
         ] {
             let said = client(&counting(count), "x-forwarded-for", &lines);
             assert_eq!(said, expected, "{count} {lines:?}");
@@ -218,7 +236,7 @@ mod tests {
                 "6.6.6.6:0",
             ),
             (vec!["10.0.0.0/8"], vec!["10.2.2.2, 10.9.9.9"], "10.2.2.2:0"),
-            (vec!["10.0.0.0/8"], vec!["203.0.113.7, x"], "0.0.0.0:0"),
+            (vec!["10.0.0.0/8"], vec!["203.0.113.7, x"], INVALID),
             (vec!["10.0.0.0/8"], vec![], "10.0.0.1:1"),
             (vec!["192.0.2.0/24"], vec!["203.0.113.7"], "10.0.0.1:1"),
         ] {
@@ -254,14 +272,14 @@ mod tests {
                 "[2001:db8::1]:443",
             ),
             (vec!["for=\"x, for=203.0.113.7"], "203.0.113.7:0"),
-            (vec!["for=6.6.6.6, proto=https"], "0.0.0.0:0"),
-            (vec!["for=6.6.6.6, for=_hidden"], "0.0.0.0:0"),
-            (vec!["for=6.6.6.6, for=unknown"], "0.0.0.0:0"),
+            (vec!["for=6.6.6.6, proto=https"], INVALID),
+            (vec!["for=6.6.6.6, for=_hidden"], INVALID),
+            (vec!["for=6.6.6.6, for=unknown"], INVALID),
             (
                 vec!["host=\"a;for=6.6.6.6;b\";for=203.0.113.7"],
                 "203.0.113.7:0",
             ),
-            (vec!["proto=http;host=\"x,for=6.6.6.6;y\""], "0.0.0.0:0"),
+            (vec!["proto=http;host=\"x,for=6.6.6.6;y\""], INVALID),
         ] {
             assert_eq!(client(&hops, "forwarded", &lines), expected, "{lines:?}");
         }

@@ -73,6 +73,7 @@ fn closed(stage: &Stage, why: &str) -> bool {
 
 const OK: &str = "HTTP/1.1 200 OK";
 const FORBIDDEN: &str = "HTTP/1.1 403 Forbidden";
+const BAD_REQUEST: &str = "HTTP/1.1 400 Bad Request";
 
 #[test]
 fn behind_a_platform_only_its_networks_may_connect_and_say_who_calls() {
@@ -83,12 +84,16 @@ fn behind_a_platform_only_its_networks_may_connect_and_say_who_calls() {
         ("X-Forwarded-For: 203.0.113.7\r\n", OK),
         ("X-Forwarded-For: 203.0.113.7, 10.1.1.1\r\n", OK),
         ("X-Forwarded-For: 203.0.113.7, 198.51.100.1\r\n", FORBIDDEN),
-        ("X-Forwarded-For: 203.0.113.7, what\r\n", FORBIDDEN),
+        ("X-Forwarded-For: 203.0.113.7, what\r\n", BAD_REQUEST),
+        ("X-Forwarded-For: what, 203.0.113.7\r\n", OK),
         ("Forwarded: for=203.0.113.7\r\n", FORBIDDEN),
         ("", FORBIDDEN),
     ] {
         assert_eq!(plain(&stage, hop, "/office", said), line, "{said}");
     }
+    stage.record("the reason", |record| {
+        record["reason"] == "forwarded-address-invalid" && record["client"] == "127.0.0.1"
+    });
     let stranger = Ipv4Addr::new(127, 0, 0, 2);
     let said = "X-Forwarded-For: 203.0.113.7\r\n";
     assert_eq!(plain(&stage, stranger, "/all", said), "", "nobody else may");
