@@ -73,6 +73,7 @@ const ROWS = [
     [
       lines("Age of signing keys", "s", [[`max by (tenant, version) (portcullis_keys_age_seconds{${HERE}})`, "{{tenant}} {{version}}"]]),
       lines("Credentials hold for", "s", [[`min by (backend) (portcullis_credential_expires_in_seconds{${HERE}})`, "{{backend}}"]]),
+      lines("Certificates hold for", "s", [[`min by (certificate) (portcullis_certificate_not_after_seconds{${HERE}}) - time()`, "{{certificate}}"]]),
       lines("Refreshes of keys that failed, fetches of credentials that failed", "ops", [
         [sumBy("tenant, version", rate("portcullis_keys_refreshes_total", `${HERE}, outcome="failed"`)), "keys {{tenant}} {{version}}"],
         [sumBy("backend", rate("portcullis_credential_failures_total")), "credential {{backend}}"],
