@@ -40,22 +40,23 @@ pub(super) fn check(path: &Path, format: Format) -> ExitCode {
 /// How many routes there are, when they could be read.
 fn examine(path: &Path, diagnostics: &mut Diagnostics) -> Option<usize> {
     if !is_gateway(path) {
-        return policies(path, &Tokens::default(), diagnostics);
+        return policies(path, None, diagnostics);
     }
     let gateway = files::load_gateway(path, diagnostics)?;
     certificates(&gateway, diagnostics);
-    if let Some(admin) = &gateway.admin {
-        admin.review(diagnostics);
-    }
-    let tokens = Tokens::from(&gateway.entra);
+    gateway.review(diagnostics);
     if let Some(candidate) = &gateway.candidate {
-        policies(&candidate.value, &tokens, diagnostics);
+        policies(&candidate.value, Some(&gateway), diagnostics);
     }
-    policies(&gateway.policies.value, &tokens, diagnostics)
+    policies(&gateway.policies.value, Some(&gateway), diagnostics)
 }
 
-/// Checks the policies of a file or folder, and what stands beside them in a folder.
-fn policies(path: &Path, tokens: &Tokens, diagnostics: &mut Diagnostics) -> Option<usize> {
+/// Checks the policies of a file or folder, and what stands beside them in a folder; also whether they fit a gateway.
+fn policies(
+    path: &Path,
+    gateway: Option<&GatewayDocument>,
+    diagnostics: &mut Diagnostics,
+) -> Option<usize> {
     let before = diagnostics.errors();
     let document = files::load_policies(path, diagnostics)?;
     let policy = policy::compile(&document, diagnostics);
@@ -64,8 +65,13 @@ fn policies(path: &Path, tokens: &Tokens, diagnostics: &mut Diagnostics) -> Opti
     if let Some(policy) = policy.filter(|_| diagnostics.errors() == before) {
         let now = SystemClock.now().unix;
         policy::review(&policy, &document, now.as_secs(), diagnostics);
+        if gateway.is_some_and(|gateway| !gateway.asks_for_certificates()) {
+            policy::review_uncertified(&policy, diagnostics);
+        }
         if path.is_dir() {
-            let suite = Suite::new(Trial::new(&policy, tokens), &document, now);
+            let tokens = gateway.map(|gateway| Tokens::from(&gateway.entra));
+            let tokens = tokens.unwrap_or_default();
+            let suite = Suite::new(Trial::new(&policy, &tokens), &document, now);
             untested(path, &policy, suite, diagnostics);
             stale_table(path, &policy, diagnostics);
         }

@@ -117,9 +117,7 @@ impl Examination {
         let policies = files::load_policies(&gateway.policies.value, diagnostics);
         let policies = policies.unwrap_or_default();
         policy::compile(&policies, diagnostics);
-        if let Some(admin) = &gateway.admin {
-            admin.review(diagnostics);
-        }
+        gateway.review(diagnostics);
         let candidate = gateway.candidate.as_ref().map(|candidate| {
             let mut faults = Diagnostics::new();
             let read = files::load_policies(&candidate.value, &mut faults).unwrap_or_default();

@@ -51,7 +51,7 @@ impl Admin {
     }
 
     /// Warns of what will be told to nobody.
-    pub fn review(&self, diagnostics: &mut Diagnostics) {
+    pub(super) fn review(&self, diagnostics: &mut Diagnostics) {
         if !self.tells() {
             diagnostics
                 .warning(

@@ -71,6 +71,23 @@ impl GatewayDocument {
         let all = of_callers.chain(of_admin);
         all.filter_map(CertificateSource::ordered)
     }
+
+    /// Whether callers are asked for certificates, at any listener.
+    pub fn asks_for_certificates(&self) -> bool {
+        let mut listeners = self.listen.iter();
+        listeners.any(|listen| listen.client_certificates.is_some())
+    }
+
+    /// Warns of what is legal and does nothing.
+    pub fn review(&self, d: &mut Diagnostics) {
+        if let Some(admin) = &self.admin {
+            admin.review(d);
+        }
+        if let (Some(acme), None) = (&self.acme, self.ordered().next()) {
+            d.warning(&acme.directory.span, "no certificate is ordered from this CA")
+                .help("write `certificates: [{ acme: [api.contoso.com] }]` in a listener's `tls`, or leave `acme` out");
+        }
+    }
 }
 
 /// `state`.

@@ -43,7 +43,7 @@ pub use difference::{Change, Difference, Kept, Unfinished, difference};
 pub use method::MethodSet;
 pub use named::{Meanings, Named, Register};
 pub use pattern::{some_host, some_path};
-pub use review::review;
+pub use review::{review, review_uncertified};
 pub use routes::{
     BackendId, Matched, Policy, Route, RouteId, SealsBody, Taken, Unmatched, Unrouted,
 };

@@ -30,6 +30,7 @@ pub fn review(policy: &Policy, document: &PolicyDocument, now: u64, diagnostics:
             ending(rule, now, diagnostics);
             constant(route, rule, diagnostics);
             loose(rule, diagnostics);
+            part_of_a_name(rule, diagnostics);
         }
         covered(
             policy,
@@ -218,6 +219,41 @@ fn loose(rule: &Rule, diagnostics: &mut Diagnostics) {
             )
             .help("`/guests/ADMIN`, `/guests/admin;x` and `/guests/admin.` may be `/guests/admin` to the backend: \
                    give that path a route of its own, which all of them are held to");
+    }
+}
+
+/// Rules that know a certificate by a part of a name, which may be a part that its holder chose.
+fn part_of_a_name(rule: &Rule, diagnostics: &mut Diagnostics) {
+    let by_part = rule.condition().is_some_and(|condition| {
+        condition.looks_into(|field| {
+            matches!(field, Field::CertificateSubject | Field::CertificateIssuer)
+        })
+    });
+    if by_part {
+        diagnostics
+            .warning(
+                rule.span(),
+                "this rule knows a certificate by a part of a name, and its holder may have chosen that part",
+            )
+            .help(
+                "compare the whole: `connection.certificateSubject == 'CN=partner,O=Fabrikam'`, or `in` a list",
+            );
+    }
+}
+
+/// Rules that ask for what callers are never asked for: the gateway asks nobody for a certificate.
+pub fn review_uncertified(policy: &Policy, diagnostics: &mut Diagnostics) {
+    let rules = policy.routes().iter().flat_map(Route::rules);
+    for rule in rules {
+        let fields = rule.condition().map(Condition::fields).unwrap_or_default();
+        if let Some(field) = fields.iter().find(|field| field.is_of_certificate()) {
+            diagnostics
+                .warning(
+                    rule.span(),
+                    format!("`{field}` is never there, for no listener asks callers for certificates"),
+                )
+                .help("write `clientCertificates: { mode: request, ca: .. }` beside the listener's `address` in gateway.yaml");
+        }
     }
 }
 

@@ -83,6 +83,14 @@ impl Field {
             | Field::Protocol => false,
         }
     }
+
+    /// Whether its value comes from the caller's certificate.
+    pub fn is_of_certificate(&self) -> bool {
+        matches!(
+            self,
+            Field::CertificateThumbprint | Field::CertificateSubject | Field::CertificateIssuer
+        )
+    }
 }
 
 /// The field as CEL spells it.

@@ -19,6 +19,7 @@
 //! | `request.headers['x-name']`, `request.parameters['id']` | string |
 //! | `request.time` | timestamp |
 //! | `connection.address` | string |
+//! | `connection.certificateThumbprint`, `.certificateSubject`, `.certificateIssuer` | string |
 //! | `connection.protocol` | string: `HTTP/1.1`, `HTTP/2` |
 //!
 //! The language: literals, lists, `== != < <= > >=`, `&& || !`, `? :`, `in`, `+ - * / %` on ints,
@@ -160,6 +161,17 @@ impl Condition {
     /// Whether it reads anything of the token.
     pub fn reads_token(&self) -> bool {
         self.fields.iter().any(Field::is_of_token)
+    }
+
+    /// Whether it looks into the text of such a field (`startsWith`, `endsWith`, `contains`, `matches`) in place of
+    /// comparing the whole.
+    pub fn looks_into(&self, is: impl Fn(&Field) -> bool) -> bool {
+        let reads = |node: &Node| matches!(node, Node::Read(field, _) if is(field));
+        let looks = |node: &Node| match node {
+            Node::Test(..) | Node::Matches(..) => node.holds(&reads),
+            _ => false,
+        };
+        self.root.holds(&looks)
     }
 
     /// Whether it reads a parameter of the path.

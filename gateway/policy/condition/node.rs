@@ -51,6 +51,37 @@ pub(super) enum Node {
     Each(Box<Each>),
 }
 
+impl Node {
+    /// The parts that it is made of.
+    pub(super) fn parts(&self) -> Vec<&Node> {
+        match self {
+            Node::Literal(_) | Node::Read(..) | Node::Variable(..) | Node::Has(_) => Vec::new(),
+            Node::HasMember(of, _)
+            | Node::Not(of)
+            | Node::Negate(of)
+            | Node::At(of, _)
+            | Node::Member(of, _)
+            | Node::Matches(of, _)
+            | Node::Apply(_, of) => vec![of],
+            Node::All(parts) | Node::Any(parts) | Node::List(parts) => parts.iter().collect(),
+            Node::Choose(parts) => parts.iter().collect(),
+            Node::Compare(_, both)
+            | Node::Reckon(_, both)
+            | Node::In(both)
+            | Node::Test(_, both) => both.iter().collect(),
+            Node::Each(each) => {
+                let more = each.condition.iter().chain(&each.result);
+                std::iter::once(&each.over).chain(more).collect()
+            }
+        }
+    }
+
+    /// Whether it holds such a part, or is one.
+    pub(super) fn holds(&self, is: &impl Fn(&Node) -> bool) -> bool {
+        is(self) || self.parts().iter().any(|part| part.holds(is))
+    }
+}
+
 /// A value that stands in the text.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Literal {

@@ -81,6 +81,20 @@ fn what_smells_is_told() {
             ],
         ),
         (
+            allow(
+                "{ tenants: [contoso], apps: [portal], tokenKinds: [appOnly], when: \"connection.certificateSubject.lowerAscii().endsWith(',o=fabrikam')\" }",
+            ),
+            vec![
+                "this rule knows a certificate by a part of a name, and its holder may have chosen that part",
+            ],
+        ),
+        (
+            allow(
+                "{ tenants: [contoso], apps: [portal], tokenKinds: [appOnly], when: \"request.host.endsWith('.example') && connection.certificateSubject in ['CN=partner,O=Fabrikam']\" }",
+            ),
+            vec![],
+        ),
+        (
             // A token of which nobody can tell what it is may.
             rule(&format!(
                 "allow: [{usual}], deny: [{{ roles: [A], scopes: [B], tokenKinds: [appOnly] }}]"
@@ -144,6 +158,38 @@ fn what_smells_is_told() {
         Place::new(&idle).warnings(),
         ["this app is allowed on no route"]
     );
+}
+
+#[test]
+fn what_one_file_says_and_the_other_makes_nothing_of_is_told() {
+    let place = Place::new(&rule(
+        "allow: [{ tenants: [contoso], apps: [portal], tokenKinds: [appOnly], when: \"has(connection.certificateThumbprint)\" }]",
+    ));
+    let told = |listen: &str, more: &str| {
+        place.write(
+            "gateway.yaml",
+            &format!("listen: {listen}\npolicies: policies\n{more}"),
+        );
+        let (said, code) = place.ask("check gateway.yaml");
+        assert_eq!(code, Some(0), "{said}");
+        let warnings = said
+            .lines()
+            .filter_map(|line| line.strip_prefix("warning: "));
+        let warnings = warnings.filter(|message| *message != NO_TESTS);
+        warnings.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let platform = "address: '127.0.0.1:1', tls: platform";
+    let nobody = "`connection.certificateThumbprint` is never there, for no listener asks callers for certificates";
+    assert_eq!(told(&format!("{{ {platform} }}"), ""), [nobody]);
+    let ca = rcgen::generate_simple_self_signed(["ca.example".to_owned()]).expect("a certificate");
+    place.write("ca.pem", &ca.cert.pem());
+    let asking = "trustedHops: { networks: [10.0.0.0/8] }, clientCertificates: { mode: request, ca: ca.pem, header: x-arr-clientcert }";
+    let asking = format!("{{ {platform}, {asking} }}");
+    assert!(told(&asking, "").is_empty());
+    let acme =
+        "acme: { directory: 'https://ca.example/dir', termsOfServiceAgreed: true, folder: acme }\n";
+    let idle = "no certificate is ordered from this CA";
+    assert_eq!(told(&asking, acme), [idle]);
 }
 
 #[test]
