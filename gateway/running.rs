@@ -42,7 +42,7 @@ use crate::net::tls::{self, Roots};
 use crate::pipeline::Worker;
 use crate::reload::{Apply, Documents, Reloader, Reloads};
 use crate::seal::Ring;
-use crate::server::{self, Answers, Listener, Porter, Workers};
+use crate::server::{self, Answers, Given, Listener, Porter, Workers};
 use crate::snapshot::{Candidate, Lasting, Snapshot};
 use crate::telemetry::{
     Agents, Exported, Exporting, Gather, Health, Level, Log, LogLevel, Metrics, Sink, Sources,
@@ -343,6 +343,7 @@ impl Start {
         );
         let reloader = Reloader::new(&path, Arc::clone(&lasting), Arc::clone(&snapshot), apply);
         let exported = Arc::new(Exported::default());
+        let given = Arc::new(Given::default());
         let sources = Sources {
             gather: gather(
                 Arc::clone(&metrics),
@@ -351,6 +352,7 @@ impl Start {
                 Arc::clone(&exported),
                 sinks.clone(),
                 Arc::clone(&lasting.entra),
+                Arc::clone(&given),
             ),
             sinks,
             exported,
@@ -381,6 +383,7 @@ impl Start {
             base: gateway.public_url.clone(),
             ready: Some(Arc::new(move || ready.is_ready())),
             challenge: acme.clone().and_then(ordering::told_over_http),
+            given,
             ..Answers::default()
         };
         let porters = listening.porters(&answers, &drain)?;
@@ -599,11 +602,13 @@ fn gather(
     exported: Arc<Exported>,
     sinks: Vec<Arc<Sink>>,
     entra: Arc<Entra>,
+    given: Arc<Given>,
 ) -> Gather {
     Arc::new(move || {
         let mut families = metrics.families();
         families.extend(admin::standing(&readiness, &reloads.borrow()));
         families.extend(exported.families(&sinks));
+        families.push(given.family());
         families.push(process::tokens(entra.cached_tokens()));
         families.extend(process::families());
         families

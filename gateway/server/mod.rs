@@ -22,7 +22,7 @@ pub use certified::Certified;
 pub use hops::{Hops, SaidIn};
 pub use listener::{Beside, bind, handed_over, share_out, those_for};
 pub use pace::MinRate;
-pub use porter::{Answers, Challenge, Porter};
+pub use porter::{Answers, Challenge, Given, Porter};
 pub use worker::{ListenSettings, Listener, Security, Workers};
 
 /// The most that is read, in bytes, on a connection that was closed on our side: what comes there is answered by a

@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ use tokio::task::AbortHandle;
 use crate::canonical;
 use crate::clock::{pause, within};
 use crate::drain::Drain;
+use crate::metric::{Family, Metric, Point, Unit};
 
 /// Connections at once. For a further one the oldest is ended, so that nobody keeps probes out by holding connections.
 const MOST_CONNECTIONS: usize = 256;
@@ -59,6 +61,55 @@ pub struct Answers {
     pub ready: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
     /// What belongs to a token that a certificate authority asks for.
     pub challenge: Option<Arc<Challenge>>,
+    /// What has been answered.
+    pub given: Arc<Given>,
+}
+
+macro_rules! kinds {
+    ($($name:ident $code:literal;)*) => {
+        /// What was answered.
+        #[derive(Clone, Copy)]
+        enum Kind { $($name,)* }
+
+        const KINDS: &[&str] = &[$($code,)*];
+    };
+}
+
+kinds! {
+    Redirect "redirect";
+    SecretRefused "secret-refused";
+    MethodRefused "method-refused";
+    HostRefused "host-refused";
+    Probe "probe";
+    Challenge "challenge";
+    NotFound "not-found";
+}
+
+static GIVEN: Metric = Metric::counter(
+    "portcullis.plain_http.answers",
+    Unit::Of("{answer}"),
+    "What was answered by plain HTTP. secret-refused: a token, signature or key had come in plain.",
+);
+
+/// How often each thing was answered, by all porters.
+#[derive(Debug, Default)]
+pub struct Given([AtomicU64; KINDS.len()]);
+
+impl Given {
+    fn count(&self, kind: Kind) {
+        if let Some(count) = self.0.get(kind as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The metric.
+    pub fn family(&self) -> Family {
+        let points = KINDS
+            .iter()
+            .zip(&self.0)
+            .map(|(code, count)| Point::new([("answer", *code)], count.load(Ordering::Relaxed)));
+        GIVEN.with(points.collect())
+    }
 }
 
 /// A thread that answers plain HTTP.
@@ -135,7 +186,8 @@ async fn serve(socket: StdListener, answers: Arc<Answers>, drain: &Drain) {
 async fn converse(stream: TcpStream, answers: Arc<Answers>) {
     let service = service_fn(move |request: Request<Incoming>| {
         let (head, _) = request.into_parts();
-        let answer = answers.answer(&head);
+        let (kind, answer) = answers.answer(&head);
+        answers.given.count(kind);
         async { Ok::<_, Infallible>(answer) }
     });
     let mut http = http1::Builder::new();
@@ -161,51 +213,47 @@ fn brings_secrets(head: &Parts) -> bool {
 }
 
 impl Answers {
-    fn answer(&self, head: &Parts) -> Answer {
+    fn answer(&self, head: &Parts) -> (Kind, Answer) {
         let is_safe = matches!(head.method, Method::GET | Method::HEAD);
+        let ok = || text(StatusCode::OK, "ok\n".to_owned());
         match head.uri.path() {
-            "/livez" if is_safe && self.ready.is_some() => text(StatusCode::OK, "ok\n".to_owned()),
-            "/readyz" if is_safe && let Some(ready) = &self.ready => match ready() {
-                true => text(StatusCode::OK, "ok\n".to_owned()),
-                false => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned()),
-            },
-            path if is_safe && let Some(token) = path.strip_prefix(CHALLENGES) => {
-                let found = self.challenge.as_ref().and_then(|answer| answer(token));
-                found.map_or_else(not_found, |found| text(StatusCode::OK, found))
+            "/livez" if is_safe && self.ready.is_some() => (Kind::Probe, ok()),
+            "/readyz" if is_safe && let Some(ready) = &self.ready => {
+                let not_ready = || text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned());
+                (Kind::Probe, if ready() { ok() } else { not_ready() })
             }
-            _ if !self.redirect => not_found(),
+            path if is_safe && let Some(token) = path.strip_prefix(CHALLENGES) => {
+                match self.challenge.as_ref().and_then(|answer| answer(token)) {
+                    Some(found) => (Kind::Challenge, text(StatusCode::OK, found)),
+                    None => (Kind::NotFound, not_found()),
+                }
+            }
+            _ if !self.redirect => (Kind::NotFound, not_found()),
             // What has come in plain must not be sent once more as if nothing had happened.
-            _ if !is_safe || brings_secrets(head) => problem(
-                StatusCode::FORBIDDEN,
-                "https-required",
-                "Call by https. A token or key that was sent in plain should be withdrawn.",
-            ),
-            _ => self.to_https(head),
+            _ if brings_secrets(head) => (Kind::SecretRefused, https_required()),
+            _ if !is_safe => (Kind::MethodRefused, https_required()),
+            _ => match self.to_https(head) {
+                Some(answer) => (Kind::Redirect, answer),
+                None => (Kind::HostRefused, ambiguous_host()),
+            },
         }
     }
 
-    fn to_https(&self, head: &Parts) -> Answer {
+    fn to_https(&self, head: &Parts) -> Option<Answer> {
         let own = |host: String| format!("https://{host}");
         let base = match &self.base {
-            Some(base) => Ok(base.clone()),
-            None => canonical::host_of(head).map(own),
+            Some(base) => base.clone(),
+            None => canonical::host_of(head).map(own).ok()?,
         };
         let target = head
             .uri
             .path_and_query()
             .map_or("/", |target| target.as_str());
         let target = if target.starts_with('/') { target } else { "/" };
-        let location = base.map(|base| HeaderValue::try_from(base + target));
-        let Ok(Ok(location)) = location else {
-            return problem(
-                StatusCode::BAD_REQUEST,
-                "ambiguous-host",
-                "Send exactly one Host, which is a host name or address.",
-            );
-        };
+        let location = HeaderValue::try_from(base + target).ok()?;
         let mut answer = text(StatusCode::PERMANENT_REDIRECT, String::new());
         answer.headers_mut().insert(header::LOCATION, location);
-        answer
+        Some(answer)
     }
 }
 
@@ -222,6 +270,22 @@ fn not_found() -> Answer {
         StatusCode::NOT_FOUND,
         "not-found",
         "Nothing is answered here by plain HTTP.",
+    )
+}
+
+fn https_required() -> Answer {
+    problem(
+        StatusCode::FORBIDDEN,
+        "https-required",
+        "Call by https. A token or key that was sent in plain should be withdrawn.",
+    )
+}
+
+fn ambiguous_host() -> Answer {
+    problem(
+        StatusCode::BAD_REQUEST,
+        "ambiguous-host",
+        "Send exactly one Host, which is a host name or address.",
     )
 }
 

@@ -128,6 +128,19 @@ fn plain_http_sends_to_https_answers_probes_and_nothing_else() {
         assert_eq!(first_line(&answer), expected, "{what}");
         assert!(!answer.contains("[+]"), "no checks: {answer}");
     }
+    let metrics = stage.admin("/metrics");
+    for (answer, count) in [
+        ("redirect", 4),
+        ("secret-refused", 1),
+        ("method-refused", 2),
+        ("host-refused", 3),
+        ("probe", 3),
+        ("challenge", 0),
+        ("not-found", 4),
+    ] {
+        let line = format!("portcullis_plain_http_answers_total{{answer=\"{answer}\"}} {count}\n");
+        assert!(metrics.contains(&line), "{line}{metrics}");
+    }
     assert_eq!(raw.seen().requests.len(), 0);
 }
 
