@@ -44,6 +44,9 @@ const REREAD: Duration = Duration::from_mins(1);
 /// When another has held the folder's lock for this long, that is told.
 const STUCK: Duration = Duration::from_hours(1);
 
+/// An order that is not over by then has failed: others wait behind it, in every replica.
+const LONGEST_ORDER: Duration = Duration::from_mins(20);
+
 /// How names are proved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Challenge {
@@ -287,7 +290,12 @@ impl Acme {
         // CAs refuse to replace twice, and some refuse more than that: after a failure it is an order like any other.
         let replaces = issued.filter(|_| !failed_before);
         self.answers.clear();
-        let obtained = self.authority.obtain(names, replaces.as_deref()).await;
+        let obtained = tokio::select! {
+            obtained = self.authority.obtain(names, replaces.as_deref()) => obtained,
+            () = self.clock.sleep(LONGEST_ORDER) => {
+                Err(Failure::told("the CA has not come to an end within 20 minutes"))
+            }
+        };
         self.answers.clear();
         let taken = obtained.and_then(|pem| {
             let read = Issued::read(pem.expose().as_bytes(), names);

@@ -3,8 +3,10 @@
 use std::collections::VecDeque;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
+use std::pin::pin;
 
 use futures_util::future::BoxFuture;
+use futures_util::poll;
 use rcgen::{CertificateParams, KeyPair};
 
 use super::ca::Suggestion;
@@ -23,6 +25,8 @@ struct Desk {
     /// Failures to come; then certificates.
     failures: VecDeque<Failure>,
     suggestion: Option<Suggestion>,
+    /// Whether it never comes to an end.
+    stalls: bool,
     /// How far its certificates begin in the past.
     late_by: Duration,
     /// Which names were ordered, and whether as a replacement.
@@ -43,6 +47,9 @@ impl Authority for FakeCa {
     ) -> BoxFuture<'a, Result<Pem, Failure>> {
         let mut desk = self.desk.lock().expect("a desk");
         desk.orders.push((names.to_string(), replaces.is_some()));
+        if desk.stalls {
+            return Box::pin(std::future::pending());
+        }
         let answer = match desk.failures.pop_front() {
             Some(failure) => Err(failure),
             None => Ok(made(names, self.clock.now().unix - desk.late_by)),
@@ -187,6 +194,26 @@ async fn a_certificate_is_renewed_with_a_new_key_when_a_third_of_its_life_is_lef
     assert_ne!(first.key.secret_der(), second.key.secret_der());
     let last = scene.desk.lock().expect("a desk").orders.pop();
     assert_eq!(last, Some(("a.example".to_owned(), true)), "it replaces");
+}
+
+#[tokio::test]
+async fn an_order_that_comes_to_no_end_fails() {
+    let scene = Scene::new();
+    scene.desk.lock().expect("a desk").stalls = true;
+    let mut one = scene.replica(&["a.example"]);
+    {
+        let mut round = pin!(one.round());
+        assert!(poll!(&mut round).is_pending());
+        scene.clock.advance(LONGEST_ORDER - MINUTE);
+        assert!(poll!(&mut round).is_pending(), "not yet");
+        scene.clock.advance(MINUTE);
+        assert!(poll!(&mut round).is_ready());
+    }
+    let failure = one.status().last_failure;
+    let failure = failure.expect("it failed");
+    assert!(failure.contains("within 20 minutes"), "{failure}");
+    // The lock is free again.
+    assert!(scene.folder().try_lock().expect("a folder").is_some());
 }
 
 #[tokio::test]
