@@ -126,9 +126,7 @@ fn the_certificate_is_chosen_by_name_and_changed_without_a_restart() {
 
     fs::write(path("other.crt"), &replacement.cert_pem).expect("written");
     stage.gateway().reload();
-    stage.until("the refusal", |stage| {
-        stage.gateway().reloads().borrow().refused == 1
-    });
+    stage.until_refused(1);
     assert_eq!(
         shown("other.example"),
         before,
@@ -138,9 +136,7 @@ fn the_certificate_is_chosen_by_name_and_changed_without_a_restart() {
     fs::write(path("other.key"), &replacement.key_pem).expect("written");
     fs::write(stage.folder.path().join("policy.yaml"), "faulty: yes").expect("written");
     stage.gateway().reload();
-    stage.until("another refusal", |stage| {
-        stage.gateway().reloads().borrow().refused == 2
-    });
+    stage.until_refused(2);
     assert_ne!(
         shown("other.example"),
         before,

@@ -134,9 +134,7 @@ fn every_answer_is_as_its_description_says() {
     });
     std::fs::write(stage.folder.path().join("policy.yaml"), "routes: [a]").expect("written");
     stage.gateway().reload();
-    stage.until("the refusal", |stage| {
-        stage.gateway().reloads().borrow().refused == 1
-    });
+    stage.until_refused(1);
     ask_all(&asker, "after a change and a refusal");
     let diff = &asker.get("/policies").json()["lastDiff"];
     assert_eq!(diff["exact"], true);

@@ -86,9 +86,7 @@ fn the_page_says_why_a_reload_was_refused_until_another_is() {
     let refuse = |text: &str, refused: u64| {
         fs::write(&file, text).expect("written");
         stage.gateway().reload();
-        stage.until("the refusal", |stage| {
-            stage.gateway().reloads().borrow().refused == refused
-        });
+        stage.until_refused(refused);
         page(&stage)
     };
     let told = refuse(&good.replacen("[contoso]", "[contos]", 1), 1);
@@ -135,9 +133,7 @@ fn the_page_holds_no_secret_not_even_one_that_stands_in_the_wrong_place() {
     assert_ne!(policy, faulty);
     fs::write(&file, faulty).expect("written");
     stage.gateway().reload();
-    stage.until("the refusal", |stage| {
-        stage.gateway().reloads().borrow().refused == 1
-    });
+    stage.until_refused(1);
     let told = page(&stage);
     let fault = "a secret must not stand in this file";
     assert_eq!(told["candidate"]["diagnostics"][0]["message"], fault);

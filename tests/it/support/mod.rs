@@ -383,6 +383,20 @@ impl Stage {
         }
     }
 
+    /// Waits until so many reloads have been taken up.
+    pub fn until_taken(&self, reloads: u64) {
+        self.until("the reload", |stage| {
+            stage.gateway().reloads().borrow().taken == reloads
+        });
+    }
+
+    /// Waits until so many reloads have been refused.
+    pub fn until_refused(&self, reloads: u64) {
+        self.until("the refusal", |stage| {
+            stage.gateway().reloads().borrow().refused == reloads
+        });
+    }
+
     /// The records of the log so far.
     pub fn records(&self) -> Vec<serde_json::Value> {
         self.log

@@ -294,9 +294,7 @@ fn the_gateways_events_are_traces() {
     let path = stage.folder.path().join("policy.yaml");
     std::fs::write(&path, "routes: {").expect("written");
     stage.gateway().reload();
-    stage.until("the refusal", |stage| {
-        stage.gateway().reloads().borrow().refused == 1
-    });
+    stage.until_refused(1);
     let refused = || {
         let messages = receiver.of_kind("MessageData").into_iter();
         messages
