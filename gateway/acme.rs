@@ -15,7 +15,7 @@ mod schedule;
 mod way;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -124,6 +124,11 @@ struct Rounds {
 }
 
 impl Acme {
+    /// Whether a gateway has kept there what it ordered from this CA, or has begun to.
+    pub fn has_kept(folder: &Path, directory: &Uri) -> bool {
+        Folder::is_there(folder, directory)
+    }
+
     /// Opens the folder, and makes it if it is missing. Nothing is ordered before [`Acme::run`].
     ///
     /// # Errors

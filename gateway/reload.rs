@@ -248,7 +248,9 @@ impl Reloader {
             now,
             Level::Error,
             "reload-refused",
-            &format!("what was in force stays in force\n{fault}"),
+            &format!(
+                "what was in force stays in force, but that certificates and lists which are sound are taken up\n{fault}"
+            ),
         );
         self.reloads.send_modify(|reloads| {
             reloads.refused += 1;

@@ -379,8 +379,10 @@ impl Start {
             .is_some_and(|admin| admin.tls.is_some());
         let scheme = if speaks_tls { "https" } else { "http" };
         let ready = readiness();
+        let in_force = Arc::clone(&snapshot);
+        let public_url = move || in_force.load().sealing.public_url().map(str::to_owned);
         let answers = Answers {
-            base: gateway.public_url.clone(),
+            base: Some(Arc::new(public_url)),
             ready: Some(Arc::new(move || ready.is_ready())),
             challenge: acme.clone().and_then(ordering::told_over_http),
             given,
@@ -534,7 +536,7 @@ pub(crate) fn roots(ca: Option<&files::Spanned<PathBuf>>, key: &str) -> Result<R
     Ok(match ca {
         None => Roots::Platform,
         Some(ca) => Roots::Pem(
-            std::fs::read(&ca.value)
+            files::read_ca(&ca.value)
                 .map_err(machine(format!("reading {key} {}", ca.value.display())))?,
         ),
     })
@@ -714,7 +716,7 @@ fn needs_restart(first: &GatewayDocument, now: &GatewayDocument) -> Vec<&'static
     };
     let changed = [
         (
-            "listen, but for tls and clientCertificates",
+            "listen, but for what stands in tls, and mode, ca and crl of clientCertificates",
             listening::settled(listen) != listening::settled(&now.listen),
         ),
         ("workers", *workers != now.workers),

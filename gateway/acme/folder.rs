@@ -32,14 +32,23 @@ impl Folder {
     /// When others may read it, or the gateway cannot write to it.
     pub(super) fn open(root: &Path, directory: &Uri) -> io::Result<Self> {
         make(root)?;
-        let host = plain(&directory.host().unwrap_or_default().to_ascii_lowercase());
-        let name = format!("{host}-{}", short_digest(&directory.to_string()));
-        let folder = Self(root.join(name));
+        let folder = Self::of(root, directory);
         make(&folder.0)?;
         make(&folder.answers())?;
         folder.replace(".writable", b"")?;
         folder.remove(".writable")?;
         Ok(folder)
+    }
+
+    fn of(root: &Path, directory: &Uri) -> Self {
+        let host = plain(&directory.host().unwrap_or_default().to_ascii_lowercase());
+        let name = format!("{host}-{}", short_digest(&directory.to_string()));
+        Self(root.join(name))
+    }
+
+    /// Whether it has been opened before, by whomever.
+    pub(super) fn is_there(root: &Path, directory: &Uri) -> bool {
+        Self::of(root, directory).answers().is_dir()
     }
 
     /// Where challenges' answers lie while an order is under way.
@@ -139,6 +148,7 @@ mod tests {
     fn what_is_made_is_nobody_elses_and_a_folder_of_others_is_refused() {
         let temporary = tempfile::tempdir().expect("a folder");
         let root = temporary.path().join("deep/acme");
+        assert!(!Folder::is_there(&root, &directory()));
         let folder = Folder::open(&root, &directory()).expect("opened");
         folder.replace("key.pem", b"Pl4nted").expect("written");
         assert_eq!(mode(&root), 0o700);
@@ -157,6 +167,8 @@ mod tests {
         fs::set_permissions(temporary.path(), Permissions::from_mode(0o700)).expect("set");
         let one = Folder::open(temporary.path(), &directory()).expect("opened");
         let staging = Uri::from_static("https://ca.example/staging");
+        assert!(Folder::is_there(temporary.path(), &directory()));
+        assert!(!Folder::is_there(temporary.path(), &staging));
         let other = Folder::open(temporary.path(), &staging).expect("opened");
         assert_ne!(one.0, other.0);
     }

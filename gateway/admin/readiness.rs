@@ -176,21 +176,25 @@ impl Readiness {
         let mut checks = Vec::new();
         for certificates in self.all_certificates() {
             let standings = certificates.standings(&now);
-            checks.extend(standings.into_iter().map(|standing| shown(standing, &now)));
+            checks.extend(standings.into_iter().map(shown));
         }
-        let shows_none = |certificates: &Arc<Certificates>| {
+        let bare = self.of_callers().filter_map(|certificates| {
             let standings = certificates.standings(&now);
-            standings.iter().all(|one| one.presented.is_none())
-        };
-        let mut bare = self.of_callers().filter(shows_none);
-        if let Some(certificates) = bare.next() {
+            let shows_none = standings.iter().all(|one| one.presented.is_none());
+            let lasts = standings.iter().all(|one| one.lasts);
+            shows_none.then_some((certificates, lasts))
+        });
+        let bare: Vec<_> = bare.collect();
+        if !bare.is_empty() {
             // Where nobody is sent here, the authority is not either, and there would never be one.
-            let required = !certificates.is_ordered() && !bare.any(|other| other.is_ordered());
+            let required = !bare
+                .iter()
+                .any(|(certificates, _)| certificates.is_ordered());
             checks.push(Check {
                 name: "certificates".to_owned(),
                 passes: false,
                 serves: false,
-                lasts: false,
+                lasts: bare.iter().any(|(_, lasts)| *lasts),
                 required,
                 why: "a listener has none yet, and without one there is no TLS".to_owned(),
             });
@@ -296,18 +300,18 @@ fn astray(state: &State) -> impl Iterator<Item = Check> {
 }
 
 /// A certificate. An expired one is shown all the same: some callers may be content with it.
-fn shown(standing: CertificateStanding, now: &Now) -> Check {
+fn shown(standing: CertificateStanding) -> Check {
     let CertificateStanding {
         name,
         presented,
         fault,
+        lasts,
     } = standing;
-    let is_over = presented.as_ref().is_some_and(|one| !one.is_good(now.unix));
     Check {
         name: format!("certificate/{name}"),
         passes: fault.is_none(),
         serves: presented.is_some(),
-        lasts: is_over,
+        lasts,
         required: false,
         why: fault.unwrap_or_default(),
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 
 use crate::certificates::{Certificates, Clients, Origins, Terms};
-use crate::files::{AdminTls, Diagnostics, Spanned};
+use crate::files::{AdminTls, Diagnostics, Spanned, read_ca};
 
 /// Certificates and settings. `None` when an error was added.
 pub(super) fn read(
@@ -37,7 +37,7 @@ pub(super) fn read(
 
 /// Who judges the certificates of those who ask. `None` when an error was added.
 pub fn client_ca(written: &Spanned<PathBuf>, diagnostics: &mut Diagnostics) -> Option<Clients> {
-    let read = std::fs::read(&written.value).map_err(|error| error.to_string());
+    let read = read_ca(&written.value).map_err(|error| error.to_string());
     let clients = read.and_then(|pem| Clients::by(&pem));
     if let Err(why) = &clients {
         diagnostics

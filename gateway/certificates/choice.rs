@@ -41,7 +41,7 @@ impl Choice {
         let is_alike = |at: &usize| *at == 0 || all.get(*at).map(|one| &one.names) == first;
         choice.default = (0..all.len()).filter(is_alike).collect();
         let good: Vec<bool> = all.iter().map(|one| one.is_good(now)).collect();
-        let is_good = |at: &usize| good.get(*at).copied().unwrap_or(false);
+        let is_good = |at: &usize| good.get(*at) == Some(&true);
         let named = choice
             .exact
             .values_mut()
@@ -89,10 +89,13 @@ impl Choice {
             let at = name.find('.')?;
             self.wildcard.get(name.get(at..)?)
         };
-        self.exact
-            .get(&name)
-            .or_else(wildcard)
-            .unwrap_or(&self.default)
+        let exact = self.exact.get(&name);
+        // One that holds for many names and is good does, where the one for this name has expired.
+        let is_good = |at: &usize| self.good.get(*at) == Some(&true);
+        let good = |candidates: &&Vec<usize>| candidates.iter().any(is_good);
+        let better = exact.filter(good).or_else(|| wildcard().filter(good));
+        let chosen = better.or(exact).or_else(wildcard);
+        chosen.unwrap_or(&self.default)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Certificates of callers: who issues them, which were withdrawn, and where they come from.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use x509_cert::der::oid::AssociatedOid as _;
 use x509_cert::ext::pkix::IssuingDistributionPoint;
 
 use crate::client_certificate::ClientCertificate;
-use crate::files::{ClientCertificates, ClientMode, Diagnostics, Spanned, read_at_most};
+use crate::files::{ClientCertificates, ClientMode, Diagnostics, Spanned, read_ca, read_whole};
 
 /// Who judges certificates of callers.
 #[derive(Clone)]
@@ -196,22 +196,11 @@ fn verifier(
     Ok(verifier)
 }
 
-/// The largest file of CAs, in bytes.
-const LARGEST_CA: usize = 4 << 20;
-
 /// The largest file of lists, in bytes: authorities with millions of certificates have such ones.
 const LARGEST_LIST: usize = 64 << 20;
 
-fn whole(path: &Path, largest: usize) -> Result<Vec<u8>, String> {
-    let read = read_at_most(path, largest + 1).map_err(|error| error.to_string())?;
-    match read.len() > largest {
-        true => Err(format!("it is larger than {} MiB", largest >> 20)),
-        false => Ok(read),
-    }
-}
-
 fn authorities(written: &Spanned<PathBuf>, diagnostics: &mut Diagnostics) -> Option<RootCertStore> {
-    let read = whole(&written.value, LARGEST_CA);
+    let read = read_ca(&written.value).map_err(|error| error.to_string());
     let read = read.and_then(|pem| roots(&pem));
     if let Err(why) = &read {
         diagnostics
@@ -238,7 +227,8 @@ fn revocations(
     written: &Spanned<PathBuf>,
     diagnostics: &mut Diagnostics,
 ) -> Option<Vec<CertificateRevocationListDer<'static>>> {
-    let read = whole(&written.value, LARGEST_LIST);
+    let read = read_whole(&written.value, LARGEST_LIST);
+    let read = read.map_err(|error| error.to_string());
     let read = read.and_then(|bytes| {
         let lists: Result<Vec<_>, _> =
             CertificateRevocationListDer::pem_slice_iter(&bytes).collect();

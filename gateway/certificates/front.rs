@@ -11,17 +11,21 @@ use rustls::version::{TLS12, TLS13};
 
 use super::{ACME_PROTOCOL, Certificates, Clients, Origins, Terms, Tickets};
 use crate::clock::Clock;
-use crate::files::{Diagnostics, Listen, ListenTls, TlsPolicy};
+use crate::files::{CertificateHeader, Diagnostics, Listen, ListenTls, TlsPolicy};
 
 /// What callers meet on one listener.
 pub struct Front {
     tls: Option<Spoken>,
     /// Who judges certificates of callers, if they are asked for one.
     clients: Option<Arc<ArcSwap<Clients>>>,
-    /// Whether these are passed on by those in front.
-    passed_on: bool,
+    /// Whether callers are asked for certificates, and in which field these are passed on, if in any. It stays so until
+    /// a restart.
+    asks: Asks,
     clock: Arc<dyn Clock>,
 }
+
+/// Whether callers are asked for certificates, and in which field these are passed on, if in any.
+type Asks = Option<Option<CertificateHeader>>;
 
 /// TLS, where it ends here.
 struct Spoken {
@@ -51,7 +55,7 @@ impl Front {
                 let tickets = tickets(tls, &own_tickets, origins, clock, diagnostics);
                 match (certificates, tickets, &clients) {
                     (Some(certificates), Some(tickets), Some(clients)) => {
-                        let shaken = clients.as_ref().filter(|_| !passed_on(written));
+                        let shaken = clients.as_ref().filter(|_| shakes(asks(written)));
                         let config = config(tls, &certificates, shaken, tickets)?;
                         Some(Some(Spoken {
                             certificates,
@@ -68,7 +72,7 @@ impl Front {
         };
         Ok(Some(Self {
             tls,
-            passed_on: passed_on(written),
+            asks: asks(written),
             clients: clients.map(|clients| Arc::new(ArcSwap::from_pointee(clients))),
             clock: Arc::clone(clock),
         }))
@@ -76,7 +80,11 @@ impl Front {
 
     /// Takes up what the files say now. New connections get it; old ones go on. What cannot be read changes nothing.
     pub fn replace(&self, written: &Listen, origins: Origins<'_>, diagnostics: &mut Diagnostics) {
-        let clients = clients(written, diagnostics);
+        // Whether callers are asked otherwise waits for a restart; certificates that end do not.
+        let clients = match asks(written) == self.asks {
+            true => clients(written, diagnostics),
+            false => Some(self.clients.as_ref().map(|now| Clients::clone(&now.load()))),
+        };
         if let (Some(now), Some(Some(clients))) = (&self.clients, &clients) {
             now.store(Arc::new(clients.clone()));
         }
@@ -88,7 +96,7 @@ impl Front {
         let certificates = &spoken.certificates;
         certificates.replace(&tls.certificates, origins, diagnostics);
         if let (Some(tickets), Some(clients)) = (tickets, clients) {
-            let shaken = clients.as_ref().filter(|_| !passed_on(written));
+            let shaken = clients.as_ref().filter(|_| shakes(self.asks));
             if let Ok(config) = config(tls, certificates, shaken, tickets) {
                 spoken.config.store(Arc::new(config));
             }
@@ -112,14 +120,18 @@ impl Front {
 
     /// The same, where they are passed on by those in front.
     pub fn passed_on(&self) -> Option<&Arc<ArcSwap<Clients>>> {
-        self.clients().filter(|_| self.passed_on)
+        self.clients().filter(|_| !shakes(self.asks))
     }
 }
 
-/// Whether certificates of callers come in a field, and not in handshakes.
-fn passed_on(written: &Listen) -> bool {
+fn asks(written: &Listen) -> Asks {
     let clients = written.client_certificates.as_ref();
-    clients.is_some_and(|clients| clients.header.is_some())
+    clients.map(|clients| clients.header)
+}
+
+/// Whether certificates of callers come in handshakes.
+fn shakes(asks: Asks) -> bool {
+    asks == Some(None)
 }
 
 /// Who judges certificates of callers, if they are asked for one. `None` when an error was added.

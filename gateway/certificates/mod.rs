@@ -32,7 +32,7 @@ use self::read::{Fault, Part};
 use crate::acme::Acme;
 use crate::clock::Now;
 use crate::credentials::fixed::SecretFrom;
-use crate::credentials::{Derived, Held, Make};
+use crate::credentials::{Derived, Fault as SlotFault, Held, Make};
 use crate::files::{CertificateSource, Diagnostics, SecretSource, Spanned};
 use crate::secret::Secret;
 use crate::upstream::Presenting;
@@ -86,6 +86,8 @@ pub struct Standing {
     pub presented: Option<Arc<Presented>>,
     /// Why there is nothing, or nothing newer, or not for much longer.
     pub fault: Option<String>,
+    /// Whether that lasts until somebody acts.
+    pub lasts: bool,
 }
 
 impl Certificates {
@@ -163,9 +165,12 @@ impl Certificates {
         let standings = sources.iter().map(|source| {
             let presented = source.held.current(now);
             let dates = presented.as_ref().and_then(|one| one.dates_fault(now.unix));
+            let is_over = presented.as_ref().is_some_and(|one| !one.is_good(now.unix));
+            let fault = source.held.fault(now);
             Standing {
                 name: source.name.clone(),
-                fault: source.held.fault(now).or(dates),
+                lasts: is_over || fault.as_ref().is_some_and(|fault| fault.is_final),
+                fault: fault.map(|fault| fault.why).or(dates),
                 presented,
             }
         });
@@ -182,17 +187,19 @@ impl Came {
         }
     }
 
-    fn fault(&self, now: &Now) -> Option<String> {
+    fn fault(&self, now: &Now) -> Option<SlotFault> {
+        let told = |is_final| move |why| SlotFault { why, is_final };
         let derived = match self {
             Self::Read(_) => return None,
-            Self::Ordered(ordered) => return ordered.fault(),
+            // It is ordered again and again.
+            Self::Ordered(ordered) => return ordered.fault().map(told(false)),
             Self::Kept(derived) => derived,
         };
         let slots = || {
             let mut slots = derived.slots();
             slots.find_map(|slot| slot.status().fault(now))
         };
-        derived.fault(now).or_else(|| Some(slots()?.why))
+        derived.fault(now).map(told(true)).or_else(slots)
     }
 }
 
@@ -339,4 +346,18 @@ fn unusable(file: &Spanned<PathBuf>, form: &Form, why: &str, diagnostics: &mut D
             format!("this {} cannot be used: {why}", form.what),
         )
         .help(help);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{Clock as _, SystemClock};
+
+    #[test]
+    fn what_cannot_be_used_lasts_until_somebody_acts() {
+        let text = Held::Fixed(Secret::new("no certificate".to_owned()));
+        let held = Came::Kept(Derived::new(vec![text], |texts| told(read::vault(texts))));
+        let fault = held.fault(&SystemClock.now()).expect("a fault");
+        assert!(fault.is_final && fault.why.contains("no PFX"), "{fault:?}");
+    }
 }

@@ -203,7 +203,7 @@ fn certificates(gateway: &GatewayDocument, diagnostics: &mut Diagnostics) {
     }
     let cas = gateway.entra.ca.iter().chain(&gateway.key_vault.ca);
     for ca in cas.chain(admin.and_then(|tls| tls.client_ca.as_ref())) {
-        let read = std::fs::read(&ca.value).map_err(|error| error.to_string());
+        let read = files::read_ca(&ca.value).map_err(|error| error.to_string());
         let roots = read.map(tls::Roots::Pem);
         let usable = roots.and_then(|roots| {
             tls::client_config(&roots, &[])

@@ -41,8 +41,8 @@ fn address(listen: &Listen) -> Finding {
         true => Beside::Another,
         false => Beside::Nobody,
     };
-    match server::bind(address, 1, beside) {
-        Ok(_) => Finding::good(Area::Listeners, name, "can be listened on"),
+    match server::try_address(address, beside) {
+        Ok(()) => Finding::good(Area::Listeners, name, "can be listened on"),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => Finding::warning(
             Area::Listeners,
             name,

@@ -27,6 +27,30 @@ pub fn read_at_most(path: &Path, most: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// A whole file that is no larger than `most` bytes.
+///
+/// # Errors
+/// As [`read_at_most`], and when it is larger.
+pub fn read_whole(path: &Path, most: usize) -> io::Result<Vec<u8>> {
+    let bytes = read_at_most(path, most + 1)?;
+    match bytes.len() > most {
+        true => Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("it is larger than {} MiB", most >> 20),
+        )),
+        false => Ok(bytes),
+    }
+}
+
+/// A file of CA certificates, of at most 4 MiB: all public ones together are a tenth of that.
+///
+/// # Errors
+/// As [`read_whole`].
+pub fn read_ca(path: &Path) -> io::Result<Vec<u8>> {
+    const LARGEST: usize = 4 << 20;
+    read_whole(path, LARGEST)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -38,6 +62,9 @@ mod tests {
         std::fs::write(&file, "0123456789").expect("written");
         assert_eq!(read_at_most(&file, 4).expect("read"), b"0123");
         assert_eq!(read_at_most(&file, 99).expect("read"), b"0123456789");
+        assert_eq!(read_whole(&file, 10).expect("read"), b"0123456789");
+        let why = read_whole(&file, 9).expect_err("refused");
+        assert_eq!(why.kind(), io::ErrorKind::FileTooLarge);
         let pipe = folder.path().join("pipe");
         let mode = rustix::fs::Mode::from_raw_mode(0o600);
         let kind = rustix::fs::FileType::Fifo;

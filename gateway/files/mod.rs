@@ -42,7 +42,7 @@ mod values;
 pub use acme::{Acme, AcmeChallenge, AcmeExternalAccount};
 pub use admin::{Admin, AdminTls, HOW_TO_PROTECT};
 pub use backend::{Backend, BackendKind, Protocol, RouteTimeouts, Timeouts};
-pub use bounded::read_at_most;
+pub use bounded::{read_at_most, read_ca, read_whole};
 pub use certificate::CertificateSource;
 pub use credential::{AppIdentity, Credential, Holder, Identity, Proof, WorkloadIdentity};
 pub use diagnostics::{Diagnostic, Diagnostics, Label, Severity};

@@ -45,20 +45,10 @@ pub(super) fn replace(
 ) {
     for (front, before) in fronts.iter().zip(&first.listen) {
         let is_same = |now: &&Listen| now.address.value == before.address.value;
-        let now = gateway.listen.iter().find(is_same);
-        if let Some(now) = now.filter(|now| is_alike(before, now)) {
+        if let Some(now) = gateway.listen.iter().find(is_same) {
             front.replace(now, origins, diagnostics);
         }
     }
-}
-
-/// Whether the same is spoken there, and certificates of callers come in the same way, if any do.
-fn is_alike(before: &Listen, now: &Listen) -> bool {
-    let header = |listen: &Listen| {
-        let clients = listen.client_certificates.as_ref();
-        clients.map(|clients| clients.header)
-    };
-    before.tls().is_some() == now.tls().is_some() && header(before) == header(now)
 }
 
 /// The listeners without what is taken up while they run.

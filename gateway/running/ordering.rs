@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Options, StartError, machine, presenting, roots};
 use crate::acme::{Acme, Challenge, ExternalAccount, Settings};
-use crate::files::{AcmeChallenge, Diagnostics, GatewayDocument};
+use crate::files::{self, AcmeChallenge, Diagnostics, GatewayDocument};
 use crate::net::client::Client;
 use crate::net::tls;
 use crate::server;
@@ -60,8 +60,9 @@ pub(crate) fn kept(
     lasting: &Lasting,
     diagnostics: &mut Diagnostics,
 ) -> Result<Option<Arc<Acme>>, StartError> {
-    let folder = gateway.acme.as_ref().map(|acme| &acme.folder.value);
-    match folder.filter(|folder| folder.exists()) {
+    let acme = gateway.acme.as_ref();
+    let is_there = |acme: &&files::Acme| Acme::has_kept(&acme.folder.value, &acme.directory.value);
+    match acme.filter(is_there) {
         None => Ok(None),
         Some(_) => open(gateway, options, lasting, diagnostics),
     }

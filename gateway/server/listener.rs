@@ -25,21 +25,28 @@ pub enum Beside {
     Another,
 }
 
+/// Whether the address could be bound: nobody is listened for.
+///
+/// # Errors
+/// When the address cannot be bound, or somebody listens there who may not.
+pub fn try_address(address: SocketAddr, beside: Beside) -> io::Result<()> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(beside == Beside::Another)?;
+    socket.bind(&address.into())
+}
+
 /// Binds a socket for each of `workers`. With port 0 the first gets a free port and the others share it.
 ///
 /// # Errors
 /// When the address cannot be bound, or somebody listens there who may not.
 pub fn bind(address: SocketAddr, workers: usize, beside: Beside) -> io::Result<Vec<TcpListener>> {
     if address.port() != 0 && beside == Beside::Nobody {
-        Socket::new(
-            Domain::for_address(address),
-            Type::STREAM,
-            Some(Protocol::TCP),
-        )
-        .and_then(|probe| {
-            probe.set_reuse_address(true)?;
-            probe.bind(&address.into())
-        })?;
+        try_address(address, beside)?;
     }
     let first = socket(address)?;
     let address = first.local_addr()?;

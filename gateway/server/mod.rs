@@ -20,7 +20,7 @@ mod worker;
 
 pub use certified::Certified;
 pub use hops::{Hops, SaidIn};
-pub use listener::{Beside, bind, handed_over, share_out, those_for};
+pub use listener::{Beside, bind, handed_over, share_out, those_for, try_address};
 pub use pace::MinRate;
 pub use porter::{Answers, Challenge, Given, Porter};
 pub use worker::{ListenSettings, Listener, Security, Workers};

@@ -55,8 +55,8 @@ pub type Challenge = dyn Fn(&str) -> Option<String> + Send + Sync;
 pub struct Answers {
     /// Whether callers are sent to `https`.
     pub redirect: bool,
-    /// Where they are sent: scheme, host and port. The host that they asked for where it is absent.
-    pub base: Option<String>,
+    /// Where they are sent: scheme, host and port. The host that they asked for where it tells none.
+    pub base: Option<Arc<dyn Fn() -> Option<String> + Send + Sync>>,
     /// Whether requests could be served, if probes may ask.
     pub ready: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
     /// What belongs to a token that a certificate authority asks for.
@@ -241,8 +241,8 @@ impl Answers {
 
     fn to_https(&self, head: &Parts) -> Option<Answer> {
         let own = |host: String| format!("https://{host}");
-        let base = match &self.base {
-            Some(base) => base.clone(),
+        let base = match self.base.as_ref().and_then(|base| base()) {
+            Some(base) => base,
             None => canonical::host_of(head).map(own).ok()?,
         };
         let target = head

@@ -15,7 +15,7 @@ use rustls::pki_types::ServerName;
 use super::care::Kept;
 use super::health::Checked;
 use super::standing::Standing;
-use crate::files::{Health, Protocol};
+use crate::files::{Health, Protocol, read_ca};
 use crate::net::tls::{self, Roots};
 
 /// One place that speaks HTTP.
@@ -87,7 +87,7 @@ impl Endpoints {
         let authority = match ca {
             None => None,
             Some(path) => {
-                let pem = std::fs::read(path);
+                let pem = read_ca(path);
                 Some((
                     path.to_owned(),
                     pem.map_err(|error| format!("{}: {error}", path.display()))?,

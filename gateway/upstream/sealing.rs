@@ -76,6 +76,11 @@ impl Sealing {
         })
     }
 
+    /// The gateway's own base URL, without a slash at its end, if one is written.
+    pub fn public_url(&self) -> Option<&str> {
+        self.public_url.as_deref()
+    }
+
     fn ring(&self, now: &Now) -> Option<Arc<Ring>> {
         match &self.keys {
             Keys::Random(ring) => Some(Arc::clone(ring)),

@@ -452,15 +452,21 @@ fn the_end_of_a_certificate_is_a_metric_and_warned_of_in_time() {
 
 #[test]
 fn one_that_has_expired_is_shown_only_where_there_is_no_other() {
+    for other in ["a.b.example", "*.b.example"] {
+        shown_by_turns(other);
+    }
+}
+
+fn shown_by_turns(other: &str) {
     let (_raw, scene) = simple();
     let folder = tempfile::tempdir().expect("a folder");
     let now = scene.clock.now().unix;
     let ca = &scene.world.ca;
-    let until = |days: u32| {
-        ca.certificate_until(&["a.example"], now + days * DAY)
+    let until = |name: &str, days: u32| {
+        ca.certificate_until(&[name], now + days * DAY)
             .expect("made")
     };
-    let (short, long) = (until(20), until(40));
+    let (short, long) = (until("a.b.example", 20), until(other, 40));
     let pairs = [
         keep(folder.path(), "short", &short),
         keep(folder.path(), "long", &long),
@@ -468,7 +474,7 @@ fn one_that_has_expired_is_shown_only_where_there_is_no_other() {
     let pairs = pairs.map(|pair| format!("{{ {pair} }}")).join(", ");
     let stage = scene.certificate(&pairs).start();
     // The machine's clock, by which the caller looks, stands still meanwhile.
-    let caller = Caller::new(&stage, "a.example");
+    let caller = Caller::new(&stage, "a.b.example");
     for (days, expected) in [(0, &short), (21, &long), (20, &short)] {
         stage.clock.advance(days * DAY);
         let leaf = der(&expected.cert_pem);
@@ -477,6 +483,32 @@ fn one_that_has_expired_is_shown_only_where_there_is_no_other() {
             shown(stage, &caller) == leaf
         });
     }
+}
+
+#[test]
+fn a_certificate_is_renewed_while_other_changes_of_its_listener_wait_for_a_restart() {
+    let (_raw, scene) = simple();
+    let folder = tempfile::tempdir().expect("a folder");
+    let ca = &scene.world.ca;
+    let make = || ca.certificate(&["a.example"]).expect("made");
+    let (first, second) = (make(), make());
+    let pair = keep(folder.path(), "a", &first);
+    let stage = scene.certificate(&format!("{{ {pair} }}")).start();
+    let caller = Caller::new(&stage, "a.example");
+    assert_eq!(shown(&stage, &caller), der(&first.cert_pem));
+    let config = stage.folder.path().join("gateway.yaml");
+    let text = fs::read_to_string(&config).expect("read");
+    let asking = "listen:\n  clientCertificates: { mode: require, ca: ca.crt }\n";
+    assert!(text.contains("listen:\n"), "{text}");
+    fs::write(&config, text.replacen("listen:\n", asking, 1)).expect("written");
+    keep(folder.path(), "a", &second);
+    stage.gateway().reload();
+    stage.until_taken(1);
+    // Nobody is asked for a certificate before the restart.
+    assert_eq!(shown(&stage, &caller), der(&second.cert_pem));
+    let token = format!("Authorization: Bearer {}\r\n", stage.portal_token());
+    let shaken = caller.shake(stage.address).expect("a handshake");
+    shaken.get("/a", &token).expect("an answer");
 }
 
 /// As ConfigMaps and Secrets are mounted: what is named is a link by way of `..data`, which is put in place at once.

@@ -119,6 +119,15 @@ fn scene(listen: String, thumbprint: &str) -> (RawBackend, Scene) {
     (raw, scene)
 }
 
+/// A gateway that requires certificates, and one that does.
+fn requiring() -> (Partners, Certificate, RawBackend, Stage) {
+    let partners = Partners::new();
+    let good = partners.client("partner");
+    let thumbprint = partners.thumbprint("partner");
+    let (raw, scene) = scene(partners.written("require", ""), &thumbprint);
+    (partners, good, raw, scene.start())
+}
+
 fn asked(stage: &Stage, certificate: Option<&Certificate>, path: &str) -> Result<String, String> {
     let mut caller = Caller::new(stage, "localhost");
     if let Some(certificate) = certificate {
@@ -196,40 +205,26 @@ fn where_one_is_requested_policies_decide_and_sessions_are_not_taken_up_again() 
 
 #[test]
 fn what_was_withdrawn_is_read_again_and_a_faulty_list_changes_nothing() {
-    let partners = Partners::new();
-    let good = partners.client("partner");
-    let thumbprint = partners.thumbprint("partner");
-    let (_raw, scene) = scene(partners.written("require", ""), &thumbprint);
-    let stage = scene.start();
+    let (partners, good, _raw, stage) = requiring();
     assert_eq!(asked(&stage, Some(&good), "/all").as_deref(), Ok(OK));
     fs::write(partners.path("ca.crl"), "no list").expect("written");
     stage.gateway().reload();
-    stage.until("the refusal", |stage| {
-        stage.gateway().reloads().borrow().refused == 1
-    });
+    stage.until_refused(1);
     assert_eq!(asked(&stage, Some(&good), "/all").as_deref(), Ok(OK));
     partners.revoke(&["partner"]);
     stage.gateway().reload();
-    stage.until("the reload", |stage| {
-        stage.gateway().reloads().borrow().taken == 1
-    });
+    stage.until_taken(1);
     assert!(asked(&stage, Some(&good), "/all").is_err());
 }
 
 #[test]
 fn a_list_that_is_out_of_date_is_told_before_callers_wonder() {
-    let partners = Partners::new();
-    let good = partners.client("partner");
-    let thumbprint = partners.thumbprint("partner");
-    let (_raw, scene) = scene(partners.written("require", ""), &thumbprint);
-    let stage = scene.start();
+    let (partners, good, _raw, stage) = requiring();
     let name = "clientCertificates/";
     assert!(!stage.admin("/readyz?verbose").contains(name));
     partners.openssl("ca -config ca.cnf -keyfile ca.key -cert ca.crt -gencrl -out ca.crl -crl_lastupdate 20200101000000Z -crl_nextupdate 20200201000000Z");
     stage.gateway().reload();
-    stage.until("the reload", |stage| {
-        stage.gateway().reloads().borrow().taken == 1
-    });
+    stage.until_taken(1);
     let answer = stage.admin("/readyz?verbose");
     let line = answer.lines().find(|line| line.contains(name));
     let line = line.unwrap_or_else(|| panic!("{answer}"));
@@ -244,20 +239,14 @@ fn a_list_that_is_out_of_date_is_told_before_callers_wonder() {
 
 #[test]
 fn two_lists_of_one_ca_are_refused_for_only_one_would_count() {
-    let partners = Partners::new();
-    let good = partners.client("partner");
+    let (partners, good, _raw, stage) = requiring();
     partners.client("withdrawn");
-    let thumbprint = partners.thumbprint("partner");
-    let (_raw, scene) = scene(partners.written("require", ""), &thumbprint);
-    let stage = scene.start();
     let empty = fs::read_to_string(partners.path("ca.crl")).expect("read");
     partners.revoke(&["withdrawn"]);
     let full = fs::read_to_string(partners.path("ca.crl")).expect("read");
     fs::write(partners.path("ca.crl"), empty + &full).expect("written");
     stage.gateway().reload();
-    stage.until("the refusal", |stage| {
-        stage.gateway().reloads().borrow().refused == 1
-    });
+    stage.until_refused(1);
     let fault = stage.gateway().reloads().borrow().fault.clone();
     let fault = fault.expect("a fault");
     assert!(
@@ -269,20 +258,14 @@ fn two_lists_of_one_ca_are_refused_for_only_one_would_count() {
 
 #[test]
 fn authorities_and_lists_are_taken_up_though_other_changes_wait_for_a_restart() {
-    let partners = Partners::new();
-    let good = partners.client("partner");
-    let thumbprint = partners.thumbprint("partner");
-    let (_raw, scene) = scene(partners.written("require", ""), &thumbprint);
-    let stage = scene.start();
+    let (partners, good, _raw, stage) = requiring();
     let config = stage.folder.path().join("gateway.yaml");
     let text = fs::read_to_string(&config).expect("read");
     let text = text.replacen("listen:\n", "listen:\n  idleTimeout: 60s\n", 1);
     fs::write(&config, text).expect("written");
     partners.revoke(&["partner"]);
     stage.gateway().reload();
-    stage.until("the reload", |stage| {
-        stage.gateway().reloads().borrow().taken == 1
-    });
+    stage.until_taken(1);
     assert!(asked(&stage, Some(&good), "/all").is_err());
 }
 
@@ -362,9 +345,7 @@ fn a_certificate_that_the_platform_passes_on_is_judged_here_and_not_passed_furth
     // What was judged good is withdrawn.
     partners.revoke(&["partner"]);
     stage.gateway().reload();
-    stage.until("the reload", |stage| {
-        stage.gateway().reloads().borrow().taken == 1
-    });
+    stage.until_taken(1);
     let (line, reason) = passed_on(&stage, "/one", &xfcc(&good));
     assert_eq!(
         (line.as_str(), reason.as_str()),

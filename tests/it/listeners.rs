@@ -1,5 +1,6 @@
 //! Several listeners, what TLS is spoken on them, and plain HTTP that forwards nothing.
 
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
@@ -166,6 +167,17 @@ fn callers_are_sent_to_the_public_url_where_one_is_written() {
     let answer = asked(stage.gateway().addresses()[1], "GET //evil.example/a");
     assert!(
         answer.contains("location: https://gate.contoso.com:8443//evil.example/a\r\n"),
+        "{answer}"
+    );
+    let config = stage.folder.path().join("gateway.yaml");
+    let text = fs::read_to_string(&config).expect("read");
+    let moved = text.replace("gate.contoso.com:8443", "new.contoso.com");
+    fs::write(&config, moved).expect("written");
+    stage.gateway().reload();
+    stage.until_taken(1);
+    let answer = asked(stage.gateway().addresses()[1], "GET /a");
+    assert!(
+        answer.contains("location: https://new.contoso.com/a\r\n"),
         "{answer}"
     );
 }

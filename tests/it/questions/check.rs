@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use rustix::fs::{CWD, Mode, mkfifoat};
 use serde_json::Value;
 
 use super::{NAMES, NO_TESTS, Place, READ, rule};
@@ -190,6 +191,20 @@ fn what_one_file_says_and_the_other_makes_nothing_of_is_told() {
         "acme: { directory: 'https://ca.example/dir', termsOfServiceAgreed: true, folder: acme }\n";
     let idle = "no certificate is ordered from this CA";
     assert_eq!(told(&asking, acme), [idle]);
+}
+
+#[test]
+fn a_pipe_in_the_place_of_a_ca_is_not_waited_for() {
+    let place = Place::new(READ);
+    let pipe = place.0.path().join("policies/ca.pem");
+    mkfifoat(CWD, &pipe, Mode::RUSR | Mode::WUSR).expect("a pipe");
+    place.write(
+        "policies/more.yaml",
+        "backends: { c: { http: 'https://c.example', credential: none, ca: ca.pem } }\n",
+    );
+    let (said, code) = place.ask("check policies");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("it is a pipe"), "{said}");
 }
 
 #[test]

@@ -132,8 +132,6 @@ fn behind_a_platform_the_network_is_that_of_the_address_which_the_platform_saw()
         (&["198.51.100.7, 203.0.113.7"], "203.0.113.7", true),
         // Without a word of the platform's, it is the platform itself that calls.
         (&[], "127.0.0.1", false),
-        (&["203.0.113.7, unknown"], "0.0.0.0", false),
-        (&["203.0.113.7,"], "0.0.0.0", false),
     ] {
         let (status, record) = forwarded(&stage, "/in", fields);
         assert_eq!(status, if in_office { 200 } else { 403 }, "{fields:?}");
@@ -159,5 +157,13 @@ fn behind_a_platform_the_network_is_that_of_the_address_which_the_platform_saw()
             Value::Null
         };
         assert_eq!(record["rule"], rule, "{fields:?}");
+    }
+    // Of no address it is known whether it is in a network.
+    for fields in [&["203.0.113.7, unknown"][..], &["203.0.113.7,"]] {
+        for path in ["/in", "/out"] {
+            let (status, record) = forwarded(&stage, path, fields);
+            assert_eq!(status, 400, "{path} {fields:?}");
+            assert_eq!(record["reason"], "forwarded-address-invalid");
+        }
     }
 }
