@@ -27,6 +27,7 @@ use tokio::task::AbortHandle;
 
 use crate::canonical;
 use crate::clock::{pause, within};
+use crate::denial::Reason;
 use crate::drain::Drain;
 use crate::metric::{Family, Metric, Point, Unit};
 
@@ -79,7 +80,7 @@ kinds! {
     Redirect "redirect";
     SecretRefused "secret-refused";
     MethodRefused "method-refused";
-    HostRefused "host-refused";
+    AmbiguousRefused "ambiguous-refused";
     Probe "probe";
     Challenge "challenge";
     NotFound "not-found";
@@ -201,15 +202,32 @@ async fn converse(stream: TcpStream, answers: Arc<Answers>) {
 
 type Answer = Response<Full<Bytes>>;
 
-/// Whether a token, signature or key has come in plain, in any of the spellings that the gateway takes out elsewhere.
-fn brings_secrets(head: &Parts) -> bool {
-    let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-    let request = canonical::Request::new(head.clone(), nowhere);
-    head.headers.contains_key(header::AUTHORIZATION)
-        || request.is_ok_and(|request| {
-            let parameters = request.key_parameters_seen().keys();
-            !parameters.is_empty() || !request.key_headers_seen().is_empty()
-        })
+/// What else a request says than where it wants to go.
+enum Beside {
+    Nothing,
+    /// A token, signature or key has come in plain, in any of the spellings that the gateway takes out elsewhere.
+    Secrets,
+    /// Nobody can say: it may be read in several ways.
+    Ambiguous(Reason),
+}
+
+impl Beside {
+    fn of(head: &Parts) -> Self {
+        if head.headers.contains_key(header::AUTHORIZATION) {
+            return Self::Secrets;
+        }
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        match canonical::Request::new(head.clone(), nowhere) {
+            Err(refused) => Self::Ambiguous(refused.into_denial().reason()),
+            Ok(request) => {
+                let parameters = request.key_parameters_seen().keys();
+                match parameters.is_empty() && request.key_headers_seen().is_empty() {
+                    true => Self::Nothing,
+                    false => Self::Secrets,
+                }
+            }
+        }
+    }
 }
 
 impl Answers {
@@ -230,11 +248,16 @@ impl Answers {
             }
             _ if !self.redirect => (Kind::NotFound, not_found()),
             // What has come in plain must not be sent once more as if nothing had happened.
-            _ if brings_secrets(head) => (Kind::SecretRefused, https_required()),
-            _ if !is_safe => (Kind::MethodRefused, https_required()),
-            _ => match self.to_https(head) {
-                Some(answer) => (Kind::Redirect, answer),
-                None => (Kind::HostRefused, ambiguous_host()),
+            _ => match Beside::of(head) {
+                Beside::Secrets => (Kind::SecretRefused, https_required()),
+                Beside::Nothing | Beside::Ambiguous(_) if !is_safe => {
+                    (Kind::MethodRefused, https_required())
+                }
+                Beside::Ambiguous(reason) => (Kind::AmbiguousRefused, ambiguous(reason)),
+                Beside::Nothing => match self.to_https(head) {
+                    Some(answer) => (Kind::Redirect, answer),
+                    None => (Kind::AmbiguousRefused, ambiguous(Reason::AmbiguousHost)),
+                },
             },
         }
     }
@@ -281,11 +304,11 @@ fn https_required() -> Answer {
     )
 }
 
-fn ambiguous_host() -> Answer {
+fn ambiguous(reason: Reason) -> Answer {
     problem(
         StatusCode::BAD_REQUEST,
-        "ambiguous-host",
-        "Send exactly one Host, which is a host name or address.",
+        reason.code(),
+        "Send one Host, and a path, query and header fields that can be read in one way alone.",
     )
 }
 
