@@ -193,6 +193,9 @@ fn bucket(first: u8) -> &'static Bucket {
         one("content-length", Fate::ContentLength),
         asserted("client-ip"),
         asserted("cf-connecting-ip"),
+        // Certificates of callers are told by who ends TLS, and here that is nobody's to say (RFC 9440 section 2.4).
+        asserted("client-cert"),
+        asserted("client-cert-chain"),
     ]);
     // The Functions host lets it overwrite Host (`AppServiceHeaderFixupMiddleware`).
     const D: &Bucket = &Bucket::of(&[asserted("disguised-host")]);
@@ -210,6 +213,8 @@ fn bucket(first: u8) -> &'static Bucket {
         one("proxy-authenticate", Fate::Hop),
         one("proxy-authorization", Fate::Hop),
     ]);
+    // nginx's ingress for Kubernetes.
+    const S: &Bucket = &Bucket::of(&[family("ssl-client-", KeyHeaders::NONE)]);
     const T: &Bucket = &Bucket::of(&[
         one("te", Fate::Te),
         one("transfer-encoding", Fate::TransferEncoding),
@@ -228,6 +233,7 @@ fn bucket(first: u8) -> &'static Bucket {
         b'k' => K,
         b'm' => M,
         b'p' => P,
+        b's' => S,
         b't' => T,
         b'u' => U,
         b'w' => W,
@@ -249,6 +255,7 @@ fn x_bucket(third: u8) -> &'static Bucket {
         asserted("x-client-ip"),
         asserted("x-client-port"),
         asserted("x-cluster-client-ip"),
+        family("x-client-cert", KeyHeaders::NONE),
     ]);
     const F: &Bucket = &Bucket::of(&[
         family("x-forwarded", KeyHeaders::NONE),
@@ -278,7 +285,10 @@ fn x_bucket(third: u8) -> &'static Bucket {
     ]);
     const O: &Bucket = &Bucket::of(&[family("x-original-", KeyHeaders::NONE)]);
     const R: &Bucket = &Bucket::of(&[asserted("x-real-ip"), asserted("x-rewrite-url")]);
-    const S: &Bucket = &Bucket::of(&[asserted("x-site-deployment-id")]);
+    const S: &Bucket = &Bucket::of(&[
+        asserted("x-site-deployment-id"),
+        family("x-ssl-", KeyHeaders::NONE),
+    ]);
     const U: &Bucket = &Bucket::of(&[asserted("x-url-scheme")]);
     const W: &Bucket = &Bucket::of(&[asserted("x-waws-unencoded-url")]);
     const Z: &Bucket = &Bucket::of(&[key("x-zumo-auth", KeyHeaders::X_ZUMO_AUTH)]);
