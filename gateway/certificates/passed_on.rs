@@ -98,14 +98,13 @@ fn pairs(value: &[u8]) -> Option<Vec<Pair<'_>>> {
                 (value, behind)
             }
             Some(quoted) => {
-                let end = quoted.iter().position(|byte| *byte == b'"')?;
+                let end = end_of_quoted(quoted)?;
                 let (value, behind) = quoted.split_at_checked(end)?;
                 (value, behind.get(1..)?)
             }
         };
         let is_plain = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        // A quotation mark within quotation marks is not what one hop writes of a certificate.
-        let is_whole = !value.contains(&b'\\') && matches!(behind.first(), None | Some(b';'));
+        let is_whole = matches!(behind.first(), None | Some(b';'));
         if !is_plain || !is_whole {
             return None;
         }
@@ -117,8 +116,21 @@ fn pairs(value: &[u8]) -> Option<Vec<Pair<'_>>> {
     }
 }
 
+/// Where the quotation mark is that closes. Names of subjects hold what is escaped (RFC 4514 section 2.4).
+fn end_of_quoted(text: &[u8]) -> Option<usize> {
+    let mut is_escaped = false;
+    text.iter().position(|byte| {
+        let closes = *byte == b'"' && !is_escaped;
+        is_escaped = *byte == b'\\' && !is_escaped;
+        closes
+    })
+}
+
 /// PEM with percent codes, as Envoy writes it, or as it is, with spaces for line breaks.
 fn pem(value: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
+    if value.contains(&b'\\') {
+        return None;
+    }
     let text = match value.contains(&b'%') {
         true => decoded(value),
         false => lines(value),
@@ -209,6 +221,12 @@ mod tests {
                 format!("Subject=\"a\\\";Cert=\"{coded}\""),
                 PassedOn::Unreadable,
             ),
+            (
+                format!("Subject=\"O=Fabrikam\\, Inc.,CN=a\\\";b\\\\\";Cert=\"{coded}\""),
+                chained(&leaf),
+            ),
+            (format!("Cert=\"{coded}\\\""), PassedOn::Unreadable),
+            (format!("Cert=\"\\{coded}\""), PassedOn::Unreadable),
             (format!("Cert=\"{chain}\""), PassedOn::Unreadable),
             ("Hash=ab".to_owned(), PassedOn::Unreadable),
             ("Cert=\"\"".to_owned(), PassedOn::Unreadable),

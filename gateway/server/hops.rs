@@ -116,8 +116,12 @@ impl Hops {
 }
 
 /// The value of `for` (RFC 7239 section 4), without its quotation marks. Nothing where these do not close: then a comma
-/// within them was taken for the end of an element.
+/// within them was taken for the end of an element. Nothing either where something is escaped: no address needs that, and
+/// a caller's words in a value beside it might.
 fn node(element: &str) -> Option<&str> {
+    if element.contains('\\') {
+        return None;
+    }
     let mut is_quoted = false;
     let mut pairs = element.split(|letter| {
         is_quoted ^= letter == '"';
@@ -275,6 +279,11 @@ mod tests {
             (vec!["for=6.6.6.6, proto=https"], INVALID),
             (vec!["for=6.6.6.6, for=_hidden"], INVALID),
             (vec!["for=6.6.6.6, for=unknown"], INVALID),
+            (
+                vec!["for=203.0.113.7;host=\"a\\\",for=6.6.6.6;b=\\\"c\""],
+                INVALID,
+            ),
+            (vec!["for=203.0.113.7;host=\"a\\b\""], INVALID),
             (
                 vec!["host=\"a;for=6.6.6.6;b\";for=203.0.113.7"],
                 "203.0.113.7:0",
