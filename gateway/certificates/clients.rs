@@ -12,10 +12,8 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use x509_cert::certificate::Rfc5280;
-use x509_cert::crl::{CertificateList, TbsCertList};
+use x509_cert::crl::CertificateList;
 use x509_cert::der::Decode as _;
-use x509_cert::der::oid::AssociatedOid as _;
-use x509_cert::ext::pkix::IssuingDistributionPoint;
 
 use crate::client_certificate::ClientCertificate;
 use crate::files::{ClientCertificates, ClientMode, Diagnostics, Spanned, read_ca, read_whole};
@@ -32,8 +30,8 @@ pub struct Clients {
 /// A list of what was withdrawn, as far as it says something of itself.
 struct List {
     file: String,
-    /// Who has issued it, unless it is one of several for parts of what was issued (RFC 5280 section 5.2.5).
-    whole_of: Option<String>,
+    /// Who has issued it.
+    issuer: String,
     /// Until when it is good, since the Unix epoch, if it says so.
     next_update: Option<Duration>,
 }
@@ -59,10 +57,18 @@ impl Clients {
             .collect();
         let mut told = Vec::new();
         let mut lists = Vec::new();
-        for (file, read) in written.crl.iter().zip(read) {
+        for (written, read) in written.crl.iter().zip(read) {
             let read = read?;
-            let file = file.value.display();
-            told.extend(read.iter().map(|list| List::of(list, file.to_string())));
+            for list in &read {
+                let file = written.value.display().to_string();
+                let Some(list) = List::of(list, file) else {
+                    diagnostics
+                        .error(&written.span, "this revocation list cannot be read")
+                        .help("have the CA issue it as RFC 5280 says");
+                    return None;
+                };
+                told.push(list);
+            }
             lists.extend(read);
         }
         let is_required = written.mode == ClientMode::Require;
@@ -134,10 +140,9 @@ fn refuse_twins(
     diagnostics: &mut Diagnostics,
 ) -> Option<()> {
     let twin = lists.iter().enumerate().find_map(|(at, list)| {
-        let issuer = list.whole_of.as_ref()?;
         let mut before = lists.iter().take(at);
-        let twin = before.any(|other| other.whole_of.as_ref() == Some(issuer));
-        twin.then_some((list, issuer))
+        let twin = before.any(|other| other.issuer == list.issuer);
+        twin.then_some((list, &list.issuer))
     });
     let Some((list, issuer)) = twin else {
         return Some(());
@@ -150,25 +155,20 @@ fn refuse_twins(
             &file.span,
             format!("there are two revocation lists of {issuer}, of which only one would count"),
         )
-        .help("keep the newest; CAs of one name with two keys cannot be told apart here");
+        .help("keep the newest; have the CA issue one whole list, for lists in parts are not understood here, and CAs of one name with two keys cannot be told apart");
     None
 }
 
 impl List {
-    fn of(list: &CertificateRevocationListDer<'_>, file: String) -> Self {
-        let read = CertificateList::<Rfc5280>::from_der(list.as_ref()).ok();
-        let read = read.as_ref().map(|read| &read.tbs_cert_list);
-        let next_update = read.and_then(|list| list.next_update.as_ref());
-        let is_part = |list: &&TbsCertList| {
-            let mut extensions = list.crl_extensions.iter().flatten();
-            extensions.any(|one| one.extn_id == IssuingDistributionPoint::OID)
-        };
-        let whole = read.filter(|list| !is_part(list));
-        Self {
+    /// Nothing where it cannot be read.
+    fn of(list: &CertificateRevocationListDer<'_>, file: String) -> Option<Self> {
+        let read = CertificateList::<Rfc5280>::from_der(list.as_ref()).ok()?;
+        let read = read.tbs_cert_list;
+        Some(Self {
             file,
-            whole_of: whole.map(|list| list.issuer.to_string()),
-            next_update: next_update.map(|time| time.to_unix_duration()),
-        }
+            issuer: read.issuer.to_string(),
+            next_update: read.next_update.map(|time| time.to_unix_duration()),
+        })
     }
 }
 
