@@ -5,9 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce};
 use aws_lc_rs::error::Unspecified;
-use aws_lc_rs::hkdf::{HKDF_SHA256, Prk, Salt};
+use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
 use aws_lc_rs::rand;
 use rustls::server::ProducesTickets;
 
@@ -24,14 +25,34 @@ const PERIOD: Duration = Duration::from_secs(6 * 60 * 60);
 
 const SALT: &[u8] = b"portcullis tickets 1";
 
+/// The most keys: each ticket that a caller shows is looked up among those that are derived from them.
+const MOST_KEYS: usize = 16;
+
+/// What a ticket begins with: by which key it was made. It says nothing of the key.
+const NAME_LEN: usize = 8;
+
 /// Makes and takes session tickets by keys that every replica derives from the same secrets.
 pub struct Tickets {
-    keys: Arc<Derived<Roots>>,
+    roots: Arc<Derived<Roots>>,
+    /// As they were derived last.
+    keys: ArcSwapOption<Keys>,
     clock: Arc<dyn Clock>,
 }
 
 /// What keys are derived from: the first makes tickets, all take them.
 struct Roots(Vec<Prk>);
+
+/// The keys of one period, of the one before and of the one to come; the first makes tickets.
+struct Keys {
+    roots: Arc<Roots>,
+    period: u64,
+    keys: Vec<Key>,
+}
+
+struct Key {
+    name: [u8; NAME_LEN],
+    key: LessSafeKey,
+}
 
 impl Tickets {
     /// Of the secrets in some places, one a line.
@@ -39,15 +60,30 @@ impl Tickets {
     /// # Errors
     /// If what is there already is none, or too short.
     pub fn of(places: Vec<Held<String>>, clock: Arc<dyn Clock>) -> Result<Self, String> {
-        let keys = Derived::new(places, Roots::of_texts);
-        match keys.fault(&clock.now()) {
+        let roots = Derived::new(places, Roots::of_texts);
+        match roots.fault(&clock.now()) {
             Some(why) => Err(why),
-            None => Ok(Self { keys, clock }),
+            None => Ok(Self {
+                roots,
+                keys: ArcSwapOption::empty(),
+                clock,
+            }),
         }
     }
 
-    fn period(&self) -> u64 {
-        self.clock.now().unix.as_secs() / PERIOD.as_secs()
+    /// Nothing while the secrets were not read.
+    fn keys(&self) -> Option<Arc<Keys>> {
+        let now = self.clock.now();
+        let roots = self.roots.current(&now)?;
+        let period = now.unix.as_secs() / PERIOD.as_secs();
+        let last = self.keys.load_full();
+        let is_same = |keys: &Arc<Keys>| keys.period == period && Arc::ptr_eq(&keys.roots, &roots);
+        if let Some(keys) = last.filter(is_same) {
+            return Some(keys);
+        }
+        let keys = Arc::new(Keys::of(roots, period).ok()?);
+        self.keys.store(Some(Arc::clone(&keys)));
+        Some(keys)
     }
 }
 
@@ -63,39 +99,75 @@ impl Roots {
             .collect();
         match roots? {
             roots if roots.is_empty() => Err("there is no key in it".to_owned()),
+            roots if roots.len() > MOST_KEYS => {
+                Err(format!("there are more than {MOST_KEYS} keys"))
+            }
             roots => Ok(Self(roots)),
         }
     }
 }
 
-fn key(root: &Prk, period: u64) -> Result<LessSafeKey, Unspecified> {
-    let period = period.to_be_bytes();
-    let info = [b"key".as_slice(), &period];
-    let key = root.expand(&info, &AES_256_GCM_SIV)?;
-    Ok(LessSafeKey::new(key.into()))
+impl Keys {
+    fn of(roots: Arc<Roots>, period: u64) -> Result<Self, Unspecified> {
+        let periods = [period, period.saturating_sub(1), period + 1];
+        let pairs = periods
+            .iter()
+            .flat_map(|period| roots.0.iter().map(move |root| (root, *period)));
+        let keys: Result<Vec<Key>, Unspecified> =
+            pairs.map(|(root, period)| Key::of(root, period)).collect();
+        Ok(Self {
+            keys: keys?,
+            roots,
+            period,
+        })
+    }
+
+    /// Nonces are random, over many replicas; GCM-SIV forgives should two ever be the same (RFC 8452 section 9).
+    fn seal(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        let Key { name, key } = self.keys.first()?;
+        let mut nonce = [0; NONCE_LEN];
+        rand::fill(&mut nonce).ok()?;
+        let mut text = plain.to_vec();
+        let unique = Nonce::assume_unique_for_key(nonce);
+        key.seal_in_place_append_tag(unique, Aad::empty(), &mut text)
+            .ok()?;
+        Some([name.as_slice(), &nonce, &text].concat())
+    }
+
+    fn open(&self, ticket: &[u8]) -> Option<Vec<u8>> {
+        let (name, rest) = ticket.split_first_chunk::<NAME_LEN>()?;
+        let found = self.keys.iter().find(|key| key.name == *name)?;
+        let (nonce, text) = rest.split_first_chunk::<NONCE_LEN>()?;
+        let nonce = Nonce::assume_unique_for_key(*nonce);
+        let mut text = text.to_vec();
+        let opened = found.key.open_in_place(nonce, Aad::empty(), &mut text);
+        let length = opened.ok()?.len();
+        text.truncate(length);
+        Some(text)
+    }
 }
 
-/// Nonces are random, over many replicas; GCM-SIV forgives should two ever be the same (RFC 8452 section 9).
-fn seal(root: &Prk, period: u64, plain: &[u8]) -> Result<Vec<u8>, Unspecified> {
-    let mut nonce = [0; NONCE_LEN];
-    rand::fill(&mut nonce)?;
-    let mut text = plain.to_vec();
-    let unique = Nonce::assume_unique_for_key(nonce);
-    key(root, period)?.seal_in_place_append_tag(unique, Aad::empty(), &mut text)?;
-    Ok([nonce.as_slice(), &text].concat())
+impl Key {
+    fn of(root: &Prk, period: u64) -> Result<Self, Unspecified> {
+        let period = period.to_be_bytes();
+        let of_key = [b"key".as_slice(), &period];
+        let of_name = [b"name".as_slice(), &period];
+        let mut name = [0; NAME_LEN];
+        root.expand(&of_name, NameLength)?.fill(&mut name)?;
+        let key = root.expand(&of_key, &AES_256_GCM_SIV)?;
+        Ok(Self {
+            name,
+            key: LessSafeKey::new(key.into()),
+        })
+    }
 }
 
-fn open(root: &Prk, period: u64, ticket: &[u8]) -> Option<Vec<u8>> {
-    let (nonce, text) = ticket.split_first_chunk::<NONCE_LEN>()?;
-    let nonce = Nonce::assume_unique_for_key(*nonce);
-    let mut text = text.to_vec();
-    let key = key(root, period).ok()?;
-    let length = key
-        .open_in_place(nonce, Aad::empty(), &mut text)
-        .ok()?
-        .len();
-    text.truncate(length);
-    Some(text)
+struct NameLength;
+
+impl KeyType for NameLength {
+    fn len(&self) -> usize {
+        NAME_LEN
+    }
 }
 
 impl ProducesTickets for Tickets {
@@ -109,19 +181,11 @@ impl ProducesTickets for Tickets {
     }
 
     fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
-        let keys = self.keys.current(&self.clock.now())?;
-        seal(keys.0.first()?, self.period(), plain).ok()
+        self.keys()?.seal(plain)
     }
 
     fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
-        let keys = self.keys.current(&self.clock.now())?;
-        let now = self.period();
-        let periods = [now, now.saturating_sub(1), now + 1];
-        let mut tried = keys
-            .0
-            .iter()
-            .flat_map(|root| periods.map(|period| (root, period)));
-        tried.find_map(|(root, period)| open(root, period, ticket))
+        self.keys()?.open(ticket)
     }
 }
 
@@ -173,14 +237,22 @@ mod tests {
         let ticket = tickets.encrypt(b"session").expect("made");
         clock.advance(PERIOD);
         assert!(tickets.decrypt(&ticket).is_some());
+        let later = tickets.encrypt(b"session").expect("made");
+        assert_ne!(ticket.get(..NAME_LEN), later.get(..NAME_LEN));
         clock.advance(PERIOD);
         assert_eq!(tickets.decrypt(&ticket), None);
+        assert!(tickets.decrypt(&later).is_some());
     }
 
     #[test]
     fn keys_that_are_too_short_are_refused_without_being_shown() {
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(SystemClock.now()));
-        for (text, says) in [("planted", "fewer than 32"), ("\n \n", "no key")] {
+        let many = format!("{FIRST}\n").repeat(17);
+        for (text, says) in [
+            ("planted", "fewer than 32"),
+            ("\n \n", "no key"),
+            (&many, "more than 16"),
+        ] {
             let places = vec![Held::Fixed(Secret::new(text.to_owned()))];
             let why = Tickets::of(places, Arc::clone(&clock)).expect_err("refused");
             assert!(why.contains(says) && !why.contains("planted"), "{why}");
