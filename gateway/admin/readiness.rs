@@ -189,7 +189,7 @@ impl Readiness {
             // Where nobody is sent here, the authority is not either, and there would never be one.
             let required = !bare
                 .iter()
-                .any(|(certificates, _)| certificates.is_ordered());
+                .any(|(certificates, _)| !certificates.ordered().is_empty());
             checks.push(Check {
                 name: "certificates".to_owned(),
                 passes: false,

@@ -33,6 +33,8 @@ struct Spoken {
     config: Arc<ArcSwap<ServerConfig>>,
     /// What makes session tickets where no keys are written: kept, so that a reload ends no session.
     own_tickets: Arc<dyn ProducesTickets>,
+    /// What makes them now: it goes on while the keys that are written are at fault.
+    tickets: ArcSwap<Arc<dyn ProducesTickets>>,
 }
 
 impl Front {
@@ -56,11 +58,12 @@ impl Front {
                 match (certificates, tickets, &clients) {
                     (Some(certificates), Some(tickets), Some(clients)) => {
                         let shaken = clients.as_ref().filter(|_| shakes(asks(written)));
-                        let config = config(tls, &certificates, shaken, tickets)?;
+                        let config = config(tls, &certificates, shaken, Arc::clone(&tickets))?;
                         Some(Some(Spoken {
                             certificates,
                             config: Arc::new(ArcSwap::from_pointee(config)),
                             own_tickets,
+                            tickets: ArcSwap::from_pointee(tickets),
                         }))
                     }
                     _ => None,
@@ -92,11 +95,15 @@ impl Front {
             return;
         };
         let own = &spoken.own_tickets;
-        let tickets = tickets(tls, own, origins, &self.clock, diagnostics);
+        if let Some(tickets) = tickets(tls, own, origins, &self.clock, diagnostics) {
+            spoken.tickets.store(Arc::new(tickets));
+        }
         let certificates = &spoken.certificates;
         certificates.replace(&tls.certificates, origins, diagnostics);
-        if let (Some(tickets), Some(clients)) = (tickets, clients) {
+        // What else is at fault keeps nobody in who was shut out.
+        if let Some(clients) = clients {
             let shaken = clients.as_ref().filter(|_| shakes(self.asks));
+            let tickets = Arc::clone(&**spoken.tickets.load());
             if let Ok(config) = config(tls, certificates, shaken, tickets) {
                 spoken.config.store(Arc::new(config));
             }

@@ -151,11 +151,14 @@ impl Certificates {
         }
     }
 
-    /// Whether any of them is ordered, so that an authority has to get here first.
-    pub fn is_ordered(&self) -> bool {
+    /// The names that each certificate is ordered for.
+    pub fn ordered(&self) -> Vec<Vec<String>> {
         let sources = self.sources.load();
-        let mut sources = sources.iter();
-        sources.any(|source| matches!(source.held, Came::Ordered(_)))
+        let ordered = sources.iter().filter_map(|source| match &source.held {
+            Came::Ordered(ordered) => Some(ordered.names().to_vec()),
+            Came::Read(_) | Came::Kept(_) => None,
+        });
+        ordered.collect()
     }
 
     /// How it stands with each of them. What has come is in use from then on.
@@ -241,7 +244,7 @@ fn sources(
                 }))
             }
             CertificateSource::Acme(names) => {
-                Came::Ordered(Ordered::new(origins.acme?, names.value.clone()))
+                Came::Ordered(Ordered::new(origins.acme, names.value.clone()))
             }
             CertificateSource::Pem { .. } | CertificateSource::Pfx { .. } => {
                 from_files(one, passphrase, diagnostics)?

@@ -107,10 +107,7 @@ fn told(surroundings: &Surroundings<'_>, shown: &Shown<'_>) -> Finding {
         return Finding::warning(
             area,
             name,
-            format!(
-                "none is kept yet: {}",
-                why.unwrap_or_else(|| "there is no folder".to_owned())
-            ),
+            format!("none is kept yet: {}", why.unwrap_or_default()),
             "start the gateway, which orders it, and look at its events `acme-issued` and `acme-failing`; the names have to lead to it",
         );
     }

@@ -487,6 +487,23 @@ fn shown_by_turns(other: &str) {
 
 #[test]
 fn a_certificate_is_renewed_while_other_changes_of_its_listener_wait_for_a_restart() {
+    renewed_beside(|text| {
+        let asking = "listen:\n  clientCertificates: { mode: require, ca: ca.crt }\n";
+        text.replacen("listen:\n", asking, 1)
+    });
+    renewed_beside(|text| {
+        let ordering = text.replacen(
+            "certificates: [",
+            "certificates: [{ acme: [b.example] }, ",
+            1,
+        );
+        ordering
+            + "acme: { directory: 'https://ca.example/', termsOfServiceAgreed: true, folder: acme }\n"
+    });
+}
+
+/// A certificate is renewed although gateway.yaml is edited in this way meanwhile.
+fn renewed_beside(edit: impl Fn(&str) -> String) {
     let (_raw, scene) = simple();
     let folder = tempfile::tempdir().expect("a folder");
     let ca = &scene.world.ca;
@@ -498,9 +515,9 @@ fn a_certificate_is_renewed_while_other_changes_of_its_listener_wait_for_a_resta
     assert_eq!(shown(&stage, &caller), der(&first.cert_pem));
     let config = stage.folder.path().join("gateway.yaml");
     let text = fs::read_to_string(&config).expect("read");
-    let asking = "listen:\n  clientCertificates: { mode: require, ca: ca.crt }\n";
-    assert!(text.contains("listen:\n"), "{text}");
-    fs::write(&config, text.replacen("listen:\n", asking, 1)).expect("written");
+    let edited = edit(&text);
+    assert_ne!(edited, text);
+    fs::write(&config, edited).expect("written");
     keep(folder.path(), "a", &second);
     stage.gateway().reload();
     stage.until_taken(1);

@@ -218,6 +218,25 @@ fn what_was_withdrawn_is_read_again_and_a_faulty_list_changes_nothing() {
 }
 
 #[test]
+fn what_was_withdrawn_is_shut_out_although_ticket_keys_are_at_fault() {
+    let partners = Partners::new();
+    let good = partners.client("partner");
+    let thumbprint = partners.thumbprint("partner");
+    let (_raw, mut scene) = scene(partners.written("require", ""), &thumbprint);
+    let keys = partners.path("tickets");
+    fs::write(&keys, "a key of at least thirty-two characters").expect("written");
+    let file = format!("ticketKeys: [{{ file: '{}' }}]", keys.display());
+    scene.tls_more = format!(", {file}");
+    let stage = scene.start();
+    assert_eq!(asked(&stage, Some(&good), "/all").as_deref(), Ok(OK));
+    fs::write(&keys, "short").expect("written");
+    partners.revoke(&["partner"]);
+    stage.gateway().reload();
+    stage.until_refused(1);
+    assert!(asked(&stage, Some(&good), "/all").is_err());
+}
+
+#[test]
 fn a_list_that_is_out_of_date_is_told_before_callers_wonder() {
     let (partners, good, _raw, stage) = requiring();
     let name = "clientCertificates/";
