@@ -43,9 +43,11 @@ pub(super) fn replace(
     origins: Origins<'_>,
     diagnostics: &mut Diagnostics,
 ) {
-    for (front, before) in fronts.iter().zip(&first.listen) {
+    for (at, (front, before)) in fronts.iter().zip(&first.listen).enumerate() {
         let is_same = |now: &&Listen| now.address.value == before.address.value;
-        if let Some(now) = gateway.listen.iter().find(is_same) {
+        // Several may have port 0, which is another for each.
+        let place = first.listen.iter().take(at).filter(is_same).count();
+        if let Some(now) = gateway.listen.iter().filter(is_same).nth(place) {
             front.replace(now, origins, diagnostics);
         }
     }
