@@ -1,7 +1,7 @@
 //! Certificates from a CA that speaks ACME (RFC 8555): ordered, kept in a folder, and renewed for as long as the gateway
 //! runs. What there is changes nothing by failing: a certificate serves until another has taken its place.
 //!
-//! [`Acme::run`] does all of it on the control plane, one order at a time; the workers read what is ready.
+//! [`Acme::run`] does all of it, one order at a time, on a thread that may wait for the folder; the workers read what is ready.
 
 mod account;
 mod answers;
@@ -164,25 +164,40 @@ impl Acme {
 
     /// Says which certificates are wanted from now on, each by its names. Those that are kept are there at once.
     pub fn want(&self, orders: &[Vec<String>]) {
-        let mut wanted: Vec<Names> = orders.iter().map(|names| Names::of(names)).collect();
-        wanted.sort();
-        wanted.dedup();
+        let wanted: Vec<Names> = orders.iter().map(|names| Names::of(names)).collect();
+        self.want_also(orders);
+        self.courses()
+            .retain(|course| wanted.contains(&course.names));
+    }
+
+    /// The same, and what was wanted before still is.
+    pub fn want_also(&self, orders: &[Vec<String>]) {
+        let mut new: Vec<Names> = orders.iter().map(|names| Names::of(names)).collect();
+        new.sort();
+        new.dedup();
+        let is_known =
+            |courses: &[Course], names: &Names| courses.iter().any(|course| course.names == *names);
+        new.retain(|names| !is_known(&self.courses(), names));
+        // Reading may take its time, and others look at the courses meanwhile.
+        let new: Vec<Course> = new.into_iter().map(|names| self.kept(names)).collect();
         let mut courses = self.courses();
-        courses.retain(|course| wanted.contains(&course.names));
-        wanted.retain(|names| courses.iter().all(|course| course.names != *names));
-        let new: Vec<Course> = wanted.into_iter().map(|names| self.kept(names)).collect();
-        courses.extend(new);
+        for course in new {
+            if !is_known(&courses, &course.names) {
+                courses.push(course);
+            }
+        }
         drop(courses);
         self.changes.send_modify(|changes| *changes += 1);
         self.wanted.notify_one();
     }
 
-    /// The certificate for these names, in whatever order. `None` while there is none.
+    /// The certificate for these names, in whatever order, or one for some of them while there is none. `None` where
+    /// there is none either.
     pub fn issued(&self, names: &[String]) -> Option<Arc<Issued>> {
         let names = Names::of(names);
         let courses = self.courses();
         let course = courses.iter().find(|course| course.names == names)?;
-        course.issued.clone()
+        course.shown().cloned()
     }
 
     /// Changes whenever [`Acme::issued`] may answer otherwise than before.
@@ -230,28 +245,42 @@ impl Acme {
         self.answers.challenge()
     }
 
-    /// Orders what is missing and renews what there is, for ever.
+    /// Orders what is missing and renews what there is, for ever. The folder may be far away: what reads it waits for
+    /// it, so nothing else belongs on the thread that this runs on.
     pub async fn run(self: Arc<Self>) {
-        let mut rounds = Rounds::default();
-        loop {
-            self.round(&mut rounds).await;
-            tokio::select! {
-                () = self.clock.sleep(LOOK) => {}
-                () = self.wanted.notified() => {}
+        // A CA may come for another replica's order while it lets us wait.
+        let looking = async {
+            loop {
+                self.answers.look();
+                self.clock.sleep(LOOK).await;
             }
-        }
+        };
+        let ordering = async {
+            let mut rounds = Rounds::default();
+            loop {
+                self.round(&mut rounds).await;
+                tokio::select! {
+                    () = self.clock.sleep(LOOK) => {}
+                    () = self.wanted.notified() => {}
+                }
+            }
+        };
+        tokio::join!(looking, ordering);
     }
 
     /// Takes up what other replicas have put into the folder, and does the one thing that is most due.
     async fn round(&self, rounds: &mut Rounds) {
         let now = self.clock.now();
-        self.answers.look();
         let is_old = |read: Instant| now.instant.duration_since(read) >= REREAD;
         if rounds.read.is_none_or(is_old) {
             rounds.read = Some(now.instant);
             self.read_all();
         }
-        if let Some(names) = self.due(now.unix) {
+        let due = self.due(now.unix);
+        if due.is_none() {
+            rounds.locked = None;
+        }
+        if let Some(names) = due {
             self.turn(&names, rounds).await;
         } else if let Some((names, issued)) = self.unasked(now.unix) {
             let said = self.authority.suggestion(&issued).await;
@@ -383,9 +412,10 @@ impl Acme {
 
     /// Puts a certificate in its place, and tells whoever waits for it.
     fn put(&self, names: &Names, issued: Issued) {
+        let now = self.clock.now().unix;
         let healed = self.with_course(names, |course| {
             let trouble = course.trouble.take();
-            course.set(Arc::new(issued));
+            course.set(Arc::new(issued), now);
             trouble
         });
         self.changes.send_modify(|changes| *changes += 1);
@@ -394,12 +424,7 @@ impl Acme {
                 "there is a new certificate for {names}; attempts that had failed: {}",
                 trouble.failures
             );
-            event(
-                self.clock.now().unix,
-                Level::Info,
-                "acme-recovered",
-                &detail,
-            );
+            event(now, Level::Info, "acme-recovered", &detail);
         }
     }
 
@@ -408,6 +433,9 @@ impl Acme {
         let now = self.clock.now().unix;
         let mut course = Course::new(names);
         course.issued = self.issued_on_disk(&course.names).map(Arc::new);
+        if course.issued.is_none() {
+            course.stand_in = self.stand_in_on_disk(&course.names, now).map(Arc::new);
+        }
         let trouble = self.trouble_on_disk(&course.names);
         course.trouble = trouble.and_then(|trouble| trouble.after_restart(now));
         course
@@ -446,6 +474,14 @@ impl Acme {
     fn issued_on_disk(&self, names: &Names) -> Option<Issued> {
         let pem = self.folder.read(&pem_file(names)).ok()??;
         Issued::read(&pem, names).ok()
+    }
+
+    /// A good certificate for as many of the names as any in the folder is, and then the one that lasts longest.
+    fn stand_in_on_disk(&self, names: &Names, now: Duration) -> Option<Issued> {
+        let files = self.folder.files(".pem").into_iter();
+        let read = files.filter_map(|file| Issued::of_any(&self.folder.read(&file).ok()??).ok());
+        let good = read.filter(|issued| issued.is_good(now) && issued.covered(names) > 0);
+        good.max_by_key(|issued| (issued.covered(names), issued.not_after))
     }
 
     fn trouble_on_disk(&self, names: &Names) -> Option<Trouble> {

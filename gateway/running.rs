@@ -24,9 +24,10 @@ use tokio::runtime::{self, Runtime};
 use tokio::sync::watch;
 
 use self::listening::{Fronts, Listening};
+use self::ordering::Ordering;
 use crate::acme::Acme;
 use crate::admin::{self, Admin, Observed, Protection, Readiness};
-use crate::certificates::Origins;
+use crate::certificates::{Front, Origins};
 use crate::clock::{Clock, SystemClock, pause, within};
 use crate::credentials::azure::{self, AzureSource, Platform};
 use crate::credentials::{Credentials, Identity, Wanted};
@@ -113,6 +114,8 @@ pub struct Gateway {
     admin: Option<SocketAddr>,
     workers: Workers,
     porters: Vec<Porter>,
+    /// Orders certificates until it is dropped.
+    _ordering: Option<Ordering>,
     drain: Drain,
     reloader: Arc<Reloader>,
     readiness: Readiness,
@@ -392,9 +395,8 @@ impl Start {
         control.spawn(Arc::clone(&reloader).watch(documents));
         control.spawn(tidy(Arc::clone(&lasting)));
         control.spawn(renew(readiness()));
-        if let Some(acme) = acme {
-            control.spawn(acme.run());
-        }
+        let ordering = acme.map(Ordering::start).transpose();
+        let ordering = ordering.map_err(machine("starting to order certificates"))?;
         control.spawn(ask_backends(
             Arc::clone(&snapshot),
             Arc::clone(&options.resolver),
@@ -428,6 +430,7 @@ impl Start {
             admin,
             workers,
             porters,
+            _ordering: ordering,
             readiness: readiness(),
             drain,
             reloader,
@@ -661,11 +664,19 @@ fn apply(
         let gateway = &documents.gateway;
         let origins = origins(gateway, &lasting, acme.as_ref());
         if let Some(acme) = &acme {
-            acme.want(&ordering::wanted(gateway));
+            acme.want_also(&ordering::wanted(gateway));
         }
         listening::replace(&fronts, &first, gateway, origins, diagnostics);
         if let (Some(protection), Some(admin)) = (&protection, &gateway.admin) {
             protection.replace(admin, origins, diagnostics);
+        }
+        // What a fault or a restart that is due keeps in use is still wanted.
+        let in_use = fronts.iter().filter_map(Front::certificates);
+        let of_admin = protection.as_ref().and_then(|one| one.certificates());
+        let in_use = in_use.chain(of_admin.as_ref());
+        let in_use: Vec<_> = in_use.flat_map(|one| one.ordered()).collect();
+        if let Some(acme) = &acme {
+            acme.want(&in_use);
         }
         let late = needs_restart(&first, gateway);
         if !late.is_empty() {

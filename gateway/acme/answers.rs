@@ -17,8 +17,9 @@ use rustls::sign::CertifiedKey;
 use serde::{Deserialize, Serialize};
 
 use super::Challenge;
-use super::folder::{self, Folder};
+use super::folder::{self, Folder, LARGEST};
 use super::names::short_digest;
+use crate::files::read_whole;
 
 /// How often the folder is looked at.
 pub(super) const LOOK: Duration = Duration::from_secs(2);
@@ -108,7 +109,10 @@ impl Answers {
             return;
         }
         let mut ready = Ready::default();
-        for answer in files.iter().filter_map(|file| self.read(file)) {
+        let read = |file: String| Some((self.read(&file)?, file));
+        for (answer, file) in files.into_iter().filter_map(read) {
+            // What cannot be read now is tried again.
+            ready.files.insert(file);
             if self.challenge == Challenge::TlsAlpn01 {
                 let name = answer.name.to_ascii_lowercase();
                 // A certificate that a CA may be looking at this moment stays the same.
@@ -122,19 +126,17 @@ impl Answers {
                 .by_token
                 .insert(answer.token, answer.key_authorization);
         }
-        ready.files = files;
         self.ready.store(Arc::new(ready));
     }
 
     fn files(&self) -> BTreeSet<String> {
-        let entries = fs::read_dir(self.folder.answers()).into_iter().flatten();
-        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        names.filter(|name| name.ends_with(".json")).collect()
+        let names = folder::names(&self.folder.answers(), ".json");
+        names.into_iter().collect()
     }
 
     fn read(&self, file: &str) -> Option<Answer> {
-        let text = fs::read(self.folder.answers().join(file)).ok()?;
-        serde_json::from_slice(&text).ok()
+        let text = read_whole(&self.folder.answers().join(file), LARGEST);
+        serde_json::from_slice(&text.ok()?).ok()
     }
 }
 
@@ -213,6 +215,9 @@ mod tests {
         let root = tempfile::tempdir().expect("a folder");
         let folder = folder(&root);
         fs::write(folder.answers().join("x.json"), "{").expect("written");
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        let pipe = folder.answers().join("pipe.json");
+        rustix::fs::mkfifoat(rustix::fs::CWD, pipe, mode).expect("a pipe");
         let answers = Answers::new(folder, Challenge::Http01);
         answers.put(&[answer("a.example")]).expect("put");
         assert!(answers.of_token("token-of-a.example").is_some());
@@ -220,5 +225,10 @@ mod tests {
             answers.of_name("a.example").is_none(),
             "nobody asks over TLS"
         );
+        // Once it can be, it is.
+        let late = serde_json::to_vec(&answer("b.example")).expect("JSON");
+        fs::write(answers.folder.answers().join("x.json"), late).expect("written");
+        answers.look();
+        assert!(answers.of_token("token-of-b.example").is_some());
     }
 }

@@ -12,6 +12,8 @@ const HOUR: Duration = Duration::from_hours(1);
 /// How often a CA is asked when to renew that does not say how often, or says nothing sensible
 /// (RFC 9773 section 4.3.2).
 const ASK: Duration = Duration::from_hours(6);
+/// How soon behind a certificate another is ordered because the CA suggests it, or a sixth of its life if that is less.
+const NO_SOONER: Duration = Duration::from_hours(24);
 /// How often one is asked that does not answer: most of them know nothing of it.
 const ASK_THE_DUMB: Duration = Duration::from_hours(24);
 
@@ -19,6 +21,10 @@ const ASK_THE_DUMB: Duration = Duration::from_hours(24);
 pub(super) struct Course {
     pub(super) names: Names,
     pub(super) issued: Option<Arc<Issued>>,
+    /// What is shown while there is none: one for some of the names, from before they were written otherwise.
+    pub(super) stand_in: Option<Arc<Issued>>,
+    /// When it came, if that was in this process.
+    came: Duration,
     pub(super) trouble: Option<Trouble>,
     /// When the CA would have it renewed.
     suggested: Option<Duration>,
@@ -31,6 +37,8 @@ impl Course {
         Self {
             names,
             issued: None,
+            stand_in: None,
+            came: Duration::ZERO,
             trouble: None,
             suggested: None,
             ask_at: Duration::ZERO,
@@ -40,8 +48,13 @@ impl Course {
     /// When it is renewed. What the CA suggests counts if it is earlier: later than with a third of its life left, no
     /// time would be left for what goes wrong.
     pub(super) fn renews_at(&self) -> Option<Duration> {
-        let own = renew_at(self.issued.as_deref()?);
-        Some(self.suggested.map_or(own, |suggested| suggested.min(own)))
+        let issued = self.issued.as_deref()?;
+        let own = renew_at(issued);
+        // A CA that would have each renewed at once would be ordered from for ever.
+        let life = issued.not_after.saturating_sub(issued.not_before);
+        let soonest = self.came + NO_SOONER.min(life / 6);
+        let suggested = self.suggested.map(|suggested| suggested.max(soonest));
+        Some(suggested.map_or(own, |suggested| suggested.min(own)))
     }
 
     /// When it is ordered: at once if there is none, later if that has failed. A failure that lies ahead was noted
@@ -57,11 +70,14 @@ impl Course {
         self.ask_at <= now || self.ask_at > now + ASK_THE_DUMB
     }
 
-    /// Whether callers can be shown it.
+    /// What callers are shown.
+    pub(super) fn shown(&self) -> Option<&Arc<Issued>> {
+        self.issued.as_ref().or(self.stand_in.as_ref())
+    }
+
+    /// Whether that is good.
     pub(super) fn is_good(&self, now: Duration) -> bool {
-        self.issued
-            .as_ref()
-            .is_some_and(|issued| now < issued.not_after)
+        self.shown().is_some_and(|shown| now < shown.not_after)
     }
 
     /// Whether this one is newer than what there is.
@@ -72,8 +88,10 @@ impl Course {
     }
 
     /// Puts a certificate in the place of what there was.
-    pub(super) fn set(&mut self, issued: Arc<Issued>) {
+    pub(super) fn set(&mut self, issued: Arc<Issued>, now: Duration) {
         self.issued = Some(issued);
+        self.stand_in = None;
+        self.came = now;
         self.trouble = None;
         self.suggested = None;
         self.ask_at = Duration::ZERO;

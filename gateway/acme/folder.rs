@@ -8,9 +8,13 @@ use std::path::{Path, PathBuf};
 
 use http::Uri;
 
+use crate::files::read_whole;
 use crate::ids;
 
 use super::names::{plain, short_digest};
+
+/// The largest file that is read, in bytes. What the gateway writes there is some KiB.
+pub(super) const LARGEST: usize = 1 << 20;
 
 /// What others than the owner and its group may do. The group is let in: Kubernetes gives volumes to one (`fsGroup`).
 const OTHERS: u32 = 0o007;
@@ -58,11 +62,16 @@ impl Folder {
 
     /// What a file holds. `None` where there is none.
     pub(super) fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        match fs::read(self.0.join(name)) {
+        match read_whole(&self.0.join(name), LARGEST) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(cause) => Err(cause),
         }
+    }
+
+    /// The names of the files that end so.
+    pub(super) fn files(&self, end: &str) -> Vec<String> {
+        names(&self.0, end)
     }
 
     /// Puts a file in the place of what was there: a crash leaves the old one or the new one, never half of one.
@@ -109,6 +118,13 @@ pub(super) fn replace(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()>
     file.sync_all()?;
     fs::rename(beside, folder.join(name))?;
     File::open(folder)?.sync_all()
+}
+
+/// The names of the files in a folder that end so; none where it cannot be read.
+pub(super) fn names(folder: &Path, end: &str) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    names.filter(|name| name.ends_with(end)).collect()
 }
 
 /// Makes a folder that is nobody else's, unless it is there. One that others may enter is refused, for it is to hold

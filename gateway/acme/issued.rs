@@ -33,14 +33,23 @@ impl Issued {
     /// # Errors
     /// What is wrong with them, in words that go behind "the certificate".
     pub(super) fn read(pem: &[u8], names: &Names) -> Result<Self, &'static str> {
+        let issued = Self::of_any(pem)?;
+        match issued.covered(names) == names.as_slice().len() {
+            true => Ok(issued),
+            false => Err("is not for all the names that it was asked for"),
+        }
+    }
+
+    /// The same, whatever its names are.
+    pub(super) fn of_any(pem: &[u8]) -> Result<Self, &'static str> {
         let key = PrivateKeyDer::from_pem_slice(pem).map_err(|_| "has no key with it")?;
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
         let chain = chain.map_err(|_| "is not PEM")?;
-        let leaf = chain.first().ok_or("is missing")?;
-        bears(leaf, names)?;
+        let parsed: Result<Vec<_>, _> =
+            chain.iter().map(|one| Certificate::from_der(one)).collect();
+        let parsed = parsed.map_err(|_| "has one in its chain that cannot be read")?;
+        let parsed = parsed.first().ok_or("is missing")?.tbs_certificate();
         belongs(&chain, &key)?;
-        let parsed = Certificate::from_der(leaf).map_err(|_| "cannot be read")?;
-        let parsed = parsed.tbs_certificate();
         let serial = parsed.serial_number().as_bytes().iter();
         Ok(Self {
             serial: serial.map(|byte| format!("{byte:02x}")).collect(),
@@ -49,6 +58,23 @@ impl Issued {
             chain,
             key,
         })
+    }
+
+    /// For how many of these names it is.
+    pub(super) fn covered(&self, names: &Names) -> usize {
+        let leaf = self.chain.first();
+        let Some(parsed) = leaf.and_then(|leaf| EndEntityCert::try_from(leaf).ok()) else {
+            return 0;
+        };
+        let is_for = |name: &&String| {
+            ServerName::try_from(name.as_str())
+                .is_ok_and(|name| parsed.verify_is_valid_for_subject_name(&name).is_ok())
+        };
+        names.as_slice().iter().filter(is_for).count()
+    }
+
+    pub(super) fn is_good(&self, now: Duration) -> bool {
+        (self.not_before..=self.not_after).contains(&now)
     }
 }
 
@@ -59,19 +85,6 @@ impl fmt::Debug for Issued {
             .field("serial", &self.serial)
             .field("not_after", &self.not_after)
             .finish_non_exhaustive()
-    }
-}
-
-/// A certificate for other names would be shown to callers who then refuse it.
-fn bears(leaf: &CertificateDer<'_>, names: &Names) -> Result<(), &'static str> {
-    let parsed = EndEntityCert::try_from(leaf).map_err(|_| "cannot be read")?;
-    let is_there = |name: &String| {
-        ServerName::try_from(name.as_str())
-            .is_ok_and(|name| parsed.verify_is_valid_for_subject_name(&name).is_ok())
-    };
-    match names.as_slice().iter().all(is_there) {
-        true => Ok(()),
-        false => Err("is not for all the names that it was asked for"),
     }
 }
 
@@ -121,6 +134,11 @@ mod tests {
             Err("has no key with it")
         );
         assert_eq!(read(&made.key_pem, &["a.example"]), Err("is missing"));
+        let junk = "-----BEGIN CERTIFICATE-----\nTUlJ\n-----END CERTIFICATE-----\n";
+        assert_eq!(
+            read(&format!("{good}{junk}"), &["a.example"]),
+            Err("has one in its chain that cannot be read")
+        );
     }
 
     #[test]

@@ -387,6 +387,56 @@ async fn a_ca_that_wants_a_certificate_renewed_earlier_is_heard() {
 }
 
 #[tokio::test]
+async fn a_ca_that_would_have_each_renewed_at_once_is_asked_once_a_day() {
+    let scene = Scene::new();
+    scene.desk.lock().expect("a desk").suggestion = Some(Suggestion {
+        window: (START - DAY, START - DAY),
+        ask_again: None,
+    });
+    let mut one = scene.replica(&["a.example"]);
+    for _ in 0..20 {
+        one.round().await;
+        scene.clock.advance(MINUTE);
+    }
+    assert_eq!(scene.orders(), 1);
+    scene.clock.advance(DAY);
+    for _ in 0..20 {
+        one.round().await;
+        scene.clock.advance(MINUTE);
+    }
+    assert_eq!(scene.orders(), 2);
+}
+
+#[tokio::test]
+async fn names_that_are_written_otherwise_leave_what_there_is_until_the_new_one_is_there() {
+    let scene = Scene::new();
+    let mut one = scene.replica(&["a.example"]);
+    one.round().await;
+    let old = one.serial();
+    assert!(old.is_some());
+    let both = ["a.example", "b.example"];
+    for _ in 0..2 {
+        scene.fail("the CA refuses: no", None);
+    }
+    one.acme.want(&[owned(&both)]);
+    one.names = owned(&both);
+    let mut restarted = scene.replica(&both);
+    for replica in [&mut one, &mut restarted] {
+        replica.round().await;
+        assert_eq!(replica.serial(), old, "it still serves");
+        assert_eq!(replica.status().serial, None, "and another is due");
+        scene.clock.advance(20 * MINUTE);
+    }
+    one.round().await;
+    assert_ne!(one.serial(), old);
+    assert_eq!(one.serial(), one.status().serial);
+    // Of other names nobody is shown it, nor when it has ended.
+    assert_eq!(scene.replica(&["c.example"]).serial(), None);
+    scene.clock.advance(91 * DAY);
+    assert_eq!(scene.replica(&["a.example", "c.example"]).serial(), None);
+}
+
+#[tokio::test]
 async fn a_suggestion_of_never_is_not_followed() {
     let scene = Scene::new();
     let mut one = scene.replica(&["a.example"]);

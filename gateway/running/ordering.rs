@@ -1,6 +1,12 @@
 //! The certificates that gateway.yaml has ordered, and from whom.
 
-use std::sync::Arc;
+use std::io;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use tokio::runtime::Builder;
+use tokio::sync::oneshot;
 
 use super::{Options, StartError, machine, presenting, roots};
 use crate::acme::{Acme, Challenge, ExternalAccount, Settings};
@@ -9,6 +15,46 @@ use crate::net::client::Client;
 use crate::net::tls;
 use crate::server;
 use crate::snapshot::Lasting;
+
+/// How long the end waits for what is under way. A folder that hangs is not waited for.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// A thread that orders certificates. Its folder may lie on a share that hangs, and nothing else may hang with it.
+pub(super) struct Ordering {
+    end: Option<oneshot::Sender<()>>,
+    ended: mpsc::Receiver<()>,
+}
+
+impl Ordering {
+    /// Begins to order, until it is dropped.
+    pub(super) fn start(acme: Arc<Acme>) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let (end, asked_to_end) = oneshot::channel();
+        let (done, ended) = mpsc::channel();
+        let thread = thread::Builder::new().name("acme".to_owned());
+        thread.spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = acme.run() => {}
+                    _ = asked_to_end => {}
+                }
+            });
+            drop((runtime, done));
+        })?;
+        Ok(Self {
+            end: Some(end),
+            ended,
+        })
+    }
+}
+
+impl Drop for Ordering {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        // It says nothing, but hangs up.
+        let _ = self.ended.recv_timeout(FAREWELL);
+    }
+}
 
 /// Opens what is kept of them, if any are ordered. Nothing also where an error was added.
 pub(super) fn open(

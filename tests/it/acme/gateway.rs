@@ -113,7 +113,28 @@ fn a_gateway_gets_its_certificate_over_plain_http_from_the_listener_that_redirec
     let (_raw, scene) = scene(&pebble, "http-01", listeners);
     let stage = start(scene, &pebble);
     let caller = Caller::new(&stage, NAME).believing(&runtime.block_on(pebble.root()));
-    issued(&stage, &caller, stage.gateway().addresses()[1], None);
+    let address = stage.gateway().addresses()[1];
+    let first = issued(&stage, &caller, address, None);
+
+    // Names are written otherwise while the CA is away: callers are shown what there is.
+    drop(pebble);
+    let config = stage.folder.path().join("gateway.yaml");
+    let text = std::fs::read_to_string(&config).expect("read");
+    let more = text.replacen(
+        &format!("acme: [{NAME}]"),
+        &format!("acme: [{NAME}, www.contoso.example]"),
+        1,
+    );
+    assert_ne!(more, text);
+    std::fs::write(&config, more).expect("written");
+    stage.gateway().reload();
+    stage.until_taken(1);
+    stage.admin("/livez");
+    let shaken = caller.shake(address).expect("a handshake");
+    assert_eq!(shaken.leaf(), first);
+    let ready = stage.admin("/readyz?verbose");
+    let check = format!("certificate/{NAME}, www.contoso.example degraded");
+    assert!(ready.contains(&check), "{ready}");
 }
 
 #[test]
