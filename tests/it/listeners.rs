@@ -249,7 +249,6 @@ fn sessions_are_taken_up_again_and_by_other_replicas_where_keys_are_shared() {
     );
 
     let (_raw, mut scene) = simple();
-    scene.tls_more = ", ticketKeys: [{ file: tickets }]".to_owned();
     let folder = tempfile::tempdir().expect("a folder");
     let keys = folder.path().join("tickets");
     scene.tls_more = format!(", ticketKeys: [{{ file: '{}' }}]", keys.display());
