@@ -1,12 +1,10 @@
 //! Accepting: who gets a connection, what becomes of the others, and who is still let in at the end.
 
 use std::cell::Cell;
-use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -15,10 +13,11 @@ use tokio::net::{TcpListener, TcpStream};
 use super::connection::{Peer, Shared, introduced, serve_plain, serve_tls};
 use super::listener::close_to_newcomers;
 use super::places::{Place, Places};
+use super::shortage::{Scarce, Shortage};
 use super::worker::Security;
 use crate::clock::{pause, within};
 use crate::net::descriptors;
-use crate::telemetry::{Closed, Level, event};
+use crate::telemetry::Closed;
 
 /// How long a worker that drains still takes what the kernel has accepted already.
 /// Who has begun to connect needs one round trip to be there.
@@ -27,19 +26,18 @@ const LAST_ACCEPTS: Duration = Duration::from_millis(250);
 /// How long a worker waits when it cannot accept.
 const BREATH: Duration = Duration::from_millis(20);
 
+/// How often a worker looks whether a descriptor has come back.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+
 /// Callers that are dealt with at once while there are no descriptors.
 const AT_ONCE: usize = 64;
-
-/// Descriptors are there again when none were missing for so long.
-const RELIEVED_AFTER: Duration = Duration::from_secs(1);
 
 /// What the workers share of who may come in.
 #[derive(Clone)]
 pub(super) struct Gate {
     /// The places for connections.
     pub(super) places: Arc<Places>,
-    /// How many workers are out of descriptors.
-    pub(super) short: Arc<AtomicUsize>,
+    pub(super) scarce: Arc<Scarce>,
 }
 
 /// Where a worker's callers come in.
@@ -50,8 +48,6 @@ struct Door {
     listener: TcpListener,
     open: Rc<Open>,
     shortage: Rc<Shortage>,
-    /// A descriptor that is given up to learn who waits when there is no other.
-    spare: Option<File>,
 }
 
 /// Accepts callers and serves them, until the drain has come and nobody is left.
@@ -64,21 +60,19 @@ pub(super) async fn accept(
     let Ok(listener) = TcpListener::from_std(listener) else {
         return;
     };
-    let mut door = Door {
+    let door = Door {
         shared: Rc::clone(&shared),
         security,
         gate,
         listener,
         open: Rc::default(),
         shortage: Rc::default(),
-        spare: spare(),
     };
     loop {
         tokio::select! {
             accepted = door.listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    door.spare = door.spare.take().or_else(spare);
-                    door.begin(stream, peer);
+                    door.receive(stream, peer).await;
                 }
                 Err(error) => door.fails(&error).await,
             },
@@ -145,49 +139,58 @@ impl Door {
         hops.is_none_or(|hops| hops.trusts(peer.ip()))
     }
 
-    async fn fails(&mut self, error: &io::Error) {
+    async fn fails(&self, error: &io::Error) {
         // Somebody left before being let in; the next one is waiting.
         if error.kind() == io::ErrorKind::ConnectionAborted {
             return;
         }
         if descriptors::are_out(error) {
-            self.relieve();
+            self.relieve().await;
         }
         // Whatever it is, it does not pass by being tried again at once.
         pause(BREATH).await;
     }
 
     /// Deals with those who wait although there is no descriptor left. The kernel says so even when nobody waits, so
-    /// the spare descriptor is given up to look. Who waits takes the place of connections that nobody uses; where
-    /// there are none, it is sent away, rather than left to wait for it knows not what.
-    fn relieve(&mut self) {
-        self.shortage.begins(&self.shared, &self.gate.short);
-        let mut made_room = None;
+    /// the spare descriptor is given up to look.
+    async fn relieve(&self) {
+        self.shortage.begins(&self.shared, &self.gate.scarce);
         for _ in 0..AT_ONCE {
-            let Some(given_up) = self.spare.take().or_else(spare) else {
+            let accept = || self.listener.accept().now_or_never();
+            let Some(accepted) = self.gate.scarce.without_spare(accept) else {
                 return self.shared.present.make_room();
             };
-            drop(given_up);
-            let accepted = self.listener.accept().now_or_never();
-            self.spare = spare();
             let Some(Ok((stream, peer))) = accepted else {
                 return;
             };
-            if self.spare.is_some() {
-                self.begin(stream, peer);
-                continue;
-            }
-            // Who is let in needs one more for its backend.
-            let room = made_room.get_or_insert_with(|| self.shared.present.shed().div_ceil(2));
-            if *room > 0 {
-                *room -= 1;
-                self.begin(stream, peer);
-            } else {
-                Opened::new(&self.shared, &self.open).refused(Closed::Descriptors);
-                drop(stream);
-                self.spare = spare();
-            }
+            self.receive(stream, peer).await;
         }
+    }
+
+    /// Lets in who has been accepted. Where that took the last descriptor, it takes the place of connections that
+    /// nobody uses; where none of them goes, it is sent away, rather than others left to wait for they know not what.
+    async fn receive(&self, stream: TcpStream, peer: SocketAddr) {
+        let scarce = &self.gate.scarce;
+        if scarce.has_spare() || self.finds_room().await {
+            return self.begin(stream, peer);
+        }
+        Opened::new(&self.shared, &self.open).refused(Closed::Descriptors);
+        drop(stream);
+        scarce.has_spare();
+    }
+
+    /// Whether there is a spare descriptor again soon, because connections that nobody uses go.
+    async fn finds_room(&self) -> bool {
+        self.shortage.begins(&self.shared, &self.gate.scarce);
+        if self.shared.present.shed() == 0 {
+            return false;
+        }
+        let room = async {
+            while !self.gate.scarce.has_spare() {
+                pause(LOOK_EVERY).await;
+            }
+        };
+        within(BREATH, room).await.is_some()
     }
 
     /// Takes what has been accepted for us.
@@ -195,57 +198,6 @@ impl Door {
         while let Ok((stream, peer)) = self.listener.accept().await {
             self.begin(stream, peer);
         }
-    }
-}
-
-/// A descriptor that holds a place.
-fn spare() -> Option<File> {
-    File::open("/dev/null").ok()
-}
-
-/// Whether a worker is out of descriptors.
-#[derive(Default)]
-struct Shortage {
-    lasts: Cell<bool>,
-    /// Whether it was seen since it was looked for.
-    seen: Cell<bool>,
-}
-
-impl Shortage {
-    fn begins(self: &Rc<Self>, shared: &Rc<Shared>, short: &Arc<AtomicUsize>) {
-        self.seen.set(true);
-        if self.lasts.replace(true) {
-            return;
-        }
-        let clock = Arc::clone(&shared.worker.clock);
-        if short.fetch_add(1, Ordering::Relaxed) == 0 {
-            event(
-                clock.now().unix,
-                Level::Warning,
-                "descriptors-exhausted",
-                "the process has no file descriptors left: connections that nobody uses are closed, and further callers are sent away",
-            );
-        }
-        let (shortage, short) = (Rc::clone(self), Arc::clone(short));
-        tokio::task::spawn_local(async move {
-            shortage.passes().await;
-            if short.fetch_sub(1, Ordering::Relaxed) == 1 {
-                event(
-                    clock.now().unix,
-                    Level::Info,
-                    "descriptors-recovered",
-                    "there are file descriptors again",
-                );
-            }
-        });
-    }
-
-    /// Completes when none was missing for a while.
-    async fn passes(&self) {
-        while self.seen.take() {
-            pause(RELIEVED_AFTER).await;
-        }
-        self.lasts.set(false);
     }
 }
 

@@ -14,6 +14,7 @@ mod places;
 mod porter;
 mod present;
 mod proxied;
+mod shortage;
 mod stall;
 mod tls;
 mod worker;

@@ -4,7 +4,6 @@
 use std::io;
 use std::net::TcpListener as StdListener;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use super::connection::Common;
 use super::hops::Hops;
 use super::pace::MinRate;
 use super::places::Places;
+use super::shortage::Scarce;
 use crate::clock::pause;
 use crate::pipeline::Worker;
 
@@ -171,7 +171,7 @@ struct Door {
 
 /// The listeners of each worker.
 fn doors(count: usize, listeners: Vec<Listener>) -> Vec<Vec<Door>> {
-    let short: Arc<AtomicUsize> = Arc::default();
+    let scarce = Arc::new(Scarce::new());
     let mut doors: Vec<Vec<Door>> = (0..count).map(|_| Vec::new()).collect();
     for listener in listeners {
         let Listener {
@@ -184,7 +184,7 @@ fn doors(count: usize, listeners: Vec<Listener>) -> Vec<Vec<Door>> {
                 settings.max_connections,
                 settings.max_connections_per_address,
             ),
-            short: Arc::clone(&short),
+            scarce: Arc::clone(&scarce),
         };
         for (socket, doors) in sockets.into_iter().zip(&mut doors) {
             doors.push(Door {

@@ -185,21 +185,29 @@ fn spawn(folder: &std::path::Path, port: u16, options: &[String], plain: bool) -
         true => ["--port", &port, "--tls-port", "0"],
         false => ["--port", "0", "--tls-port", &port],
     };
+    let log = folder.join("log");
+    let _ = std::fs::remove_file(&log);
     let mut child = Command::new("redis-server")
         .args(ports)
         .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-        .args(["--loglevel", "warning", "--dir"])
+        .args(["--loglevel", "notice", "--logfile"])
+        .arg(&log)
+        .arg("--dir")
         .arg(folder)
         .args(options)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn()
         .expect("redis-server, which tests/run installs");
-    let address: SocketAddr = (Ipv4Addr::LOCALHOST, port.parse::<u16>().expect("a port")).into();
+    // Its own word: on its port another one may listen, and a cluster's node ends when its second port is taken.
+    let is_ready = || {
+        let log = std::fs::read_to_string(&log);
+        log.is_ok_and(|log| log.contains("Ready to accept connections"))
+    };
     let mut ended = false;
     until("Redis to listen", || {
         ended = child.try_wait().expect("a process").is_some();
-        ended || std::net::TcpStream::connect(address).is_ok()
+        ended || is_ready()
     });
     (!ended).then_some(child)
 }
