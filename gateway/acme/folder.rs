@@ -1,7 +1,7 @@
 //! The folder in which the account, certificates and what is under way are kept: the gateway's alone to read, and
 //! shared by replicas. Each CA has a folder of its own in it, so that a change of CA loses and mixes up nothing.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -111,12 +111,16 @@ pub(super) fn replace(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()>
     let beside = folder.join(format!("{name}.{:016x}.new", ids::random_u128() >> 64));
     let mut options = OpenOptions::new();
     options.create_new(true).write(true).mode(0o600);
-    let mut file = options.open(&beside)?;
-    // One that a crash left behind keeps the mode that it had.
-    file.set_permissions(Permissions::from_mode(0o600))?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(beside, folder.join(name))?;
+    let put = || {
+        let mut file = options.open(&beside)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&beside, folder.join(name))
+    };
+    put().inspect_err(|_| {
+        // No other attempt has this name.
+        let _ = fs::remove_file(&beside);
+    })?;
     File::open(folder)?.sync_all()
 }
 
@@ -150,6 +154,8 @@ fn make(folder: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+
     use super::*;
 
     fn directory() -> Uri {
@@ -175,6 +181,14 @@ mod tests {
             let opened = Folder::open(&root, &directory());
             assert_eq!(opened.is_ok(), good, "{mode:o}");
         }
+    }
+
+    #[test]
+    fn what_cannot_be_put_in_place_leaves_nothing_behind() {
+        let temporary = tempfile::tempdir().expect("a folder");
+        fs::create_dir(temporary.path().join("key.pem")).expect("a folder in the way");
+        replace(temporary.path(), "key.pem", b"Pl4nted").expect_err("refused");
+        assert_eq!(names(temporary.path(), ""), ["key.pem"]);
     }
 
     #[test]
