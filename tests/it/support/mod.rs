@@ -442,6 +442,11 @@ impl Stage {
         let changed = change(policy.clone());
         assert_ne!(policy, changed, "the change changes nothing");
         std::fs::write(path, changed).expect("written");
+        self.reload();
+    }
+
+    /// Reads the files again, and waits until that has been taken up.
+    pub fn reload(&self) {
         let taken = self.gateway().reloads().borrow().taken;
         self.gateway().reload();
         self.until("the reload", |stage| {
