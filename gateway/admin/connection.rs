@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::Admin;
 use crate::clock::{pause, within};
-use crate::telemetry::{Level, event};
+use crate::telemetry::{Level, OnceAMinute, event};
 
 /// Probes, scrapers and operators are few.
 const MOST_CONNECTIONS: usize = 64;
@@ -47,12 +47,9 @@ struct Held {
 #[derive(Default)]
 struct Crowd {
     held: VecDeque<Held>,
-    /// When it was last told that there are too many, since the Unix epoch.
-    told: Option<Duration>,
+    /// That there are too many.
+    told: OnceAMinute,
 }
-
-/// How often it is told that there are too many.
-const TELL_EVERY: Duration = Duration::from_secs(60);
 
 impl Crowd {
     /// Makes room for another: whoever has asked nothing for longest gives way, so that nobody keeps probes out by
@@ -62,11 +59,7 @@ impl Crowd {
         if self.held.len() < MOST_CONNECTIONS {
             return true;
         }
-        if self
-            .told
-            .is_none_or(|told| now.saturating_sub(told) >= TELL_EVERY)
-        {
-            self.told = Some(now);
+        if self.told.is_due(now) {
             let detail = format!(
                 "more than {MOST_CONNECTIONS} connections to the admin address; those give way that ask nothing"
             );

@@ -163,39 +163,40 @@ impl Readiness {
         fronts.filter_map(|front| front.certificates().cloned())
     }
 
+    fn of_admin(&self) -> Option<Arc<Certificates>> {
+        self.protection.as_ref()?.certificates()
+    }
+
     /// The certificates that callers see, and those of the admin address.
     pub fn all_certificates(&self) -> impl Iterator<Item = Arc<Certificates>> {
-        let protection = self.protection.as_ref();
-        let of_admin = protection.and_then(|protection| protection.certificates());
-        self.of_callers().chain(of_admin)
+        self.of_callers().chain(self.of_admin())
     }
 
     /// Whether there is something to show to callers, and how it stands with each certificate.
     fn certificates(&self) -> Vec<Check> {
         let now = self.clock.now();
         let mut checks = Vec::new();
-        for certificates in self.all_certificates() {
+        let (mut is_bare, mut is_ordered, mut lasts) = (false, false, false);
+        for certificates in self.of_callers() {
             let standings = certificates.standings(&now);
+            if standings.iter().all(|one| one.presented.is_none()) {
+                is_bare = true;
+                is_ordered |= !certificates.ordered().is_empty();
+                lasts |= standings.iter().all(|one| one.lasts);
+            }
             checks.extend(standings.into_iter().map(shown));
         }
-        let bare = self.of_callers().filter_map(|certificates| {
-            let standings = certificates.standings(&now);
-            let shows_none = standings.iter().all(|one| one.presented.is_none());
-            let lasts = standings.iter().all(|one| one.lasts);
-            shows_none.then_some((certificates, lasts))
-        });
-        let bare: Vec<_> = bare.collect();
-        if !bare.is_empty() {
-            // Where nobody is sent here, the authority is not either, and there would never be one.
-            let required = !bare
-                .iter()
-                .any(|(certificates, _)| !certificates.ordered().is_empty());
+        let of_admin = self.of_admin().into_iter();
+        let of_admin = of_admin.flat_map(|certificates| certificates.standings(&now));
+        checks.extend(of_admin.map(shown));
+        if is_bare {
             checks.push(Check {
                 name: "certificates".to_owned(),
                 passes: false,
                 serves: false,
-                lasts: bare.iter().any(|(_, lasts)| *lasts),
-                required,
+                lasts,
+                // Where nobody is sent here, the authority is not either, and there would never be one.
+                required: !is_ordered,
                 why: "a listener has none yet, and without one there is no TLS".to_owned(),
             });
         }

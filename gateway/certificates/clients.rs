@@ -67,12 +67,22 @@ impl Clients {
                         .help("have the CA issue it as RFC 5280 says");
                     return None;
                 };
+                // Of two lists by one issuer only the first is looked at, and what the other withdraws would be let in.
+                let issuer = &list.issuer;
+                if told.iter().any(|other: &List| other.issuer == *issuer) {
+                    diagnostics
+                        .error(
+                            &written.span,
+                            format!("there are two revocation lists of {issuer}, of which only one would count"),
+                        )
+                        .help("keep the newest; have the CA issue one whole list, for lists in parts are not understood here, and CAs of one name with two keys cannot be told apart");
+                    return None;
+                }
                 told.push(list);
             }
             lists.extend(read);
         }
         let is_required = written.mode == ClientMode::Require;
-        refuse_twins(&told, &written.crl, diagnostics)?;
         let verifier = verifier(roots?, lists, is_required);
         if let Err(why) = &verifier {
             diagnostics.error(&written.ca.span, format!("these cannot be used: {why}"));
@@ -131,32 +141,6 @@ impl Clients {
             .map_err(|error| Unfit(error.to_string()))?;
         ClientCertificate::of(leaf).ok_or_else(|| Unfit("it cannot be read".to_owned()))
     }
-}
-
-/// Of two lists by one issuer only the first is looked at, and what the other withdraws would be let in.
-fn refuse_twins(
-    lists: &[List],
-    written: &[Spanned<PathBuf>],
-    diagnostics: &mut Diagnostics,
-) -> Option<()> {
-    let twin = lists.iter().enumerate().find_map(|(at, list)| {
-        let mut before = lists.iter().take(at);
-        let twin = before.any(|other| other.issuer == list.issuer);
-        twin.then_some((list, &list.issuer))
-    });
-    let Some((list, issuer)) = twin else {
-        return Some(());
-    };
-    let file = written
-        .iter()
-        .find(|file| file.value.display().to_string() == list.file)?;
-    diagnostics
-        .error(
-            &file.span,
-            format!("there are two revocation lists of {issuer}, of which only one would count"),
-        )
-        .help("keep the newest; have the CA issue one whole list, for lists in parts are not understood here, and CAs of one name with two keys cannot be told apart");
-    None
 }
 
 impl List {

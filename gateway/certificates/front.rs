@@ -177,24 +177,9 @@ fn tickets(
     clock: &Arc<dyn Clock>,
     diagnostics: &mut Diagnostics,
 ) -> Option<Arc<dyn ProducesTickets>> {
-    let Some(first) = written.ticket_keys.first() else {
+    if written.ticket_keys.is_empty() {
         return Some(Arc::clone(own));
-    };
-    let keys = written.ticket_keys.iter();
-    let places: Vec<_> = keys
-        .map(|key| origins.presenting.text(key, diagnostics))
-        .collect();
-    let places = places.into_iter().collect::<Option<Vec<_>>>()?;
-    match Tickets::of(places, Arc::clone(clock)) {
-        Ok(tickets) => Some(Arc::new(tickets)),
-        Err(why) => {
-            diagnostics
-                .error(
-                    &first.span,
-                    format!("no session tickets can be made: {why}"),
-                )
-                .help("put 32 random bytes there in base64: `openssl rand -base64 32`");
-            None
-        }
     }
+    let tickets = Tickets::read(written, origins.presenting, clock, diagnostics)?;
+    Some(Arc::new(tickets.ok()?))
 }

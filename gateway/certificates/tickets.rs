@@ -14,7 +14,9 @@ use rustls::server::ProducesTickets;
 
 use crate::clock::Clock;
 use crate::credentials::{Derived, Held};
+use crate::files::{Diagnostics, ListenTls};
 use crate::secret::Secret;
+use crate::upstream::Presenting;
 
 /// The fewest characters of a key's text. It is stretched, not strengthened.
 const SHORTEST: usize = 32;
@@ -55,6 +57,31 @@ struct Key {
 }
 
 impl Tickets {
+    /// Of the secrets in the places that are written, of which there is one at least. `None` where a place cannot be
+    /// used. An error was added in both bad cases.
+    ///
+    /// # Errors
+    /// As [`Tickets::of`].
+    pub fn read(
+        written: &ListenTls,
+        presenting: Presenting<'_>,
+        clock: &Arc<dyn Clock>,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Result<Self, String>> {
+        let first = written.ticket_keys.first()?;
+        let keys = written.ticket_keys.iter();
+        let places: Vec<_> = keys.map(|key| presenting.text(key, diagnostics)).collect();
+        let places = places.into_iter().collect::<Option<Vec<_>>>()?;
+        Some(Self::of(places, Arc::clone(clock)).inspect_err(|why| {
+            diagnostics
+                .error(
+                    &first.span,
+                    format!("no session tickets can be made: {why}"),
+                )
+                .help("put 32 random bytes there in base64: `openssl rand -base64 32`");
+        }))
+    }
+
     /// Of the secrets in some places, one a line.
     ///
     /// # Errors

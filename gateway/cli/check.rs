@@ -188,13 +188,8 @@ fn certificates(gateway: &GatewayDocument, diagnostics: &mut Diagnostics) {
     for clients in clients.filter_map(|listen| listen.client_certificates.as_ref()) {
         let read = Clients::read(clients, diagnostics);
         let now = SystemClock.now().unix;
-        let stale: Vec<String> = read
-            .iter()
-            .flat_map(|read| read.faults(now))
-            .map(|(file, why)| format!("{file}: {why}"))
-            .collect();
-        for why in stale {
-            diagnostics.warning(&clients.ca.span, why);
+        for (file, why) in read.iter().flat_map(|read| read.faults(now)) {
+            diagnostics.warning(&clients.ca.span, format!("{file}: {why}"));
         }
     }
     let admin = gateway.admin.as_ref().and_then(|admin| admin.tls.as_ref());

@@ -94,28 +94,19 @@ fn tickets(
     listen: &Listen,
     diagnostics: &mut Diagnostics,
 ) -> Option<Finding> {
-    let keys = &listen.tls()?.ticket_keys;
-    let first = keys.first()?;
+    let written = listen.tls()?;
+    if written.ticket_keys.is_empty() {
+        return None;
+    }
     let name = format!("ticketKeys of {}", listen.address.value);
     let presenting = Presenting {
         credentials: &surroundings.lasting.credentials,
         key_vault: &surroundings.gateway.key_vault,
     };
-    let places: Option<Vec<_>> = keys
-        .iter()
-        .map(|key| presenting.text(key, diagnostics))
-        .collect();
-    let clock = Arc::clone(&surroundings.lasting.clock);
-    let made = places.map(|places| Tickets::of(places, clock));
-    let why = match made {
+    let clock = &surroundings.lasting.clock;
+    let why = match Tickets::read(written, presenting, clock, diagnostics) {
         Some(Ok(_)) => return Some(Finding::good(Area::Listeners, name, "can be read")),
-        Some(Err(why)) => {
-            diagnostics.error(
-                &first.span,
-                format!("no session tickets can be made: {why}"),
-            );
-            why
-        }
+        Some(Err(why)) => why,
         None => "they cannot be read: the diagnostics say why".to_owned(),
     };
     let advice = "put 32 random bytes there in base64: `openssl rand -base64 32`";

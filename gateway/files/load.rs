@@ -1,10 +1,11 @@
 //! Reading files: gateway.yaml, a policy file, or a folder of them.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
+use super::bounded::read_at_most;
 use super::diagnostics::Diagnostics;
 use super::gateway::{self, GatewayDocument};
 use super::node::Node;
@@ -14,7 +15,7 @@ use super::test_document::{self, TestDocument};
 use super::tree;
 
 /// The largest file that is read: 4 MiB, far beyond what people write by hand.
-const LARGEST: u64 = 4 << 20;
+const LARGEST: usize = 4 << 20;
 
 /// Reads gateway.yaml. Every fault is added to `diagnostics`. `None` where too little was
 /// understood to go on looking for faults; a document that is to be used has to have come without
@@ -159,12 +160,8 @@ fn text_of(path: &Path) -> Result<String, String> {
     if !fs::metadata(path).map_err(why)?.is_file() {
         return Err("this is not a file".to_owned());
     }
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(why)?;
-    file.take(LARGEST + 1)
-        .read_to_end(&mut bytes)
-        .map_err(why)?;
-    if bytes.len() as u64 > LARGEST {
+    let bytes = read_at_most(path, LARGEST + 1).map_err(why)?;
+    if bytes.len() > LARGEST {
         return Err("the file is larger than 4 MiB".to_owned());
     }
     String::from_utf8(bytes).map_err(|error| {

@@ -171,12 +171,12 @@ impl Door {
     /// nobody uses; where none of them goes, it is sent away, rather than others left to wait for they know not what.
     async fn receive(&self, stream: TcpStream, peer: SocketAddr) {
         let scarce = &self.gate.scarce;
-        if scarce.has_spare() || self.finds_room().await {
+        if scarce.keep_spare() || self.finds_room().await {
             return self.begin(stream, peer);
         }
         Opened::new(&self.shared, &self.open).refused(Closed::Descriptors);
         drop(stream);
-        scarce.has_spare();
+        scarce.keep_spare();
     }
 
     /// Whether there is a spare descriptor again soon, because connections that nobody uses go.
@@ -186,7 +186,7 @@ impl Door {
             return false;
         }
         let room = async {
-            while !self.gate.scarce.has_spare() {
+            while !self.gate.scarce.keep_spare() {
                 pause(LOOK_EVERY).await;
             }
         };

@@ -1,6 +1,6 @@
 //! Certificates of callers: from handshakes, or passed on by those in front.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::certificates::{Clients, PassedOn, Unfit};
 use crate::client_certificate::ClientCertificate;
 use crate::denial::Reason;
 use crate::files::CertificateHeader;
-use crate::telemetry::{Level, event};
+use crate::telemetry::{Level, OnceAMinute, event};
 
 /// Where certificates of callers come from.
 #[derive(Clone, Debug)]
@@ -49,19 +49,14 @@ pub(super) fn refused(error: &io::Error) -> Option<String> {
     }
 }
 
-/// How often it is told that certificates of callers are refused.
-const TELL_EVERY: Duration = Duration::from_secs(60);
-
 /// Refusals of certificates, whose reasons no request tells.
 #[derive(Default)]
-pub(super) struct Refusals(Cell<Option<Duration>>);
+pub(super) struct Refusals(OnceAMinute);
 
 impl Refusals {
     /// Tells operators of one, and of no other for a minute: whoever connects can cause them.
     pub(super) fn tell(&self, why: &str, now: Duration) {
-        let told = self.0.get();
-        if told.is_none_or(|told| now.saturating_sub(told) >= TELL_EVERY) {
-            self.0.set(Some(now));
+        if self.0.is_due(now) {
             let detail = format!(
                 "a caller's certificate was refused: {why}; further ones are told once a minute"
             );

@@ -30,14 +30,7 @@ pub enum Beside {
 /// # Errors
 /// When the address cannot be bound, or somebody listens there who may not.
 pub fn try_address(address: SocketAddr, beside: Beside) -> io::Result<()> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(beside == Beside::Another)?;
-    socket.bind(&address.into())
+    bound(address, beside == Beside::Another).map(drop)
 }
 
 /// Binds a socket for each of `workers`. With port 0 the first gets a free port and the others share it.
@@ -58,16 +51,21 @@ pub fn bind(address: SocketAddr, workers: usize, beside: Beside) -> io::Result<V
 }
 
 fn socket(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = bound(address, true)?;
+    socket.listen(BACKLOG)?;
+    prepare(socket.into())
+}
+
+fn bound(address: SocketAddr, shares_port: bool) -> io::Result<Socket> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
         Some(Protocol::TCP),
     )?;
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
+    socket.set_reuse_port(shares_port)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    prepare(socket.into())
+    Ok(socket)
 }
 
 fn prepare(listener: TcpListener) -> io::Result<TcpListener> {

@@ -31,8 +31,8 @@ impl Scarce {
         }
     }
 
-    /// Whether there is a spare descriptor. One is kept back where there was none and one is left.
-    pub(super) fn has_spare(&self) -> bool {
+    /// Keeps one descriptor back, unless one is already. Whether one is then: `false` where none is left.
+    pub(super) fn keep_spare(&self) -> bool {
         let mut spare = self.lock();
         *spare = spare.take().or_else(open);
         spare.is_some()

@@ -1,6 +1,7 @@
 //! Events of the gateway itself: a reload, keys that cannot be fetched, a drain. One line of JSON each
 //! on standard error, so that the request log on standard output stays one thing.
 
+use std::cell::Cell;
 use std::io::Write as _;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -106,6 +107,26 @@ impl Events {
 
 fn listeners() -> MutexGuard<'static, Vec<Weak<Events>>> {
     LISTENERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Lets something be told at most once a minute: what whoever connects can cause, or what goes on for long.
+#[derive(Debug, Default)]
+pub struct OnceAMinute {
+    /// When it was told last, since the Unix epoch.
+    told: Cell<Option<Duration>>,
+}
+
+impl OnceAMinute {
+    /// Whether it is to be told now, which it then counts as told.
+    pub fn is_due(&self, now: Duration) -> bool {
+        const BETWEEN: Duration = Duration::from_secs(60);
+        let told = self.told.get();
+        let is_due = told.is_none_or(|told| now.saturating_sub(told) >= BETWEEN);
+        if is_due {
+            self.told.set(Some(now));
+        }
+        is_due
+    }
 }
 
 /// Tells operators of an event. `detail` must hold no secret.

@@ -33,7 +33,7 @@ mod words;
 pub use azure_monitor::{ConnectionString, Form, NotAConnectionString};
 pub use connections::{Closed, Connections};
 pub use decision::{DECISION_VERSION, Recorded};
-pub use event::{Level, event, level_changed};
+pub use event::{Level, OnceAMinute, event, level_changed};
 pub use export::{
     AzureMonitorTo, Export, Exported, Exporting, Fault, Gather, OtlpProtocol, OtlpTo, Sources,
     Step, ask_collector, reach_azure_monitor,

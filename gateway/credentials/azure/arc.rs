@@ -3,8 +3,6 @@
 //! content back.
 //! <https://learn.microsoft.com/azure/azure-arc/servers/managed-identity-authentication>
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc as Shared;
 use std::time::Duration;
@@ -20,13 +18,14 @@ use super::super::source::{FetchFailure, Fetched};
 use super::super::wanted::WantedToken;
 use super::answer;
 use super::door::{BOUNDS, Door, refusal};
+use crate::files;
 use crate::secret::Secret;
 
 /// The folder of the agent's key files. A file elsewhere is not read: whoever could answer in the
 /// endpoint's place would have the gateway send it any file that it likes.
 const TOKENS: &str = "/var/opt/azcmagent/tokens";
 /// The largest key file, in bytes.
-const LARGEST: u64 = 4096;
+const LARGEST: usize = 4096;
 const API_VERSION: &str = "2020-06-01";
 
 /// The agent's token endpoint.
@@ -116,20 +115,18 @@ fn key_file(named: &Path, tokens: &Path) -> Result<Secret<String>, FetchFailure>
             .extension()
             .is_some_and(|extension| extension == "key");
     let meta = std::fs::symlink_metadata(named).ok();
-    let is_small_file = meta.is_some_and(|meta| meta.is_file() && meta.len() <= LARGEST);
+    let is_small_file = meta.is_some_and(|meta| meta.is_file() && meta.len() <= LARGEST as u64);
     if !is_the_agents || !is_small_file {
         return Err(FetchFailure::Needs(
             "Azure Arc names a key file that is not one of its agent's, or that cannot be seen; the gateway has to run in the group `himds`".to_owned(),
         ));
     }
-    let mut bytes = Vec::new();
-    let read = File::open(named).and_then(|file| file.take(LARGEST).read_to_end(&mut bytes));
-    if read.is_err() {
-        return Err(FetchFailure::Needs(
+    let bytes = files::read_at_most(named, LARGEST).map_err(|_| {
+        FetchFailure::Needs(
             "Azure Arc's key file cannot be read; the gateway has to run in the group `himds`"
                 .to_owned(),
-        ));
-    }
+        )
+    })?;
     // Text as it stands; what is none could only be meant in base64.
     let text = String::from_utf8(bytes).unwrap_or_else(|binary| STANDARD.encode(binary.as_bytes()));
     Ok(Secret::new(text.trim_end().to_owned()))

@@ -10,7 +10,7 @@ use tokio::sync::{Notify, watch};
 use super::Sources;
 use super::counts::{Exported, Lost, Signal};
 use crate::clock::{Clock, doubled, pause};
-use crate::telemetry::event::{Level, event};
+use crate::telemetry::event::{Level, OnceAMinute, event};
 use crate::telemetry::health::Health;
 
 /// What is sent at once.
@@ -114,19 +114,15 @@ pub(super) struct Pipe<S, W> {
 struct Losses {
     /// How many nobody was told of.
     untold: u64,
-    /// When somebody was told last.
-    told: Option<Duration>,
+    told: OnceAMinute,
 }
 
 impl Losses {
     /// How many are to be told now: not more often than once a minute.
     fn due(&mut self, now: Duration) -> Option<u64> {
-        const BETWEEN: Duration = Duration::from_secs(60);
-        let is_soon = |told| now.saturating_sub(told) < BETWEEN;
-        if self.untold == 0 || self.told.is_some_and(is_soon) {
+        if self.untold == 0 || !self.told.is_due(now) {
             return None;
         }
-        self.told = Some(now);
         Some(std::mem::take(&mut self.untold))
     }
 }
